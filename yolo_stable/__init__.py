@@ -1,0 +1,58 @@
+"""Ultralytics YOLO training that no bad batch can kill.
+
+    from ultralytics import YOLO
+    from yolo_stable import StableDetectionTrainer, load_hyp
+
+    YOLO("yolo11n.yaml").train(data="data.yaml", trainer=StableDetectionTrainer, **load_hyp("guarded"))
+
+Importing this package imports neither torch nor ultralytics; the names below do when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .errors import InvalidCallError as InvalidCallError
+    from .errors import TrainingHaltedError as TrainingHaltedError
+    from .errors import UnhealthyStartError as UnhealthyStartError
+    from .errors import YoloStableError as YoloStableError
+    from .guard import GuardConfig as GuardConfig
+    from .guard import StepGuard as StepGuard
+    from .presets import load_hyp as load_hyp
+    from .trainers import GuardedTrainerMixin as GuardedTrainerMixin
+    from .trainers import StableClassificationTrainer as StableClassificationTrainer
+    from .trainers import StableDetectionTrainer as StableDetectionTrainer
+    from .trainers import StableOBBTrainer as StableOBBTrainer
+    from .trainers import StablePoseTrainer as StablePoseTrainer
+    from .trainers import StableRTDETRTrainer as StableRTDETRTrainer
+    from .trainers import StableSegmentationTrainer as StableSegmentationTrainer
+
+_HOMES = {
+    "errors": ("InvalidCallError", "TrainingHaltedError", "UnhealthyStartError", "YoloStableError"),
+    "guard": ("GuardConfig", "StepGuard"),
+    "presets": ("load_hyp",),
+    "trainers": (
+        "GuardedTrainerMixin",
+        "StableClassificationTrainer",
+        "StableDetectionTrainer",
+        "StableOBBTrainer",
+        "StablePoseTrainer",
+        "StableRTDETRTrainer",
+        "StableSegmentationTrainer",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -1,0 +1,173 @@
+"""The command ``yolo-stable``: one function for each verb, and nothing heavy imported before a verb needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .errors import YoloStableError
+
+app = typer.Typer(
+    name="yolo-stable",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Ultralytics YOLO training that no bad batch can kill.",
+    epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong.",
+)
+presets_app = typer.Typer(
+    invoke_without_command=True, no_args_is_help=False, help="Conservative hyperparameters: list, show, compare."
+)
+app.add_typer(presets_app, name="presets")
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Path of a data.yaml, or 'digits' or 'shapes' (made on first use).")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value ...]",
+            help="Any Ultralytics train argument (model=yolo11n.yaml epochs=50 ...) and guard.key=value.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or path of a preset; see 'yolo-stable presets'. "
+            "Without it: 'stable' for a model that starts from weights, 'guarded' for one that starts from a YAML."
+        ),
+    ] = None,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show Python's traceback of an unexpected error.")
+    ] = False,
+) -> None:
+    """Train with the guard on.
+
+    Precedence: Ultralytics' defaults < preset < key=value.
+
+    Guard settings: max_norm (10.0), reject_norm (1e12), batchnorm (True), max_consecutive (50), max_total (5000), min_scale.
+
+    Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
+    """
+    from .train_call import TrainCall, one_line
+
+    call = TrainCall.parse(data, settings or [], preset)
+    from .train_run import run  # torch and ultralytics: only now that the words are known to be right
+
+    try:
+        run(call)
+    except (YoloStableError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        if traceback:
+            raise
+        raise YoloStableError(
+            f"Training failed: {type(error).__name__}: {one_line(error)} (--traceback shows where)"
+        ) from error
+
+
+@presets_app.callback()
+def presets(context: typer.Context) -> None:
+    """List the presets when no other verb is given."""
+    if context.invoked_subcommand is None:
+        list_presets()
+
+
+@presets_app.command("list")
+def list_presets() -> None:
+    """List all presets with what they are for."""
+    from .presets import load_preset, preset_names
+
+    table = _table("preset", "for")
+    for name in preset_names():
+        table.add_row(name, load_preset(name).purpose)
+    _print(table)
+
+
+@presets_app.command("show")
+def show_preset(name: Annotated[str, typer.Argument(metavar="NAME", help="Name or path of a preset.")]) -> None:
+    """Show a preset: each value, Ultralytics' default, and the reason for the change."""
+    from .presets import load_preset
+
+    found = load_preset(name)
+    console = Console()
+    console.print(f"{found.name}: {found.purpose}\n{found.path}", markup=False, highlight=False, soft_wrap=True)
+    table = _table("key", "value", "Ultralytics", "why")
+    for setting in found.settings:
+        table.add_row(setting.key, _text(setting.value), _text(setting.default), setting.reason)
+    _print(table)
+
+
+@presets_app.command("diff")
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="Name or path of a preset, or 'default'.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Name or path of a preset, or 'default'.")],
+) -> None:
+    """Show where two presets differ; a key that only one of them sets has Ultralytics' default in the other."""
+    from .presets import diff_presets
+
+    rows = diff_presets(a, b)
+    if not rows:
+        _print(f"{a} and {b} have the same values.")
+        return
+    table = _table("key", a, b)
+    for key, left, right in rows:
+        table.add_row(key, _text(left), _text(right))
+    _print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _print(what: Table | str) -> None:
+    # A pipe or a file is not 80 columns wide because it has no width.
+    Console(width=None if sys.stdout.isatty() else 160).print(what, markup=False, highlight=False)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"yolo-stable {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Ultralytics YOLO training that no bad batch can kill."""
+
+
+def main() -> None:
+    """Run the command; a known error is one line on stderr and its exit code."""
+    try:
+        app()
+    except YoloStableError as error:
+        print(f"yolo-stable: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("yolo-stable: interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # "yolo-stable presets | head": nobody is reading any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

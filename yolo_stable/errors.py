@@ -1,0 +1,52 @@
+"""Every error that a user can meet, with the exit code that the command line gives it.
+
+Exit codes: 1 the work was done and failed (training halted, findings); 2 the call was wrong; 3 not comparable.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class YoloStableError(Exception):
+    """Base of all errors raised on purpose; its text is written for the person at the terminal.
+
+    It is not a ``RuntimeError``: Ultralytics' training loop catches those in its search for out-of-memory errors.
+    """
+
+    exit_code = 1
+
+
+class InvalidCallError(YoloStableError, ValueError):
+    """The call was wrong: a key, a value, a path or a device; nothing has been started."""
+
+    exit_code = 2
+
+
+class UnhealthyStartError(YoloStableError):
+    """A parameter, buffer or class weight was not finite before the first step."""
+
+
+class TrainingHaltedError(YoloStableError):
+    """The guard gave up: too many batches in a row, or in all, could not be used."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return a hint that names the valid spelling nearest to ``name``, or an empty string.
+
+    Args:
+        name: What the user typed.
+        valid: What would have been understood.
+
+    Returns:
+        A sentence that starts with a space, ready to be appended to an error message.
+
+    Examples:
+        >>> nearest("max_nrom", ["max_norm", "bars"])
+        " Did you mean 'max_norm'?"
+        >>> nearest("zzz", ["max_norm"])
+        ''
+    """
+    match = difflib.get_close_matches(name, list(valid), n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,125 @@
+"""What happened in a run, one JSON object a line in ``guard.jsonl``.
+
+Schema 1. Every line has ``schema`` (1), ``event``, ``time`` (seconds since the epoch) and ``epoch`` (from 1; 0 before
+training). The events, with their further keys:
+
+- ``start``: ``versions`` (package name to version), ``guard`` (its settings), ``preset``, ``optimizer``, ``precision``,
+  ``device``.
+- ``rejection``: ``batch`` (from 1, within the epoch), ``step`` (optimizer steps applied so far), ``what``
+  (``micro_batch`` or ``window``), ``reason``, ``culprits`` (buffers or parameters that were not finite), ``loss``, ``items``,
+  ``norm``, ``files`` (images of the micro-batch; of a window: of all its micro-batches). A number that was not finite is
+  the string ``"nan"``, ``"inf"`` or ``"-inf"``, since JSON has none of them.
+- ``epoch``: ``applied``, ``clipped``, ``rejected`` (counts within the epoch), ``norm_mean``, ``norm_max`` (before clipping, of
+  the steps that were applied; null when there were none), ``loss`` (running means, by name).
+- ``recovery``: Ultralytics' own epoch-redo fired for a reason of its own.
+- ``checkpoint_kept``: a save was refused because of ``culprits``; the file on disk stays as it was.
+- ``end``: ``status`` (``done`` or ``halted``), ``message``, ``counts``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One event; see the module for the kinds and their details."""
+
+    event: str
+    epoch: int
+    details: dict[str, Any] = field(default_factory=dict)
+    time: float = field(default_factory=time.time)
+
+    def to_json(self) -> str:
+        """Return the event as one line of strict JSON, without the line's end.
+
+        Examples:
+            >>> Event(event="end", epoch=3, details={"norm": float("nan")}, time=0.0).to_json()
+            '{"schema": 1, "event": "end", "time": 0.0, "epoch": 3, "norm": "nan"}'
+        """
+        head = {"schema": SCHEMA, "event": self.event, "time": round(self.time, 3), "epoch": self.epoch}
+        return json.dumps({**head, **strict(self.details)}, allow_nan=False)
+
+
+def strict(value: Any) -> Any:
+    """Return ``value`` with what JSON cannot say turned into strings: non-finite numbers, paths, other objects."""
+    if isinstance(value, dict):
+        return {str(k): strict(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(v) for v in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value)
+
+
+class EventLog:
+    """Appends events to a file, a line each; a full disk ends the log, not the training.
+
+    Args:
+        path: The file; made with its first event.
+        append: Keep what an earlier part of the same run wrote; otherwise the file starts anew.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        self.path = path
+        self.problem: str | None = None
+        """Why writing stopped, if it did."""
+        self._file: IO[str] | None = None
+        self._mode = "a" if append else "w"
+
+    def write(self, event: Event) -> None:
+        """Append one event and flush, so that a killed run keeps every line."""
+        if self.problem is not None:
+            return
+        try:
+            file = self._file
+            if file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                file = self._file = open(self.path, self._mode, encoding="utf-8")  # noqa: SIM115 - stays open for the run
+            file.write(event.to_json() + "\n")
+            file.flush()
+        except OSError as error:
+            self.problem = f"{self.path}: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Close the file; a later write appends to it."""
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:  # a full disk may say so only now
+                self.problem = f"{self.path}: {error.strerror or error}"
+            self._file = None
+            self._mode = "a"
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a log, oldest first; a last line that a killed run left unfinished is dropped.
+
+    Args:
+        path: A ``guard.jsonl``.
+
+    Returns:
+        One dictionary for each line.
+
+    Raises:
+        ValueError: A line other than the last is not JSON; says which.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    events = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}:{number}: not a line of JSON ({error}).") from error
+    return events

@@ -1,0 +1,139 @@
+"""The running statistics of normalisation layers, kept so that a forward pass can be undone.
+
+A forward pass in training mode writes BatchNorm's running mean, variance and counter before anybody has seen the loss.
+Skipping the optimizer step does not take that back: one NaN stays in the buffers for ever (pytorch/pytorch#88474).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class BufferShadow:
+    """Copies of all running statistics: at the start of the window and after its last healthy micro-batch.
+
+    Each copy is one flat tensor per device and dtype, so that taking and checking one is a handful of kernels however
+    many layers there are. Three copies exist at most, each as large as the buffers (0.1 MB for YOLO11n).
+
+    Args:
+        model: Its modules that own a buffer named ``running_mean`` are shadowed with all their buffers: BatchNorm,
+            SyncBatchNorm and InstanceNorm of PyTorch, and layers of other libraries that follow their naming.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._slots: list[tuple[str, dict[str, Tensor | None], str]] = []
+        for prefix, module in model.named_modules(remove_duplicate=True):
+            if module._buffers.get("running_mean") is not None:
+                name = prefix.removeprefix("module.")  # DistributedDataParallel's own level means nothing to a user
+                self._slots += [(f"{name}.{key}", module._buffers, key) for key in module._buffers]
+        self._live: list[Tensor] = []
+        self._spare: list[_Copy] = []
+        self._window = self._latest = _Copy([])
+        self.resync()
+
+    @property
+    def numel(self) -> int:
+        """How many numbers are protected."""
+        return sum(tensor.numel() for tensor in self._live)
+
+    @property
+    def layers(self) -> int:
+        """How many normalisation layers are protected."""
+        return sum(key == "running_mean" for _, _, key in self._slots)
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the live buffers with their names."""
+        for name, owner, key in self._slots:
+            tensor = owner[key]
+            if tensor is not None:
+                yield name, tensor
+
+    def resync(self) -> None:
+        """Take the buffers as they are now for the start of a new window.
+
+        Syncs: none.
+        """
+        self._live = [tensor for _, tensor in self.named()]
+        self._spare.clear()
+        self._window = self._latest = _Copy(self._live)
+        self._window.capture(self._live)
+
+    def capture(self) -> tuple[_Copy, list[Tensor]]:
+        """Copy the live buffers, as a forward pass has left them.
+
+        Returns:
+            The copy, to be given to :meth:`accept` or :meth:`reject`, and boolean 0-dim tensors on the device (one per
+            device and floating dtype) that tell whether it is finite.
+
+        Syncs: none.
+        """
+        live = [tensor for _, tensor in self.named()]
+        if len(live) != len(self._live) or any(a is not b for a, b in zip(live, self._live, strict=True)):
+            # Model.to(), half() and load_state_dict(assign=True) put new tensors in place of the old ones.
+            layout_kept = [_kind(t) for t in live] == [_kind(t) for t in self._live]
+            self._live = live
+            if not layout_kept:
+                self.resync()
+        copy = self._spare.pop() if self._spare else _Copy(self._live)
+        copy.capture(self._live)
+        return copy, copy.finite()
+
+    def accept(self, copy: _Copy) -> None:
+        """Take ``copy`` for the state after the last healthy micro-batch."""
+        if self._latest is not self._window:
+            self._spare.append(self._latest)
+        self._latest = copy
+
+    def reject(self, copy: _Copy) -> None:
+        """Put the buffers back to where they were before the micro-batch that ``copy`` was taken of."""
+        self._spare.append(copy)
+        self._latest.restore(self._live)
+
+    def commit(self) -> None:
+        """Take the state after the last healthy micro-batch for the start of the next window."""
+        if self._window is not self._latest:
+            self._spare.append(self._window)
+        self._window = self._latest
+
+    def rollback(self) -> None:
+        """Put the buffers back to where they were at the start of the window."""
+        if self._latest is not self._window:
+            self._spare.append(self._latest)
+        self._latest = self._window
+        self._window.restore(self._live)
+
+
+def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype, torch.Size]:
+    return tensor.device, tensor.dtype, tensor.shape
+
+
+class _Copy:
+    """One copy of a list of tensors as flat tensors, one per device and dtype."""
+
+    def __init__(self, live: list[Tensor]) -> None:
+        groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+        for i, tensor in enumerate(live):
+            groups.setdefault((tensor.device, tensor.dtype), []).append(i)
+        self._groups: list[tuple[list[int], Tensor]] = []
+        self._views: list[Tensor] = [torch.empty(0)] * len(live)
+        for (device, dtype), members in groups.items():
+            flat = torch.empty(sum(live[i].numel() for i in members), dtype=dtype, device=device)
+            self._groups.append((members, flat))
+            for i, part in zip(members, flat.split([live[i].numel() for i in members]), strict=True):
+                self._views[i] = part.view(live[i].shape)
+
+    @torch.no_grad()
+    def capture(self, live: list[Tensor]) -> None:
+        for members, flat in self._groups:
+            torch.cat([live[i].reshape(-1) for i in members], out=flat)
+
+    def finite(self) -> list[Tensor]:
+        return [flat.isfinite().all() for _, flat in self._groups if flat.is_floating_point()]
+
+    @torch.no_grad()
+    def restore(self, live: list[Tensor]) -> None:
+        if live:
+            torch._foreach_copy_(live, self._views)

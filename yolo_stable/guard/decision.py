@@ -1,0 +1,104 @@
+"""What the guard decides: pure rules from numbers that were read once to a verdict with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Verdict(str, Enum):
+    """What is done with a micro-batch or a window."""
+
+    BACKWARD = "backward"
+    """The micro-batch was healthy and has been back-propagated."""
+    REJECT_MICRO_BATCH = "reject_micro_batch"
+    """The micro-batch was undone; the others of its window stay."""
+    APPLY = "apply"
+    """The window was applied as it is."""
+    CLIP = "clip"
+    """The window was applied after its gradients were scaled down to ``max_norm``."""
+    REJECT_WINDOW = "reject_window"
+    """The window was undone with all its micro-batches."""
+    EMPTY = "empty"
+    """No gradient was there to apply: every micro-batch of the window had been rejected."""
+
+
+ACCEPTING = frozenset({Verdict.BACKWARD, Verdict.APPLY, Verdict.CLIP})
+REJECTING = frozenset({Verdict.REJECT_MICRO_BATCH, Verdict.REJECT_WINDOW})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """One verdict with the evidence for it; true in a condition when the work was accepted."""
+
+    verdict: Verdict
+    reason: str = ""
+    """Why, in words; empty when healthy."""
+    norm: float | None = None
+    """Global 2-norm of the window's gradients before clipping, unscaled; None for a micro-batch or an empty window."""
+    loss: float | None = None
+    """The micro-batch's loss as read; None for a window."""
+    items: Mapping[str, float] = field(default_factory=dict)
+    """The micro-batch's loss items as read."""
+    culprits: tuple[str, ...] = ()
+    """Names of buffers or parameters that were not finite, the first few."""
+
+    def __bool__(self) -> bool:
+        return self.verdict in ACCEPTING
+
+    @property
+    def rejected(self) -> bool:
+        """True when something was undone."""
+        return self.verdict in REJECTING
+
+
+def judge_micro_batch(loss: float, items: Mapping[str, float], buffers_finite: bool) -> tuple[Verdict, str]:
+    """Decide on a micro-batch after its forward pass.
+
+    Args:
+        loss: The scalar that would be back-propagated.
+        items: Its parts, by name.
+        buffers_finite: Whether every running statistic is finite after the forward pass.
+
+    Returns:
+        ``BACKWARD`` with an empty reason, or ``REJECT_MICRO_BATCH`` with all that is wrong.
+
+    Examples:
+        >>> judge_micro_batch(1.0, {"box_loss": 1.0}, True)
+        (<Verdict.BACKWARD: 'backward'>, '')
+        >>> judge_micro_batch(float("inf"), {"box_loss": float("nan")}, True)[1]
+        'loss inf, box_loss nan'
+    """
+    wrong = [f"{name} {value}" for name, value in {"loss": loss, **items}.items() if not math.isfinite(value)]
+    if not buffers_finite:
+        wrong.append("running statistics of BatchNorm not finite")
+    return (Verdict.REJECT_MICRO_BATCH, ", ".join(wrong)) if wrong else (Verdict.BACKWARD, "")
+
+
+def judge_window(norm: float, max_norm: float | None, reject_norm: float | None) -> tuple[Verdict, str]:
+    """Decide on a window before the optimizer step.
+
+    Args:
+        norm: Global 2-norm of the unscaled gradients. It is not finite when any gradient is not, and also when the
+            squares of finite gradients overflow (an element above 1.8e19 in float32).
+        max_norm: Clip limit, or None.
+        reject_norm: Largest norm that is believed, or None.
+
+    Returns:
+        ``APPLY``, ``CLIP`` or ``REJECT_WINDOW`` with the reason.
+
+    Examples:
+        >>> judge_window(3.0, 10.0, 1e12)
+        (<Verdict.APPLY: 'apply'>, '')
+        >>> judge_window(float("nan"), None, None)
+        (<Verdict.REJECT_WINDOW: 'reject_window'>, 'gradient norm nan')
+    """
+    if not math.isfinite(norm):
+        return Verdict.REJECT_WINDOW, f"gradient norm {norm}"
+    if reject_norm is not None and not (norm <= reject_norm):
+        return Verdict.REJECT_WINDOW, f"gradient norm {norm:.3g} above reject_norm {reject_norm:.3g}"
+    if max_norm is not None and not (norm <= max_norm):
+        return Verdict.CLIP, f"gradient norm {norm:.4g} clipped to {max_norm:g}"
+    return Verdict.APPLY, ""

@@ -1,0 +1,51 @@
+"""Is it finite? Asked on the device, for many tensors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Return whether every element of every floating or complex tensor is finite.
+
+    Args:
+        tensors: Any shapes, dtypes and devices; integer tensors count as finite.
+
+    Returns:
+        True when nothing is NaN, +Inf or -Inf.
+
+    Syncs: one read per device and dtype.
+    """
+    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for tensor in tensors:
+        if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel():
+            groups.setdefault((tensor.device, tensor.dtype), []).append(tensor.detach())
+    for group in groups.values():
+        # The infinity norm cannot overflow, so it is finite exactly when every element is.
+        norms = torch._foreach_norm(group, float("inf"))
+        if not bool(torch.stack(list(norms)).isfinite().all()):
+            return False
+    return True
+
+
+def non_finite_names(named: Iterable[tuple[str, Tensor]], limit: int = 5) -> tuple[str, ...]:
+    """Return the names of tensors that are not finite; for the rare path, when something is known to be wrong.
+
+    Args:
+        named: Names and tensors, in the order in which they shall be reported.
+        limit: How many names at most; the last one then says how many more there are.
+
+    Returns:
+        Names, or an empty tuple.
+
+    Syncs: one read per tensor.
+
+    Examples:
+        >>> non_finite_names([("a", torch.ones(2)), ("b", torch.tensor([1.0, float("inf")]))])
+        ('b',)
+    """
+    bad = [name for name, tensor in named if not bool(tensor.detach().isfinite().all())]
+    return tuple(bad) if len(bad) <= limit else (*bad[:limit], f"and {len(bad) - limit} more")

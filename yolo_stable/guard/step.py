@@ -1,0 +1,134 @@
+"""How a window is turned into an optimizer step: norm, decision, clip, step, loss scale.
+
+This is the one place where an optimizer or a scaler is touched; a faster step replaces :class:`ReferenceStep` and
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from .config import GuardConfig
+from .decision import Decision, Verdict, judge_window
+from .health import non_finite_names
+
+
+class ReferenceStep:
+    """The same operations in the same order as Ultralytics' ``optimizer_step``, with the decision in between.
+
+    With finite gradients the result is equal to stock's bit for bit: unscale, global 2-norm, clip, step, scale update.
+
+    Args:
+        model: Its parameters' gradients make the norm.
+        optimizer: Any ``torch.optim.Optimizer`` whose ``step`` takes no closure.
+        scaler: A ``torch.amp.GradScaler`` (or what behaves like one), or None.
+        config: Clip limit, largest norm that is believed, floor of the loss scale.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None,
+        config: GuardConfig,
+    ) -> None:
+        self.model, self.optimizer, self.scaler, self.config = model, optimizer, scaler, config
+
+    def run(self) -> Decision:
+        """Judge the window's gradients and apply them or not; the gradients are gone afterwards.
+
+        Returns:
+            ``APPLY``, ``CLIP``, ``REJECT_WINDOW`` or ``EMPTY``, with the norm before clipping.
+
+        Syncs: one (reads the norm).
+        """
+        parameters = [p for _, p in self.named_parameters()]
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if not grads:
+            return Decision(verdict=Verdict.EMPTY, reason="every micro-batch of the window was rejected")
+        scaler = self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        # As stock: NPUs lack the foreach kernels that the norm would use.
+        foreach = False if grads[0].device.type == "npu" else None
+        total = get_total_norm(grads, 2.0, foreach=foreach)
+        norm = float(total)
+        verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
+        if verdict is Verdict.REJECT_WINDOW:
+            decision = self._reject(norm, reason, scaler)
+        else:
+            if self.config.max_norm is not None:
+                clip_grads_with_norm_(parameters, self.config.max_norm, total, foreach=foreach)
+            # Not scaler.step(): a finite norm says that nothing overflowed, so its own read is saved.
+            self.optimizer.step()
+            if scaler is not None:
+                scaler.update()
+            decision = Decision(verdict=verdict, reason=reason, norm=norm)
+        self.drop_gradients()
+        return decision
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the model's parameters, then those that only the optimizer knows, each once."""
+        seen: set[int] = set()
+        for name, parameter in self.model.named_parameters():
+            seen.add(id(parameter))
+            yield name.removeprefix("module."), parameter
+        for g, group in enumerate(self.optimizer.param_groups):
+            for i, parameter in enumerate(group["params"]):
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield f"optimizer.param_groups[{g}][{i}]", parameter
+
+    def drop_gradients(self) -> None:
+        """Forget all gradients, also those of parameters that the optimizer does not hold.
+
+        A NaN left behind in such a parameter would make every later norm NaN.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        for _, parameter in self.named_parameters():
+            parameter.grad = None
+
+    def _reject(self, norm: float, reason: str, scaler: torch.amp.GradScaler | None) -> Decision:
+        culprits = non_finite_names((n, p.grad) for n, p in self.named_parameters() if p.grad is not None)
+        if scaler is not None:
+            reason += self._lower_scale(scaler, overflowed=bool(culprits))
+        return Decision(verdict=Verdict.REJECT_WINDOW, reason=reason, norm=norm, culprits=culprits)
+
+    def _lower_scale(self, scaler: torch.amp.GradScaler, *, overflowed: bool) -> str:
+        """Close the scaler's books on a window that is not applied; back off only when the scale can be the cause."""
+        before = scaler.get_scale()
+        if not overflowed:  # finite but absurd: unscaled gradients would be the same at any scale
+            scaler.update(new_scale=before)
+            return ""
+        scaler.update()
+        if scaler.get_scale() < self.config.min_scale:
+            scaler.update(new_scale=self.config.min_scale)
+        return f", loss scale {before:g} -> {scaler.get_scale():g}"
+
+
+def to_device_vector(values: list[Tensor | float], device: torch.device) -> Tensor:
+    """Stack scalars into one vector, so that all of them cost a single read.
+
+    Args:
+        values: Scalars: 0-dim or one-element tensors of any real dtype and device, or numbers.
+        device: Where the vector shall be.
+
+    Returns:
+        A 1-d tensor, float64 when any value is, else float32.
+
+    Syncs: none when all tensors are on ``device``.
+    """
+    double = any(isinstance(v, Tensor) and v.dtype == torch.float64 for v in values)
+    dtype = torch.float64 if double else torch.float32
+    return torch.stack(
+        [
+            v.detach().reshape(()).to(device=device, dtype=dtype)
+            if isinstance(v, Tensor)
+            else torch.tensor(v, device=device, dtype=dtype)
+            for v in values
+        ]
+    )

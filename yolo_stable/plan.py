@@ -1,0 +1,98 @@
+"""What a run was asked to do beyond Ultralytics' own arguments: guard settings and preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import InvalidCallError
+from .guard import GuardConfig
+from .presets import load_hyp
+
+AUTO = "auto"
+"""The preset that :func:`choose_preset` replaces by a real one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """The two keys that a trainer takes besides Ultralytics' arguments, resolved."""
+
+    guard: GuardConfig
+    preset: str | None = None
+    """Name or path of the preset whose values lie under the explicit arguments; None: Ultralytics' defaults."""
+    why: str = ""
+    """Why this preset, when it was not named by the user."""
+    overridden: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Arguments that differ from the preset: key to (value of the preset, value of the run)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``args.yaml`` keeps and what a multi-GPU worker is given."""
+        return {"guard": self.guard.to_dict(), "preset": self.preset}
+
+
+def choose_preset(model: str | Path | object) -> tuple[str, str]:
+    """Choose a preset for a model that the user has not chosen one for.
+
+    Args:
+        model: What was passed as ``model=``.
+
+    Returns:
+        The preset's name and the reason.
+
+    Examples:
+        >>> choose_preset("yolo11n.pt")[0], choose_preset("yolo11n.yaml")[0]
+        ('stable', 'guarded')
+    """
+    if str(model).lower().endswith((".yaml", ".yml")):
+        return "guarded", "the model starts from a YAML; a conservative learning rate would starve it"
+    return "stable", "the model starts from weights; a conservative learning rate protects them"
+
+
+def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, Any]]:
+    """Take ``guard`` and ``preset`` out of a trainer's overrides and lay the preset under the rest.
+
+    Precedence: Ultralytics' defaults < preset < explicit arguments. A resumed run keeps the guard settings and the name of
+    the preset that its ``args.yaml`` holds unless new ones are given; its hyperparameters come from its checkpoint.
+
+    Args:
+        overrides: What ``YOLO(...).train(...)`` hands to the trainer; not changed.
+
+    Returns:
+        The plan, and overrides that Ultralytics understands.
+
+    Raises:
+        InvalidCallError: Unknown guard setting, wrong value, or unknown preset.
+    """
+    rest = dict(overrides or {})
+    guard, preset = rest.pop("guard", None), rest.pop("preset", None)
+    if rest.get("resume"):
+        before = _settings_of_resumed_run(rest)
+        guard = before.get("guard") if guard is None else guard
+        return RunPlan(guard=GuardConfig.from_mapping(guard), preset=preset or before.get("preset")), rest
+    config = GuardConfig.from_mapping(guard)
+    if preset is None:
+        return RunPlan(guard=config), rest
+    why = ""
+    if preset == AUTO:
+        preset, why = choose_preset(rest.get("model", ""))
+    values = load_hyp(preset)
+    overridden = {k: (v, rest[k]) for k, v in values.items() if k in rest and rest[k] != v}
+    return RunPlan(guard=config, preset=str(preset), why=why, overridden=overridden), {**values, **rest}
+
+
+def _settings_of_resumed_run(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the saved arguments of the run that is resumed, or nothing when it was not one of ours."""
+    resume = overrides["resume"]
+    checkpoint = Path(str(overrides.get("model") if resume is True else resume))
+    saved = checkpoint.parent.parent / "args.yaml"  # RUN/weights/last.pt
+    if not saved.is_file():
+        return {}
+    try:
+        settings = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InvalidCallError(f"{saved} of the run to resume cannot be read: {error}. Mend or remove it.") from error
+    return settings if isinstance(settings, dict) else {}

@@ -1,0 +1,204 @@
+"""What a run leaves behind of the guard: lines on the terminal, ``guard.jsonl`` and ``summary.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .events import SCHEMA, Event, EventLog, strict
+from .guard import Counts, Decision
+from .plan import RunPlan
+from .telemetry import EpochTelemetry
+
+FILES_SHOWN = 3
+"""Image files named in a line on the terminal; the event has all of them."""
+LINES_PER_EPOCH = 20
+"""Rejections printed in an epoch; further ones are counted and recorded, not printed."""
+FILES_KEPT = 1024
+"""Image files remembered for a window."""
+INCIDENTS_KEPT = 100
+"""Rejections listed in ``summary.json``; the log has all of them."""
+
+
+class RunLog:
+    """Records what the guard did in one run.
+
+    Args:
+        folder: The run's folder.
+        resumed: Append to the log that is there.
+        write: False on ranks that keep no files.
+    """
+
+    def __init__(self, folder: Path, *, resumed: bool, write: bool) -> None:
+        self.folder = folder
+        self._log = EventLog(folder / "guard.jsonl", append=resumed) if write else None
+        self._epoch = 0
+        self._printed = 0
+        self._batch: list[str] = []
+        self._window: list[str] = []
+        self._incidents: list[dict[str, Any]] = []
+        self._saved: tuple[Path, int] | None = None
+
+    def start(self, plan: RunPlan, **setup: str) -> None:
+        """Record the set-up before the first step."""
+        versions = {
+            name: metadata.version(name) for name in ("torch", "ultralytics", "yolo-stable") if _installed(name)
+        }
+        versions["python"] = platform.python_version()
+        self._write("start", {"versions": versions, **plan.to_dict(), **setup})
+
+    def begin_epoch(self) -> None:
+        """Start counting printed lines anew."""
+        self._printed = 0
+
+    def batch_files(self, files: Iterable[str]) -> None:
+        """Remember the image files of the micro-batch that is about to run."""
+        self._batch = [str(file) for file in files]
+        self._window += self._batch[: max(FILES_KEPT - len(self._window), 0)]
+
+    def window_closed(self) -> None:
+        """Forget the files of a window that was applied or rejected."""
+        self._window = []
+
+    def rejection(self, decision: Decision, where: tuple[int, int, int, int], step: int) -> str:
+        """Record a rejection.
+
+        Args:
+            decision: The verdict and its evidence.
+            where: Epoch (from 1), epochs in all, batch (from 1), batches in the epoch.
+            step: Optimizer steps applied so far.
+
+        Returns:
+            One line for the terminal; empty when this epoch has printed enough of them.
+        """
+        epoch, epochs, batch, batches = where
+        what = decision.verdict.value.removeprefix("reject_")
+        files = self._batch if what == "micro_batch" else self._window
+        self._epoch = epoch
+        self._write(
+            "rejection",
+            {
+                "batch": batch,
+                "step": step,
+                "what": what,
+                "reason": decision.reason,
+                "culprits": decision.culprits,
+                "loss": decision.loss,
+                "items": dict(decision.items),
+                "norm": decision.norm,
+                "files": files,
+            },
+        )
+        if len(self._incidents) < INCIDENTS_KEPT:
+            incident = {"epoch": epoch, "batch": batch, "what": what, "reason": decision.reason}
+            self._incidents.append({**incident, "files": files[:FILES_SHOWN], "files_in_all": len(files)})
+        self._printed += 1
+        if self._printed > LINES_PER_EPOCH:
+            return ""
+        place = f" (first: {decision.culprits[0]})" if decision.culprits else ""
+        more = "; further ones in this epoch are not printed" if self._printed == LINES_PER_EPOCH else ""
+        return (
+            f"epoch {epoch}/{epochs}, batch {batch}/{batches}: {what.replace('_', '-')} rejected: "
+            f"{decision.reason}{place}. {_name_files(files)}{more}"
+        )
+
+    def epoch(self, epoch: int, telemetry: EpochTelemetry) -> None:
+        """Record what an epoch came to."""
+        self._epoch = epoch
+        steps = telemetry.applied
+        self._write(
+            "epoch",
+            {
+                "applied": steps,
+                "clipped": telemetry.clipped,
+                "rejected": telemetry.rejected,
+                "norm_mean": telemetry.norm_mean if steps else None,
+                "norm_max": telemetry.norm_max if steps else None,
+                "loss": telemetry.loss,
+            },
+        )
+
+    def recovery(self, epoch: int) -> None:
+        """Record that Ultralytics has loaded ``last.pt`` to do an epoch again."""
+        self._epoch = epoch
+        self._write("recovery", {})
+
+    def checkpoint_kept(self, epoch: int, culprits: tuple[str, ...]) -> None:
+        """Record that a save was refused."""
+        self._epoch = epoch
+        self._write("checkpoint_kept", {"culprits": culprits})
+
+    def saved(self, path: Path, epoch: int) -> None:
+        """Remember the newest healthy checkpoint."""
+        self._saved = path, epoch
+
+    def good_checkpoint(self) -> str:
+        """Return a sentence that names the newest healthy checkpoint."""
+        if self._saved is None:
+            return "No checkpoint was written in this run."
+        return f"The good checkpoint is {self._saved[0]} (epoch {self._saved[1]})."
+
+    def finish(self, status: str, message: str, counts: Counts) -> list[tuple[str, str]]:
+        """Record the end, write ``summary.json`` and return the rows of the closing table."""
+        self._write("end", {"status": status, "message": message, "counts": counts.to_dict()})
+        summary = {
+            "schema": SCHEMA,
+            "status": status,
+            "message": message,
+            "epochs": self._epoch,
+            "counts": counts.to_dict(),
+            "checkpoint": str(self._saved[0]) if self._saved else None,
+            "incidents": self._incidents,
+            "incidents_in_all": counts.rejected,
+        }
+        rows = [
+            ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
+            ("rejected", f"micro-batches: {counts.rejected_micro_batches}, windows: {counts.rejected_windows}"),
+        ]
+        rows += [("", _incident_row(incident)) for incident in self._incidents[:10]]
+        if counts.rejected > 10:
+            rows.append(("", f"and {counts.rejected - 10} more, in guard.jsonl"))
+        if self._log is not None:
+            problem = self._log.problem or _write_whole(self.folder / "summary.json", summary)
+            rows.append(("details", problem or f"{self.folder / 'summary.json'}, guard.jsonl"))
+            self._log.close()
+        return rows
+
+    def _write(self, event: str, details: dict[str, Any]) -> None:
+        if self._log is not None:
+            self._log.write(Event(event=event, epoch=self._epoch, details=details))
+
+
+def _installed(name: str) -> bool:
+    return any(True for _ in metadata.distributions(name=name))
+
+
+def _name_files(files: list[str]) -> str:
+    if not files:
+        return "Its images have no file names"
+    shown = ", ".join(Path(file).name for file in files[:FILES_SHOWN])
+    more = f" and {len(files) - FILES_SHOWN} more" if len(files) > FILES_SHOWN else ""
+    return f"Images: {shown}{more}"
+
+
+def _incident_row(incident: dict[str, Any]) -> str:
+    names = ", ".join(Path(file).name for file in incident["files"]) or "no file names"
+    more = ", ..." if incident["files_in_all"] > len(incident["files"]) else ""
+    what = incident["what"].replace("_", "-")
+    return f"epoch {incident['epoch']}, batch {incident['batch']}: {what}, {incident['reason']} ({names}{more})"
+
+
+def _write_whole(path: Path, content: dict[str, Any]) -> str | None:
+    """Write JSON so that no reader ever sees half of it; return what went wrong, if anything did."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(strict(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return None

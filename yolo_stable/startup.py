@@ -1,0 +1,94 @@
+"""Before the first step: is everything finite, and what is switched on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from .errors import UnhealthyStartError
+from .guard import GuardConfig, StepGuard
+from .guard.health import all_finite, non_finite_names
+from .plan import RunPlan
+
+
+def named_state(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor that training reads, by name: parameters, buffers, class weights, optimizer state."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+    weights = getattr(model, "class_weights", None)  # an attribute that Ultralytics sets for cls_pw, not a buffer
+    if isinstance(weights, Tensor):
+        yield "class_weights", weights
+    if optimizer is not None:
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for parameter, state in optimizer.state.items():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    yield f"optimizer {key} of {names.get(id(parameter), 'a parameter')}", value
+
+
+def require_finite_start(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Stop before the first step when something is not finite already.
+
+    Args:
+        model: The unwrapped model.
+        optimizer: Its optimizer; a resumed one carries state.
+
+    Raises:
+        UnhealthyStartError: Names what is not finite.
+
+    Syncs: one per device and dtype; once a run.
+    """
+    state = list(named_state(model, optimizer))
+    if all_finite(tensor for _, tensor in state):
+        return
+    bad = ", ".join(non_finite_names(state))
+    raise UnhealthyStartError(
+        f"Training was not started: not finite before the first step: {bad}."
+        " Such weights cannot be trained; start from another checkpoint, or from the model's YAML."
+    )
+
+
+def guard_rows(guard: StepGuard) -> list[tuple[str, str]]:
+    """Return the rows of the start-up table that tell what the guard does."""
+    config: GuardConfig = guard.config
+    shadow = guard.shadow
+    if shadow is None:
+        batchnorm = "off (guard.batchnorm=False)"
+    else:
+        batchnorm = f"{shadow.layers} layers, {shadow.numel:,} numbers" if shadow.layers else "on (the model has none)"
+    believed = "any finite norm" if config.reject_norm is None else f"norm up to {config.reject_norm:g}"
+    return [
+        ("clipping", "off (guard.max_norm=None)" if config.max_norm is None else f"global norm {config.max_norm:g}"),
+        ("rejection", f"loss, loss items, gradients not finite; {believed} believed"),
+        ("BatchNorm protection", batchnorm),
+        ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all"),
+    ]
+
+
+def preset_rows(plan: RunPlan) -> list[tuple[str, str]]:
+    """Return the rows of the start-up table that name the preset and what was given over it."""
+    if plan.preset is None:
+        return [("preset", "none (Ultralytics' defaults and your arguments)")]
+    rows = [("preset", f"{plan.preset} ({plan.why})" if plan.why else plan.preset)]
+    for key, (old, new) in plan.overridden.items():
+        rows.append(("", f"{key}={new} (yours; the preset has {old})"))
+    return rows
+
+
+def render_table(title: str, rows: Iterable[tuple[str, Any]]) -> str:
+    """Return a two-column table as plain text, for a logger that goes to the terminal and to files."""
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, str(value))
+    out = io.StringIO()
+    Console(file=out, width=110, color_system=None, force_terminal=False, markup=False, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()
