@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -13,6 +12,8 @@ from rich.table import Table
 
 from . import __version__
 from .errors import YoloStableError
+
+_UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
 
 app = typer.Typer(
     name="yolo-stable",
@@ -62,10 +63,10 @@ def train(
     """
     from .train_call import TrainCall, one_line
 
-    call = TrainCall.parse(data, settings or [], preset)
-    from .train_run import run  # torch and ultralytics: only now that the words are known to be right
-
     try:
+        call = TrainCall.parse(data, settings or [], preset)
+        from .train_run import run  # torch and ultralytics: only now that the words are known to be right
+
         run(call)
     except (YoloStableError, KeyboardInterrupt):
         raise
@@ -159,15 +160,22 @@ def _root(
 
 
 def main() -> None:
-    """Run the command; a known error is one line on stderr and its exit code."""
+    """Run the command; what goes wrong is one line on stderr and an exit code."""
     try:
-        app()
+        code = app(prog_name=app.info.name, standalone_mode=False)
     except YoloStableError as error:
-        print(f"yolo-stable: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("yolo-stable: interrupted.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # "yolo-stable presets | head": nobody is reading any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _end(str(error), error.exit_code)
+    except _UsageError as error:
+        text = error.format_message().strip()
+        command = error.ctx.command_path if error.ctx else app.info.name
+        # Without a verb Typer has already printed the help, and there is nothing left to say.
+        _end(f"{text}{'' if text[-1] in '.?' else '.'} See '{command} --help'." if text else "", error.exit_code)
+    if code == 130:  # Typer's answer to Ctrl-C
+        _end("interrupted.", code)
+    sys.exit(code or 0)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    if text:
+        print(f"yolo-stable: {' '.join(map(str.strip, text.splitlines()))}", file=sys.stderr)
+    sys.exit(code)

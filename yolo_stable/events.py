@@ -84,11 +84,14 @@ class EventLog:
             file = self._file
             if file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                if self._mode == "a":
+                    _end_last_line(self.path)
                 file = self._file = open(self.path, self._mode, encoding="utf-8")  # noqa: SIM115 - stays open for the run
             file.write(event.to_json() + "\n")
             file.flush()
         except OSError as error:
             self.problem = f"{self.path}: {error.strerror or error}"
+            self.close()
 
     def close(self) -> None:
         """Close the file; a later write appends to it."""
@@ -96,9 +99,26 @@ class EventLog:
             try:
                 self._file.close()
             except OSError as error:  # a full disk may say so only now
-                self.problem = f"{self.path}: {error.strerror or error}"
+                self.problem = self.problem or f"{self.path}: {error.strerror or error}"
             self._file = None
             self._mode = "a"
+
+
+def _end_last_line(path: Path) -> None:
+    """Cut off a last line that a killed run left unfinished: the next event would be written into it, and both be lost."""
+    if not path.is_file():
+        return
+    with open(path, "r+b") as file:
+        content = file.read()
+        start = content.rfind(b"\n") + 1
+        if start == len(content):
+            return
+        try:
+            json.loads(content[start:])
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.write(b"\n")  # only the line's end is missing
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

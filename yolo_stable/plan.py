@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,14 +72,22 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
     guard, preset = rest.pop("guard", None), rest.pop("preset", None)
     if rest.get("resume"):
         before = _settings_of_resumed_run(rest)
-        guard = before.get("guard") if guard is None else guard
-        return RunPlan(guard=GuardConfig.from_mapping(guard), preset=preset or before.get("preset")), rest
+        try:
+            config = GuardConfig.from_mapping(before.get("guard") if guard is None else guard)
+        except InvalidCallError as error:
+            if guard is not None:
+                raise
+            raise InvalidCallError(f"args.yaml of the run to resume: {error} Mend it, or give guard= anew.") from error
+        preset = preset or before.get("preset")
+        return RunPlan(guard=config, preset=None if preset is None else str(preset)), rest
     config = GuardConfig.from_mapping(guard)
     if preset is None:
         return RunPlan(guard=config), rest
     why = ""
     if preset == AUTO:
         preset, why = choose_preset(rest.get("model", ""))
+    if not isinstance(preset, (str, os.PathLike)):
+        raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
     values = load_hyp(preset)
     overridden = {k: (v, rest[k]) for k, v in values.items() if k in rest and rest[k] != v}
     return RunPlan(guard=config, preset=str(preset), why=why, overridden=overridden), {**values, **rest}
@@ -87,7 +96,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
 def _settings_of_resumed_run(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the saved arguments of the run that is resumed, or nothing when it was not one of ours."""
     resume = overrides["resume"]
-    checkpoint = Path(str(overrides.get("model") if resume is True else resume))
+    checkpoint = Path(str(overrides.get("model") if resume is True else resume)).absolute()
     saved = checkpoint.parent.parent / "args.yaml"  # RUN/weights/last.pt
     if not saved.is_file():
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -42,6 +43,7 @@ class RunLog:
         self._batch: list[str] = []
         self._window: list[str] = []
         self._incidents: list[dict[str, Any]] = []
+        self._rejections = 0  # with several GPUs the guard does not count the micro-batches that spoilt a window
         self._saved: tuple[Path, int] | None = None
 
     def start(self, plan: RunPlan, **setup: str) -> None:
@@ -94,6 +96,7 @@ class RunLog:
                 "files": files,
             },
         )
+        self._rejections += 1
         if len(self._incidents) < INCIDENTS_KEPT:
             incident = {"epoch": epoch, "batch": batch, "what": what, "reason": decision.reason}
             self._incidents.append({**incident, "files": files[:FILES_SHOWN], "files_in_all": len(files)})
@@ -154,19 +157,20 @@ class RunLog:
             "counts": counts.to_dict(),
             "checkpoint": str(self._saved[0]) if self._saved else None,
             "incidents": self._incidents,
-            "incidents_in_all": counts.rejected,
+            "incidents_in_all": self._rejections,
         }
         rows = [
             ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
             ("rejected", f"micro-batches: {counts.rejected_micro_batches}, windows: {counts.rejected_windows}"),
         ]
         rows += [("", _incident_row(incident)) for incident in self._incidents[:10]]
-        if counts.rejected > 10:
-            rows.append(("", f"and {counts.rejected - 10} more, in guard.jsonl"))
+        if self._rejections > 10:
+            rows.append(("", f"and {self._rejections - 10} more, in guard.jsonl"))
         if self._log is not None:
-            problem = self._log.problem or _write_whole(self.folder / "summary.json", summary)
-            rows.append(("details", problem or f"{self.folder / 'summary.json'}, guard.jsonl"))
             self._log.close()
+            problems = [self._log.problem, _write_whole(self.folder / "summary.json", summary)]
+            lost = "; ".join(problem for problem in problems if problem)
+            rows.append(("details", lost or f"{self.folder / 'summary.json'}, guard.jsonl"))
         return rows
 
     def _write(self, event: str, details: dict[str, Any]) -> None:
@@ -200,5 +204,7 @@ def _write_whole(path: Path, content: dict[str, Any]) -> str | None:
         part.write_text(json.dumps(strict(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         return f"{path}: {error.strerror or error}"
     return None

@@ -26,6 +26,8 @@ class ScalerGate:
         return GatedLoss(loss, self._backward)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "scaler":  # copy and pickle ask before there is one
+            raise AttributeError(name)
         return getattr(self.scaler, name)
 
 

@@ -90,5 +90,7 @@ def render_table(title: str, rows: Iterable[tuple[str, Any]]) -> str:
     for name, value in rows:
         table.add_row(name, str(value))
     out = io.StringIO()
-    Console(file=out, width=110, color_system=None, force_terminal=False, markup=False, highlight=False).print(table)
+    # In a notebook, rich would show the table itself and write nothing into the file.
+    plain: dict[str, Any] = {"color_system": None, "markup": False, "emoji": False, "highlight": False}
+    Console(file=out, width=110, force_terminal=False, force_jupyter=False, **plain).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()

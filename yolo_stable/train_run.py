@@ -6,12 +6,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from ultralytics import RTDETR, YOLO
 from ultralytics.utils import LOGGER
 
-from .errors import InvalidCallError, TrainingHaltedError, YoloStableError
+from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
-from .plan import AUTO, choose_preset
+from .plan import AUTO
 from .presets import load_hyp
 from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, check_arguments, check_data, one_line
 from .trainers import TRAINERS
@@ -32,38 +33,54 @@ def run(call: TrainCall) -> Path:
     """
     GuardConfig.from_mapping(call.guard)
     settings = dict(call.settings)
-    probe = load_hyp(call.preset) if call.preset else {}
-    check_arguments({**probe, **{k: v for k, v in settings.items() if k != "cfg"}})
-    data = call.resolve_data()
-    check_data(data, call.task)
-    model, name = _load_model(call)
-    task = "rtdetr" if isinstance(model, RTDETR) else str(model.task)
-    if task not in TRAINERS:
-        raise InvalidCallError(
-            f"{WHERE}: model={name} is a model for {task!r}, which the guard does not know: {', '.join(TRAINERS)}."
-        )
-    if task not in {call.task, "rtdetr"}:
-        if "task" in call.settings:
-            raise InvalidCallError(f"{WHERE}: task={call.task}, but model={name} is a model for {task!r}.")
-        check_data(_data_for(call, task), task)
-        data = _data_for(call, task)
+    check_arguments({**(load_hyp(call.preset) if call.preset else {}), **settings})
+    if isinstance(settings.get("pretrained"), str):
+        _open(settings["pretrained"], key="pretrained")
+    name, model = call.model, None
+    if name is not None and Path(name).is_file():  # it knows for which task the data have to be
+        model = _open(name)
+    task = _task_by_name(call) if model is None else _task_of(model, call, name)
+    data = _checked_data(call, task)
+    if model is None:  # not before the data are known to be right: it may have to be downloaded
+        model, name = _load_model(call)
+        if _task_of(model, call, name) != task:
+            task = _task_of(model, call, name)
+            data = _checked_data(call, task)
     preset = call.preset or (None if settings.get("resume") else AUTO)
-    if preset == AUTO:
-        starts_from = settings["pretrained"] if isinstance(settings.get("pretrained"), str) else name
-        LOGGER.info("preset '{}': {}.".format(*choose_preset(starts_from)))
+    trainer_class = TRAINERS["rtdetr" if isinstance(model, RTDETR) else task]
     try:
-        model.train(trainer=TRAINERS[task], data=data, guard=dict(call.guard), preset=preset, **settings)
+        model.train(trainer=trainer_class, data=data, guard=dict(call.guard), preset=preset, **settings)
     except subprocess.CalledProcessError as error:  # the workers of a multi-GPU run have said why
         raise YoloStableError(f"A worker of the multi-GPU run ended with exit code {error.returncode}.") from error
-    except (TrainingHaltedError, InvalidCallError):
-        raise
     trainer: Any = model.trainer
     return Path(trainer.save_dir)
 
 
-def _data_for(call: TrainCall, task: str) -> str:
-    """Return the data set for the task that the model turned out to have."""
-    return TrainCall(data=call.data, settings={**call.settings, "task": task}).resolve_data()
+def _task_by_name(call: TrainCall) -> str:
+    """Return the task that was asked for, or that the name of a model not yet loaded tells, as in yolo11n-seg.pt."""
+    if "task" in call.settings or call.model is None:
+        return call.task
+    stem = Path(call.model).stem.lower()
+    return next((task for task, suffix in SUFFIX_OF_TASK.items() if suffix and suffix in stem), call.task)
+
+
+def _task_of(model: Any, call: TrainCall, name: str | None) -> str:
+    """Return the task of a loaded model, which has to be the one that was asked for, if one was."""
+    if model.task not in SUFFIX_OF_TASK:
+        raise InvalidCallError(
+            f"{WHERE}: model={name} is a model for {model.task!r}, which the guard does not know:"
+            f" {', '.join(SUFFIX_OF_TASK)}."
+        )
+    if "task" in call.settings and model.task != call.task:
+        raise InvalidCallError(f"{WHERE}: task={call.task}, but model={name} is a model for {model.task!r}.")
+    return model.task
+
+
+def _checked_data(call: TrainCall, task: str) -> str:
+    """Return the path of the data set, which has images for ``task``."""
+    data = call.resolve_data(task)
+    check_data(data, task, str(call.settings.get("split", "val")))
+    return data
 
 
 def _load_model(call: TrainCall) -> tuple[Any, str]:
@@ -77,12 +94,18 @@ def _load_model(call: TrainCall) -> tuple[Any, str]:
     try:
         return _open(f"{stem}.pt"), f"{stem}.pt"
     except InvalidCallError:
+        if Path(f"{stem}.pt").exists():
+            raise
         LOGGER.warning(f"{stem}.pt is not here and cannot be downloaded: training {stem}.yaml from scratch.")
         return _open(f"{stem}.yaml"), f"{stem}.yaml"
 
 
-def _open(name: str) -> Any:
+def _open(name: str, key: str = "model") -> Any:
     try:
-        return RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
+        model = RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
     except Exception as error:
-        raise InvalidCallError(f"{WHERE}: model={name} cannot be used: {one_line(error)}") from error
+        raise InvalidCallError(f"{WHERE}: {key}={name} cannot be used: {one_line(error)}") from error
+    if type(model) not in {RTDETR, YOLO} or not isinstance(model.model, nn.Module):
+        kind = "an exported model" if type(model) in {RTDETR, YOLO} else f"a {type(model).__name__} model"
+        raise InvalidCallError(f"{WHERE}: {key}={name} is {kind}, which the guarded trainers cannot train.")
+    return model

@@ -32,6 +32,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from .errors import TrainingHaltedError, YoloStableError
 from .guard import Decision, StepGuard
 from .guard.health import all_finite, non_finite_names
+from .labels import disarm
 from .plan import separate
 from .run_log import RunLog
 from .scaler_gate import ScalerGate
@@ -71,7 +72,7 @@ class GuardedTrainerMixin(_Base):
         self.telemetry = EpochTelemetry()
         self._gate: ScalerGate | None = None
         self._batch_number = 0
-        self._batch_files: list[str] = []
+        self._label_fault = ""
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
         super().__init__(cfg, overrides, _callbacks)
         self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
@@ -98,7 +99,7 @@ class GuardedTrainerMixin(_Base):
         """Let the guard judge the micro-batch that the loop has just run forward; then mend what the loop keeps of it."""
         assert self.guard is not None
         try:
-            decision = self.guard.backward(loss, self.loss_items)
+            decision = self.guard.backward(loss, self.loss_items, fault=self._label_fault)
         except TrainingHaltedError:
             self._note(self.guard.last)
             raise
@@ -122,7 +123,8 @@ class GuardedTrainerMixin(_Base):
         self._note(decision)
         if decision and self.ema:
             self.ema.update(self.model)
-        self.tloss = self.telemetry.progress()
+        if self.telemetry.loss:
+            self.tloss = self.telemetry.progress()
 
     def _note(self, decision: Decision | None) -> None:
         assert decision is not None
@@ -138,7 +140,8 @@ class GuardedTrainerMixin(_Base):
             self.run_log.window_closed()
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Remember which image files the batch has."""
+        """Remember which image files the batch has, and look at its labels while they are on the host."""
+        self._label_fault = disarm(batch, self.data["nc"])
         batch = super().preprocess_batch(batch)
         self.run_log.batch_files(batch.get("im_file", ()))
         return batch
@@ -235,6 +238,10 @@ class GuardedTrainerMixin(_Base):
         if self.guard is None or RANK not in {-1, 0}:
             return
         rows = self.run_log.finish(status, message, self.guard.counts)
+        if status == "done":
+            metrics: Any = self.metrics or {}
+            shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
+            rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
         LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
 
     # ---- what is shown and saved ---------------------------------------------------------------------------------------

@@ -27,8 +27,9 @@ class BufferShadow:
         self._slots: list[tuple[str, dict[str, Tensor | None], str]] = []
         for prefix, module in model.named_modules(remove_duplicate=True):
             if module._buffers.get("running_mean") is not None:
-                name = prefix.removeprefix("module.")  # DistributedDataParallel's own level means nothing to a user
-                self._slots += [(f"{name}.{key}", module._buffers, key) for key in module._buffers]
+                path = f"{prefix}." if prefix else ""
+                path = path.removeprefix("module.")  # DistributedDataParallel's own level means nothing to a user
+                self._slots += [(f"{path}{key}", module._buffers, key) for key in module._buffers]
         self._live: list[Tensor] = []
         self._spare: list[_Copy] = []
         self._window = self._latest = _Copy([])
@@ -70,13 +71,7 @@ class BufferShadow:
 
         Syncs: none.
         """
-        live = [tensor for _, tensor in self.named()]
-        if len(live) != len(self._live) or any(a is not b for a, b in zip(live, self._live, strict=True)):
-            # Model.to(), half() and load_state_dict(assign=True) put new tensors in place of the old ones.
-            layout_kept = [_kind(t) for t in live] == [_kind(t) for t in self._live]
-            self._live = live
-            if not layout_kept:
-                self.resync()
+        self._follow()
         copy = self._spare.pop() if self._spare else _Copy(self._live)
         copy.capture(self._live)
         return copy, copy.finite()
@@ -100,14 +95,29 @@ class BufferShadow:
 
     def rollback(self) -> None:
         """Put the buffers back to where they were at the start of the window."""
+        self._follow()
         if self._latest is not self._window:
             self._spare.append(self._latest)
         self._latest = self._window
         self._window.restore(self._live)
 
+    def _follow(self) -> None:
+        """Find the buffers again after Model.to(), half() or load_state_dict(assign=True) replaced them.
 
-def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype, torch.Size]:
-    return tensor.device, tensor.dtype, tensor.shape
+        The copies take the new device and dtype and keep their values: what the last forward pass wrote into the new tensors
+        has not been judged yet.
+        """
+        live = [tensor for _, tensor in self.named()]
+        if len(live) == len(self._live) and all(a is b for a, b in zip(live, self._live, strict=True)):
+            return
+        before, self._live = self._live, live
+        if [t.shape for t in live] != [t.shape for t in before]:
+            self.resync()  # other layers: there is nothing to go back to
+        elif [(t.device, t.dtype) for t in live] != [(t.device, t.dtype) for t in before]:
+            self._spare.clear()
+            same = self._latest is self._window
+            self._window = self._window.like(live)
+            self._latest = self._window if same else self._latest.like(live)
 
 
 class _Copy:
@@ -132,6 +142,12 @@ class _Copy:
 
     def finite(self) -> list[Tensor]:
         return [flat.isfinite().all() for _, flat in self._groups if flat.is_floating_point()]
+
+    def like(self, live: list[Tensor]) -> _Copy:
+        """Return the same values with the devices and dtypes of ``live``."""
+        copy = _Copy(live)
+        self.restore(copy._views)
+        return copy
 
     @torch.no_grad()
     def restore(self, live: list[Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +95,6 @@ class GuardConfig:
 def _check_positive_number(name: str, value: Any, *, allow_none: bool) -> None:
     if value is None and allow_none:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0.0 < value < math.inf):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0.0 < value <= sys.float_info.max):
         off = " or None (off)" if allow_none else ""
         raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be a finite number above 0{off}.")

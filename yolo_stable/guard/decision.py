@@ -54,13 +54,16 @@ class Decision:
         return self.verdict in REJECTING
 
 
-def judge_micro_batch(loss: float, items: Mapping[str, float], buffers_finite: bool) -> tuple[Verdict, str]:
+def judge_micro_batch(
+    loss: float, items: Mapping[str, float], buffers_finite: bool, fault: str = ""
+) -> tuple[Verdict, str]:
     """Decide on a micro-batch after its forward pass.
 
     Args:
         loss: The scalar that would be back-propagated.
         items: Its parts, by name.
         buffers_finite: Whether every running statistic is finite after the forward pass.
+        fault: What is known to be wrong with the batch itself, or nothing.
 
     Returns:
         ``BACKWARD`` with an empty reason, or ``REJECT_MICRO_BATCH`` with all that is wrong.
@@ -71,7 +74,8 @@ def judge_micro_batch(loss: float, items: Mapping[str, float], buffers_finite: b
         >>> judge_micro_batch(float("inf"), {"box_loss": float("nan")}, True)[1]
         'loss inf, box_loss nan'
     """
-    wrong = [f"{name} {value}" for name, value in {"loss": loss, **items}.items() if not math.isfinite(value)]
+    wrong = [fault] if fault else []
+    wrong += [f"{name} {value}" for name, value in [("loss", loss), *items.items()] if not math.isfinite(value)]
     if not buffers_finite:
         wrong.append("running statistics of BatchNorm not finite")
     return (Verdict.REJECT_MICRO_BATCH, ", ".join(wrong)) if wrong else (Verdict.BACKWARD, "")

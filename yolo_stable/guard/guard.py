@@ -90,18 +90,19 @@ class StepGuard:
     def scaler(self, scaler: torch.amp.GradScaler | None) -> None:
         self._step.scaler = scaler
 
-    def backward(self, loss: Tensor, items: Mapping[str, Tensor | float] | None = None) -> Decision:
+    def backward(self, loss: Tensor, items: Mapping[str, Tensor | float] | None = None, *, fault: str = "") -> Decision:
         """Check a micro-batch after its forward pass, then back-propagate it or undo it.
 
         Args:
             loss: What is back-propagated, one element, not yet scaled.
             items: Its parts by name; checked with it and returned as numbers, so that no further read is needed.
+            fault: What the caller already knows to be wrong with the batch; not empty, the micro-batch is rejected.
 
         Returns:
             ``BACKWARD`` (true) or ``REJECT_MICRO_BATCH`` (false).
 
         Raises:
-            InvalidCallError: ``loss`` has more than one element.
+            InvalidCallError: ``loss`` or an item is a tensor that has not exactly one element.
             TrainingHaltedError: Too many rejections.
 
         Syncs: one (reads loss, items and the state of the buffers together).
@@ -111,24 +112,35 @@ class StepGuard:
                 f"StepGuard.backward() takes a loss of one element, not of shape {tuple(loss.shape)}. Reduce it first."
             )
         items = dict(items or {})
+        tensors = {name: item for name, item in items.items() if isinstance(item, Tensor)}
+        for name, item in tensors.items():
+            if item.numel() != 1:
+                raise InvalidCallError(
+                    f"StepGuard.backward() takes loss items of one element, but {name!r} has shape {tuple(item.shape)}."
+                )
         copy, flags = self.shadow.capture() if self.shadow is not None else (None, [])
-        values = to_device_vector([loss, *items.values(), *flags], loss.device).tolist()
-        read = dict(zip(items, values[1:], strict=False))
-        verdict, reason = judge_micro_batch(values[0], read, all(values[1 + len(items) :]))
+        vector = to_device_vector([loss, *tensors.values(), *flags], loss.device)
+        value, *others = vector.tolist()
+        on_device = dict(zip(tensors, others, strict=False))
+        read = {name: on_device[name] if name in on_device else float(item) for name, item in items.items()}
+        verdict, reason = judge_micro_batch(value, read, all(others[len(tensors) :]), fault)
         if verdict is Verdict.BACKWARD:
             if self.shadow is not None and copy is not None:
                 self.shadow.accept(copy)
             self._scaled(loss).backward()
-            return self._record(Decision(verdict=verdict, loss=values[0], items=read))
+            return self._record(Decision(verdict=verdict, loss=value, items=read))
 
-        culprits: tuple[str, ...] = ()
+        culprits = non_finite_names(self.shadow.named()) if self.shadow is not None else ()
+        decision = Decision(verdict=verdict, reason=reason, loss=value, items=read, culprits=culprits)
+        shared = _shared_gradients()
+        if shared:
+            self._backward_nan(loss)
         if self.shadow is not None and copy is not None:
-            culprits = non_finite_names(self.shadow.named())
-            self.shadow.reject(copy)
-        decision = Decision(verdict=verdict, reason=reason, loss=values[0], items=read, culprits=culprits)
-        if _shared_gradients():
-            (self._scaled(loss) * float("nan")).backward()
-            return decision  # the window's rejection is the one that counts, the same on all ranks
+            self.shadow.reject(copy)  # not earlier: a backward pass needs the buffers as the forward pass left them
+        if shared:  # the window's rejection is the one that counts, the same on all ranks
+            self.counts.micro_batches += 1
+            self.last = decision
+            return decision
         return self._record(decision)
 
     def step(self) -> Decision:
@@ -171,17 +183,32 @@ class StepGuard:
         Raises:
             InvalidCallError: ``state`` is not what :meth:`state_dict` returned.
         """
-        counts = state.get("counts")
+        counts = state.get("counts") if isinstance(state, Mapping) else None
         valid = self.counts.to_dict()
-        if not isinstance(counts, Mapping) or set(counts) != set(valid):
+        if (
+            not isinstance(counts, Mapping)
+            or set(counts) != set(valid)
+            or any(type(value) is not int or value < 0 for value in counts.values())
+        ):
             raise InvalidCallError(
-                f"This is not the state of a StepGuard: counts={counts!r}, with keys other than {sorted(valid)}."
+                f"This is not the state of a StepGuard: counts={counts!r}. They must be whole numbers of 0 or more named"
+                f" {', '.join(valid)}."
             )
-        self.counts = Counts(**{name: int(value) for name, value in counts.items()})
+        self.counts = Counts(**counts)
         self.resync()
 
     def _scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def _backward_nan(self, loss: Tensor) -> None:
+        """Make every gradient NaN that ``loss`` reaches, also behind clamp() or where(), which turn NaN into zero."""
+        parameters = [p for _, p in self._step.named_parameters() if p.requires_grad]
+        hooks = [p.register_hook(_to_nan) for p in parameters]
+        try:
+            self._scaled(loss).backward()
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _record(self, decision: Decision) -> Decision:
         self.counts.add(decision)
@@ -189,6 +216,10 @@ class StepGuard:
         if decision.rejected:
             check_limits(self.counts, self.config, decision)
         return decision
+
+
+def _to_nan(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient * float("nan")  # autograd also asks where there is none
 
 
 def _shared_gradients() -> bool:

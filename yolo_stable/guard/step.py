@@ -105,16 +105,18 @@ class ReferenceStep:
             scaler.update(new_scale=before)
             return ""
         scaler.update()
+        if scaler.get_scale() >= before:  # the overflow is in a parameter that only the model knows, not the scaler
+            scaler.update(new_scale=before * scaler.get_backoff_factor())
         if scaler.get_scale() < self.config.min_scale:
             scaler.update(new_scale=self.config.min_scale)
         return f", loss scale {before:g} -> {scaler.get_scale():g}"
 
 
-def to_device_vector(values: list[Tensor | float], device: torch.device) -> Tensor:
+def to_device_vector(values: list[Tensor], device: torch.device) -> Tensor:
     """Stack scalars into one vector, so that all of them cost a single read.
 
     Args:
-        values: Scalars: 0-dim or one-element tensors of any real dtype and device, or numbers.
+        values: 0-dim or one-element tensors of any real dtype and device.
         device: Where the vector shall be.
 
     Returns:
@@ -122,13 +124,5 @@ def to_device_vector(values: list[Tensor | float], device: torch.device) -> Tens
 
     Syncs: none when all tensors are on ``device``.
     """
-    double = any(isinstance(v, Tensor) and v.dtype == torch.float64 for v in values)
-    dtype = torch.float64 if double else torch.float32
-    return torch.stack(
-        [
-            v.detach().reshape(()).to(device=device, dtype=dtype)
-            if isinstance(v, Tensor)
-            else torch.tensor(v, device=device, dtype=dtype)
-            for v in values
-        ]
-    )
+    dtype = torch.float64 if any(v.dtype == torch.float64 for v in values) else torch.float32
+    return torch.stack([v.detach().reshape(()).to(device=device, dtype=dtype) for v in values])

@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+#
+#   PYTHON  the interpreter that the environment is made with
+#   VENV    where the environment is
+#   TORCH   what is installed for torch first; e.g. TORCH="torch torchvision --index-url URL" with the URL that the
+#           selector of PyTorch's "Get Started" page shows for your CUDA or ROCm version
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.14.1 torchvision==0.29.1
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python
+
+.PHONY: demo test lint setup-demo setup-test clean
+
+demo: setup-demo
+	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 plots=False \
+	  warmup_epochs=1 project=$(CURDIR)/runs name=demo exist_ok=True
+
+test: setup-test lint
+	$(RUN) -m pytest -n 2
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(RUN)
+
+setup-demo: $(VENV)/.demo
+setup-test: $(VENV)/.test
+
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade "pip>=24"
+	$(RUN) -m pip install --quiet $(TORCH)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(RUN) -m pip install --quiet -e ".[demo]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml
+	$(RUN) -m pip install --quiet -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache

@@ -1,0 +1,114 @@
+"""What all tests share: a private Ultralytics configuration, generated data sets, and networks small enough to train."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before the first import of Ultralytics: its settings file goes to a folder of our own, and nothing asks the network.
+os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="yolo-stable-tests-")
+os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", MPLBACKEND="Agg")
+
+import pytest
+import torch
+import yaml
+
+torch.set_num_threads(1)  # the tests run in parallel, a process for each core
+
+BACKBONE: list[list[Any]] = [
+    [-1, 1, "Conv", [8, 3, 2]],
+    [-1, 1, "Conv", [16, 3, 2]],
+    [-1, 1, "C3k2", [32, False, 0.25]],
+    [-1, 1, "Conv", [32, 3, 2]],
+    [-1, 1, "C3k2", [32, False, 0.25]],
+    [-1, 1, "Conv", [32, 3, 2]],
+    [-1, 1, "SPPF", [32, 5]],
+]
+NECK: list[list[Any]] = [
+    [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+    [[-1, 4], 1, "Concat", [1]],
+    [-1, 1, "C3k2", [32, False]],
+    [-1, 1, "Conv", [32, 3, 2]],
+    [[-1, 6], 1, "Concat", [1]],
+    [-1, 1, "C3k2", [32, True]],
+]
+HEADS: dict[str, list[Any]] = {
+    "detect": [[9, 12], 1, "Detect", ["nc"]],
+    "segment": [[9, 12], 1, "Segment", ["nc", 8, 16]],
+    "pose": [[9, 12], 1, "Pose", ["nc", [4, 3]]],
+    "obb": [[9, 12], 1, "OBB", ["nc", 1]],
+    "classify": [-1, 1, "Classify", ["nc"]],
+    # classes, width, queries, sampling points, heads, layers, width of the feed-forward part
+    "rtdetr": [[9, 12], 1, "RTDETRDecoder", ["nc", 32, 20, 2, 2, 1, 64]],
+    "end2end": [[9, 12], 1, "Detect", ["nc"]],
+}
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Return the path of a network YAML for a task: YOLO11's layers at an eighth of the smallest width, strides 8 and 16.
+
+    ``end2end`` is a detector with YOLO26's pair of heads and its loss schedule.
+    """
+    folder = tmp_path_factory.mktemp("models")
+
+    def model(task: str) -> str:
+        path = folder / f"narrow-{task}.yaml"
+        if not path.exists():
+            neck = [] if task == "classify" else NECK
+            spec = {"nc": 4, "scales": {"n": [1.0, 1.0, 1024]}, "backbone": BACKBONE, "head": [*neck, HEADS[task]]}
+            if task == "end2end":
+                spec.update(end2end=True, reg_max=1)
+            if task == "pose":
+                spec["kpt_shape"] = [4, 3]
+            path.write_text(yaml.safe_dump(spec))
+        return str(path)
+
+    return model
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Return the path of the data set ``shapes`` for a task: 16 training and 8 validation images of 64 px."""
+    from yolo_stable.builtin_data import make
+
+    cache = tmp_path_factory.mktemp("data")
+
+    def data(task: str = "detect", **options: int) -> str:
+        task = "detect" if task in {"rtdetr", "end2end"} else task
+        return str(make("shapes", task=task, cache=cache, **{"train": 16, "val": 8, "imgsz": 64, **options}))
+
+    return data
+
+
+@pytest.fixture
+def arguments(
+    tmp_path: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
+) -> Callable[..., dict[str, Any]]:
+    """Return trainer overrides for a run of seconds: 2 epochs of 4 batches, a step after every batch."""
+
+    def overrides(task: str = "detect", **changes: Any) -> dict[str, Any]:
+        small: dict[str, Any] = {
+            "model": narrow(task),
+            "data": shapes(task),
+            "epochs": 2,
+            "imgsz": 64,
+            "batch": 4,
+            "nbs": 4,
+            "warmup_epochs": 0.5,
+            "optimizer": "SGD",
+            "lr0": 0.01,
+            "amp": False,
+            "device": "cpu",
+            "plots": False,
+            "verbose": False,
+            "project": str(tmp_path / "runs"),
+            "name": "run",
+            "exist_ok": True,
+        }
+        return {**small, **changes}
+
+    return overrides

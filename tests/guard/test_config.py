@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+import re
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from yolo_stable.errors import InvalidCallError
+from yolo_stable.guard import GuardConfig
+
+DEFAULTS: dict[str, Any] = {
+    "max_norm": 10.0,
+    "reject_norm": 1e12,
+    "batchnorm": True,
+    "max_consecutive": 50,
+    "max_total": 5000,
+    "min_scale": 2.0**-14,
+}
+OTHERS: dict[str, Any] = {
+    "max_norm": 5.0,
+    "reject_norm": 1e6,
+    "batchnorm": False,
+    "max_consecutive": 3,
+    "max_total": 4,
+    "min_scale": 1.0,
+}
+NUMBERS = ("max_norm", "reject_norm", "min_scale")
+COUNTS = ("max_consecutive", "max_total")
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    assert GuardConfig().to_dict() == DEFAULTS
+    assert [field.name for field in dataclasses.fields(GuardConfig)] == list(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_each_setting_can_be_changed_alone(name: str) -> None:
+    config = GuardConfig.from_mapping({name: OTHERS[name]})
+    assert config.to_dict() == {**DEFAULTS, name: OTHERS[name]}
+    assert config == GuardConfig(**{name: OTHERS[name]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_norm", None),
+        ("max_norm", 1),
+        ("max_norm", 1e-300),
+        ("max_norm", 1.7976931348623157e308),
+        ("reject_norm", None),
+        ("reject_norm", 5),
+        ("min_scale", 65536),
+        ("max_consecutive", 1),
+        ("max_total", 1),
+        ("max_total", 10**30),
+        ("batchnorm", False),
+    ],
+)
+def test_values_at_the_edge_of_their_range_are_allowed(name: str, value: object) -> None:
+    assert getattr(GuardConfig.from_mapping({name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    "value", [0, 0.0, -1.0, math.nan, math.inf, -math.inf, True, False, "5", [5.0], 10**400], ids=str
+)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_must_be_finite_and_above_zero(name: str, value: object) -> None:
+    off = "" if name == "min_scale" else " or None (off)"
+    message = f"guard.{name}={value!r} is not allowed. It must be a finite number above 0{off}."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({name: value})
+
+
+def test_a_tensor_is_not_a_number() -> None:
+    with pytest.raises(InvalidCallError, match=r"^guard\.max_norm=tensor\(5\.\) is not allowed"):
+        GuardConfig.from_mapping({"max_norm": torch.tensor(5.0)})
+
+
+def test_the_floor_of_the_scale_cannot_be_switched_off() -> None:
+    with pytest.raises(
+        InvalidCallError, match=r"^guard\.min_scale=None is not allowed\. It must be a finite number above 0\.$"
+    ):
+        GuardConfig.from_mapping({"min_scale": None})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, 2.5, math.nan, math.inf, True, False, None, "3"], ids=str)
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_limit_must_be_a_whole_number_of_one_or_more(name: str, value: object) -> None:
+    message = f"guard.{name}={value!r} is not allowed. It must be a whole number of 1 or more."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({name: value})
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, None, "true", []], ids=str)
+def test_a_switch_must_be_true_or_false(value: object) -> None:
+    message = f"guard.batchnorm={value!r} is not allowed. It must be True or False."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({"batchnorm": value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_nrom": 5.0}, "guard has no setting 'max_nrom'. Did you mean 'max_norm'?"),
+        (
+            {"zzz": 5.0},
+            "guard has no setting 'zzz'. Valid: max_norm, reject_norm, batchnorm, max_consecutive, max_total, min_scale.",
+        ),
+        (
+            {5: 5.0},
+            "guard has no setting 5. Valid: max_norm, reject_norm, batchnorm, max_consecutive, max_total, min_scale.",
+        ),
+        (5.0, "guard=5.0 is not allowed. It must be a dict of settings such as {'max_norm': 5.0}."),
+        ("max_norm=5", "guard='max_norm=5' is not allowed. It must be a dict of settings such as {'max_norm': 5.0}."),
+        ([("max_norm", 5.0)], "guard=[('max_norm', 5.0)] is not allowed. It must be a dict of settings"),
+        (False, "guard=False is not allowed. It must be a dict of settings"),
+    ],
+    ids=["typo", "unknown", "not-a-name", "number", "text", "pairs", "switch"],
+)
+def test_what_is_not_a_mapping_of_settings_is_refused(settings: Any, message: str) -> None:
+    with pytest.raises(InvalidCallError) as caught:
+        GuardConfig.from_mapping(settings)
+    assert str(caught.value).startswith(message)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("settings", [None, {}, GuardConfig()], ids=["none", "empty", "config"])
+def test_nothing_given_means_all_defaults(settings: Any) -> None:
+    assert GuardConfig.from_mapping(settings) == GuardConfig()
+
+
+def test_a_config_is_returned_as_it_is() -> None:
+    config = GuardConfig(max_norm=1.0)
+    assert GuardConfig.from_mapping(config) is config
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, OTHERS, {"max_norm": None, "reject_norm": None}], ids=["default", "all", "off"]
+)
+def test_the_settings_survive_yaml_json_and_pickle(settings: dict[str, Any]) -> None:
+    config = GuardConfig.from_mapping(settings)
+    plain = config.to_dict()
+    assert GuardConfig.from_mapping(plain) == config
+    assert GuardConfig.from_mapping(yaml.safe_load(yaml.safe_dump(plain))) == config
+    assert GuardConfig.from_mapping(json.loads(json.dumps(plain, allow_nan=False))) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_settings_cannot_be_changed_behind_the_guards_back() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(GuardConfig(), "max_norm", 1.0)  # noqa: B010 - a type checker would refuse the plain assignment

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from yolo_stable.errors import TrainingHaltedError
+from yolo_stable.guard import Counts, Decision, GuardConfig, StepGuard, Verdict
+from yolo_stable.guard.limits import check_limits
+
+GOOD, BAD, CLIPPED, FREE = "good", "bad micro-batch", "clipped", "bad window"
+LOSSES = {GOOD: 1.0, BAD: math.nan, CLIPPED: 20.0, FREE: 1e13}  # f = p * x has the gradient x
+
+
+class Story:
+    """One parameter p, f = p * x, SGD with lr 1, a window of one micro-batch."""
+
+    def __init__(self, **limits: int) -> None:
+        self.model = nn.Linear(1, 1, bias=False)
+        self.guard = StepGuard(self.model, torch.optim.SGD(self.model.parameters(), lr=1.0), **limits)
+
+    def draw(self, what: str) -> None:
+        x = torch.full((1, 1), LOSSES[what])
+        self.guard.backward(self.model(x).sum())
+        self.guard.step()
+
+    def counts(self) -> tuple[int, ...]:
+        counts = self.guard.counts
+        return (
+            counts.micro_batches,
+            counts.applied,
+            counts.clipped,
+            counts.rejected_micro_batches,
+            counts.rejected_windows,
+            counts.consecutive,
+        )
+
+
+STORY = [  # what is drawn; micro-batches, applied, clipped, rejected micro-batches, rejected windows, in a row
+    (GOOD, (1, 1, 0, 0, 0, 0)),
+    (BAD, (2, 1, 0, 1, 0, 1)),
+    (BAD, (3, 1, 0, 2, 0, 2)),
+    (GOOD, (4, 2, 0, 2, 0, 0)),
+    (FREE, (5, 2, 0, 2, 1, 1)),
+    (BAD, (6, 2, 0, 3, 1, 2)),
+    (CLIPPED, (7, 3, 1, 3, 1, 0)),
+    (BAD, (8, 3, 1, 4, 1, 1)),
+    (GOOD, (9, 4, 1, 4, 1, 0)),
+]
+
+
+def test_every_step_of_a_known_story_is_counted() -> None:
+    story = Story()
+    for number, (what, expected) in enumerate(STORY, start=1):
+        story.draw(what)
+        assert story.counts() == expected, f"after number {number}, {what}"
+    assert story.guard.counts.rejected == 5
+
+
+def test_rejections_up_to_the_limit_in_a_row_are_borne() -> None:
+    story = Story(max_consecutive=3)
+    for what in [BAD, FREE, BAD, GOOD, BAD, BAD, BAD]:
+        story.draw(what)
+    assert story.guard.counts.consecutive == 3
+    with pytest.raises(TrainingHaltedError) as caught:
+        story.draw(BAD)
+    assert str(caught.value) == (
+        "Training halted after 8 micro-batches and 1 optimizer steps: 4 rejections in a row, more than"
+        " guard.max_consecutive=3. Last seen: loss nan. So many in a row mean that the data, the weights or the device are at"
+        " fault, not one batch: look at the images named in guard.jsonl, start again from a checkpoint you trust, or lower"
+        " the learning rate."
+    )
+    assert caught.value.exit_code == 1
+    assert not isinstance(caught.value, RuntimeError)  # Ultralytics' loop would swallow it
+
+
+def test_rejections_up_to_the_limit_in_all_are_borne() -> None:
+    story = Story(max_total=3)
+    for what in [BAD, GOOD, FREE, GOOD, GOOD, BAD, GOOD]:
+        story.draw(what)
+    assert story.guard.counts.rejected == 3
+    with pytest.raises(TrainingHaltedError) as caught:
+        story.draw(FREE)
+    assert str(caught.value) == (
+        "Training halted after 8 micro-batches and 4 optimizer steps: 4 rejections in all, more than guard.max_total=3."
+        " Last seen: gradient norm 1e+13 above reject_norm 1e+12. Remove the images that guard.jsonl names most often, or"
+        " raise guard.max_total."
+    )
+
+
+def test_a_window_without_any_healthy_micro_batch_is_counted_once() -> None:
+    story = Story(max_consecutive=2)
+    for _ in range(2):
+        story.draw(BAD)  # its step finds no gradient
+    assert story.counts() == (2, 0, 0, 2, 0, 2)
+    assert story.guard.last is not None
+    assert story.guard.last.verdict is Verdict.EMPTY
+
+
+@pytest.mark.parametrize("what", [BAD, FREE])
+def test_the_batch_that_halts_training_is_undone_as_any_other(what: str) -> None:
+    story = Story(max_consecutive=1)
+    before = story.model.weight.detach().clone()
+    story.draw(BAD)
+    with pytest.raises(TrainingHaltedError):
+        story.draw(what)
+    assert torch.equal(story.model.weight, before)
+    assert story.model.weight.grad is None
+    assert story.guard.last is not None
+    assert story.guard.last.rejected
+    assert story.guard.counts.consecutive == 2
+
+
+def test_the_message_names_the_place() -> None:
+    last = Decision(verdict=Verdict.REJECT_WINDOW, reason="gradient norm nan", culprits=("0.weight", "1.bias"))
+    with pytest.raises(
+        TrainingHaltedError, match=re.escape("Last seen: gradient norm nan in 0.weight, 1.bias. So many")
+    ):
+        check_limits(Counts(consecutive=51), GuardConfig(), last)
+
+
+@pytest.mark.parametrize(
+    ("counts", "halted"),
+    [
+        (Counts(consecutive=50, rejected_windows=50), False),
+        (Counts(consecutive=51, rejected_windows=51), True),
+        (Counts(rejected_windows=2500, rejected_micro_batches=2500), False),
+        (Counts(rejected_windows=2500, rejected_micro_batches=2501), True),
+    ],
+    ids=["row-at", "row-above", "total-at", "total-above"],
+)
+def test_the_default_limits(counts: Counts, halted: bool) -> None:
+    last = Decision(verdict=Verdict.REJECT_WINDOW, reason="r")
+    if halted:
+        with pytest.raises(TrainingHaltedError):
+            check_limits(counts, GuardConfig(), last)
+    else:
+        check_limits(counts, GuardConfig(), last)
+
+
+@pytest.mark.parametrize("verdict", Verdict, ids=lambda verdict: verdict.value)
+def test_what_each_verdict_counts(verdict: Verdict) -> None:
+    counts = Counts(consecutive=7)
+    counts.add(Decision(verdict=verdict))
+    expected = {
+        Verdict.BACKWARD: Counts(micro_batches=1, consecutive=7),
+        Verdict.REJECT_MICRO_BATCH: Counts(micro_batches=1, rejected_micro_batches=1, consecutive=8),
+        Verdict.APPLY: Counts(applied=1, consecutive=0),
+        Verdict.CLIP: Counts(applied=1, clipped=1, consecutive=0),
+        Verdict.REJECT_WINDOW: Counts(rejected_windows=1, consecutive=8),
+        Verdict.EMPTY: Counts(consecutive=7),
+    }
+    assert counts == expected[verdict]
+    assert all(type(value) is int for value in counts.to_dict().values())

@@ -1,0 +1,214 @@
+"""Contract 2: after a rejection everything is, bit for bit, as in a run that never drew the batch.
+
+Each story trains a small network with BatchNorm for six windows and puts one fault into one micro-batch. Its twin is the
+same run without that micro-batch (input and loss faults) or without its window (faults that only show in the gradients).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from ultralytics.optim import MuSGD
+
+from yolo_stable.guard import StepGuard, Verdict
+
+WINDOWS = 6
+VALUES = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "overflow": 1e25}
+AT = {"first": (0, 0), "early": (1, 0), "late": (5, -1)}  # (window, micro-batch in it)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.SiLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(16, 1),
+    )
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+def adamw(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=5e-4)
+
+
+def musgd(model: nn.Module) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    shared = {"lr": 0.01, "momentum": 0.9, "nesterov": True}
+    groups = [{"params": matrices, "use_muon": True, "weight_decay": 5e-4, **shared}, {"params": others, **shared}]
+    return MuSGD(groups, muon=0.2, sgd=1.0)
+
+
+@dataclass
+class Run:
+    """A training run: model, optimizer, EMA and the mean of the losses that counted."""
+
+    optimizer_of: Callable[[nn.Module], torch.optim.Optimizer]
+    scaled: bool = False
+
+    def __post_init__(self) -> None:
+        self.model = network()
+        self.optimizer = self.optimizer_of(self.model)
+        self.ema = AveragedModel(self.model, use_buffers=True)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3) if self.scaled else None
+        self.guard = StepGuard(self.model, self.optimizer, scaler=self.scaler)
+        self.losses: list[float] = []
+        self.rejections: list[Verdict] = []
+
+    def micro_batch(self, x: Tensor, place: str = "", value: float = 0.0) -> None:
+        if place == "input":
+            x = x.clone()
+            x[0, 0, 2, 2] = value
+        loss = self.model(x).square().mean()
+        if place == "loss":
+            loss = loss * value
+        decision = self.guard.backward(loss, {"square": loss})
+        if decision:
+            self.losses.append(decision.items["square"])
+        else:
+            self.rejections.append(decision.verdict)
+        if place == "gradient":
+            gradient = next(self.model.parameters()).grad
+            assert gradient is not None
+            gradient[0, 0, 0, 0] = value
+
+    def step(self, losses_before: list[float]) -> None:
+        decision = self.guard.step()
+        if decision:
+            self.ema.update_parameters(self.model)
+        elif decision.rejected:
+            self.rejections.append(decision.verdict)
+            self.losses = losses_before
+
+    def state(self) -> dict[str, object]:
+        return {
+            "model": self.model.state_dict(),
+            "gradients": [p.grad for p in self.model.parameters()],
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "losses": self.losses,
+            "applied": self.guard.counts.applied,
+        }
+
+
+def batches(accumulate: int) -> list[list[Tensor]]:
+    generator = torch.Generator().manual_seed(11)
+    return [[torch.randn(4, 1, 6, 6, generator=generator) for _ in range(accumulate)] for _ in range(WINDOWS)]
+
+
+def train(run: Run, windows: list[list[Tensor]], fault: tuple[int, int, str, float] | None = None) -> Run:
+    for w, window in enumerate(windows):
+        before = list(run.losses)
+        for m, x in enumerate(window):
+            if fault is not None and (w, m) == fault[:2]:
+                run.micro_batch(x, place=fault[2], value=fault[3])
+            else:
+                run.micro_batch(x)
+        run.step(before)
+    return run
+
+
+def assert_same(a: object, b: object, path: str = "") -> None:
+    """Assert equality bit for bit, through dicts and lists; NaN is never equal."""
+    if isinstance(a, Tensor):
+        assert isinstance(b, Tensor), path
+        assert a.dtype == b.dtype, path
+        assert torch.equal(a, b), f"{path}: {a} is not {b}"
+    elif isinstance(a, dict):
+        assert isinstance(b, dict), path
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert isinstance(b, (list, tuple)), path
+        assert len(a) == len(b), path
+        for i, (left, right) in enumerate(zip(a, b, strict=True)):
+            assert_same(left, right, f"{path}[{i}]")
+    else:
+        assert a == b, f"{path}: {a} is not {b}"
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("optimizer", [sgd, adamw, musgd], ids=["SGD", "AdamW", "MuSGD"])
+@pytest.mark.parametrize("at", AT)
+@pytest.mark.parametrize("place", ["input", "loss", "gradient"])
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_rejection_leaves_no_trace(
+    kind: str, place: str, at: str, optimizer: Callable[[nn.Module], torch.optim.Optimizer], accumulate: int
+) -> None:
+    window, micro_batch = AT[at][0], AT[at][1] % accumulate
+    windows = batches(accumulate)
+    faulty = train(Run(optimizer), windows, (window, micro_batch, place, VALUES[kind]))
+
+    # A loss of 1e25 is finite, and so is a gradient of 1e25: both show when the window's norm overflows.
+    seen_before_backward = place == "input" or (place == "loss" and kind != "overflow")
+    assert faulty.rejections[0] is (Verdict.REJECT_MICRO_BATCH if seen_before_backward else Verdict.REJECT_WINDOW)
+    assert len(faulty.rejections) == 1
+    twin_windows = copy.copy(windows)
+    if seen_before_backward:
+        twin_windows[window] = [x for m, x in enumerate(windows[window]) if m != micro_batch]
+    else:
+        twin_windows[window] = []
+    twin = train(Run(optimizer), twin_windows)
+    assert twin.rejections == []
+    assert_same(faulty.state(), twin.state())
+
+
+@pytest.mark.parametrize("place", ["input", "loss"])
+@pytest.mark.parametrize("kind", ["nan", "inf"])
+@pytest.mark.parametrize("at", AT)
+def test_a_rejected_loss_leaves_no_trace_in_the_loss_scale(at: str, kind: str, place: str) -> None:
+    window = AT[at][0]
+    windows = batches(1)
+    faulty = train(Run(sgd, scaled=True), windows, (window, 0, place, VALUES[kind]))
+    assert faulty.rejections == [Verdict.REJECT_MICRO_BATCH]
+    twin = train(Run(sgd, scaled=True), [w if i != window else [] for i, w in enumerate(windows)])
+    assert_same(faulty.state(), twin.state())
+    assert faulty.scaler is not None
+    assert faulty.scaler.get_scale() > 1024.0, "the scale grew as if nothing had happened"
+
+
+def test_an_overflowing_activation_has_no_nan_but_ruins_the_variance() -> None:
+    """The reason why BatchNorm's buffers are looked at: everything else is finite."""
+    model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+    x = torch.tensor([[1e25], [-1e25]])
+    loss = model(x).square().mean()
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+    assert model.state_dict()["0.running_var"].item() == float("inf")
+
+    model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    decision = guard.backward(model(x).square().mean())
+    assert decision.verdict is Verdict.REJECT_MICRO_BATCH
+    assert decision.reason == "running statistics of BatchNorm not finite"
+    assert decision.culprits == ("0.running_var",)
+    state = model.state_dict()
+    assert (state["0.running_mean"], state["0.running_var"], state["0.num_batches_tracked"]) == (0.0, 1.0, 0)
+
+
+def test_the_whole_window_of_bad_micro_batches_is_no_step() -> None:
+    run = Run(adamw)
+    before = copy.deepcopy(run.state())
+    for x in batches(4)[0]:
+        run.micro_batch(x, "input", float("nan"))
+    run.step([])
+    assert run.guard.last is not None
+    assert run.guard.last.verdict is Verdict.EMPTY
+    assert run.rejections == [Verdict.REJECT_MICRO_BATCH] * 4
+    assert_same(run.state(), before)

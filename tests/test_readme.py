@@ -1,0 +1,42 @@
+"""The README says what is true: its loop runs as it stands, and its tables have the real settings and presets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from yolo_stable.guard import GuardConfig
+from yolo_stable.presets import preset_names
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_loop_runs_as_it_stands() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 1
+    names: dict[str, object] = {}
+    exec(compile(blocks[0], "README.md", "exec"), names)
+    assert isinstance(names["ema"], torch.nn.Module)
+    assert all(bool(v.isfinite().all()) for v in names["ema"].state_dict().values())
+
+
+def test_every_guard_setting_is_in_the_table_with_its_default() -> None:
+    table = dict(re.findall(r"^\| `guard\.(\w+)` \| (\S+) \|", README, flags=re.MULTILINE))
+    config = GuardConfig()
+    assert set(table) == set(config.to_dict())
+    for name, default in config.to_dict().items():
+        written = table[name].replace("2^-14", str(2.0**-14))
+        assert type(default)(eval(written)) == default, name
+
+
+def test_every_preset_is_in_the_table() -> None:
+    section = README.split("## Presets")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)) == set(preset_names())
+
+
+def test_both_commands_stand_on_the_first_screen() -> None:
+    first_screen = README.splitlines()[:32]
+    for command in ("    make demo", "    make test", "    pip install ."):
+        assert any(line.startswith(command) for line in first_screen), command

@@ -1,0 +1,100 @@
+"""The contract with Ultralytics: each place of its training loop that the guarded trainer takes hold of.
+
+When a new version moves one, the test that fails says which part of the guard has lost its hold, before any training is
+silently unguarded.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import ultralytics
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.engine.validator import BaseValidator
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.dist import generate_ddp_file
+from ultralytics.utils.torch_utils import ModelEMA
+
+SEAMS = {
+    "the gate between forward and backward": (
+        BaseTrainer._do_train,
+        ["self.loss = loss.sum()", "self.scaler.scale(self.loss).backward()"],
+    ),
+    "the running loss is replaced after each batch": (
+        BaseTrainer._do_train,
+        [
+            "self.tloss = None",
+            "{k: (self.tloss[k] * i + v) / (i + 1) for k, v in self.loss_items.items()}",
+            "*self.tloss.values()",
+        ],
+    ),
+    "loss items are a dict that names the columns": (
+        BaseTrainer._do_train,
+        ["self.loss_names = tuple(self.loss_items)"],
+    ),
+    "the step of a window": (
+        BaseTrainer._do_train,
+        ["if ni - last_opt_step >= self.accumulate:", "self.optimizer_step()"],
+    ),
+    "what the step does in stock": (
+        BaseTrainer.optimizer_step,
+        [
+            "self.scaler.unscale_(self.optimizer)",
+            "clip_grad_norm_(self.model.parameters(), max_norm=10.0)",
+            "self.scaler.step(self.optimizer)",
+            "self.scaler.update()",
+            "self.optimizer.zero_grad()",
+            "self.ema.update(self.model)",
+        ],
+    ),
+    "the batch passes through preprocess_batch": (BaseTrainer._do_train, ["batch = self.preprocess_batch(batch)"]),
+    "epochs and batches are announced": (
+        BaseTrainer._do_train,
+        [f'self.run_callbacks("{e}")' for e in ("on_train_epoch_start", "on_train_batch_start", "on_train_epoch_end")],
+    ),
+    "the results take the training loss from label_loss_items": (
+        BaseTrainer._do_train,
+        ["self.save_metrics(metrics={**self.label_loss_items(self.tloss), **self.metrics, **self.lr})"],
+    ),
+    "a save that returns False is no save": (BaseTrainer._do_train, ["self.save_model():"]),
+    "the recovery looks at the last loss": (
+        BaseTrainer._handle_nan_recovery,
+        ["loss_nan = self.loss is not None and not self.loss.isfinite()"],
+    ),
+    "out of memory builds the pipeline again": (
+        BaseTrainer._do_train,
+        ["self._build_train_pipeline()", "except RuntimeError as e:"],
+    ),
+    "the scaler is an attribute of the trainer": (BaseTrainer._setup_train, ["self.scaler = ("]),
+    "the progress bar is headed by the loss names": (DetectionTrainer.progress_string, ["*self.loss_names"]),
+    "the validator shapes its losses after loss_items": (BaseValidator.__call__, ["trainer.loss_items.items()"]),
+    "workers get the class, the arguments and the callbacks": (
+        generate_ddp_file,
+        ['"trainer": type(trainer)', '"args": vars(trainer.args)', 'overrides=state["args"]'],
+    ),
+    "the EMA counts its updates": (ModelEMA.update, ["self.updates += 1"]),
+}
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+def test_ultralytics_still_has_the_seam(seam: str) -> None:
+    place, lines = SEAMS[seam]
+    source = inspect.getsource(place)
+    missing = [line for line in lines if line not in source]
+    assert not missing, (
+        f"Ultralytics {ultralytics.__version__} has changed {place.__qualname__}: {seam}. Not found any more: {missing}."
+        " Look at yolo_stable/trainers.py before allowing this version in pyproject.toml."
+    )
+
+
+def test_forward_comes_before_the_gate_and_the_gate_before_the_step() -> None:
+    source = inspect.getsource(BaseTrainer._do_train)
+    order = [
+        "self.preprocess_batch(batch)",
+        "self.model(batch)",
+        ".scale(self.loss).backward()",
+        "self.optimizer_step()",
+    ]
+    places = [source.index(line) for line in order]
+    assert places == sorted(places)

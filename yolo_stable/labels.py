@@ -1,0 +1,51 @@
+"""Labels that no loss can use, found on the host before the batch goes to the device.
+
+Ultralytics checks label files when it scans a data set, not what its augmentations, a cache or the memory have made of them
+since. A class out of range then ends the process inside the loss (on CUDA with an assertion that takes the device with
+it), and a box that is not finite is passed over in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def disarm(batch: dict[str, Any], classes: int) -> str:
+    """Find labels that cannot be used, and make them harmless so that the forward pass gets to its end.
+
+    Args:
+        batch: A batch of Ultralytics' as its loader made it; ``cls`` of any shape, ``bboxes`` (boxes, 4 or 5). A bad class
+            becomes 0 in place, a bad box value 0.
+        classes: Number of classes; valid ones are 0 to ``classes - 1``.
+
+    Returns:
+        What was wrong, for the rejection of the batch; empty when nothing was.
+
+    Syncs: none; tensors that are already on a device are left alone.
+
+    Examples:
+        >>> batch = {"cls": torch.tensor([[1.0], [7.0]]), "bboxes": torch.tensor([[0.5, 0.5, float("nan"), 0.1]])}
+        >>> disarm(batch, classes=3)
+        'label class 7 not in 0..2, label box not finite'
+        >>> batch["cls"].flatten().tolist()
+        [1.0, 0.0]
+        >>> disarm(batch, classes=3)
+        ''
+    """
+    wrong = []
+    cls = batch.get("cls")
+    if isinstance(cls, Tensor) and cls.device.type == "cpu":
+        bad = ~((cls >= 0) & (cls < classes))  # NaN is neither
+        if bool(bad.any()):
+            wrong.append(f"label class {cls[bad][0].item():g} not in 0..{classes - 1}")
+            cls[bad] = 0
+    boxes = batch.get("bboxes")
+    if isinstance(boxes, Tensor) and boxes.device.type == "cpu":
+        bad = ~boxes.isfinite()
+        if bool(bad.any()):
+            wrong.append("label box not finite")
+            torch.nan_to_num_(boxes, nan=0.0, posinf=0.0, neginf=0.0)
+    return ", ".join(wrong)
