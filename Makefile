@@ -14,7 +14,7 @@ RUN    := $(BIN)/python
 .PHONY: demo test lint setup-demo setup-test clean
 
 demo: setup-demo
-	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 plots=False \
+	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 fliplr=0 plots=False \
 	  warmup_epochs=1 project=$(CURDIR)/runs name=demo exist_ok=True
 
 test: setup-test lint
