@@ -22,7 +22,7 @@ LAYERS = (
     ("plan", "telemetry"),
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
-    ("commented_yaml", "events", "resources", "scaler_gate", "guard.step", "guard.limits", "guard.buffers"),
+    ("commented_yaml", "events", "resources", "scaler_gate", "labels", "guard.step", "guard.limits", "guard.buffers"),
     ("guard.config", "guard.decision", "guard.health"),
     ("errors",),
 )

@@ -73,6 +73,32 @@ def test_the_preset_is_chosen_by_what_the_model_starts_from(model: str | Path, p
     assert rest == {**load_hyp(preset), "model": model}
 
 
+@pytest.mark.parametrize(
+    ("model", "pretrained", "preset"),
+    [("yolo11n.yaml", "best.pt", "stable"), ("yolo11n.pt", False, "guarded"), ("yolo11n.yaml", True, "guarded")],
+)
+def test_pretrained_says_what_the_model_really_starts_from(model: str, pretrained: object, preset: str) -> None:
+    assert separate({"model": model, "pretrained": pretrained, "preset": AUTO})[0].preset == preset
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "preset"),
+    [
+        ("yolo11n.yaml", True, "guarded"),
+        ("yolo11n.yaml", "weights.pt", "stable"),
+        ("yolo11n.yaml", Path("weights.pt"), "stable"),
+        ("yolo11n.pt", False, "guarded"),
+        ("yolo11n.pt", True, "stable"),
+    ],
+    ids=str,
+)
+def test_weights_that_are_given_apart_count_as_what_the_model_starts_from(
+    model: str, pretrained: object, preset: str
+) -> None:
+    assert choose_preset(model, pretrained)[0] == preset
+    assert separate({"model": model, "pretrained": pretrained, "preset": AUTO})[0].preset == preset
+
+
 @pytest.mark.parametrize("as_text", [True, False], ids=["text", "path"])
 def test_a_preset_may_be_a_file(tmp_path: Path, as_text: bool) -> None:
     path = tmp_path / "mine.yaml"
@@ -146,12 +172,24 @@ def test_a_resumed_run_is_found_from_any_folder(tmp_path: Path, monkeypatch: pyt
     assert plan.preset == "cautious"
 
 
-def test_what_is_given_anew_replaces_what_was_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("guard", "expected"),
+    [
+        ({"max_norm": 7.0}, GuardConfig(max_norm=7.0, max_total=9)),
+        ({"max_norm": None}, GuardConfig(max_norm=None, max_total=9)),
+        ({}, GuardConfig(max_norm=3.0, max_total=9)),
+        (None, GuardConfig(max_norm=3.0, max_total=9)),
+        (GuardConfig(batchnorm=False), GuardConfig(batchnorm=False)),
+    ],
+    ids=["one", "off", "empty", "none", "all"],
+)
+def test_each_guard_setting_that_is_given_anew_replaces_the_saved_one(
+    tmp_path: Path, guard: Any, expected: GuardConfig
+) -> None:
     checkpoint = run_folder(tmp_path, SAVED)
-    plan, rest = separate({"resume": checkpoint, "guard": {"max_norm": 7.0}, "preset": "stable"})
-    assert plan == RunPlan(guard=GuardConfig(max_norm=7.0), preset="stable")
+    plan, rest = separate({"resume": checkpoint, "guard": guard, "preset": "stable"})
+    assert plan == RunPlan(guard=expected, preset="stable")
     assert rest == {"resume": checkpoint}
-    assert separate({"resume": checkpoint, "guard": {}})[0].guard == GuardConfig()
 
 
 @pytest.mark.parametrize(
@@ -180,11 +218,8 @@ def test_a_damaged_args_yaml_is_named(tmp_path: Path, content: str | bytes) -> N
 @pytest.mark.parametrize("guard", [5, {"max_nrom": 1.0}, {"max_norm": "many"}], ids=str)
 def test_saved_guard_settings_that_are_wrong_are_told_from_those_of_the_call(tmp_path: Path, guard: object) -> None:
     checkpoint = run_folder(tmp_path, {"guard": guard})
-    with pytest.raises(
-        InvalidCallError, match=r"^args\.yaml of the run to resume: guard.* Mend it, or give guard= anew\.$"
-    ):
+    with pytest.raises(InvalidCallError, match=r"^args\.yaml of the run to resume: guard.* Mend it\.$"):
         separate({"resume": checkpoint})
-    assert separate({"resume": checkpoint, "guard": {"max_norm": 1.0}})[0].guard.max_norm == 1.0
     with pytest.raises(InvalidCallError, match=r"^guard has no setting 'zzz'"):
         separate({"resume": checkpoint, "guard": {"zzz": 1}})
 

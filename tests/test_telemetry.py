@@ -66,9 +66,37 @@ def test_the_running_loss_is_that_of_ultralytics_bit_for_bit(seed: int) -> None:
 
 
 def test_rejected_batches_do_not_count() -> None:
-    telemetry = told(healthy(2.0), bad(math.nan), healthy(4.0), bad(math.inf), BAD_WINDOW, healthy(9.0))
+    telemetry = told(
+        healthy(2.0), bad(math.nan), healthy(4.0), bad(math.inf), applied(1.0), bad(math.nan), healthy(9.0)
+    )
     assert telemetry.loss == {"box_loss": 5.0}
-    assert (telemetry.accepted, telemetry.rejected, telemetry.applied) == (3, 3, 0)
+    assert (telemetry.accepted, telemetry.rejected, telemetry.applied) == (3, 3, 1)
+
+
+def test_the_batches_of_a_rejected_window_are_taken_out_again() -> None:
+    telemetry = told(healthy(2.0), applied(1.0), healthy(4.0), healthy(1e25))
+    assert telemetry.loss["box_loss"] > 1e24  # the window is not judged yet
+    told(BAD_WINDOW, telemetry=telemetry)
+    assert telemetry.loss == {"box_loss": 2.0}
+    told(healthy(4.0), EMPTY, healthy(9.0), applied(1.0), BAD_WINDOW, telemetry=telemetry)
+    assert telemetry.loss == {"box_loss": 5.0}
+    assert (telemetry.accepted, telemetry.rejected, telemetry.applied) == (3, 2, 2)
+
+
+def test_a_rejected_window_before_any_other_leaves_zeros_under_the_same_names() -> None:
+    telemetry = told(healthy(1e25, 1.0, 2.0), BAD_WINDOW)
+    assert telemetry.progress() == {"box_loss": 0.0, "cls_loss": 0.0, "dfl_loss": 0.0, "grad_norm": 0.0, "rejected": 1}
+    told(healthy(3.0, 4.0, 5.0), telemetry=telemetry)
+    assert list(telemetry.loss.values()) == [3.0, 4.0, 5.0]
+
+
+def test_a_window_that_reaches_into_the_next_epoch_is_taken_out_of_that_one() -> None:
+    telemetry = told(healthy(2.0), applied(1.0), healthy(100.0))
+    telemetry.begin()
+    told(healthy(200.0), BAD_WINDOW, telemetry=telemetry)
+    assert (telemetry.accepted, telemetry.loss) == (0, {"box_loss": 51.0})  # the last epoch is written already
+    told(healthy(6.0), applied(1.0), telemetry=telemetry)
+    assert telemetry.loss == {"box_loss": 6.0}
 
 
 def test_every_decision_is_counted_once() -> None:

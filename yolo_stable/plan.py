@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,11 +36,12 @@ class RunPlan:
         return {"guard": self.guard.to_dict(), "preset": self.preset}
 
 
-def choose_preset(model: str | Path | object) -> tuple[str, str]:
+def choose_preset(model: str | Path | object, pretrained: object = True) -> tuple[str, str]:
     """Choose a preset for a model that the user has not chosen one for.
 
     Args:
         model: What was passed as ``model=``.
+        pretrained: As Ultralytics' argument: a path loads those weights, ``False`` loads none.
 
     Returns:
         The preset's name and the reason.
@@ -48,7 +50,9 @@ def choose_preset(model: str | Path | object) -> tuple[str, str]:
         >>> choose_preset("yolo11n.pt")[0], choose_preset("yolo11n.yaml")[0]
         ('stable', 'guarded')
     """
-    if str(model).lower().endswith((".yaml", ".yml")):
+    if pretrained is False:
+        return "guarded", "pretrained=False starts from nothing; a conservative learning rate would starve it"
+    if not isinstance(pretrained, (str, Path)) and str(model).lower().endswith((".yaml", ".yml")):
         return "guarded", "the model starts from a YAML; a conservative learning rate would starve it"
     return "stable", "the model starts from weights; a conservative learning rate protects them"
 
@@ -57,7 +61,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
     """Take ``guard`` and ``preset`` out of a trainer's overrides and lay the preset under the rest.
 
     Precedence: Ultralytics' defaults < preset < explicit arguments. A resumed run keeps the guard settings and the name of
-    the preset that its ``args.yaml`` holds unless new ones are given; its hyperparameters come from its checkpoint.
+    the preset that its ``args.yaml`` holds, each unless a new one is given; its hyperparameters come from its checkpoint.
 
     Args:
         overrides: What ``YOLO(...).train(...)`` hands to the trainer; not changed.
@@ -72,12 +76,13 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
     guard, preset = rest.pop("guard", None), rest.pop("preset", None)
     if rest.get("resume"):
         before = _settings_of_resumed_run(rest)
+        config = GuardConfig.from_mapping(guard)  # what is given now is checked first: the message is about the call
         try:
-            config = GuardConfig.from_mapping(before.get("guard") if guard is None else guard)
+            saved = GuardConfig.from_mapping(before.get("guard"))
         except InvalidCallError as error:
-            if guard is not None:
-                raise
-            raise InvalidCallError(f"args.yaml of the run to resume: {error} Mend it, or give guard= anew.") from error
+            raise InvalidCallError(f"args.yaml of the run to resume: {error} Mend it.") from error
+        if not isinstance(guard, GuardConfig):
+            config = dataclasses.replace(saved, **(guard or {}))
         preset = preset or before.get("preset")
         return RunPlan(guard=config, preset=None if preset is None else str(preset)), rest
     config = GuardConfig.from_mapping(guard)
@@ -85,7 +90,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         return RunPlan(guard=config), rest
     why = ""
     if preset == AUTO:
-        preset, why = choose_preset(rest.get("model", ""))
+        preset, why = choose_preset(rest.get("model", ""), rest.get("pretrained", True))
     if not isinstance(preset, (str, os.PathLike)):
         raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
     values = load_hyp(preset)

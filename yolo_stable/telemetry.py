@@ -17,7 +17,8 @@ class EpochTelemetry:
     """Collects one epoch; :meth:`begin` starts the next.
 
     The running loss is computed as Ultralytics does, ``(mean * i + loss) / (i + 1)`` in float32, over accepted batches only,
-    so that without a rejection the numbers are the same to the last bit.
+    so that without a rejection the numbers are the same to the last bit. When a window is rejected, its batches are taken out
+    again: one of them may have had a loss of 1e25, which is finite.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,8 @@ class EpochTelemetry:
         self.accepted = self.rejected = self.applied = self.clipped = 0
         self.norm_sum = self.norm_max = 0.0
         self._mean: Tensor | None = None
+        self._applied = self._mean, self.accepted, self.loss
+        """As after the last window that was applied; or, before the first, as at the start of the epoch."""
 
     def add(self, decision: Decision) -> None:
         """Count one decision of the guard."""
@@ -39,9 +42,13 @@ class EpochTelemetry:
             self._add_loss(decision.items)
         elif decision.rejected:
             self.rejected += 1
+            names = self.loss or decision.items
+            if decision.verdict is Verdict.REJECT_WINDOW:
+                self._mean, self.accepted, self.loss = self._applied
             if not self.loss:  # nothing healthy yet: a number that stands for "none", never the NaN
-                self.loss = dict.fromkeys(decision.items, 0.0)
+                self.loss = dict.fromkeys(names, 0.0)
         elif decision.norm is not None:
+            self._applied = self._mean, self.accepted, self.loss
             self.applied += 1
             self.clipped += decision.verdict is Verdict.CLIP
             self.norm = decision.norm

@@ -36,9 +36,12 @@ def run(call: TrainCall) -> Path:
     check_arguments({**(load_hyp(call.preset) if call.preset else {}), **settings})
     if isinstance(settings.get("pretrained"), str):
         _open(settings["pretrained"], key="pretrained")
-    name, model = call.model, None
+    resume = settings.get("resume")
+    name, model = resume if isinstance(resume, str) else call.model, None
     if name is not None and Path(name).is_file():  # it knows for which task the data have to be
         model = _open(name)
+    if resume:
+        _require_resumable(model, name)
     task = _task_by_name(call) if model is None else _task_of(model, call, name)
     data = _checked_data(call, task)
     if model is None:  # not before the data are known to be right: it may have to be downloaded
@@ -46,10 +49,11 @@ def run(call: TrainCall) -> Path:
         if _task_of(model, call, name) != task:
             task = _task_of(model, call, name)
             data = _checked_data(call, task)
-    preset = call.preset or (None if settings.get("resume") else AUTO)
+    preset = call.preset or (None if resume else AUTO)
+    guard = dict(call.guard) or None  # None: a resumed run keeps its own
     trainer_class = TRAINERS["rtdetr" if isinstance(model, RTDETR) else task]
     try:
-        model.train(trainer=trainer_class, data=data, guard=dict(call.guard), preset=preset, **settings)
+        model.train(trainer=trainer_class, data=data, guard=guard, preset=preset, **settings)
     except subprocess.CalledProcessError as error:  # the workers of a multi-GPU run have said why
         raise YoloStableError(f"A worker of the multi-GPU run ended with exit code {error.returncode}.") from error
     trainer: Any = model.trainer
@@ -62,6 +66,16 @@ def _task_by_name(call: TrainCall) -> str:
         return call.task
     stem = Path(call.model).stem.lower()
     return next((task for task, suffix in SUFFIX_OF_TASK.items() if suffix and suffix in stem), call.task)
+
+
+def _require_resumable(model: Any, name: str | None) -> None:
+    """Refuse to resume what was never begun or has been finished; Ultralytics would begin a new run instead."""
+    checkpoint = {} if model is None else model.ckpt
+    if checkpoint.get("epoch", -1) < 0 or checkpoint.get("optimizer") is None:
+        raise InvalidCallError(
+            f"{WHERE}: nothing to resume: {name or 'the default model'} is not the checkpoint of an interrupted run."
+            " Give model=RUN/weights/last.pt of such a run, or leave resume out."
+        )
 
 
 def _task_of(model: Any, call: TrainCall, name: str | None) -> str:
@@ -94,8 +108,6 @@ def _load_model(call: TrainCall) -> tuple[Any, str]:
     try:
         return _open(f"{stem}.pt"), f"{stem}.pt"
     except InvalidCallError:
-        if Path(f"{stem}.pt").exists():
-            raise
         LOGGER.warning(f"{stem}.pt is not here and cannot be downloaded: training {stem}.yaml from scratch.")
         return _open(f"{stem}.yaml"), f"{stem}.yaml"
 

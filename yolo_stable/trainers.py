@@ -179,6 +179,8 @@ class GuardedTrainerMixin(_Base):
         self.guard = StepGuard(model, self.optimizer, scaler=self._gate.scaler, config=self.plan.guard)
         if RANK not in {-1, 0}:
             return
+        if self.resume and self.last.exists():
+            self.run_log.saved(self.last, self.start_epoch)
         rows = [*guard_rows(self.guard), ("precision", self._precision()), *preset_rows(self.plan)]
         LOGGER.info(render_table("yolo-stable guard", rows))
         warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())

@@ -279,6 +279,38 @@ def test_after_resync_a_rejection_goes_back_to_what_was_loaded() -> None:
     assert model.mean == 100.0
 
 
+class NoGradient(torch.autograd.Function):
+    """The sum of two numbers that has a gradient in the first only."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0], None
+
+
+def test_with_shared_gradients_a_bad_loss_makes_all_gradients_nan_and_only_those(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("yolo_stable.guard.guard._shared_gradients", lambda: True)
+    model = nn.ParameterList([nn.Parameter(torch.full((2,), float(i))) for i in range(4)])
+    reached, clamped, without, unused = model
+    unused.requires_grad_(False)
+    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    loss = NoGradient.apply(reached, without).sum() + (clamped + NAN).clamp(max=1.0).sum()
+    decision = guard.backward(loss)
+    assert (decision.verdict, decision.reason) == (Verdict.REJECT_MICRO_BATCH, "loss nan")
+    assert guard.last is decision
+    assert guard.counts == Counts(micro_batches=1)
+    assert [p.grad is None for p in model] == [False, False, True, True]
+    assert all(bool(p.grad.isnan().all()) for p in model if p.grad is not None)
+    assert guard.step().culprits == ("0", "1")
+    assert [p.tolist() for p in model] == [[float(i)] * 2 for i in range(4)]
+    assert not any(p._backward_hooks for p in model)
+
+
 # ---- the scaler --------------------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ LAYOUTS = ["0-dim", "one", "vector", "contiguous", "transposed", "strided", "exp
 
 def spoil(tensor: Tensor, value: float | complex) -> Tensor:
     """Write ``value`` at the last index of every dimension."""
-    tensor[(-1,) * tensor.ndim] = value
+    tensor[(-1,) * tensor.ndim] = torch.tensor(value, dtype=tensor.dtype)
     return tensor
 
 

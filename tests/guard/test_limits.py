@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ LOSSES = {GOOD: 1.0, BAD: math.nan, CLIPPED: 20.0, FREE: 1e13}  # f = p * x has 
 class Story:
     """One parameter p, f = p * x, SGD with lr 1, a window of one micro-batch."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, **limits: Any) -> None:
         self.model = nn.Linear(1, 1, bias=False)
         self.guard = StepGuard(self.model, torch.optim.SGD(self.model.parameters(), lr=1.0), **limits)
 

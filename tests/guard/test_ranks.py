@@ -104,7 +104,7 @@ def loss_of(model: nn.Module, x: Tensor, fault: str | None) -> Tensor:
     if fault == "loss":
         loss = loss * INF
     elif fault == "clamped":  # the gradient of clamp() is zero where its input is NaN
-        loss = (loss * NAN).clamp(max=5.0)
+        loss = (loss + NAN).clamp(max=5.0)
     return loss
 
 

@@ -171,6 +171,17 @@ def test_known_values_are_applied_clipped_and_rejected() -> None:
         assert decision.loss is None
 
 
+@pytest.mark.parametrize("x", [9.999999, 10.0, 10.000001], ids=str)
+def test_at_the_very_limit_the_result_is_that_of_stock(x: float) -> None:
+    """Stock divides by the norm plus 1e-6: a norm of exactly 10 is scaled down by one unit in the last place."""
+    stock, model = line(), line()
+    stock.weight.grad, model.weight.grad = torch.full((1, 1), x), torch.full((1, 1), x)
+    stock_step(stock, sgd(stock), torch.amp.GradScaler("cpu", enabled=False), 10.0)
+    ReferenceStep(model, sgd(model), None, GuardConfig()).run()
+    assert torch.equal(stock.weight, model.weight)
+    assert 9.99 < -model.weight.item() < 10.0
+
+
 def test_the_norm_is_over_all_parameters_and_clips_all_alike() -> None:
     model = nn.Linear(2, 1)
     nn.init.zeros_(model.weight)
@@ -203,7 +214,7 @@ def test_a_window_without_gradients_is_empty() -> None:
 
 def test_frozen_parameters_stay_as_they_are() -> None:
     model = nn.Sequential(line(2.0), line(3.0))
-    model[0].weight.requires_grad_(False)
+    next(model.parameters()).requires_grad_(False)
     guard = StepGuard(model, sgd(model))
     guard.backward(loss_of(model, 4.0))
     assert guard.step().norm == 8.0
@@ -218,7 +229,7 @@ def test_a_bad_gradient_outside_the_optimizer_is_dropped(scaled: bool) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if scaled else None
     guard = StepGuard(model, optimizer, scaler=scaler, max_norm=None)
     guard.backward(loss_of(model, 3.0))
-    outside = model[0].weight
+    outside = next(model.parameters())
     assert outside.grad is not None
     outside.grad.fill_(NAN)
     decision = guard.step()
@@ -238,7 +249,7 @@ def test_an_overflow_outside_the_optimizer_lowers_the_scale_as_well() -> None:
     overflows = 0
     for _ in range(8):
         guard.backward(loss_of(model, 3.0))
-        outside = model[0].weight
+        outside = next(model.parameters())
         assert outside.grad is not None
         if outside.grad.item() > 30_000.0:  # as float16 would
             outside.grad.fill_(INF)
