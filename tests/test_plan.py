@@ -81,24 +81,6 @@ def test_pretrained_says_what_the_model_really_starts_from(model: str, pretraine
     assert separate({"model": model, "pretrained": pretrained, "preset": AUTO})[0].preset == preset
 
 
-@pytest.mark.parametrize(
-    ("model", "pretrained", "preset"),
-    [
-        ("yolo11n.yaml", True, "guarded"),
-        ("yolo11n.yaml", "weights.pt", "stable"),
-        ("yolo11n.yaml", Path("weights.pt"), "stable"),
-        ("yolo11n.pt", False, "guarded"),
-        ("yolo11n.pt", True, "stable"),
-    ],
-    ids=str,
-)
-def test_weights_that_are_given_apart_count_as_what_the_model_starts_from(
-    model: str, pretrained: object, preset: str
-) -> None:
-    assert choose_preset(model, pretrained)[0] == preset
-    assert separate({"model": model, "pretrained": pretrained, "preset": AUTO})[0].preset == preset
-
-
 @pytest.mark.parametrize("as_text", [True, False], ids=["text", "path"])
 def test_a_preset_may_be_a_file(tmp_path: Path, as_text: bool) -> None:
     path = tmp_path / "mine.yaml"

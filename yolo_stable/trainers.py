@@ -202,6 +202,7 @@ class GuardedTrainerMixin(_Base):
         """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
         if self.guard is not None:
             self.guard.abandon_window()
+            self.run_log.window_closed()
         super()._build_train_pipeline()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
