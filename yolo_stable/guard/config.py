@@ -10,6 +10,8 @@ from typing import Any
 
 from ..errors import InvalidCallError, nearest
 
+STEPS = ("auto", "fused", "reference")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardConfig:
@@ -37,6 +39,10 @@ class GuardConfig:
     batchnorm: bool = True
     """Check the running statistics that a forward pass wrote, and undo them with the batch that is rejected."""
 
+    step: str = "auto"
+    """How a window is applied: ``"reference"``, bit for bit as stock; ``"fused"``, the same to rounding with clip and skip
+    inside the optimizer's kernel; ``"auto"``: fused where a rehearsal shows that it can be trusted, else reference."""
+
     max_consecutive: int = 50
     """Rejections in a row, with no step applied in between, after which training halts, >= 1."""
 
@@ -55,6 +61,8 @@ class GuardConfig:
                 raise InvalidCallError(
                     f"guard.{name}={value!r} is not allowed. It must be a whole number of 1 or more."
                 )
+        if self.step not in STEPS:
+            raise InvalidCallError(f"guard.step={self.step!r} is not allowed. It must be one of {', '.join(STEPS)}.")
         if not isinstance(self.batchnorm, bool):
             raise InvalidCallError(f"guard.batchnorm={self.batchnorm!r} is not allowed. It must be True or False.")
 

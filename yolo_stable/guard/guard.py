@@ -15,7 +15,8 @@ from .config import GuardConfig
 from .decision import Decision, Verdict, judge_micro_batch
 from .health import non_finite_names
 from .limits import Counts, check_limits
-from .step import ReferenceStep, to_device_vector
+from .rehearsal import choose_step
+from .step import to_device_vector
 
 
 class StepGuard:
@@ -79,7 +80,8 @@ class StepGuard:
         self.last: Decision | None = None
         """The decision made last, also when it raised."""
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
-        self._step = ReferenceStep(model, optimizer, scaler, self.config)
+        self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
+        """How windows are applied, in words."""
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:

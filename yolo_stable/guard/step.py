@@ -37,6 +37,9 @@ class ReferenceStep:
         config: GuardConfig,
     ) -> None:
         self.model, self.optimizer, self.scaler, self.config = model, optimizer, scaler, config
+        self._sizes: list[int] = []
+        self._parameters: list[nn.Parameter] = []
+        self._outside: list[nn.Parameter] = []
 
     def run(self) -> Decision:
         """Judge the window's gradients and apply them or not; the gradients are gone afterwards.
@@ -46,11 +49,11 @@ class ReferenceStep:
 
         Syncs: one (reads the norm).
         """
-        parameters = [p for _, p in self.named_parameters()]
+        parameters = self.parameters()
         grads = [p.grad for p in parameters if p.grad is not None]
         if not grads:
             return Decision(verdict=Verdict.EMPTY, reason="every micro-batch of the window was rejected")
-        scaler = self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
+        scaler = self.enabled_scaler()
         if scaler is not None:
             scaler.unscale_(self.optimizer)
         # As stock: NPUs lack the foreach kernels that the norm would use.
@@ -59,17 +62,22 @@ class ReferenceStep:
         norm = float(total)
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
         if verdict is Verdict.REJECT_WINDOW:
-            decision = self._reject(norm, reason, scaler)
+            decision = self.reject(norm, reason, scaler)
         else:
-            if self.config.max_norm is not None:
+            # Below the limit stock multiplies by 1.0; the margin is for its rounding.
+            if self.config.max_norm is not None and not (norm <= 0.999 * self.config.max_norm):
                 clip_grads_with_norm_(parameters, self.config.max_norm, total, foreach=foreach)
             # Not scaler.step(): a finite norm says that nothing overflowed, so its own read is saved.
-            self.optimizer.step()
+            self.apply()
             if scaler is not None:
                 scaler.update()
             decision = Decision(verdict=verdict, reason=reason, norm=norm)
         self.drop_gradients()
         return decision
+
+    def apply(self) -> None:
+        """Take the optimizer's step with the gradients as they are."""
+        self.optimizer.step()
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the model's parameters, then those that only the optimizer knows, each once."""
@@ -83,16 +91,32 @@ class ReferenceStep:
                     seen.add(id(parameter))
                     yield f"optimizer.param_groups[{g}][{i}]", parameter
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what :meth:`named_parameters` yields, without names; walked again when a parameter group has changed."""
+        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
+        if sizes != self._sizes:
+            self._parameters = [p for _, p in self.named_parameters()]
+            known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+            self._outside = [p for p in self._parameters if id(p) not in known]
+            self._sizes = sizes
+        return self._parameters
+
+    def enabled_scaler(self) -> torch.amp.GradScaler | None:
+        """Return the scaler if there is one that scales."""
+        return self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
+
     def drop_gradients(self) -> None:
         """Forget all gradients, also those of parameters that the optimizer does not hold.
 
         A NaN left behind in such a parameter would make every later norm NaN.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        for _, parameter in self.named_parameters():
+        self.parameters()
+        for parameter in self._outside:
             parameter.grad = None
 
-    def _reject(self, norm: float, reason: str, scaler: torch.amp.GradScaler | None) -> Decision:
+    def reject(self, norm: float, reason: str, scaler: torch.amp.GradScaler | None) -> Decision:
+        """Name what was not finite, and settle with the scaler."""
         culprits = non_finite_names((n, p.grad) for n, p in self.named_parameters() if p.grad is not None)
         if scaler is not None:
             reason += self._lower_scale(scaler, overflowed=bool(culprits))

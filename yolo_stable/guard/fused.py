@@ -1,0 +1,248 @@
+"""The fused guarded step: one pass for the norm, then clip, skip and update inside the optimizer's own kernel.
+
+The fused kernels of ``torch.optim`` take two device tensors: ``grad_scale`` divides the gradient, ``found_inf`` skips the
+update. With ``s`` the loss scale (1 without a GradScaler) and ``T`` the norm of the scaled gradients,
+
+    grad_scale = max(s, (T + 1e-6 s) / max_norm)
+
+is unscaling followed by ``clip_grad_norm_``: its coefficient is ``max_norm / (T / s + 1e-6)``, at most 1.
+
+Where reading a number costs nothing (the CPU) the host decides and the kernel is not asked to skip. On an accelerator the
+device decides, everything is queued, and then the norm is read, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import NoneType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import OptState
+from torch.optim.optimizer import _global_optimizer_pre_hooks
+
+from ..errors import InvalidCallError
+from .config import GuardConfig
+from .decision import Decision, Verdict, judge_window
+from .musgd import is_musgd, musgd_step
+from .step import ReferenceStep
+
+KERNELS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+"""Optimizers whose fused kernel takes ``grad_scale`` and ``found_inf``; exactly these classes, not what derives from them."""
+
+
+class FusedStep(ReferenceStep):
+    """A step with the same result as :class:`ReferenceStep`, to rounding, at a fraction of its memory traffic.
+
+    A window for which it cannot be used goes through the reference step: when hooks that run before the optimizer's step must
+    see the clipped gradients, and when ``optimizer.step`` has been replaced.
+
+    Args:
+        model: As for the reference step.
+        optimizer: SGD, Adam, AdamW, or Ultralytics' MuSGD.
+        scaler: As for the reference step.
+        config: As for the reference step.
+        on_device: Whether the device decides. None: on all devices but the CPU.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None,
+        config: GuardConfig,
+        *,
+        on_device: bool | None = None,
+    ) -> None:
+        super().__init__(model, optimizer, scaler, config)
+        self._on_device = on_device
+        self._layout: tuple[int, ...] = ()
+        self._is_musgd = is_musgd(optimizer)
+        self._fused = False
+
+    def run(self) -> Decision:
+        """Judge the window's gradients and apply them or not; the gradients are gone afterwards.
+
+        Returns:
+            As the reference step.
+
+        Raises:
+            InvalidCallError: A gradient is sparse or complex.
+
+        Syncs: one (reads the norm); on an accelerator after the step has been queued.
+        """
+        self._fused = False
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        if not parameters or self._must_see_clipped_gradients():
+            return super().run()
+        self._fused = True
+        self._prepare(parameters)
+        grads = [p.grad for p in parameters if p.grad is not None]
+        on_device = grads[0].device.type != "cpu" if self._on_device is None else self._on_device
+        if not on_device and self._is_musgd:
+            return super().run()  # clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit
+        decide = self._device_decides if on_device else self._host_decides
+        decision = decide(total_norm(grads), self.enabled_scaler())
+        self.drop_gradients()
+        return decision
+
+    def apply(self) -> None:
+        """Take the step of a window that the reference step has clipped."""
+        if self._fused:
+            musgd_step(self.optimizer, None, None)
+        else:
+            super().apply()
+
+    # ---- who decides ---------------------------------------------------------------------------------------------------
+
+    def _host_decides(self, total: Tensor, scaler: torch.amp.GradScaler | None) -> Decision:
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        scaled = float(total)
+        norm = scaled / scale
+        verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
+        if verdict is Verdict.REJECT_WINDOW:
+            if scaler is not None:
+                self._tell(scaler, torch.ones((), device=total.device))
+            return self.reject(norm, reason, scaler)
+        divisor = scale
+        if self.config.max_norm is not None:
+            divisor = max(scale, (scaled + 1e-6 * scale) / self.config.max_norm)
+        self._kernel(None if divisor == 1.0 else torch.tensor(divisor, device=total.device), None)
+        if scaler is not None:
+            self._tell(scaler, torch.zeros((), device=total.device))
+            scaler.update()
+        return Decision(verdict=verdict, reason=reason, norm=norm)
+
+    def _device_decides(self, total: Tensor, scaler: torch.amp.GradScaler | None) -> Decision:
+        scale = torch.ones_like(total) if scaler is None else scaler._get_scale_async()
+        assert scale is not None
+        scale = scale.to(total.device)
+        norm = total / scale
+        # Exactly 0.0 or 1.0: the kernels compare with 1. Written so that NaN is rejected.
+        believed = norm.isfinite() if self.config.reject_norm is None else norm <= self.config.reject_norm
+        skip = believed.logical_not().to(torch.float32)
+        divisor = scale
+        if self.config.max_norm is not None:
+            divisor = torch.maximum(scale, (total + 1e-6 * scale) / self.config.max_norm)
+        if self._is_musgd:
+            musgd_step(self.optimizer, divisor, skip)
+        else:
+            self._kernel(divisor, skip)
+        if scaler is not None:
+            self._tell(scaler, skip)
+        value, skipped = torch.stack([norm, skip]).tolist()  # the one read, after all has been queued
+        if skipped:
+            _, reason = judge_window(value, None, self.config.reject_norm)
+            return self.reject(value, reason, scaler)
+        verdict, reason = judge_window(value, self.config.max_norm, None)
+        if scaler is not None:
+            scaler.update()
+        return Decision(verdict=verdict, reason=reason, norm=value)
+
+    # ---- the optimizer -------------------------------------------------------------------------------------------------
+
+    def _kernel(self, divisor: Tensor | None, skip: Tensor | None) -> None:
+        optimizer: Any = self.optimizer
+        optimizer.grad_scale, optimizer.found_inf = divisor, skip
+        try:
+            with fused_groups(self.optimizer):
+                optimizer.step()
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf
+
+    def _must_see_clipped_gradients(self) -> bool:
+        replaced = self.optimizer.__dict__.get("step")  # a learning-rate scheduler wraps it, which is harmless
+        return bool(
+            _global_optimizer_pre_hooks
+            or self.optimizer._optimizer_step_pre_hooks
+            or (replaced is not None and not getattr(replaced, "_wrapped_by_lr_sched", False))
+            or not isinstance(self.scaler, (torch.amp.GradScaler, NoneType))  # of unknown books
+        )
+
+    def _prepare(self, parameters: list[nn.Parameter]) -> None:
+        """Give every gradient and state the layout of its parameter, and momentum that is not there yet its zeros.
+
+        The kernels walk parameter, gradient and state in memory order. And ``SGD(fused=True)`` takes uninitialised memory for
+        momentum when the first step is skipped; zeros give the same first step as none, bit for bit.
+        """
+        for p in parameters:
+            g = p.grad
+            assert g is not None
+            if g.layout is not torch.strided or g.is_complex():
+                kind = "complex" if g.is_complex() else "sparse"
+                raise InvalidCallError(
+                    f"The gradient of a parameter of shape {tuple(p.shape)} is {kind}, which the fused step cannot take."
+                    " Set guard.step=reference, or make the gradient dense and real."
+                )
+            if g.stride() != p.stride():
+                p.grad = torch.empty_like(p, dtype=g.dtype).copy_(g)
+        state = self.optimizer.state
+        if self._is_musgd:
+            return  # its step makes and lays out its own
+        if isinstance(self.optimizer, torch.optim.SGD):
+            for group in self.optimizer.param_groups:
+                if group["momentum"] and not group["dampening"]:
+                    for p in group["params"]:
+                        if p.grad is not None and state[p].get("momentum_buffer") is None:
+                            state[p]["momentum_buffer"] = torch.zeros_like(p)
+        first = next(iter(state.values()), {})
+        layout = (len(state), *(id(value) for value in first.values()))
+        if layout != self._layout:  # new or loaded state
+            for p, values in state.items():
+                for key, value in values.items():
+                    if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                        values[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
+                    elif key == "step" and isinstance(value, Tensor) and value.device != p.device:
+                        values[key] = value.to(p.device)  # the kernel counts on the device
+            first = next(iter(state.values()), {})
+            self._layout = (len(state), *(id(value) for value in first.values()))
+
+    # ---- the scaler ----------------------------------------------------------------------------------------------------
+
+    def _tell(self, scaler: torch.amp.GradScaler, found: Tensor) -> None:
+        """Tell the scaler what ``unscale_`` would have told it, without its pass over all gradients."""
+        book = scaler._per_optimizer_states[id(self.optimizer)]
+        book["found_inf_per_device"] = {found.device: found}
+        book["stage"] = OptState.STEPPED
+
+
+def total_norm(grads: list[Tensor]) -> Tensor:
+    """Return the global 2-norm of gradients in float32 (float64 for float64), also of half-precision ones.
+
+    Args:
+        grads: Any shapes; of one device and dtype for a single launch.
+
+    Returns:
+        A 0-dim tensor on the device of the first gradient. Infinite when the squares of finite numbers overflow.
+
+    Syncs: none.
+    """
+    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for g in grads:
+        groups.setdefault((g.device, g.dtype), []).append(g)
+    norms: list[Tensor] = []
+    for (_, dtype), members in groups.items():
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        kind = {} if wide == dtype else {"dtype": wide}
+        norms.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(members, 2.0, **kind))))
+    if len(norms) == 1:
+        return norms[0]
+    return torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, norms[0].dtype) for n in norms]))
+
+
+@contextmanager
+def fused_groups(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Turn the fused kernel on for one step, and leave the groups as they were for ``state_dict()``.
+
+    Set anew for each step: a loaded state dict brings its own flags, and a stale ``fused: False`` refuses ``found_inf``.
+    """
+    before = [(group, group.get("fused"), group.get("foreach")) for group in optimizer.param_groups]
+    try:
+        for group, _, _ in before:
+            group["fused"], group["foreach"] = True, False
+        yield
+    finally:
+        for group, fused, foreach in before:
+            group["fused"], group["foreach"] = fused, foreach
