@@ -87,7 +87,7 @@ class TestHealthy:
     def test_it_ends_with_the_weights_of_stock(self, arguments: Arguments, optimizer: str, accumulate: int) -> None:
         same = arguments(optimizer=optimizer, nbs=4 * accumulate, lr0=0.002)
         stock = train(DetectionTrainer, {**same, "name": "stock"})
-        guarded = train(StableDetectionTrainer, {**same, "name": "guarded"})
+        guarded = train(StableDetectionTrainer, {**same, "name": "guarded", "guard": {"step": "reference"}})
         assert guarded.guard.counts.applied == stock.ema.updates > 0
         assert guarded.guard.counts.rejected == 0
         assert_equal_state(stock, guarded)

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from ultralytics.optim import MuSGD
 
 from yolo_stable.guard import StepGuard, Verdict
+from yolo_stable.guard.fused import FusedStep
 
 WINDOWS = 6
 VALUES = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "overflow": 1e25}
@@ -58,13 +59,18 @@ class Run:
 
     optimizer_of: Callable[[nn.Module], torch.optim.Optimizer]
     scaled: bool = False
+    way: str = "reference"
 
     def __post_init__(self) -> None:
         self.model = network()
         self.optimizer = self.optimizer_of(self.model)
         self.ema = AveragedModel(self.model, use_buffers=True)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3) if self.scaled else None
-        self.guard = StepGuard(self.model, self.optimizer, scaler=self.scaler)
+        self.guard = StepGuard(
+            self.model, self.optimizer, scaler=self.scaler, step="fused" if self.way == "device" else self.way
+        )
+        if self.way == "device":  # as on an accelerator, where the device decides
+            self.guard._step = FusedStep(self.model, self.optimizer, self.scaler, self.guard.config, on_device=True)
         self.losses: list[float] = []
         self.rejections: list[Verdict] = []
 
@@ -142,17 +148,18 @@ def assert_same(a: object, b: object, path: str = "") -> None:
         assert a == b, f"{path}: {a} is not {b}"
 
 
+@pytest.mark.parametrize("way", ["reference", "fused", "device"])
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("optimizer", [sgd, adamw, musgd], ids=["SGD", "AdamW", "MuSGD"])
 @pytest.mark.parametrize("at", AT)
 @pytest.mark.parametrize("place", ["input", "loss", "gradient"])
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_rejection_leaves_no_trace(
-    kind: str, place: str, at: str, optimizer: Callable[[nn.Module], torch.optim.Optimizer], accumulate: int
+    kind: str, place: str, at: str, optimizer: Callable[[nn.Module], torch.optim.Optimizer], accumulate: int, way: str
 ) -> None:
     window, micro_batch = AT[at][0], AT[at][1] % accumulate
     windows = batches(accumulate)
-    faulty = train(Run(optimizer), windows, (window, micro_batch, place, VALUES[kind]))
+    faulty = train(Run(optimizer, way=way), windows, (window, micro_batch, place, VALUES[kind]))
 
     # A loss of 1e25 is finite, and so is a gradient of 1e25: both show when the window's norm overflows.
     seen_before_backward = place == "input" or (place == "loss" and kind != "overflow")
@@ -163,7 +170,7 @@ def test_a_rejection_leaves_no_trace(
         twin_windows[window] = [x for m, x in enumerate(windows[window]) if m != micro_batch]
     else:
         twin_windows[window] = []
-    twin = train(Run(optimizer), twin_windows)
+    twin = train(Run(optimizer, way=way), twin_windows)
     assert twin.rejections == []
     assert_same(faulty.state(), twin.state())
 
@@ -171,12 +178,13 @@ def test_a_rejection_leaves_no_trace(
 @pytest.mark.parametrize("place", ["input", "loss"])
 @pytest.mark.parametrize("kind", ["nan", "inf"])
 @pytest.mark.parametrize("at", AT)
-def test_a_rejected_loss_leaves_no_trace_in_the_loss_scale(at: str, kind: str, place: str) -> None:
+@pytest.mark.parametrize("way", ["reference", "fused", "device"])
+def test_a_rejected_loss_leaves_no_trace_in_the_loss_scale(at: str, kind: str, place: str, way: str) -> None:
     window = AT[at][0]
     windows = batches(1)
-    faulty = train(Run(sgd, scaled=True), windows, (window, 0, place, VALUES[kind]))
+    faulty = train(Run(sgd, scaled=True, way=way), windows, (window, 0, place, VALUES[kind]))
     assert faulty.rejections == [Verdict.REJECT_MICRO_BATCH]
-    twin = train(Run(sgd, scaled=True), [w if i != window else [] for i, w in enumerate(windows)])
+    twin = train(Run(sgd, scaled=True, way=way), [w if i != window else [] for i, w in enumerate(windows)])
     assert_same(faulty.state(), twin.state())
     assert faulty.scaler is not None
     assert faulty.scaler.get_scale() > 1024.0, "the scale grew as if nothing had happened"

@@ -98,7 +98,7 @@ def test_healthy_windows_are_applied_as_stock_does_bit_for_bit(
     # Stock has a scaler in any case, which is switched off without AMP.
     their_scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, growth_interval=4, enabled=scaled)
     our_scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, growth_interval=4, enabled=scaled)
-    guard = StepGuard(model, ours, scaler=our_scaler if scaled else None, max_norm=max_norm)
+    guard = StepGuard(model, ours, scaler=our_scaler if scaled else None, max_norm=max_norm, step="reference")
 
     generator = torch.Generator().manual_seed(13)
     for number in range(10):

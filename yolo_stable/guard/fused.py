@@ -78,13 +78,12 @@ class FusedStep(ReferenceStep):
         if not parameters or self._must_see_clipped_gradients():
             return super().run()
         self._fused = True
-        self._prepare(parameters)
-        grads = [p.grad for p in parameters if p.grad is not None]
+        grads = dense_gradients(parameters)
         on_device = grads[0].device.type != "cpu" if self._on_device is None else self._on_device
         if not on_device and self._is_musgd:
             return super().run()  # clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit
         decide = self._device_decides if on_device else self._host_decides
-        decision = decide(total_norm(grads), self.enabled_scaler())
+        decision = decide(parameters, total_norm(grads), self.enabled_scaler())
         self.drop_gradients()
         return decision
 
@@ -97,9 +96,11 @@ class FusedStep(ReferenceStep):
 
     # ---- who decides ---------------------------------------------------------------------------------------------------
 
-    def _host_decides(self, total: Tensor, scaler: torch.amp.GradScaler | None) -> Decision:
-        scale = 1.0 if scaler is None else scaler.get_scale()
-        scaled = float(total)
+    def _host_decides(
+        self, parameters: list[nn.Parameter], total: Tensor, scaler: torch.amp.GradScaler | None
+    ) -> Decision:
+        one = torch.ones_like(total)
+        scaled, scale = torch.stack([total, one if scaler is None else loss_scale(scaler, total)]).tolist()
         norm = scaled / scale
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
         if verdict is Verdict.REJECT_WINDOW:
@@ -109,16 +110,19 @@ class FusedStep(ReferenceStep):
         divisor = scale
         if self.config.max_norm is not None:
             divisor = max(scale, (scaled + 1e-6 * scale) / self.config.max_norm)
+        self._lay_out(parameters)
         self._kernel(None if divisor == 1.0 else torch.tensor(divisor, device=total.device), None)
         if scaler is not None:
             self._tell(scaler, torch.zeros((), device=total.device))
             scaler.update()
         return Decision(verdict=verdict, reason=reason, norm=norm)
 
-    def _device_decides(self, total: Tensor, scaler: torch.amp.GradScaler | None) -> Decision:
-        scale = torch.ones_like(total) if scaler is None else scaler._get_scale_async()
-        assert scale is not None
-        scale = scale.to(total.device)
+    def _device_decides(
+        self, parameters: list[nn.Parameter], total: Tensor, scaler: torch.amp.GradScaler | None
+    ) -> Decision:
+        fresh = [p for p in parameters if p not in self.optimizer.state]
+        self._lay_out(parameters)
+        scale = torch.ones_like(total) if scaler is None else loss_scale(scaler, total)
         norm = total / scale
         # Exactly 0.0 or 1.0: the kernels compare with 1. Written so that NaN is rejected.
         believed = norm.isfinite() if self.config.reject_norm is None else norm <= self.config.reject_norm
@@ -134,6 +138,8 @@ class FusedStep(ReferenceStep):
             self._tell(scaler, skip)
         value, skipped = torch.stack([norm, skip]).tolist()  # the one read, after all has been queued
         if skipped:
+            for p in fresh:  # the kernel made their state and left it at zero: no trace of that either
+                self.optimizer.state.pop(p, None)
             _, reason = judge_window(value, None, self.config.reject_norm)
             return self.reject(value, reason, scaler)
         verdict, reason = judge_window(value, self.config.max_norm, None)
@@ -161,43 +167,37 @@ class FusedStep(ReferenceStep):
             or not isinstance(self.scaler, (torch.amp.GradScaler, NoneType))  # of unknown books
         )
 
-    def _prepare(self, parameters: list[nn.Parameter]) -> None:
+    def _lay_out(self, parameters: list[nn.Parameter]) -> None:
         """Give every gradient and state the layout of its parameter, and momentum that is not there yet its zeros.
 
         The kernels walk parameter, gradient and state in memory order. And ``SGD(fused=True)`` takes uninitialised memory for
         momentum when the first step is skipped; zeros give the same first step as none, bit for bit.
         """
         for p in parameters:
-            g = p.grad
-            assert g is not None
-            if g.layout is not torch.strided or g.is_complex():
-                kind = "complex" if g.is_complex() else "sparse"
-                raise InvalidCallError(
-                    f"The gradient of a parameter of shape {tuple(p.shape)} is {kind}, which the fused step cannot take."
-                    " Set guard.step=reference, or make the gradient dense and real."
-                )
-            if g.stride() != p.stride():
-                p.grad = torch.empty_like(p, dtype=g.dtype).copy_(g)
-        state = self.optimizer.state
+            if p.grad is not None and p.grad.stride() != p.stride():
+                p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
         if self._is_musgd:
-            return  # its step makes and lays out its own
+            return  # its operations take any layout
+        state = self.optimizer.state
         if isinstance(self.optimizer, torch.optim.SGD):
             for group in self.optimizer.param_groups:
-                if group["momentum"] and not group["dampening"]:
-                    for p in group["params"]:
-                        if p.grad is not None and state[p].get("momentum_buffer") is None:
-                            state[p]["momentum_buffer"] = torch.zeros_like(p)
-        first = next(iter(state.values()), {})
-        layout = (len(state), *(id(value) for value in first.values()))
-        if layout != self._layout:  # new or loaded state
-            for p, values in state.items():
-                for key, value in values.items():
-                    if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
-                        values[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
-                    elif key == "step" and isinstance(value, Tensor) and value.device != p.device:
-                        values[key] = value.to(p.device)  # the kernel counts on the device
-            first = next(iter(state.values()), {})
-            self._layout = (len(state), *(id(value) for value in first.values()))
+                for p in group["params"] if group["momentum"] else ():
+                    if p.grad is not None and state[p].get("momentum_buffer") is None:
+                        state[p]["momentum_buffer"] = torch.zeros_like(p)
+        if self._signature() == self._layout:
+            return
+        for p, values in state.items():  # new or loaded
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                    values[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
+                elif key == "step" and isinstance(value, Tensor) and value.device != p.device:
+                    values[key] = value.to(p.device)  # the kernel counts on the device
+        self._layout = self._signature()
+
+    def _signature(self) -> tuple[int, ...]:
+        """Return what changes when states are added or loaded."""
+        state = self.optimizer.state
+        return (len(state), *(id(value) for value in next(iter(state.values()), {}).values()))
 
     # ---- the scaler ----------------------------------------------------------------------------------------------------
 
@@ -206,6 +206,29 @@ class FusedStep(ReferenceStep):
         book = scaler._per_optimizer_states[id(self.optimizer)]
         book["found_inf_per_device"] = {found.device: found}
         book["stage"] = OptState.STEPPED
+
+
+def loss_scale(scaler: torch.amp.GradScaler, like: Tensor) -> Tensor:
+    """Return the scale that the gradients carry, with the device and dtype of ``like``; never read on the host."""
+    scale = scaler._get_scale_async()
+    assert scale is not None  # made by the first scaled loss, and there are gradients
+    return scale.to(like)
+
+
+def dense_gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the gradients of parameters that have one.
+
+    Raises:
+        InvalidCallError: A gradient is sparse or complex, which no fused kernel takes.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    for g in grads:
+        if g.layout is not torch.strided or g.is_complex():
+            raise InvalidCallError(
+                f"A gradient of shape {tuple(g.shape)} is {'complex' if g.is_complex() else 'sparse'}, which the fused step"
+                " cannot take. Set guard.step=reference, or make the gradient dense and real."
+            )
+    return grads
 
 
 def total_norm(grads: list[Tensor]) -> Tensor:
