@@ -24,12 +24,14 @@ class ClipAndSkipTrainer(DetectionTrainer):
 
     def optimizer_step(self) -> None:
         """Take the step unless the norm is not finite; BatchNorm and the EMA are not looked at."""
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=10.0)
+        model: Any = self.model
+        optimizer: Any = self.optimizer
+        self.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=10.0)
         if torch.isfinite(norm):
-            self.scaler.step(self.optimizer)
+            self.scaler.step(optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad()
+        optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.model)
 

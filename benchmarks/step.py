@@ -1,6 +1,6 @@
 """What one ``optimizer_step()`` costs: norm, clip, step, BatchNorm, EMA; stock, clip-and-skip and guarded in turns.
 
-    python -m benchmarks.step [--models yolo11n.yaml ...] [--optimizers SGD ...] [--repeats 30] [--json F] [--plot F]
+python -m benchmarks.step [--models yolo11n.yaml ...] [--optimizers SGD ...] [--repeats 30] [--json F] [--plot F]
 """
 
 from __future__ import annotations

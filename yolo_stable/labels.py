@@ -24,7 +24,7 @@ def disarm(batch: dict[str, Any], classes: int) -> str:
     Returns:
         What was wrong, for the rejection of the batch; empty when nothing was.
 
-    Syncs: none; tensors that are already on a device are left alone.
+    Syncs: none; tensors that are already on a device are left alone, and labels on the host are read once.
 
     Examples:
         >>> batch = {"cls": torch.tensor([[1.0], [7.0]]), "bboxes": torch.tensor([[0.5, 0.5, float("nan"), 0.1]])}
@@ -35,17 +35,22 @@ def disarm(batch: dict[str, Any], classes: int) -> str:
         >>> disarm(batch, classes=3)
         ''
     """
+    cls, boxes = _on_host(batch.get("cls")), _on_host(batch.get("bboxes"))
+    good_cls = None if cls is None else (cls >= 0) & (cls < classes)  # NaN is neither
+    good_boxes = None if boxes is None else boxes.isfinite()
+    masks = [mask.all() for mask in (good_cls, good_boxes) if mask is not None]
+    if not masks or bool(torch.stack(masks).all()):
+        return ""
+
     wrong = []
-    cls = batch.get("cls")
-    if isinstance(cls, Tensor) and cls.device.type == "cpu":
-        bad = ~((cls >= 0) & (cls < classes))  # NaN is neither
-        if bool(bad.any()):
-            wrong.append(f"label class {cls[bad][0].item():g} not in 0..{classes - 1}")
-            cls[bad] = 0
-    boxes = batch.get("bboxes")
-    if isinstance(boxes, Tensor) and boxes.device.type == "cpu":
-        bad = ~boxes.isfinite()
-        if bool(bad.any()):
-            wrong.append("label box not finite")
-            torch.nan_to_num_(boxes, nan=0.0, posinf=0.0, neginf=0.0)
+    if cls is not None and good_cls is not None and not bool(good_cls.all()):
+        wrong.append(f"label class {cls[~good_cls][0].item():g} not in 0..{classes - 1}")
+        cls[~good_cls] = 0
+    if boxes is not None and good_boxes is not None and not bool(good_boxes.all()):
+        wrong.append("label box not finite")
+        boxes[~good_boxes] = 0
     return ", ".join(wrong)
+
+
+def _on_host(value: Any) -> Tensor | None:
+    return value if isinstance(value, Tensor) and value.device.type == "cpu" else None

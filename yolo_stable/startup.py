@@ -68,6 +68,7 @@ def guard_rows(guard: StepGuard) -> list[tuple[str, str]]:
         ("clipping", "off (guard.max_norm=None)" if config.max_norm is None else f"global norm {config.max_norm:g}"),
         ("rejection", f"loss, loss items, gradients not finite; {believed} believed"),
         ("BatchNorm protection", batchnorm),
+        ("optimizer step", guard.step_name),
         ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all"),
     ]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from .guard import Decision, Verdict
 
@@ -32,7 +32,7 @@ class EpochTelemetry:
         """Start an epoch: counts back to zero, means carried over until the first accepted batch."""
         self.accepted = self.rejected = self.applied = self.clipped = 0
         self.norm_sum = self.norm_max = 0.0
-        self._mean: Tensor | None = None
+        self._mean: NDArray[np.float32] | None = None
         self._applied = self._mean, self.accepted, self.loss
         """As after the last window that was applied; or, before the first, as at the start of the epoch."""
 
@@ -56,10 +56,16 @@ class EpochTelemetry:
             self.norm_max = max(self.norm_max, decision.norm)
 
     def _add_loss(self, items: Mapping[str, float]) -> None:
-        new = torch.tensor(list(items.values()), dtype=torch.float32)
-        self._mean = new if self._mean is None else (self._mean * self.accepted + new) / (self.accepted + 1)
+        new = np.array(list(items.values()), dtype=np.float32)
+        if self._mean is not None:
+            with np.errstate(
+                over="ignore"
+            ):  # a mean beyond float32 is no news to warn about: its window will be rejected
+                total = self._mean * np.float32(self.accepted) + new
+                new = (total / np.float32(self.accepted + 1)).astype(np.float32)
+        self._mean = new
         self.accepted += 1
-        self.loss = dict(zip(items, self._mean.tolist(), strict=True))
+        self.loss = dict(zip(items, new.tolist(), strict=True))
 
     @property
     def norm_mean(self) -> float:

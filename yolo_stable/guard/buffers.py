@@ -41,6 +41,12 @@ class BufferShadow:
         return sum(tensor.numel() for tensor in self._live)
 
     @property
+    def nbytes(self) -> int:
+        """How many bytes all copies take."""
+        copies = {id(c): c for c in (self._window, self._latest, *self._spare)}.values()
+        return sum(copy.nbytes for copy in copies)
+
+    @property
     def layers(self) -> int:
         """How many normalisation layers are protected."""
         return sum(key == "running_mean" for _, _, key in self._slots)
@@ -134,6 +140,10 @@ class _Copy:
             self._groups.append((members, flat))
             for i, part in zip(members, flat.split([live[i].numel() for i in members]), strict=True):
                 self._views[i] = part.view(live[i].shape)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(flat.numel() * flat.element_size() for _, flat in self._groups)
 
     @torch.no_grad()
     def capture(self, live: list[Tensor]) -> None:

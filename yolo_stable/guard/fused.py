@@ -81,7 +81,9 @@ class FusedStep(ReferenceStep):
         grads = dense_gradients(parameters)
         on_device = grads[0].device.type != "cpu" if self._on_device is None else self._on_device
         if not on_device and self._is_musgd:
-            return super().run()  # clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit
+            return (
+                super().run()
+            )  # clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit
         decide = self._device_decides if on_device else self._host_decides
         decision = decide(parameters, total_norm(grads), self.enabled_scaler())
         self.drop_gradients()

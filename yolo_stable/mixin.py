@@ -1,0 +1,286 @@
+"""The guard inside an Ultralytics trainer.
+
+Ultralytics' training loop is used as it is; these are the places of it that are replaced (``tests/test_seams.py`` fails
+when one of them moves):
+
+- ``scaler``: the loop calls ``self.scaler.scale(self.loss).backward()``, the one place between forward and backward;
+- ``optimizer_step``: the guard's step, and the EMA only when it was applied;
+- ``tloss``: the running loss, set after each batch, over accepted batches only;
+- ``run_callbacks``, ``preprocess_batch``: to know epoch, batch and image files;
+- ``label_loss_items``, ``progress_string``: columns of the results and of the progress bar;
+- ``save_model``, ``_handle_nan_recovery``, ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
+
+Nothing is ever attached to the model: what is on it is copied into the EMA and pickled into the checkpoints.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
+from ultralytics.utils.torch_utils import unwrap_model
+
+from .errors import TrainingHaltedError, YoloStableError
+from .guard import Decision, StepGuard
+from .guard.health import all_finite, non_finite_names
+from .labels import disarm
+from .plan import separate
+from .run_log import RunLog
+from .scaler_gate import ScalerGate
+from .schedule import schedule_warnings
+from .settings import default_hyp
+from .startup import guard_rows, named_state, preset_rows, render_table, require_finite_start
+from .telemetry import DISPLAY, EpochTelemetry
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+
+class GuardedTrainerMixin(_Base):
+    """Put before an Ultralytics trainer in the bases of a class to guard it.
+
+        class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
+            ...
+
+    It takes two arguments more than Ultralytics: ``guard``, a dict of :class:`~yolo_stable.guard.GuardConfig` settings, and
+    ``preset``, the name or path of a preset whose values lie under the explicit arguments (``"auto"`` chooses one by the
+    model). Both are kept in ``args.yaml``.
+
+    Raises:
+        InvalidCallError: An unknown guard setting or preset, or a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: dict[str, Any] | None = None,
+    ) -> None:
+        self.plan, overrides = separate(overrides)
+        self.guard: StepGuard | None = None
+        self.telemetry = EpochTelemetry()
+        self._gate: ScalerGate | None = None
+        self._batch_number = 0
+        self._label_fault = ""
+        self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
+        super().__init__(cfg, overrides, _callbacks)
+        self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
+        if RANK in {-1, 0}:
+            # Ultralytics' own arguments stay free of our keys: its validator and its checkpoints refuse what they do not
+            # know, and a checkpoint must load where this package is not installed.
+            YAML.save(str(self.save_dir / "args.yaml"), {**vars(self.args), **self.plan.to_dict()})
+
+    # ---- the loop ------------------------------------------------------------------------------------------------------
+
+    @property
+    def scaler(self) -> Any:
+        """The gate around the scaler; whatever a callback puts here is guarded as well."""
+        return self._gate
+
+    @scaler.setter
+    def scaler(self, scaler: Any) -> None:
+        scaler = scaler.scaler if isinstance(scaler, ScalerGate) else scaler
+        self._gate = ScalerGate(scaler, self.guarded_backward)
+        if self.guard is not None:
+            self.guard.scaler = scaler
+
+    def guarded_backward(self, loss: Tensor) -> None:
+        """Let the guard judge the micro-batch that the loop has just run forward; then mend what the loop keeps of it."""
+        assert self.guard is not None
+        try:
+            decision = self.guard.backward(loss, self.loss_items, fault=self._label_fault)
+        except TrainingHaltedError:
+            self._note(self.guard.last)
+            raise
+        self._note(decision)
+        if decision:
+            self._healthy = self.loss.detach(), self.loss_items
+        else:
+            # The stock recovery and the validator look at the last loss: let them see the last healthy one.
+            zeros = torch.zeros_like(loss), {k: torch.zeros_like(v) for k, v in self.loss_items.items()}
+            self.loss, self.loss_items = self._healthy or zeros
+        self.tloss = self.telemetry.progress()
+
+    def optimizer_step(self) -> None:
+        """Apply the window when it is healthy, and only then let the EMA follow."""
+        assert self.guard is not None
+        try:
+            decision = self.guard.step()
+        except TrainingHaltedError:
+            self._note(self.guard.last)
+            raise
+        self._note(decision)
+        if decision and self.ema:
+            self.ema.update(self.model)
+        if self.telemetry.loss:
+            self.tloss = self.telemetry.progress()
+
+    def _note(self, decision: Decision | None) -> None:
+        assert decision is not None
+        assert self.guard is not None
+        self.telemetry.add(decision)
+        if decision.rejected:
+            where = (self.epoch + 1, self.epochs, self._batch_number, len(self.train_loader))
+            line = self.run_log.rejection(decision, where, self.guard.counts.applied)
+            if line and RANK in {-1, 0}:
+                LOGGER.info("")  # ends the line of the progress bar
+                LOGGER.warning(line)
+        if decision.norm is not None or decision.verdict.value == "empty":
+            self.run_log.window_closed()
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Remember which image files the batch has, and look at its labels while they are on the host."""
+        self._label_fault = disarm(batch, self.data["nc"])
+        batch = super().preprocess_batch(batch)
+        self.run_log.batch_files(batch.get("im_file", ()))
+        return batch
+
+    def run_callbacks(self, event: str) -> None:
+        """Keep track of epoch and batch; not a registered callback, so that nobody can remove or pickle it."""
+        if event == "on_train_epoch_start":
+            self._batch_number = 0
+            self.telemetry.begin()
+            self.run_log.begin_epoch()
+        elif event == "on_train_batch_start":
+            self._batch_number += 1
+        elif event == "on_train_epoch_end":
+            self._require_that_the_guard_was_asked()
+            self.run_log.epoch(self.epoch + 1, self.telemetry)
+        super().run_callbacks(event)
+
+    def _require_that_the_guard_was_asked(self) -> None:
+        if self._batch_number and not (self.telemetry.accepted or self.telemetry.rejected):
+            raise YoloStableError(
+                f"{self._batch_number} batches were trained without the guard being asked: {type(self).__name__} or this"
+                " version of Ultralytics does not call self.scaler.scale(self.loss).backward() any more."
+                " Install the Ultralytics version that yolo-stable names in its requirements."
+            )
+
+    # ---- before and after ----------------------------------------------------------------------------------------------
+
+    def _setup_train(self) -> None:
+        """Check the state before the first step, build the guard and say what is on."""
+        super()._setup_train()
+        model: Any = self.model  # by now a module; stock declares it as a path as well
+        assert self.optimizer is not None
+        assert self._gate is not None
+        require_finite_start(unwrap_model(model), self.optimizer)
+        self.guard = StepGuard(model, self.optimizer, scaler=self._gate.scaler, config=self.plan.guard)
+        if RANK not in {-1, 0}:
+            return
+        if self.resume and self.last.exists():
+            self.run_log.saved(self.last, self.start_epoch)
+        rows = [*guard_rows(self.guard), ("precision", self._precision()), *preset_rows(self.plan)]
+        LOGGER.info(render_table("yolo-stable guard", rows))
+        warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())
+        for warning in warnings:
+            LOGGER.warning(warning)
+        self.run_log.start(
+            self.plan, optimizer=type(self.optimizer).__name__, precision=self._precision(), device=str(self.device)
+        )
+
+    def _precision(self) -> str:
+        if not self.amp:
+            return "float32"
+        if self.args.amp == "bf16":
+            return "bfloat16 autocast, no loss scale"
+        scaled = self._gate is not None and self._gate.scaler.is_enabled()
+        return f"float16 autocast, loss scale {'on' if scaled else 'off'}"
+
+    def _build_train_pipeline(self) -> None:
+        """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
+        if self.guard is not None:
+            self.guard.abandon_window()
+            self.run_log.window_closed()
+        super()._build_train_pipeline()
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Leave Ultralytics' own recovery for what is not the guard's, and take the state that it loaded."""
+        recovered = super()._handle_nan_recovery(epoch)
+        if recovered and self.guard is not None:
+            self.guard.resync()
+            self.run_log.recovery(epoch + 1)
+        return recovered
+
+    def train(self) -> Any:
+        """Train; a run that the guard halts says which checkpoint is good.
+
+        Raises:
+            TrainingHaltedError: The guard gave up.
+            UnhealthyStartError: The weights were not finite before the first step.
+        """
+        if self.ddp:  # this process only starts the workers: hand them the two keys with Ultralytics' own arguments
+            self.args = copy(self.args)
+            for key, value in self.plan.to_dict().items():
+                setattr(self.args, key, value)
+            return super().train()
+        try:
+            result = super().train()
+        except TrainingHaltedError as error:
+            message = f"{error} {self.run_log.good_checkpoint()}"
+            self._finish("halted", message)
+            raise TrainingHaltedError(message) from error
+        except BaseException as error:
+            self._finish("failed", f"{type(error).__name__}: {error}")
+            raise
+        self._finish("done", "")
+        return result
+
+    def _finish(self, status: str, message: str) -> None:
+        if self.guard is None or RANK not in {-1, 0}:
+            return
+        rows = self.run_log.finish(status, message, self.guard.counts)
+        if status == "done":
+            metrics: Any = self.metrics or {}
+            shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
+            rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
+        LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
+
+    # ---- what is shown and saved ---------------------------------------------------------------------------------------
+
+    def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:
+        """Label loss items as stock does, and add the guard's columns to those of the training loss.
+
+        ``results.csv`` and all loggers take the training loss from here; validation columns are named after the loss items
+        alone.
+        """
+        if loss_items is None or prefix != "train":
+            return super().label_loss_items(loss_items, prefix)
+        pure = {k: v for k, v in loss_items.items() if k not in DISPLAY}
+        labelled: Any = super().label_loss_items(pure, prefix)
+        return {**labelled, **self.telemetry.columns()}
+
+    def progress_string(self) -> Any:
+        """Return the head of the progress bar, with the guard's columns after those of the loss."""
+        names = self.loss_names
+        try:
+            self.loss_names = (*names, *DISPLAY)
+            return super().progress_string()
+        finally:
+            self.loss_names = names
+
+    def save_model(self) -> Any:
+        """Write the checkpoints, unless something in them is not finite: then the ones on disk stay as they are.
+
+        Stock would write zeros in the place of NaN.
+        """
+        assert self.ema is not None
+        state = [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
+        model: Any = self.model
+        state += named_state(unwrap_model(model), self.optimizer)
+        if not all_finite(tensor for _, tensor in state):
+            culprits = non_finite_names(state)
+            self.run_log.checkpoint_kept(self.epoch + 1, culprits)
+            LOGGER.warning(
+                f"checkpoint of epoch {self.epoch + 1} not written, not finite: {', '.join(culprits)}."
+                f" {self.run_log.good_checkpoint()}"
+            )
+            return False
+        saved = super().save_model()
+        self.run_log.saved(self.last, self.epoch + 1)
+        return saved
