@@ -18,11 +18,24 @@ LAYERS = (
     ("cli",),
     ("train_run",),
     ("trainers", "train_call"),
+    ("mixin",),
     ("run_log", "startup"),
     ("plan", "telemetry"),
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
-    ("commented_yaml", "events", "resources", "scaler_gate", "labels", "guard.step", "guard.limits", "guard.buffers"),
+    ("guard.rehearsal",),
+    ("guard.fused",),
+    (
+        "commented_yaml",
+        "events",
+        "resources",
+        "scaler_gate",
+        "labels",
+        "guard.step",
+        "guard.musgd",
+        "guard.limits",
+        "guard.buffers",
+    ),
     ("guard.config", "guard.decision", "guard.health"),
     ("errors",),
 )
@@ -30,7 +43,7 @@ LAYERS = (
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"trainers", "train_run", "train_call"}
+MAY_IMPORT_ULTRALYTICS = {"mixin", "trainers", "train_run", "train_call"}
 WITHOUT_TORCH = (
     "errors",
     "events",

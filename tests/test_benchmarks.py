@@ -1,0 +1,77 @@
+"""The benchmarks run, and the bars that do not depend on the machine hold: host reads, dispatched operations, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str]) -> Callable[..., Any]:
+    """Run a benchmark on the narrow detector and return what it kept."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+
+    def run(name: str, *options: str) -> Any:
+        file = folder / f"{name}.json"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file), *options]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        content = json.loads(file.read_text())
+        assert content["benchmark"] == name
+        assert {"processor", "torch", "ultralytics"} <= set(content["machine"])
+        return content["rows"]
+
+    return run
+
+
+def test_reads_and_operations_are_at_most_those_of_stock(
+    results: Callable[..., Any], narrow: Callable[[str], str]
+) -> None:
+    rows = results("reads", "--model", narrow("detect"))
+    found = {(row["what"], row["trainer"]): row for row in rows}
+    whats = list(dict.fromkeys(row["what"] for row in rows))
+    assert whats == ["micro-batch", "optimizer_step, SGD", "optimizer_step, AdamW", "optimizer_step, MuSGD"]
+    for what in whats:
+        stock, guarded = found[what, "stock"], found[what, "guarded"]
+        print(f"{what}: reads {stock['reads']} stock, {guarded['reads']} guarded; ops {stock['ops']}, {guarded['ops']}")
+        assert guarded["ops"] <= stock["ops"]
+    assert found["micro-batch", "guarded"]["reads"] <= found["micro-batch", "stock"]["reads"]
+    assert all(found[what, "guarded"]["reads"] == 1 for what in whats[1:]), "a step reads the norm and nothing else"
+
+
+def test_memory_over_stock_is_that_of_the_buffers(results: Callable[..., Any], narrow: Callable[[str], str]) -> None:
+    for row in results("memory", "--models", narrow("detect"), "--optimizers", "SGD", "AdamW"):
+        assert row["held over stock MB"] <= row["BatchNorm buffers MB"] + 1.0
+        assert row["peak of a step, guarded MB"] <= row["peak of a step, stock MB"] + 0.1
+
+
+def test_the_step_is_measured_for_every_contender(
+    results: Callable[..., Any], narrow: Callable[[str], str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "step.png"
+    rows = results(
+        "step", "--models", narrow("detect"), "--optimizers", "SGD", "--repeats", "5", "--plot", str(picture)
+    )
+    assert rows[0]["guarded / stock"] > 0
+    assert rows[0]["clip-and-skip / stock"] > 0
+    assert picture.stat().st_size > 1000
+
+
+def test_epochs_are_measured_in_pairs(results: Callable[..., Any], narrow: Callable[[str], str]) -> None:
+    rows = results(
+        "epoch", "--model", narrow("detect"), "--pairs", "2", "--batches", "2", "--imgsz", "64", "--batch", "4"
+    )
+    assert rows[0]["epochs"] == 6
+    assert rows[0]["95 % low"] <= rows[0]["guarded / stock"] <= rows[0]["95 % high"]
