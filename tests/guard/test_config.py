@@ -18,6 +18,7 @@ DEFAULTS: dict[str, Any] = {
     "max_norm": 10.0,
     "reject_norm": 1e12,
     "batchnorm": True,
+    "step": "auto",
     "max_consecutive": 50,
     "max_total": 5000,
     "min_scale": 2.0**-14,
@@ -26,6 +27,7 @@ OTHERS: dict[str, Any] = {
     "max_norm": 5.0,
     "reject_norm": 1e6,
     "batchnorm": False,
+    "step": "fused",
     "max_consecutive": 3,
     "max_total": 4,
     "min_scale": 1.0,
@@ -60,6 +62,9 @@ def test_each_setting_can_be_changed_alone(name: str) -> None:
         ("max_total", 1),
         ("max_total", 10**30),
         ("batchnorm", False),
+        ("step", "auto"),
+        ("step", "fused"),
+        ("step", "reference"),
     ],
 )
 def test_values_at_the_edge_of_their_range_are_allowed(name: str, value: object) -> None:
@@ -106,17 +111,24 @@ def test_a_switch_must_be_true_or_false(value: object) -> None:
         GuardConfig.from_mapping({"batchnorm": value})
 
 
+@pytest.mark.parametrize("value", ["", "Auto", "fuse", "device", None, True, 1, ["auto"]], ids=str)
+def test_a_step_must_be_one_of_the_three(value: object) -> None:
+    message = f"guard.step={value!r} is not allowed. It must be one of auto, fused, reference."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({"step": value})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"max_nrom": 5.0}, "guard has no setting 'max_nrom'. Did you mean 'max_norm'?"),
         (
             {"zzz": 5.0},
-            "guard has no setting 'zzz'. Valid: max_norm, reject_norm, batchnorm, max_consecutive, max_total, min_scale.",
+            f"guard has no setting 'zzz'. Valid: {', '.join(DEFAULTS)}.",
         ),
         (
             {5: 5.0},
-            "guard has no setting 5. Valid: max_norm, reject_norm, batchnorm, max_consecutive, max_total, min_scale.",
+            f"guard has no setting 5. Valid: {', '.join(DEFAULTS)}.",
         ),
         (5.0, "guard=5.0 is not allowed. It must be a dict of settings such as {'max_norm': 5.0}."),
         ("max_norm=5", "guard='max_norm=5' is not allowed. It must be a dict of settings such as {'max_norm': 5.0}."),

@@ -13,9 +13,9 @@ device decides, everything is queued, and then the norm is read, once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import NoneType
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks
 from ..errors import InvalidCallError
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
+from .health import all_finite
 from .musgd import is_musgd, musgd_step
 from .step import ReferenceStep
 
@@ -36,8 +37,8 @@ KERNELS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 class FusedStep(ReferenceStep):
     """A step with the same result as :class:`ReferenceStep`, to rounding, at a fraction of its memory traffic.
 
-    A window for which it cannot be used goes through the reference step: when hooks that run before the optimizer's step must
-    see the clipped gradients, and when ``optimizer.step`` has been replaced.
+    A window for which it cannot be used goes through the reference step, such as one with hooks that must see the clipped
+    gradients before the optimizer's step, or one after which a replaced ``optimizer.step`` must be called.
 
     Args:
         model: As for the reference step.
@@ -58,7 +59,10 @@ class FusedStep(ReferenceStep):
     ) -> None:
         super().__init__(model, optimizer, scaler, config)
         self._on_device = on_device
-        self._layout: tuple[int, ...] = ()
+        self._layout: tuple[Any, ...] = ()
+        self._held: list[Any] = []
+        self._looked_at: list[nn.Parameter] = []
+        self._has_gaps = False
         self._is_musgd = is_musgd(optimizer)
         self._fused = False
 
@@ -75,9 +79,9 @@ class FusedStep(ReferenceStep):
         """
         self._fused = False
         parameters = [p for p in self.parameters() if p.grad is not None]
-        if not parameters or self._must_see_clipped_gradients():
+        if not parameters or self._needs_the_reference():
             return super().run()
-        self._fused = True
+        self._fused = self._is_musgd
         grads = dense_gradients(parameters)
         on_device = grads[0].device.type != "cpu" if self._on_device is None else self._on_device
         if not on_device and self._is_musgd:
@@ -92,6 +96,7 @@ class FusedStep(ReferenceStep):
     def apply(self) -> None:
         """Take the step of a window that the reference step has clipped."""
         if self._fused:
+            self._lay_out([p for p in self.parameters() if p.grad is not None])
             musgd_step(self.optimizer, None, None)
         else:
             super().apply()
@@ -106,48 +111,59 @@ class FusedStep(ReferenceStep):
         norm = scaled / scale
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
         if verdict is Verdict.REJECT_WINDOW:
-            if scaler is not None:
-                self._tell(scaler, torch.ones((), device=total.device))
-            return self.reject(norm, reason, scaler)
+            return self._rejected(parameters, norm, reason, scaler)
         divisor = scale
         if self.config.max_norm is not None:
             divisor = max(scale, (scaled + 1e-6 * scale) / self.config.max_norm)
         self._lay_out(parameters)
-        self._kernel(None if divisor == 1.0 else torch.tensor(divisor, device=total.device), None)
+        exact = divisor == 1.0
+        self._kernel(None if exact else torch.tensor(divisor, dtype=torch.float32, device=total.device), None)
         if scaler is not None:
-            self._tell(scaler, torch.zeros((), device=total.device))
+            self._tell(scaler, torch.zeros((), dtype=torch.float32, device=total.device))
             scaler.update()
         return Decision(verdict=verdict, reason=reason, norm=norm)
 
     def _device_decides(
         self, parameters: list[nn.Parameter], total: Tensor, scaler: torch.amp.GradScaler | None
     ) -> Decision:
-        fresh = [p for p in parameters if p not in self.optimizer.state]
+        fresh = [p for p in parameters if not self.optimizer.state.get(p)]
         self._lay_out(parameters)
-        scale = torch.ones_like(total) if scaler is None else loss_scale(scaler, total)
-        norm = total / scale
-        # Exactly 0.0 or 1.0: the kernels compare with 1. Written so that NaN is rejected.
-        believed = norm.isfinite() if self.config.reject_norm is None else norm <= self.config.reject_norm
+        scale = None if scaler is None else loss_scale(scaler, total)
+        norm = total if scale is None else total / scale
+        # Exactly 0.0 or 1.0: the kernels compare with 1. Written so that NaN is rejected; and a limit above the largest
+        # number would be taken for infinity, which infinity does not exceed.
+        largest = torch.finfo(norm.dtype).max
+        believed = norm <= min(largest if self.config.reject_norm is None else self.config.reject_norm, largest)
         skip = believed.logical_not().to(torch.float32)
         divisor = scale
         if self.config.max_norm is not None:
-            divisor = torch.maximum(scale, (total + 1e-6 * scale) / self.config.max_norm)
+            clip = (total + (1e-6 if scale is None else 1e-6 * scale)) / self.config.max_norm
+            divisor = clip.clamp(min=1.0) if scale is None else torch.maximum(scale, clip)
+        divisor = divisor if divisor is None else divisor.to(torch.float32)
         if self._is_musgd:
             musgd_step(self.optimizer, divisor, skip)
         else:
             self._kernel(divisor, skip)
-        if scaler is not None:
-            self._tell(scaler, skip)
         value, skipped = torch.stack([norm, skip]).tolist()  # the one read, after all has been queued
         if skipped:
             for p in fresh:  # the kernel made their state and left it at zero: no trace of that either
                 self.optimizer.state.pop(p, None)
             _, reason = judge_window(value, None, self.config.reject_norm)
-            return self.reject(value, reason, scaler)
+            return self._rejected(parameters, value, reason, scaler)
         verdict, reason = judge_window(value, self.config.max_norm, None)
         if scaler is not None:
+            self._tell(scaler, skip)
             scaler.update()
         return Decision(verdict=verdict, reason=reason, norm=value)
+
+    def _rejected(
+        self, parameters: list[nn.Parameter], norm: float, reason: str, scaler: torch.amp.GradScaler | None
+    ) -> Decision:
+        if scaler is not None:
+            if not math.isfinite(norm) and all_finite(p.grad for p in parameters if p.grad is not None):
+                return super().run()  # the squares of the scaled gradients overflowed; those of the unscaled may not
+            self._tell(scaler, torch.ones((), dtype=torch.float32, device=parameters[0].device))
+        return self.reject(norm, reason, scaler)
 
     # ---- the optimizer -------------------------------------------------------------------------------------------------
 
@@ -160,13 +176,20 @@ class FusedStep(ReferenceStep):
         finally:
             del optimizer.grad_scale, optimizer.found_inf
 
-    def _must_see_clipped_gradients(self) -> bool:
+    def _needs_the_reference(self) -> bool:
+        """Return whether something that the fused step would pass by takes part in this window."""
         replaced = self.optimizer.__dict__.get("step")  # a learning-rate scheduler wraps it, which is harmless
+        scaler = self.enabled_scaler()
+        if self._parameters is not self._looked_at:
+            self._has_gaps = not all(has_no_gaps(p) for p in self._parameters)
+            self._looked_at = self._parameters
         return bool(
             _global_optimizer_pre_hooks
             or self.optimizer._optimizer_step_pre_hooks
-            or (replaced is not None and not getattr(replaced, "_wrapped_by_lr_sched", False))
-            or not isinstance(self.scaler, (torch.amp.GradScaler, NoneType))  # of unknown books
+            or (replaced is not None and getattr(replaced, "__wrapped__", None) is not type(self.optimizer).step)
+            or self._has_gaps
+            or (self._is_musgd and not all(group["momentum"] for group in self.optimizer.param_groups))
+            or (scaler is not None and not self._may_keep_books_of(scaler))
         )
 
     def _lay_out(self, parameters: list[nn.Parameter]) -> None:
@@ -175,33 +198,44 @@ class FusedStep(ReferenceStep):
         The kernels walk parameter, gradient and state in memory order. And ``SGD(fused=True)`` takes uninitialised memory for
         momentum when the first step is skipped; zeros give the same first step as none, bit for bit.
         """
-        for p in parameters:
-            if p.grad is not None and p.grad.stride() != p.stride():
+        strides = [p.stride() for p in parameters]
+        for p, stride in zip(parameters, strides, strict=True):
+            if p.grad is not None and p.grad.stride() != stride:
                 p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
-        if self._is_musgd:
-            return  # its operations take any layout
         state = self.optimizer.state
         if isinstance(self.optimizer, torch.optim.SGD):
             for group in self.optimizer.param_groups:
                 for p in group["params"] if group["momentum"] else ():
                     if p.grad is not None and state[p].get("momentum_buffer") is None:
                         state[p]["momentum_buffer"] = torch.zeros_like(p)
-        if self._signature() == self._layout:
+        if self._signature(strides) == self._layout:
             return
-        for p, values in state.items():  # new or loaded
+        for p, values in state.items():  # new, loaded, or of a parameter that has been given another layout
             for key, value in values.items():
                 if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
                     values[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
                 elif key == "step" and isinstance(value, Tensor) and value.device != p.device:
                     values[key] = value.to(p.device)  # the kernel counts on the device
-        self._layout = self._signature()
+        self._layout = self._signature(strides)
+        self._held = list(next(iter(state.values()), {}).values())  # an id is not used again while its object lives
 
-    def _signature(self) -> tuple[int, ...]:
-        """Return what changes when states are added or loaded."""
+    def _signature(self, strides: list[tuple[int, ...]]) -> tuple[Any, ...]:
+        """Return what changes when parameters are laid out anew, and when states are added or loaded."""
         state = self.optimizer.state
-        return (len(state), *(id(value) for value in next(iter(state.values()), {}).values()))
+        return (len(state), strides, [id(value) for value in next(iter(state.values()), {}).values()])
 
     # ---- the scaler ----------------------------------------------------------------------------------------------------
+
+    def _may_keep_books_of(self, scaler: torch.amp.GradScaler) -> bool:
+        """Return whether unscaling here, all gradients alike, is what this scaler would have done."""
+        stock: Any = torch.amp.GradScaler
+        return (
+            isinstance(scaler, stock)
+            and type(scaler).unscale_ is stock.unscale_
+            and type(scaler).update is stock.update
+            and scaler._per_optimizer_states[id(self.optimizer)]["stage"] is OptState.READY  # else unscaled already
+            and all(p.grad is None for p in self._outside)  # it does not unscale what the optimizer does not hold
+        )
 
     def _tell(self, scaler: torch.amp.GradScaler, found: Tensor) -> None:
         """Tell the scaler what ``unscale_`` would have told it, without its pass over all gradients."""
@@ -231,6 +265,11 @@ def dense_gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
                 " cannot take. Set guard.step=reference, or make the gradient dense and real."
             )
     return grads
+
+
+def has_no_gaps(p: Tensor) -> bool:
+    """Return whether the elements of a tensor fill a stretch of memory, each place once, as the kernels take for granted."""
+    return p.layout is torch.strided and torch.empty_like(p, device="meta").stride() == p.stride()
 
 
 def total_norm(grads: list[Tensor]) -> Tensor:

@@ -36,9 +36,8 @@ def musgd_step(optimizer: torch.optim.Optimizer, divisor: Tensor | None, skip: T
 
     Syncs: none.
     """
-    hooked = torch.optim.Optimizer.profile_hook_step(lambda self: _step(self, divisor, skip))
-    with torch.no_grad():
-        hooked(optimizer)
+    hooked = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(lambda self: _step(self, divisor, skip)))
+    hooked(optimizer)
     optimizer._opt_called = True  # type: ignore[attr-defined]  # what learning-rate schedulers ask for
 
 
@@ -79,14 +78,14 @@ def _gated_muon(
     skip: Tensor,
 ) -> list[Tensor]:
     """Return the orthogonalised updates, zeros when skipped; divides the gradients and moves the momentum unless skipped."""
-    averaged = [torch.zeros_like(g) for g in grads]
+    averaged = _zeros(buffers)
     common: dict[str, Any] = {"weight_decay": 0.0, "nesterov": False, "maximize": False, "is_first_step": False}
     # buffers := beta buffers + (1 - beta) grads, averaged := buffers
     torch._fused_sgd_(
         averaged, grads, buffers, momentum=beta, lr=-1.0, dampening=beta, grad_scale=divisor, found_inf=skip, **common
     )
     if nesterov:  # beta buffers + (1 - beta) grads once more
-        ahead = [torch.zeros_like(g) for g in grads]
+        ahead = _zeros(buffers)
         torch._fused_sgd_(
             ahead, grads, [], momentum=0.0, lr=-(1 - beta), dampening=0.0, grad_scale=None, found_inf=skip, **common
         )
@@ -94,7 +93,11 @@ def _gated_muon(
     else:
         ahead = averaged
     # With beta = 0 the momentum becomes the update itself: only the batched orthogonalisation is left of the call.
-    return muon_update(ahead, [torch.zeros_like(g) for g in grads], beta=0.0, nesterov=False)
+    return muon_update(ahead, averaged if nesterov else _zeros(ahead), beta=0.0, nesterov=False)
+
+
+def _zeros(like: list[Tensor]) -> list[Tensor]:
+    return list(torch._foreach_sub(like, like))  # all at once; they are finite
 
 
 def _fused_sgd(

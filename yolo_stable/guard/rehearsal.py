@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from ..errors import InvalidCallError
 from .config import GuardConfig
 from .decision import Verdict
-from .fused import KERNELS, FusedStep
+from .fused import KERNELS, FusedStep, has_no_gaps
 from .musgd import is_musgd
 from .step import ReferenceStep
 
@@ -65,6 +68,8 @@ def obstacle(optimizer: torch.optim.Optimizer) -> str:
         for p in group["params"]:
             if not p.is_floating_point() or p.dtype not in TOLERANCE:
                 return f"a parameter is {p.dtype}"
+            if not has_no_gaps(p):
+                return "a parameter is not dense in memory"
     return ""
 
 
@@ -78,6 +83,15 @@ def rehearse(optimizer: torch.optim.Optimizer) -> str:
         What went wrong, or an empty string.
     """
     try:
+        return _rehearse(optimizer)
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError) as error:
+        return (
+            f"the fused kernel does not run here: {' '.join(str(error).split())[:200]}"  # what a missing kernel raises
+        )
+
+
+def _rehearse(optimizer: torch.optim.Optimizer) -> str:
+    with _no_global_hooks():
         reference, fused = _Stage(optimizer, ReferenceStep), _Stage(optimizer, FusedStep)
         for scale, broken in ((0.5, False), (50.0, False), (1.0, True), (2.0, False)):
             before = [t.clone() for t in fused.tensors()]
@@ -91,9 +105,21 @@ def rehearse(optimizer: torch.optim.Optimizer) -> str:
             allowed = max(TOLERANCE[a.dtype], MUON_TOLERANCE if is_musgd(optimizer) else 0.0)
             if not difference <= allowed:
                 return f"the fused step differs from the reference by {difference:.1e}, more than {allowed:.1e}"
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # what a missing kernel raises
-        return f"the fused kernel does not run here: {' '.join(str(error).split())[:200]}"
     return ""
+
+
+@contextmanager
+def _no_global_hooks() -> Iterator[None]:
+    """Hide the hooks that are registered for all optimizers: ours are nobody's business, and would not be fused with them."""
+    both: list[dict[int, Any]] = [_global_optimizer_pre_hooks, _global_optimizer_post_hooks]
+    hidden = [(hooks, dict(hooks)) for hooks in both]
+    try:
+        for hooks, _ in hidden:
+            hooks.clear()
+        yield
+    finally:
+        for hooks, before in hidden:
+            hooks.update(before)
 
 
 class _Stage:
@@ -105,7 +131,7 @@ class _Stage:
         for group in optimizer.param_groups:
             like = {(p.device, p.dtype): p for p in group["params"]}.values()
             start = torch.linspace(-1.0, 1.0, 12).reshape(4, 3)
-            members = [nn.Parameter(start.to(device=p.device, dtype=p.dtype)) for p in like for _ in range(2)]
+            members = [nn.Parameter(start.clone().to(device=p.device, dtype=p.dtype)) for p in like for _ in range(2)]
             self.parameters.extend(members)
             settings = {key: value for key, value in group.items() if key not in {"params", "fused", "foreach"}}
             groups.append({**settings, "params": members, "lr": 0.01})
