@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class FusedStep(ReferenceStep):
     ) -> None:
         super().__init__(model, optimizer, scaler, config)
         self._on_device = on_device
-        self._layout: tuple[Any, ...] = ()
+        self._settled: list[nn.Parameter] = []
         self._held: list[Any] = []
         self._looked_at: list[nn.Parameter] = []
         self._has_gaps = False
@@ -85,9 +86,8 @@ class FusedStep(ReferenceStep):
         grads = dense_gradients(parameters)
         on_device = grads[0].device.type != "cpu" if self._on_device is None else self._on_device
         if not on_device and self._is_musgd:
-            return (
-                super().run()
-            )  # clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit
+            # Clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit.
+            return super().run()
         decide = self._device_decides if on_device else self._host_decides
         decision = decide(parameters, total_norm(grads), self.enabled_scaler())
         self.drop_gradients()
@@ -198,31 +198,40 @@ class FusedStep(ReferenceStep):
         The kernels walk parameter, gradient and state in memory order. And ``SGD(fused=True)`` takes uninitialised memory for
         momentum when the first step is skipped; zeros give the same first step as none, bit for bit.
         """
+        state = self.optimizer.state
+        if self._is_settled(parameters):
+            return
         strides = [p.stride() for p in parameters]
         for p, stride in zip(parameters, strides, strict=True):
             if p.grad is not None and p.grad.stride() != stride:
                 p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
-        state = self.optimizer.state
         if isinstance(self.optimizer, torch.optim.SGD):
             for group in self.optimizer.param_groups:
                 for p in group["params"] if group["momentum"] else ():
                     if p.grad is not None and state[p].get("momentum_buffer") is None:
                         state[p]["momentum_buffer"] = torch.zeros_like(p)
-        if self._signature(strides) == self._layout:
-            return
         for p, values in state.items():  # new, loaded, or of a parameter that has been given another layout
             for key, value in values.items():
                 if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
                     values[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
                 elif key == "step" and isinstance(value, Tensor) and value.device != p.device:
                     values[key] = value.to(p.device)  # the kernel counts on the device
-        self._layout = self._signature(strides)
-        self._held = list(next(iter(state.values()), {}).values())  # an id is not used again while its object lives
+        self._settled = list(parameters) if all(p.is_contiguous() for p in parameters) else []
+        self._held = list(next(iter(state.values()), {}).values())
 
-    def _signature(self, strides: list[tuple[int, ...]]) -> tuple[Any, ...]:
-        """Return what changes when parameters are laid out anew, and when states are added or loaded."""
-        state = self.optimizer.state
-        return (len(state), strides, [id(value) for value in next(iter(state.values()), {}).values()])
+    def _is_settled(self, parameters: list[nn.Parameter]) -> bool:
+        """Return whether all is as it was when it was laid out last, and contiguous: the usual case, seen in little time.
+
+        The first state's values stand for all of them: loading a state dict replaces every one.
+        """
+        first = next(iter(self.optimizer.state.values()), {}).values()
+        return (
+            len(parameters) == len(self._settled)
+            and all(map(is_, parameters, self._settled))
+            and len(first) == len(self._held)
+            and all(map(is_, first, self._held))
+            and all(p.is_contiguous() and p.grad.is_contiguous() for p in parameters if p.grad is not None)
+        )
 
     # ---- the scaler ----------------------------------------------------------------------------------------------------
 
@@ -258,6 +267,8 @@ def dense_gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
         InvalidCallError: A gradient is sparse or complex, which no fused kernel takes.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
+    if {g.layout for g in grads} == {torch.strided} and not any(map(torch.is_complex, grads)):
+        return grads
     for g in grads:
         if g.layout is not torch.strided or g.is_complex():
             raise InvalidCallError(
@@ -284,8 +295,11 @@ def total_norm(grads: list[Tensor]) -> Tensor:
     Syncs: none.
     """
     groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for g in grads:
-        groups.setdefault((g.device, g.dtype), []).append(g)
+    if len({(g.device, g.dtype) for g in grads}) == 1:
+        groups[grads[0].device, grads[0].dtype] = grads
+    else:
+        for g in grads:
+            groups.setdefault((g.device, g.dtype), []).append(g)
     norms: list[Tensor] = []
     for (_, dtype), members in groups.items():
         wide = torch.float64 if dtype == torch.float64 else torch.float32
