@@ -31,6 +31,7 @@ LAYERS = (
         "resources",
         "scaler_gate",
         "labels",
+        "results_csv",
         "guard.step",
         "guard.musgd",
         "guard.limits",

@@ -18,7 +18,7 @@ def disarm(batch: dict[str, Any], classes: int) -> str:
 
     Args:
         batch: A batch of Ultralytics' as its loader made it; ``cls`` of any shape, ``bboxes`` (boxes, 4 or 5). A bad class
-            becomes 0 in place, a bad box value 0.
+            and a bad box value become 0, in tensors that take the place of the loader's.
         classes: Number of classes; valid ones are 0 to ``classes - 1``.
 
     Returns:
@@ -45,10 +45,10 @@ def disarm(batch: dict[str, Any], classes: int) -> str:
     wrong = []
     if cls is not None and good_cls is not None and not bool(good_cls.all()):
         wrong.append(f"label class {cls[~good_cls][0].item():g} not in 0..{classes - 1}")
-        cls[~good_cls] = 0
+        batch["cls"] = cls.masked_fill(~good_cls, 0)  # a new tensor: the loader may serve its own again
     if boxes is not None and good_boxes is not None and not bool(good_boxes.all()):
         wrong.append("label box not finite")
-        boxes[~good_boxes] = 0
+        batch["bboxes"] = boxes.masked_fill(~good_boxes, 0)
     return ", ".join(wrong)
 
 

@@ -23,11 +23,12 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
-from .errors import TrainingHaltedError, YoloStableError
+from .errors import InvalidCallError, TrainingHaltedError, YoloStableError
 from .guard import Decision, StepGuard
 from .guard.health import all_finite, non_finite_names
 from .labels import disarm
 from .plan import separate
+from .results_csv import widen
 from .run_log import RunLog
 from .scaler_gate import ScalerGate
 from .schedule import schedule_warnings
@@ -61,12 +62,14 @@ class GuardedTrainerMixin(_Base):
         overrides: dict[str, Any] | None = None,
         _callbacks: dict[str, Any] | None = None,
     ) -> None:
+        _refuse_a_step_that_would_be_lost(type(self))
         self.plan, overrides = separate(overrides)
         self.guard: StepGuard | None = None
         self.telemetry = EpochTelemetry()
         self._gate: ScalerGate | None = None
         self._batch_number = 0
         self._label_fault = ""
+        self._stepped = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
         super().__init__(cfg, overrides, _callbacks)
         self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
@@ -109,6 +112,9 @@ class GuardedTrainerMixin(_Base):
     def optimizer_step(self) -> None:
         """Apply the window when it is healthy, and only then let the EMA follow."""
         assert self.guard is not None
+        self._stepped = True
+        if self.optimizer is not None and self.guard.optimizer is not self.optimizer:
+            self.guard.optimizer = self.optimizer  # a callback has put another one in
         try:
             decision = self.guard.step()
         except TrainingHaltedError:
@@ -152,14 +158,22 @@ class GuardedTrainerMixin(_Base):
             self._require_that_the_guard_was_asked()
             self.run_log.epoch(self.epoch + 1, self.telemetry)
         super().run_callbacks(event)
+        if event == "on_train_start" and self.guard is not None:
+            self.guard.resync()  # callbacks may have changed the model
 
     def _require_that_the_guard_was_asked(self) -> None:
-        if self._batch_number and not (self.telemetry.accepted or self.telemetry.rejected):
-            raise YoloStableError(
-                f"{self._batch_number} batches were trained without the guard being asked: {type(self).__name__} or this"
-                " version of Ultralytics does not call self.scaler.scale(self.loss).backward() any more."
-                " Install the Ultralytics version that yolo-stable names in its requirements."
-            )
+        judged = self.telemetry.accepted + self.telemetry.rejected
+        if self._batch_number and not judged:
+            what, call = "forward pass", "self.scaler.scale(self.loss).backward()"
+        elif self.telemetry.accepted > self.accumulate and not self._stepped:
+            what, call = "optimizer step", "super().optimizer_step()"
+        else:
+            return
+        raise YoloStableError(
+            f"{self._batch_number} batches were trained without the guard being asked about a single {what}:"
+            f" {type(self).__name__} or this version of Ultralytics does not call {call}."
+            " Call it, or install the Ultralytics version that yolo-stable names in its requirements."
+        )
 
     # ---- before and after ----------------------------------------------------------------------------------------------
 
@@ -221,6 +235,7 @@ class GuardedTrainerMixin(_Base):
             return super().train()
         try:
             result = super().train()
+            self._require_that_something_was_learned()
         except TrainingHaltedError as error:
             message = f"{error} {self.run_log.good_checkpoint()}"
             self._finish("halted", message)
@@ -230,6 +245,14 @@ class GuardedTrainerMixin(_Base):
             raise
         self._finish("done", "")
         return result
+
+    def _require_that_something_was_learned(self) -> None:
+        counts = self.guard.counts if self.guard is not None else None
+        if counts is not None and counts.rejected and not counts.applied:
+            raise TrainingHaltedError(
+                f"Nothing was learned: all {counts.micro_batches} micro-batches were rejected, and no optimizer step was taken."
+                " Look at the images and reasons in guard.jsonl."
+            )
 
     def _finish(self, status: str, message: str) -> None:
         if self.guard is None or RANK not in {-1, 0}:
@@ -254,6 +277,13 @@ class GuardedTrainerMixin(_Base):
         pure = {k: v for k, v in loss_items.items() if k not in DISPLAY}
         labelled: Any = super().label_loss_items(pure, prefix)
         return {**labelled, **self.telemetry.columns()}
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write a row of ``results.csv`` with the guard's columns last, so that a run can change hands when it is resumed."""
+        mine = [key for key in metrics if key.startswith("guard/")]
+        widen(self.csv, mine)
+        others = {key: value for key, value in metrics.items() if key not in mine}
+        super().save_metrics({**others, **{key: metrics[key] for key in mine}})
 
     def progress_string(self) -> Any:
         """Return the head of the progress bar, with the guard's columns after those of the loss."""
@@ -284,3 +314,14 @@ class GuardedTrainerMixin(_Base):
         saved = super().save_model()
         self.run_log.saved(self.last, self.epoch + 1)
         return saved
+
+
+def _refuse_a_step_that_would_be_lost(kind: type) -> None:
+    """Refuse a class that has an ``optimizer_step`` of its own behind the mixin, where nobody would call it."""
+    behind = kind.__mro__[kind.__mro__.index(GuardedTrainerMixin) + 1 :]
+    for base in behind:
+        if "optimizer_step" in vars(base) and base.__module__ != "ultralytics.engine.trainer":
+            raise InvalidCallError(
+                f"{base.__name__}.optimizer_step would never be called: the guard takes the step. Put what it does into a"
+                f" subclass in front of GuardedTrainerMixin that calls super().optimizer_step(), or into an optimizer hook."
+            )

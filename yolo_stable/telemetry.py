@@ -9,6 +9,21 @@ from numpy.typing import NDArray
 
 from .guard import Decision, Verdict
 
+
+class LossNumber(float):
+    """A number that also answers what callbacks ask of the tensor that stock has in its place."""
+
+    def item(self) -> float:
+        """Return the number, as a tensor's ``item()`` does, without a device to wait for."""
+        return float(self)
+
+    def detach(self) -> LossNumber:
+        """Return itself."""
+        return self
+
+    cpu = detach
+
+
 DISPLAY = ("grad_norm", "rejected")
 """Columns that the progress bar shows after the loss items."""
 
@@ -74,7 +89,8 @@ class EpochTelemetry:
 
     def progress(self) -> dict[str, float]:
         """Return what stands in the place of Ultralytics' running loss: its items, then the columns of ``DISPLAY``."""
-        return {**self.loss, **dict(zip(DISPLAY, (self.norm, self.rejected), strict=True))}
+        shown = {**self.loss, **dict(zip(DISPLAY, (self.norm, self.rejected), strict=True))}
+        return {name: LossNumber(value) for name, value in shown.items()}
 
     def columns(self) -> dict[str, float]:
         """Return the epoch's columns for ``results.csv`` and every logger that Ultralytics feeds."""

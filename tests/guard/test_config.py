@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "reject_norm": 1e12,
     "batchnorm": True,
     "step": "auto",
+    "max_jump": None,
     "max_consecutive": 50,
     "max_total": 5000,
     "min_scale": 2.0**-14,
@@ -31,8 +32,9 @@ OTHERS: dict[str, Any] = {
     "max_consecutive": 3,
     "max_total": 4,
     "min_scale": 1.0,
+    "max_jump": 10.0,
 }
-NUMBERS = ("max_norm", "reject_norm", "min_scale")
+NUMBERS = ("max_norm", "reject_norm", "max_jump", "min_scale")
 COUNTS = ("max_consecutive", "max_total")
 
 

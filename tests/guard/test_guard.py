@@ -418,7 +418,7 @@ def test_a_damaged_state_is_refused_and_nothing_is_loaded(name: str) -> None:
     before = guard.state_dict()
     message = (
         r"^This is not the state of a StepGuard: counts=.*\. They must be whole numbers of 0 or more named micro_batches,"
-        r" applied, clipped, rejected_micro_batches, rejected_windows, consecutive\.$"
+        r" applied, clipped, rejected_micro_batches, rejected_windows, consecutive, jumps\.$"
     )
     with pytest.raises(InvalidCallError, match=message):
         guard.load_state_dict(DAMAGED[name])

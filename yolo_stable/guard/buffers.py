@@ -24,12 +24,8 @@ class BufferShadow:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self._slots: list[tuple[str, dict[str, Tensor | None], str]] = []
-        for prefix, module in model.named_modules(remove_duplicate=True):
-            if module._buffers.get("running_mean") is not None:
-                path = f"{prefix}." if prefix else ""
-                path = path.removeprefix("module.")  # DistributedDataParallel's own level means nothing to a user
-                self._slots += [(f"{path}{key}", module._buffers, key) for key in module._buffers]
         self._live: list[Tensor] = []
         self._spare: list[_Copy] = []
         self._window = self._latest = _Copy([])
@@ -59,10 +55,16 @@ class BufferShadow:
                 yield name, tensor
 
     def resync(self) -> None:
-        """Take the buffers as they are now for the start of a new window.
+        """Take the layers and buffers as they are now for the start of a new window.
 
         Syncs: none.
         """
+        self._slots = []
+        for prefix, module in self._model.named_modules(remove_duplicate=True):
+            if module._buffers.get("running_mean") is not None:
+                path = f"{prefix}." if prefix else ""
+                path = path.removeprefix("module.")  # DistributedDataParallel's own level means nothing to a user
+                self._slots += [(f"{path}{key}", module._buffers, key) for key in module._buffers]
         self._live = [tensor for _, tensor in self.named()]
         self._spare.clear()
         self._window = self._latest = _Copy(self._live)
@@ -72,15 +74,33 @@ class BufferShadow:
         """Copy the live buffers, as a forward pass has left them.
 
         Returns:
-            The copy, to be given to :meth:`accept` or :meth:`reject`, and boolean 0-dim tensors on the device (one per
-            device and floating dtype) that tell whether it is finite.
+            The copy, to be given to :meth:`accept` or :meth:`reject`, and 0-dim tensors on the device (one per device and
+            floating dtype): the largest ``|after| / (|before| + 1)``. It is finite exactly when all statistics are.
 
         Syncs: none.
         """
         self._follow()
         copy = self._spare.pop() if self._spare else _Copy(self._live)
         copy.capture(self._live)
-        return copy, copy.finite()
+        return copy, copy.jump(self._latest)
+
+    def versions(self) -> list[int]:
+        """Return a number for each buffer that changes whenever the buffer is written."""
+        return [tensor._version for tensor in self._live]
+
+    def recapture(self, copy: _Copy) -> None:
+        """Copy the live buffers into ``copy`` once more."""
+        copy.capture(self._live)
+
+    def largest_jump(self, copy: _Copy) -> str:
+        """Return the name of the buffer that moved furthest in ``copy``; for the rare path.
+
+        Syncs: one per buffer.
+        """
+        names = [name for name, _ in self.named()]
+        pairs = zip(names, copy._views, self._latest._views, strict=True)
+        jumps = {n: float((new.abs() / (old.abs() + 1)).max()) for n, new, old in pairs if new.is_floating_point()}
+        return max(jumps, key=lambda name: jumps[name])
 
     def accept(self, copy: _Copy) -> None:
         """Take ``copy`` for the state after the last healthy micro-batch."""
@@ -150,8 +170,9 @@ class _Copy:
         for members, flat in self._groups:
             torch.cat([live[i].reshape(-1) for i in members], out=flat)
 
-    def finite(self) -> list[Tensor]:
-        return [flat.isfinite().all() for _, flat in self._groups if flat.is_floating_point()]
+    def jump(self, before: _Copy) -> list[Tensor]:
+        pairs = zip(self._groups, before._groups, strict=True)
+        return [(new.abs() / (old.abs() + 1)).max() for (_, new), (_, old) in pairs if new.is_floating_point()]
 
     def like(self, live: list[Tensor]) -> _Copy:
         """Return the same values with the devices and dtypes of ``live``."""

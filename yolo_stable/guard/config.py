@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import InvalidCallError, nearest
 
 STEPS = ("auto", "fused", "reference")
+TRAINER_DEFAULTS = {"max_jump": 10.0}
+"""Where the guarded Ultralytics trainers differ from the defaults below."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +45,13 @@ class GuardConfig:
     """How a window is applied: ``"reference"``, bit for bit as stock; ``"fused"``, the same to rounding with clip and skip
     inside the optimizer's kernel; ``"auto"``: fused where a rehearsal shows that it can be trusted, else reference."""
 
+    max_jump: float | None = None
+    """A micro-batch after which a running statistic exceeds ``max_jump * (|before| + 1)`` is rejected, > 1. One huge pixel does
+    that: BatchNorm normalises it away, so that loss and gradients stay ordinary, and only the validation sees the ruined
+    statistics. After three such rejections in a row the next micro-batch is believed: then it is the data. The guarded
+    trainers use 10 (honest YOLO training, also with ten times the usual learning rate, was measured below 1.5); here the
+    default is None, off, since a network of one's own may be fed numbers of any size."""
+
     max_consecutive: int = 50
     """Rejections in a row, with no step applied in between, after which training halts, >= 1."""
 
@@ -53,7 +62,7 @@ class GuardConfig:
     """Floor of a GradScaler's loss scale, > 0. Torch has none: at scale 0 the first clean step writes NaN."""
 
     def __post_init__(self) -> None:
-        for name, allow_none in (("max_norm", True), ("reject_norm", True), ("min_scale", False)):
+        for name, allow_none in (("max_norm", True), ("reject_norm", True), ("max_jump", True), ("min_scale", False)):
             _check_positive_number(name, getattr(self, name), allow_none=allow_none)
         for name in ("max_consecutive", "max_total"):
             value = getattr(self, name)

@@ -81,6 +81,32 @@ def judge_micro_batch(
     return (Verdict.REJECT_MICRO_BATCH, ", ".join(wrong)) if wrong else (Verdict.BACKWARD, "")
 
 
+JUMPS_IN_A_ROW = 3
+"""Rejections for a jump of running statistics after which the next jump is believed."""
+
+
+def judge_jump(jump: float, max_jump: float | None, in_a_row: int) -> tuple[Verdict, str]:
+    """Decide on a micro-batch that is finite, by what it did to the running statistics.
+
+    Args:
+        jump: Largest ``|after| / (|before| + 1)`` over all running statistics.
+        max_jump: Largest ratio that is believed, or None.
+        in_a_row: Micro-batches that were rejected for a jump since the last one that was accepted.
+
+    Returns:
+        ``BACKWARD``, or ``REJECT_MICRO_BATCH`` with the reason.
+
+    Examples:
+        >>> judge_jump(5e13, 10.0, in_a_row=0)[1]
+        'a running statistic of BatchNorm jumped to 5e+13 times what it was'
+        >>> judge_jump(5e13, 10.0, in_a_row=3)[0]
+        <Verdict.BACKWARD: 'backward'>
+    """
+    if max_jump is None or jump <= max_jump or in_a_row >= JUMPS_IN_A_ROW:
+        return Verdict.BACKWARD, ""
+    return Verdict.REJECT_MICRO_BATCH, f"a running statistic of BatchNorm jumped to {jump:.3g} times what it was"
+
+
 def judge_window(norm: float, max_norm: float | None, reject_norm: float | None) -> tuple[Verdict, str]:
     """Decide on a window before the optimizer step.
 

@@ -148,6 +148,7 @@ class FusedStep(ReferenceStep):
         if skipped:
             for p in fresh:  # the kernel made their state and left it at zero: no trace of that either
                 self.optimizer.state.pop(p, None)
+            self._settled = []
             _, reason = judge_window(value, None, self.config.reject_norm)
             return self._rejected(parameters, value, reason, scaler)
         verdict, reason = judge_window(value, self.config.max_norm, None)

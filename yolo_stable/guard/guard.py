@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import InvalidCallError
 from .buffers import BufferShadow
 from .config import GuardConfig
-from .decision import Decision, Verdict, judge_micro_batch
+from .decision import Decision, Verdict, judge_jump, judge_micro_batch
 from .health import non_finite_names
 from .limits import Counts, check_limits
 from .rehearsal import choose_step
@@ -75,6 +76,8 @@ class StepGuard:
     ) -> None:
         if config is not None and settings:
             raise InvalidCallError(f"Give config= or single settings ({', '.join(settings)}), not both.")
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise InvalidCallError("StepGuard cannot guard LBFGS: its step calls the model several times by a closure.")
         self.config = config if config is not None else GuardConfig.from_mapping(settings)
         self.counts = Counts()
         self.last: Decision | None = None
@@ -82,6 +85,15 @@ class StepGuard:
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
         self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
         """How windows are applied, in words."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The loop's optimizer; may be exchanged between windows."""
+        return self._step.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        self._step, self.step_name = choose_step(self._step.model, optimizer, self.scaler, self.config)
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -114,25 +126,35 @@ class StepGuard:
                 f"StepGuard.backward() takes a loss of one element, not of shape {tuple(loss.shape)}. Reduce it first."
             )
         items = dict(items or {})
+        for name, item in items.items():
+            if not isinstance(item, (Tensor, int, float)):
+                raise InvalidCallError(f"StepGuard.backward() takes numbers as loss items, but {name!r} is {item!r}.")
         tensors = {name: item for name, item in items.items() if isinstance(item, Tensor)}
         for name, item in tensors.items():
             if item.numel() != 1:
                 raise InvalidCallError(
                     f"StepGuard.backward() takes loss items of one element, but {name!r} has shape {tuple(item.shape)}."
                 )
-        copy, flags = self.shadow.capture() if self.shadow is not None else (None, [])
-        vector = to_device_vector([loss, *tensors.values(), *flags], loss.device)
+        copy, moved = self.shadow.capture() if self.shadow is not None else (None, [])
+        vector = to_device_vector([loss, *tensors.values(), *moved], loss.device)
         value, *others = vector.tolist()
         on_device = dict(zip(tensors, others, strict=False))
         read = {name: on_device[name] if name in on_device else float(item) for name, item in items.items()}
-        verdict, reason = judge_micro_batch(value, read, all(others[len(tensors) :]), fault)
+        jumps = others[len(tensors) :]
+        verdict, reason = judge_micro_batch(value, read, all(map(math.isfinite, jumps)), fault)
+        jumped = False
         if verdict is Verdict.BACKWARD:
-            if self.shadow is not None and copy is not None:
-                self.shadow.accept(copy)
-            self._scaled(loss).backward()
+            verdict, reason = judge_jump(max(jumps, default=0.0), self.config.max_jump, self.counts.jumps)
+            jumped = verdict is not Verdict.BACKWARD
+        if verdict is Verdict.BACKWARD:
+            self.counts.jumps = 0
+            self._backward(loss, copy)
             return self._record(Decision(verdict=verdict, loss=value, items=read))
 
-        culprits = non_finite_names(self.shadow.named()) if self.shadow is not None else ()
+        self.counts.jumps += jumped
+        culprits: tuple[str, ...] = ()
+        if self.shadow is not None and copy is not None:
+            culprits = (self.shadow.largest_jump(copy),) if jumped else non_finite_names(self.shadow.named())
         decision = Decision(verdict=verdict, reason=reason, loss=value, items=read, culprits=culprits)
         shared = _shared_gradients()
         if shared:
@@ -198,6 +220,16 @@ class StepGuard:
             )
         self.counts = Counts(**counts)
         self.resync()
+
+    def _backward(self, loss: Tensor, copy: Any) -> None:
+        """Back-propagate a healthy micro-batch and keep what its forward pass wrote."""
+        shadow = self.shadow
+        versions = shadow.versions() if shadow is not None else []
+        self._scaled(loss).backward()
+        if shadow is not None:
+            if shadow.versions() != versions:  # gradient checkpointing runs forward once more, and BatchNorm with it
+                shadow.recapture(copy)
+            shadow.accept(copy)
 
     def _scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)

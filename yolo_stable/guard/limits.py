@@ -27,6 +27,9 @@ class Counts:
     consecutive: int = 0
     """Rejections since the last optimizer step; 0 after each step."""
 
+    jumps: int = 0
+    """Micro-batches rejected for a jump of running statistics since the last one that was accepted."""
+
     @property
     def rejected(self) -> int:
         """Rejections of both kinds."""
