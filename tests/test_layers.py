@@ -17,7 +17,8 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("train_run",),
-    ("trainers", "train_call"),
+    ("trainers", "train_checks", "run_folder"),
+    ("train_call",),
     ("mixin",),
     ("run_log", "startup"),
     ("plan", "telemetry"),
@@ -44,7 +45,7 @@ LAYERS = (
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"mixin", "trainers", "train_run", "train_call"}
+MAY_IMPORT_ULTRALYTICS = {"mixin", "trainers", "train_run", "train_checks"}
 WITHOUT_TORCH = (
     "errors",
     "events",

@@ -24,7 +24,7 @@ def test_the_loop_runs_as_it_stands() -> None:
 
 def test_every_guard_setting_is_in_the_table_with_its_default() -> None:
     table = dict(re.findall(r"^\| `guard\.(\w+)` \| (\S+) \|", README, flags=re.MULTILINE))
-    config = GuardConfig()
+    config = GuardConfig.for_trainer(None)
     assert set(table) == set(config.to_dict())
     for name, default in config.to_dict().items():
         written = table[name].replace("2^-14", str(2.0**-14))

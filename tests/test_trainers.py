@@ -34,6 +34,7 @@ from yolo_stable import (
 )
 from yolo_stable.events import read_events
 from yolo_stable.guard import Verdict
+from yolo_stable.labels import disarm
 from yolo_stable.trainers import TRAINERS
 
 Arguments = Callable[..., dict[str, Any]]
@@ -380,6 +381,82 @@ class TestDuring:
         with pytest.raises(yolo_stable.YoloStableError, match="4 batches were trained without the guard being asked"):
             train(Bypassed, arguments())
 
+    def test_a_callback_may_put_another_optimizer_in(self, arguments: Arguments) -> None:
+        trainer = StableDetectionTrainer(overrides=arguments(epochs=1))
+        mine: list[torch.optim.Optimizer] = []
+
+        def exchange(t: Any) -> None:
+            mine.append(
+                torch.optim.AdamW([{"params": g["params"], "initial_lr": 0.001} for g in t.optimizer.param_groups])
+            )
+            t.optimizer = mine[0]
+
+        trainer.add_callback("on_train_start", exchange)
+        trainer.train()
+        assert trainer.guard is not None
+        assert trainer.guard.optimizer is mine[0]
+        assert len(mine[0].state) > 100, "it has taken the steps"
+
+    def test_a_callback_may_read_the_running_loss_as_in_stock(self, arguments: Arguments) -> None:
+        seen: list[float] = []
+        trainer = StableDetectionTrainer(overrides=arguments(epochs=1))
+        trainer.add_callback("on_train_batch_end", lambda t: seen.append(t.tloss["box_loss"].detach().cpu().item()))
+        trainer.train()
+        assert len(seen) == 4
+        assert all(value > 0 for value in seen)
+
+    def test_a_step_that_nobody_would_call_is_refused(self, arguments: Arguments) -> None:
+        class Own(DetectionTrainer):
+            def optimizer_step(self) -> None:
+                super().optimizer_step()
+
+        class Mixed(GuardedTrainerMixin, Own):
+            pass
+
+        with pytest.raises(InvalidCallError, match=r"^Own\.optimizer_step would never be called"):
+            Mixed(overrides=arguments())
+
+    def test_a_step_that_passes_the_guard_by_is_found_out(self, arguments: Arguments) -> None:
+        class Bypassing(StableDetectionTrainer):
+            def optimizer_step(self) -> None:
+                DetectionTrainer.optimizer_step(self)
+
+        with pytest.raises(yolo_stable.YoloStableError, match="asked about a single optimizer step"):
+            train(Bypassing, arguments())
+
+    def test_a_huge_pixel_that_batchnorm_hides_is_rejected(self, arguments: Arguments) -> None:
+        """Loss and gradients stay ordinary; stock ends with ruined statistics, and mAP 0 for hundreds of steps."""
+
+        def with_pixel(base: type) -> type:
+            class Faulty(base):  # type: ignore[misc, valid-type]
+                fired = 0
+
+                def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+                    batch = super().preprocess_batch(batch)
+                    Faulty.fired += 1
+                    if Faulty.fired == 4:
+                        batch["img"][0, 0, 0, 0] = 1e6
+                    return batch
+
+            return Faulty
+
+        guarded = train(with_pixel(StableDetectionTrainer), arguments())
+        stock = train(with_pixel(DetectionTrainer), arguments(name="stock"))
+        largest = [
+            max(float(v.max()) for k, v in t.model.state_dict().items() if "running_var" in k) for t in (guarded, stock)
+        ]
+        assert guarded.guard.counts.rejected == 1
+        assert largest[0] < 100 < 1e5 < largest[1]
+
+    def test_a_damaged_label_is_damaged_each_time_it_is_drawn(self) -> None:
+        """A loader that serves the same tensors again must not find them mended."""
+        cls, boxes = torch.tensor([[7.0], [1.0]]), torch.tensor([[0.5, 0.5, float("nan"), 0.1]])
+        for _ in range(2):
+            batch: dict[str, Any] = {"cls": cls, "bboxes": boxes}
+            assert disarm(batch, classes=3) == "label class 7 not in 0..2, label box not finite"
+            assert batch["cls"].flatten().tolist() == [0.0, 1.0]
+            assert bool(batch["bboxes"].isfinite().all())
+
 
 class TestAfter:
     def test_the_summary_counts_and_names(self, arguments: Arguments) -> None:
@@ -392,6 +469,32 @@ class TestAfter:
         events = read_events(trainer.save_dir / "guard.jsonl")
         assert [e["event"] for e in events] == ["start", "rejection", "epoch", "rejection", "epoch", "end"]
         assert {e["schema"] for e in events} == {1}
+
+    def test_a_run_in_which_nothing_was_learned_is_not_done(self, arguments: Arguments) -> None:
+        trainer = with_nan(StableDetectionTrainer, set(range(8)))(overrides=arguments())
+        with pytest.raises(TrainingHaltedError, match="Nothing was learned: all 8 micro-batches were rejected"):
+            trainer.train()
+        assert json.loads((trainer.save_dir / "summary.json").read_text())["status"] == "halted"
+
+    def test_a_run_of_stock_goes_on_with_the_guard_in_one_table(self, arguments: Arguments) -> None:
+        def stopped(base: type) -> type:
+            class Stopped(base):  # type: ignore[misc, valid-type]
+                def save_model(self) -> Any:
+                    saved = super().save_model()
+                    self.stop = True
+                    return saved
+
+                def final_eval(self) -> None:
+                    """Leave the checkpoint resumable."""
+
+            return Stopped
+
+        first = train(stopped(DetectionTrainer), arguments(epochs=3))
+        resumed = train(StableDetectionTrainer, {"resume": str(first.last), "model": str(first.last)})
+        table = rows(resumed)
+        assert [row["epoch"] for row in table] == ["1", "2", "3"]
+        assert [row["guard/rejected"] for row in table] == ["", "0", "0"]
+        assert all(0 <= float(row["metrics/mAP50(B)"]) <= 1 for row in table)
 
     def test_a_run_that_cannot_be_saved_halts_and_names_the_good_checkpoint(self, arguments: Arguments) -> None:
         faulty = with_nan(StableDetectionTrainer, set(range(4, 100)))

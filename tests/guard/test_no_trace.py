@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from ultralytics.optim import MuSGD
 
+from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import StepGuard, Verdict
 from yolo_stable.guard.fused import FusedStep
 
@@ -220,3 +222,93 @@ def test_the_whole_window_of_bad_micro_batches_is_no_step() -> None:
     assert run.guard.last.verdict is Verdict.EMPTY
     assert run.rejections == [Verdict.REJECT_MICRO_BATCH] * 4
     assert_same(run.state(), before)
+
+
+def test_a_huge_pixel_that_batchnorm_hides_is_seen_by_the_jump_of_its_statistics() -> None:
+    """1e5 in one pixel: loss and gradients stay ordinary, and the statistics are ruined for hundreds of steps."""
+    windows = batches(1)
+    bad, unguarded = Run(sgd), Run(sgd)
+    bad.guard = StepGuard(bad.model, bad.optimizer, max_jump=10.0)
+    fault = (2, 0, "input", 1e5)
+    train(bad, windows, fault)
+    train(unguarded, windows, fault)
+    assert unguarded.rejections == [], "nothing that is not finite"
+    assert bad.rejections == [Verdict.REJECT_MICRO_BATCH]
+    assert (
+        unguarded.model.state_dict()["1.running_var"].max() > 1e4 > 10 > bad.model.state_dict()["1.running_var"].max()
+    )
+    twin = Run(sgd)
+    twin.guard = StepGuard(twin.model, twin.optimizer, max_jump=10.0)
+    assert_same(bad.state(), train(twin, [w if i != 2 else [] for i, w in enumerate(windows)]).state())
+
+
+def test_a_jump_that_stays_is_the_data_and_is_believed() -> None:
+    """Raw numbers of any size: three batches are lost, then training goes on; a single fault later is one again."""
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1))
+    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.01), max_jump=10.0)
+    generator = torch.Generator().manual_seed(0)
+    verdicts = []
+    for i in range(12):
+        x = torch.randn(8, 2, generator=generator) * (1e9 if i == 9 else 1000.0)
+        decision = guard.backward(model(x).square().mean())
+        verdicts.append(bool(decision))
+        guard.step()
+    assert verdicts == [False] * 3 + [True] * 6 + [False] + [True] * 2
+    assert guard.counts.jumps == 0
+
+
+def test_the_buffer_that_jumped_is_named() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1), nn.BatchNorm1d(1))
+    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.01), max_jump=10.0)
+    decision = guard.backward(model(torch.tensor([[1e4], [-1e4]])).square().mean())
+    assert decision.culprits == ("0.running_var",)
+    assert decision.reason.startswith("a running statistic of BatchNorm jumped to 1e+07 times")
+
+
+def test_gradient_checkpointing_writes_batchnorm_twice_and_both_count() -> None:
+    """The backward pass runs forward once more; a later rejection must not take that back."""
+    from torch.utils.checkpoint import checkpoint
+
+    def run(bad: bool) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU())
+        head = nn.Linear(4, 1)
+        model = nn.Sequential(body, head)
+        guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        generator = torch.Generator().manual_seed(1)
+        for i in range(4):
+            x = torch.randn(6, 3, generator=generator)
+            hidden = checkpoint(body, x, use_reentrant=False)
+            assert isinstance(hidden, Tensor)
+            assert guard.backward(head(hidden).square().mean())
+            if bad and i == 1:
+                hidden = checkpoint(body, x * float("nan"), use_reentrant=False)
+                assert isinstance(hidden, Tensor)
+                assert not guard.backward(head(hidden).square().mean())
+            assert guard.step()
+        return model.state_dict()
+
+    clean = run(bad=False)
+    assert clean["0.1.num_batches_tracked"] == 8
+    assert_same(run(bad=True), clean)
+
+
+def test_an_optimizer_may_be_exchanged_between_windows() -> None:
+    run = Run(sgd)
+    train(run, batches(1)[:2])
+    run.guard.optimizer = run.optimizer = adamw(run.model)
+    assert run.guard.step_name.endswith("AdamW") or run.guard.step_name == "reference"
+    before = copy.deepcopy(run.model.state_dict())
+    train(run, batches(1)[2:3])
+    assert len(run.optimizer.state) == len(list(run.model.parameters()))
+    assert not torch.equal(before["0.weight"], run.model.state_dict()["0.weight"])
+
+
+def test_what_cannot_be_guarded_is_refused() -> None:
+    model = network()
+    with pytest.raises(InvalidCallError, match="cannot guard LBFGS"):
+        StepGuard(model, torch.optim.LBFGS(model.parameters()))
+    guard = StepGuard(model, sgd(model))
+    wrong: Any = {"box": None}
+    with pytest.raises(InvalidCallError, match="takes numbers as loss items, but 'box' is None"):
+        guard.backward(model(batches(1)[0][0]).square().mean(), wrong)

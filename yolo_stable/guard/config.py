@@ -104,6 +104,18 @@ class GuardConfig:
                 )
         return cls(**settings)
 
+    @classmethod
+    def for_trainer(cls, settings: Mapping[str, Any] | GuardConfig | None) -> GuardConfig:
+        """Build the settings of a guarded Ultralytics trainer: as :meth:`from_mapping`, with ``TRAINER_DEFAULTS`` below.
+
+        Examples:
+            >>> GuardConfig.for_trainer(None).max_jump, GuardConfig.for_trainer({"max_jump": None}).max_jump
+            (10.0, None)
+        """
+        if settings is None or isinstance(settings, Mapping):
+            return cls.from_mapping({**TRAINER_DEFAULTS, **(settings or {})})
+        return cls.from_mapping(settings)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, ready for YAML or JSON and for :meth:`from_mapping`."""
         return dataclasses.asdict(self)
