@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -235,6 +235,11 @@ def test_a_call_that_cannot_be_parsed_is_refused_in_one_line(command: Command, w
     assert answer.refusal().startswith(line)
 
 
+def test_the_exit_codes_are_in_the_help(command: Command) -> None:
+    text = " ".join(command("--help").out.replace("│", " ").split())
+    assert "Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted." in text
+
+
 def test_without_a_verb_the_help_is_shown(command: Command) -> None:
     answer = command()
     assert (answer.code, answer.err) == (2, "")
@@ -250,6 +255,9 @@ FILES = {
     "empty.yaml": "train: images/empty\nval: images/val\nnames: [a]\n",
     "emptyval.yaml": "train: images/train\nval: images/empty\nnames: [a]\n",
     "nul.yaml": "lr0: 0.01\0\n",
+    "bad.yaml": "lr0: 0.01\nlr_0: 0.01\n",
+    "other.yaml": "model: yolo11n-seg.yaml\ntask: segment\n",
+    "teacher.yaml": "distill_model: gone.pt\n",
     "broken-model.yaml": "backbone: [\n",
     "broken.pt": "not a checkpoint",
     "exported.onnx": "not a network",
@@ -281,7 +289,26 @@ BAD = [
     pytest.param("ok.yaml device=7", "device=7 is not there: torch ", id="device"),
     pytest.param("ok.yaml device=tpu", "device=tpu is not there: torch ", id="device that cannot train"),
     pytest.param("ok.yaml task=detekt", "task=detekt is not among the tasks that the guard knows: ", id="task"),
-    pytest.param("ok.yaml cfg=gone.yaml", "cfg=gone.yaml cannot be used: 'gone.yaml' does not exist", id="missing cfg"),
+    pytest.param("ok.yaml cfg=gone.yaml", "cfg=gone.yaml cannot be used: gone.yaml cannot be read: ", id="missing cfg"),
+    pytest.param("ok.yaml cfg=bad.yaml", "cfg=bad.yaml, line 2: 'lr_0' is not a setting of ", id="key in cfg"),
+    pytest.param("ok.yaml cfg=other.yaml model=", "model= is empty. Give ", id="empty model"),
+    pytest.param("ok.yaml model=images", "model=images is a folder. Give ", id="model is a folder"),
+    pytest.param("ok.yaml --preset other.yaml", "other.yaml: model, task cannot be in a preset, ", id="preset's keys"),
+    pytest.param("ok.yaml mode=val", "mode=val is not allowed. It must be train.", id="mode"),
+    pytest.param("ok.yaml seed=4294967296", "seed=4294967296 is not allowed. ", id="seed"),
+    pytest.param("ok.yaml imgsz=16", "imgsz=16 is not allowed. It must be ", id="image size"),
+    pytest.param("ok.yaml batch=0", "batch=0 is not allowed. It must be ", id="batch"),
+    pytest.param("ok.yaml cache=rma", "cache=rma is not allowed. It must be ", id="cache"),
+    pytest.param("ok.yaml auto_augment=rand", "auto_augment=rand is not allowed. ", id="auto_augment"),
+    pytest.param("ok.yaml copy_paste_mode=no", "copy_paste_mode=no is not allowed. ", id="copy_paste_mode"),
+    pytest.param("ok.yaml augmentations=[1]", "augmentations cannot be given on the command line", id="augmentations"),
+    pytest.param("ok.yaml project=/proc/runs", "the folder of the run, ", id="folder that cannot be made"),
+    pytest.param("ok.yaml save_dir=ok.yaml", "the folder of the run, ", id="folder that is a file"),
+    pytest.param("ok.yaml task=pose model=yolo11n-pose.yaml", "data set ok.yaml: 'kpt_shape' is missing", id="pose"),
+    pytest.param("ok.yaml distill_model=gone.pt", "distill_model=gone.pt cannot be used: ", id="missing teacher"),
+    pytest.param("ok.yaml distill_model=images", "distill_model=images is a folder. Give ", id="teacher is a folder"),
+    pytest.param("ok.yaml pretrained=yolo11n.yaml", "pretrained=yolo11n.yaml holds no weights. ", id="no weights"),
+    pytest.param("ok.yaml cfg=teacher.yaml", "distill_model=gone.pt cannot be used: ", id="missing teacher in cfg"),
     pytest.param("ok.yaml pretrained=gone.pt", "pretrained=gone.pt cannot be used: ", id="missing weights"),
     pytest.param("ok.yaml model=gone.yaml", "model=gone.yaml cannot be used: 'gone.yaml' does not exist", id="model"),
     pytest.param("ok.yaml model=gone.pt", "model=gone.pt cannot be used: ", id="missing checkpoint"),
@@ -323,7 +350,7 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing_behind(
     data, *settings = words.split()
     if "model=" not in words and "task=" not in words:
         settings.append(f"model={narrow('detect')}")
-    answer = command("train", data, "epochs=1", "imgsz=64", *settings)
+    answer = command("train", data, "epochs=1", *settings)
     assert answer.code == 2
     assert answer.refusal().removeprefix("train: ").startswith(line)
     assert tree(here) == before
@@ -378,13 +405,47 @@ def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch)
     assert command("train", "data.yaml") == Answer(130, "", "yolo-stable: interrupted.\n")
 
 
+@pytest.mark.parametrize("how", ["at once", "as its cause", "on the way", "further down"])
+def test_ctrl_c_during_the_imports_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as interrupt:
+                error = ImportError(f"cannot import name {name!r}")
+                if how == "at once":
+                    raise
+                if how == "as its cause":
+                    raise error from interrupt
+                if how == "on the way":
+                    raise error  # noqa: B904 - what is tested
+                try:
+                    raise error from interrupt
+                except ImportError:
+                    raise ImportError("cannot import name 'YOLO'")  # noqa: B904 - what is tested
+
+    monkeypatch.setitem(sys.modules, "yolo_stable.train_run", Interrupted("yolo_stable.train_run"))
+    assert command("train", "data.yaml") == Answer(130, "", "yolo-stable: interrupted.\n")
+
+
+def test_an_import_that_fails_by_itself_is_a_failure(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yolo_stable.train_run", ModuleType("yolo_stable.train_run"))
+    answer = command("train", "data.yaml")
+    assert answer.code == 1
+    assert answer.refusal().startswith("Training failed: ImportError: cannot import name 'run' from ")
+
+
 def test_a_worker_that_failed_is_reported_with_its_exit_code(
     command: Command, monkeypatch: pytest.MonkeyPatch, shapes: Callable[..., str]
 ) -> None:
     def fail(**arguments: object) -> None:
         raise subprocess.CalledProcessError(3, ["python", "-m", "torch.distributed.run"])
 
-    monkeypatch.setattr(train_run, "_open", lambda name: SimpleNamespace(task="detect", train=fail))
+    model = Recorder("detect")
+    monkeypatch.setattr(model, "train", fail)
+    monkeypatch.setattr(train_run, "_open", lambda name: model)
     answer = command("train", shapes(), "device=cpu")
     assert answer.code == 1
     assert answer.refusal() == "A worker of the multi-GPU run ended with exit code 3."
@@ -399,6 +460,10 @@ class Recorder:
 
     task: str
     trained: dict[str, Any] | None = None
+    trainer: Any = None
+
+    def add_callback(self, event: str, function: Callable[..., None]) -> None:
+        """Call nothing back."""
 
     def train(self, **arguments: Any) -> None:
         self.trained = arguments
@@ -650,17 +715,103 @@ def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guar
     assert [path.name for path in (here / "runs").iterdir()] == ["run"]
 
 
-def test_a_run_folder_that_cannot_be_made_is_one_line_or_a_traceback(
+def test_the_args_of_a_run_make_another_run_like_it(
+    command: Command, here: Path, shapes: Callable[..., str], first_run: Run
+) -> None:
+    before = tree(first_run.folder)
+    args = {**first_run.args(), "exist_ok": True}
+    (here / "args.yaml").write_text(yaml.safe_dump(args))
+    answer = command("train", f"cfg={here / 'args.yaml'}", "guard.max_total=77", "lr0=0.002")
+    assert (answer.code, answer.err) == (0, "")
+    assert tree(first_run.folder) == before
+    (folder,) = (path for path in first_run.folder.parent.iterdir() if path != first_run.folder)
+    again = Run(answer, folder).args()
+    shutil.rmtree(folder)
+    own = {"name": folder.name, "save_dir": str(folder), "exist_ok": False, "lr0": 0.002}
+    assert again == {**args, **own, "guard": {**args["guard"], "max_total": 77}}
+    assert "preset guarded lr0=0.002 (yours; the preset has 0.01)" in " ".join(answer.out.split())
+
+
+def test_the_model_in_a_file_is_the_one_that_is_trained(
+    command: Command, here: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
+) -> None:
+    (here / "c.yaml").write_text(f"model: {narrow('classify')}\ntask: classify\ndata: gone\nepochs: 1\nlr0: 0.003\n")
+    answer = command("train", shapes("classify"), "cfg=c.yaml", *SMALL, f"project={here / 'runs'}", "name=run")
+    assert (answer.code, answer.err) == (0, "")
+    args = Run(answer, here / "runs" / "run").args()
+    assert (args["model"], args["data"]) == (narrow("classify"), shapes("classify"))
+    assert (args["task"], args["epochs"], args["lr0"], args["preset"]) == ("classify", 1, 0.003, "guarded")
+
+
+def test_a_resumed_run_takes_no_other_preset(
+    command: Command,
+    here: Path,
+    narrow: Callable[[str], str],
+    shapes: Callable[..., str],
+    poison: Callable[[int], None],
+) -> None:
+    poison(2)
+    halted = train(
+        command, here, shapes(), f"model={narrow('detect')}", "epochs=2", "guard.max_total=2", "--preset", "finetune"
+    )
+    poison(99)
+    before = tree(here)
+    last = halted.folder / "weights" / "last.pt"
+    refused = command("train", "nowhere.yaml", f"resume={last}", "--preset", "stable", "device=cpu")
+    assert refused.code == 2
+    assert refused.refusal().startswith("preset=stable is not allowed: a resumed run keeps the hyperparameters of its ")
+    assert tree(here) == before
+    answer = command("train", shapes(), f"resume={last}", "--preset", "finetune", "device=cpu")
+    assert (answer.code, answer.err) == (0, "")
+    assert halted.args()["preset"] == "finetune"
+
+
+# ---- runs that fail before they have begun -------------------------------------------------------------------------------
+
+
+def test_a_run_folder_that_cannot_be_made_is_a_wrong_call(
     command: Command, here: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
 ) -> None:
     (here / "file").touch()
-    words = ("train", shapes(), f"model={narrow('detect')}", "epochs=1", *SMALL, f"project={here / 'file' / 'runs'}")
-    answer = command(*words)
+    call = ("train", shapes(), f"model={narrow('detect')}", "epochs=1", *SMALL)
+    answer = command(*call, f"project={here / 'file' / 'runs'}")
+    assert answer.code == 2
+    assert answer.refusal().startswith(f"train: the folder of the run, {here / 'file' / 'runs' / 'train'}, cannot be ")
+    assert answer.refusal().endswith(": Not a directory. Give another place with project=FOLDER.")
+    assert tree(here) == ["file"]
+
+
+def failing(narrow: Callable[[str], str], shapes: Callable[..., str], how: str) -> tuple[str, ...]:
+    """Return a call that is right as far as can be told without training."""
+    calls = {
+        "layers": (shapes(), f"model={narrow('detect')}", "freeze=1000"),
+        "labels of another task": (shapes(), f"model={narrow('segment')}"),
+    }
+    return calls[how]
+
+
+@pytest.mark.parametrize("how", ["layers", "labels of another task"])
+def test_a_run_that_never_began_leaves_no_folder(
+    command: Command, here: Path, narrow: Callable[[str], str], shapes: Callable[..., str], how: str
+) -> None:
+    call = ("train", *failing(narrow, shapes, how), "epochs=1", *SMALL, "name=run")
+    answer = command(*call, f"project={here / 'deep' / 'runs'}")
     assert answer.code == 1
-    assert answer.refusal().startswith("Training failed: NotADirectoryError: ")
+    assert answer.refusal().startswith("Training failed: ")
     assert answer.refusal().endswith("(--traceback shows where)")
+    assert tree(here) == []
+    (here / "runs" / "run").mkdir(parents=True)
+    (here / "runs" / "run" / "mine.txt").touch()
+    answer = command(*call, f"project={here / 'runs'}", "exist_ok=True")
+    assert answer.code == 1
+    assert (here / "runs" / "run" / "mine.txt").exists()
+
+
+def test_a_failure_is_one_line_or_a_traceback(
+    here: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
+) -> None:
+    words = ("train", *failing(narrow, shapes, "layers"), "epochs=1", *SMALL, f"project={here / 'runs'}")
     told = in_process_of_its_own(*MODULE, *words, "--traceback", cwd=here)
     assert told.code == 1
-    assert told.err.startswith("Traceback (most recent call last):")
-    assert told.err.splitlines()[-1].startswith("NotADirectoryError: ")
-    assert tree(here) == ["file"]
+    assert "Traceback (most recent call last):" in told.err
+    assert tree(here) == []

@@ -15,7 +15,7 @@ from yolo_stable.presets import load_hyp
 
 @pytest.mark.parametrize("overrides", [None, {}, {"guard": None, "preset": None}], ids=["none", "empty", "nones"])
 def test_nothing_asked_for_means_ultralytics_with_the_default_guard(overrides: dict[str, Any] | None) -> None:
-    assert separate(overrides) == (RunPlan(guard=GuardConfig()), {})
+    assert separate(overrides) == (RunPlan(guard=GuardConfig.for_trainer(None)), {})
 
 
 def test_the_two_keys_are_taken_out_and_the_callers_dict_is_left_alone() -> None:
@@ -23,7 +23,7 @@ def test_the_two_keys_are_taken_out_and_the_callers_dict_is_left_alone() -> None
     before = dict(overrides)
     plan, rest = separate(overrides)
     assert overrides == before
-    assert plan.guard == GuardConfig(max_norm=5.0)
+    assert plan.guard == GuardConfig.for_trainer({"max_norm": 5.0})
     assert plan.preset == "stable"
     assert plan.why == ""
     assert "guard" not in rest
@@ -87,8 +87,15 @@ def test_a_preset_may_be_a_file(tmp_path: Path, as_text: bool) -> None:
     path.write_text("box: 5.0\n")
     plan, rest = separate({"preset": str(path) if as_text else path})
     assert rest == {"box": 5.0}
-    assert plan.to_dict() == {"guard": GuardConfig().to_dict(), "preset": str(path)}
+    assert plan.to_dict() == {"guard": GuardConfig.for_trainer(None).to_dict(), "preset": str(path)}
     assert yaml.safe_load(yaml.safe_dump(plan.to_dict())) == plan.to_dict()
+
+
+def test_a_preset_says_nothing_about_model_and_data(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("box: 5.0\nmodel: yolo11x.yaml\n")
+    with pytest.raises(InvalidCallError, match=r"mine\.yaml: model cannot be in a preset"):
+        separate({"preset": path})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def resuming(checkpoint: Path, how: str) -> dict[str, Any]:
 def test_a_resumed_run_keeps_its_guard_and_the_name_of_its_preset(tmp_path: Path, how: str) -> None:
     overrides = resuming(run_folder(tmp_path, SAVED), how)
     plan, rest = separate(overrides)
-    assert plan == RunPlan(guard=GuardConfig(max_norm=3.0, max_total=9), preset="cautious")
+    assert plan == RunPlan(guard=GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9}), preset="cautious")
     assert rest == overrides  # its hyperparameters come from the checkpoint: nothing is laid under them
 
 
@@ -157,10 +164,10 @@ def test_a_resumed_run_is_found_from_any_folder(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("guard", "expected"),
     [
-        ({"max_norm": 7.0}, GuardConfig(max_norm=7.0, max_total=9)),
-        ({"max_norm": None}, GuardConfig(max_norm=None, max_total=9)),
-        ({}, GuardConfig(max_norm=3.0, max_total=9)),
-        (None, GuardConfig(max_norm=3.0, max_total=9)),
+        ({"max_norm": 7.0}, GuardConfig.for_trainer({"max_norm": 7.0, "max_total": 9})),
+        ({"max_norm": None}, GuardConfig.for_trainer({"max_norm": None, "max_total": 9})),
+        ({}, GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9})),
+        (None, GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9})),
         (GuardConfig(batchnorm=False), GuardConfig(batchnorm=False)),
     ],
     ids=["one", "off", "empty", "none", "all"],
@@ -169,8 +176,8 @@ def test_each_guard_setting_that_is_given_anew_replaces_the_saved_one(
     tmp_path: Path, guard: Any, expected: GuardConfig
 ) -> None:
     checkpoint = run_folder(tmp_path, SAVED)
-    plan, rest = separate({"resume": checkpoint, "guard": guard, "preset": "stable"})
-    assert plan == RunPlan(guard=expected, preset="stable")
+    plan, rest = separate({"resume": checkpoint, "guard": guard})
+    assert plan == RunPlan(guard=expected, preset="cautious")
     assert rest == {"resume": checkpoint}
 
 
@@ -182,7 +189,7 @@ def test_each_guard_setting_that_is_given_anew_replaces_the_saved_one(
 def test_a_run_that_was_not_ours_is_resumed_with_the_defaults(
     tmp_path: Path, saved: dict[str, Any] | str | None
 ) -> None:
-    assert separate({"resume": run_folder(tmp_path, saved)})[0] == RunPlan(guard=GuardConfig())
+    assert separate({"resume": run_folder(tmp_path, saved)})[0] == RunPlan(guard=GuardConfig.for_trainer(None))
 
 
 @pytest.mark.parametrize(
@@ -206,8 +213,38 @@ def test_saved_guard_settings_that_are_wrong_are_told_from_those_of_the_call(tmp
         separate({"resume": checkpoint, "guard": {"zzz": 1}})
 
 
+@pytest.mark.parametrize("preset", ["cautious", AUTO, None], ids=str)
+def test_a_resumed_run_may_be_given_the_preset_that_it_has(tmp_path: Path, preset: str | None) -> None:
+    plan, rest = separate({"resume": run_folder(tmp_path, SAVED), "preset": preset})
+    assert plan.preset == "cautious"
+    assert set(rest) == {"resume"}
+
+
+def test_a_file_of_ones_own_is_the_same_preset_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("box: 5.0\n")
+    monkeypatch.chdir(tmp_path)
+    checkpoint = run_folder(tmp_path, {"preset": "mine.yaml"})
+    for preset in ("mine.yaml", Path("mine.yaml"), tmp_path / "mine.yaml"):
+        assert separate({"resume": checkpoint, "preset": preset})[0].preset == "mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("saved", "begun"), [(SAVED, "preset=cautious"), ({"lr0": 0.1}, "no preset"), (None, "no preset")], ids=str
+)
+def test_a_resumed_run_takes_no_other_preset(tmp_path: Path, saved: dict[str, Any] | None, begun: str) -> None:
+    checkpoint = run_folder(tmp_path, saved)
+    with pytest.raises(InvalidCallError) as caught:
+        separate({"resume": checkpoint, "preset": "stable"})
+    assert str(caught.value).startswith(
+        "preset=stable is not allowed: a resumed run keeps the hyperparameters of its checkpoint;"
+        f" it was begun with {begun}. Leave the preset out, "
+    )
+    with pytest.raises(InvalidCallError, match=r"^preset=5 is not allowed\. It must be the name"):
+        separate({"resume": checkpoint, "preset": 5})
+
+
 @pytest.mark.parametrize("resume", [False, None, ""], ids=repr)
 def test_a_resume_that_is_off_is_a_new_run(tmp_path: Path, resume: object) -> None:
     plan, rest = separate({"resume": resume, "model": str(run_folder(tmp_path, SAVED)), "preset": "guarded"})
-    assert plan.guard == GuardConfig()
+    assert plan.guard == GuardConfig.for_trainer(None)
     assert rest["optimizer"] == "SGD"

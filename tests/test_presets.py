@@ -15,7 +15,7 @@ import yaml
 
 import yolo_stable.presets
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.presets import diff_presets, load_hyp, load_preset, preset_names
+from yolo_stable.presets import OF_A_CALL, diff_presets, hyperparameters, load_hyp, load_preset, preset_names
 from yolo_stable.resources import resource_dir
 from yolo_stable.settings import default_hyp
 
@@ -165,6 +165,25 @@ def test_a_wrong_line_is_refused_with_file_and_line(tmp_path: Path, line: str, m
     with pytest.raises(InvalidCallError) as caught:
         load_preset(path)
     assert str(caught.value).startswith(f"{path}:3: {message}")
+
+
+@pytest.mark.parametrize("key", OF_A_CALL)
+def test_a_preset_of_a_run_holds_nothing_that_belongs_to_the_call(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"box: 7.0\n{key}: {'true' if key == 'resume' else 'train'}\n")
+    with pytest.raises(InvalidCallError) as caught:
+        hyperparameters(path)
+    assert str(caught.value) == (
+        f"{path}: {key} cannot be in a preset, which holds hyperparameters only."
+        f" Give it as key=value, or use the file as cfg={path}."
+    )
+    path.write_text("box: 7.0\n")
+    assert hyperparameters(path) == {"box": 7.0}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_presets_are_hyperparameters(name: str) -> None:
+    assert hyperparameters(name) == load_hyp(name)
 
 
 @pytest.mark.parametrize(("key", "value"), [("epoch", 5), ("epochs", "many"), ("lr0", float("inf"))])

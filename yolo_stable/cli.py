@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ultralytics YOLO training that no bad batch can kill.",
-    epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong.",
+    epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted.",
 )
 presets_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=False, help="Conservative hyperparameters: list, show, compare."
@@ -55,7 +55,8 @@ def train(
 ) -> None:
     """Train with the guard on.
 
-    Precedence: Ultralytics' defaults < preset < key=value.
+    Precedence: Ultralytics' defaults < preset < file given as cfg=FILE < key=value. FILE may be the args.yaml of an earlier
+    run: its guard settings and its preset are taken along, its save_dir, exist_ok and resume are not.
 
     Guard settings: max_norm (10.0), reject_norm (1e12), batchnorm (True), max_consecutive (50), max_total (5000), min_scale.
 
@@ -68,14 +69,21 @@ def train(
         from .train_run import run  # torch and ultralytics: only now that the words are known to be right
 
         run(call)
-    except (YoloStableError, KeyboardInterrupt):
-        raise
     except Exception as error:
-        if traceback:
+        if _comes_from_ctrl_c(error):
+            raise KeyboardInterrupt from error
+        if traceback or isinstance(error, YoloStableError):
             raise
         raise YoloStableError(
             f"Training failed: {type(error).__name__}: {one_line(error)} (--traceback shows where)"
         ) from error
+
+
+def _comes_from_ctrl_c(error: BaseException | None) -> bool:
+    """Say whether an error is but the consequence of Ctrl-C, such as an import that fails because another was interrupted."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @presets_app.callback()

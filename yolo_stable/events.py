@@ -13,7 +13,7 @@ training). The events, with their further keys:
   the steps that were applied; null when there were none), ``loss`` (running means, by name).
 - ``recovery``: Ultralytics' own epoch-redo fired for a reason of its own.
 - ``checkpoint_kept``: a save was refused because of ``culprits``; the file on disk stays as it was.
-- ``end``: ``status`` (``done`` or ``halted``), ``message``, ``counts``.
+- ``end``: ``status`` (``done``, ``halted`` by the guard, or ``failed`` for another reason), ``message``, ``counts``.
 """
 
 from __future__ import annotations

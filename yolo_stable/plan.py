@@ -13,10 +13,7 @@ import yaml
 
 from .errors import InvalidCallError
 from .guard import GuardConfig
-from .presets import load_hyp
-
-AUTO = "auto"
-"""The preset that :func:`choose_preset` replaces by a real one."""
+from .presets import AUTO, hyperparameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +57,8 @@ def choose_preset(model: str | Path | object, pretrained: object = True) -> tupl
 def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, Any]]:
     """Take ``guard`` and ``preset`` out of a trainer's overrides and lay the preset under the rest.
 
-    Precedence: Ultralytics' defaults < preset < explicit arguments. A resumed run keeps the guard settings and the name of
-    the preset that its ``args.yaml`` holds, each unless a new one is given; its hyperparameters come from its checkpoint.
+    Precedence: Ultralytics' defaults < preset < explicit arguments. A resumed run keeps the guard settings that its
+    ``args.yaml`` holds, each unless a new one is given. Its hyperparameters come from its checkpoint, so it keeps its preset.
 
     Args:
         overrides: What ``YOLO(...).train(...)`` hands to the trainer; not changed.
@@ -70,32 +67,44 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         The plan, and overrides that Ultralytics understands.
 
     Raises:
-        InvalidCallError: Unknown guard setting, wrong value, or unknown preset.
+        InvalidCallError: Unknown guard setting, wrong value, unknown preset, or another preset for a resumed run.
     """
     rest = dict(overrides or {})
     guard, preset = rest.pop("guard", None), rest.pop("preset", None)
+    if not isinstance(preset, (str, os.PathLike, type(None))):
+        raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
     if rest.get("resume"):
         before = _settings_of_resumed_run(rest)
-        config = GuardConfig.from_mapping(guard)  # what is given now is checked first: the message is about the call
+        config = GuardConfig.for_trainer(guard)  # what is given now is checked first: the message is about the call
         try:
-            saved = GuardConfig.from_mapping(before.get("guard"))
+            saved = GuardConfig.for_trainer(before.get("guard"))
         except InvalidCallError as error:
             raise InvalidCallError(f"args.yaml of the run to resume: {error} Mend it.") from error
         if not isinstance(guard, GuardConfig):
             config = dataclasses.replace(saved, **(guard or {}))
-        preset = preset or before.get("preset")
-        return RunPlan(guard=config, preset=None if preset is None else str(preset)), rest
-    config = GuardConfig.from_mapping(guard)
+        kept = before.get("preset")
+        if preset not in (None, AUTO) and not _same(preset, kept):
+            raise InvalidCallError(
+                f"preset={preset} is not allowed: a resumed run keeps the hyperparameters of its checkpoint; it was begun"
+                f" with {f'preset={kept}' if kept else 'no preset'}. Leave the preset out, or begin a new run from the"
+                " checkpoint: without resume."
+            )
+        return RunPlan(guard=config, preset=None if kept is None else str(kept)), rest
+    config = GuardConfig.for_trainer(guard)
     if preset is None:
         return RunPlan(guard=config), rest
     why = ""
     if preset == AUTO:
         preset, why = choose_preset(rest.get("model", ""), rest.get("pretrained", True))
-    if not isinstance(preset, (str, os.PathLike)):
-        raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
-    values = load_hyp(preset)
+    values = hyperparameters(preset)
     overridden = {k: (v, rest[k]) for k, v in values.items() if k in rest and rest[k] != v}
     return RunPlan(guard=config, preset=str(preset), why=why, overridden=overridden), {**values, **rest}
+
+
+def _same(preset: str | os.PathLike[str], kept: Any) -> bool:
+    """Say whether two presets are the same, by name or as files."""
+    a, b = os.fspath(preset), str(kept)
+    return a == b or (os.path.isfile(a) and os.path.abspath(a) == os.path.abspath(b))
 
 
 def _settings_of_resumed_run(overrides: Mapping[str, Any]) -> dict[str, Any]:

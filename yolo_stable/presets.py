@@ -13,6 +13,10 @@ from yolo_stable.errors import InvalidCallError, nearest
 from yolo_stable.resources import resource_dir
 from yolo_stable.settings import check_setting, default_hyp
 
+AUTO = "auto"
+"""In the place of a preset's name: let the model decide."""
+OF_A_CALL = ("model", "data", "task", "mode", "resume", "pretrained", "cfg", "save_dir")
+"""Settings that a preset must not have, as a run takes them from its call: there they would count for nothing."""
 _DEFAULTS = ("default", "ultralytics")  # the names of a side of a comparison that has no file
 
 
@@ -121,6 +125,28 @@ def load_hyp(name_or_path: str | os.PathLike[str], **overrides: Any) -> dict[str
     for key, value in overrides.items():
         check_setting(key, value, f"load_hyp({os.fspath(name_or_path)!r})")
     return {**values, **overrides}
+
+
+def hyperparameters(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return a preset's settings for a run that is given them by the preset's name.
+
+    Args:
+        name_or_path: As for :func:`load_preset`.
+
+    Returns:
+        A new dictionary.
+
+    Raises:
+        InvalidCallError: As :func:`load_preset`; also for a setting that is among :data:`OF_A_CALL`.
+    """
+    preset = load_preset(name_or_path)
+    wrong = [setting.key for setting in preset.settings if setting.key in OF_A_CALL]
+    if wrong:
+        raise InvalidCallError(
+            f"{preset.path}: {', '.join(wrong)} cannot be in a preset, which holds hyperparameters only."
+            f" Give {'it' if len(wrong) == 1 else 'them'} as key=value, or use the file as cfg={preset.path}."
+        )
+    return preset.values
 
 
 def diff_presets(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> list[tuple[str, Any, Any]]:

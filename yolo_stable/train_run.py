@@ -12,9 +12,11 @@ from ultralytics.utils import LOGGER
 
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
-from .plan import AUTO
-from .presets import load_hyp
-from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, check_arguments, check_data, one_line
+from .plan import separate
+from .presets import AUTO, hyperparameters
+from .run_folder import RunFolder
+from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, one_line
+from .train_checks import check_arguments, check_data, planned_folder
 from .trainers import TRAINERS
 
 
@@ -33,30 +35,49 @@ def run(call: TrainCall) -> Path:
     """
     GuardConfig.from_mapping(call.guard)
     settings = dict(call.settings)
-    check_arguments({**(load_hyp(call.preset) if call.preset else {}), **settings})
-    if isinstance(settings.get("pretrained"), str):
-        _open(settings["pretrained"], key="pretrained")
+    values = {**(hyperparameters(call.preset) if call.preset not in (None, AUTO) else {}), **settings}
+    check_arguments(values)
     resume = settings.get("resume")
+    if not resume:
+        RunFolder(planned_folder({**values, "task": _task_by_name(call)}), WHERE)
+    for key in ("pretrained", "distill_model"):
+        if isinstance(values.get(key), str):
+            _open(values[key], key=key)
     name, model = resume if isinstance(resume, str) else call.model, None
     if name is not None and Path(name).is_file():  # it knows for which task the data have to be
         model = _open(name)
+    ours = {"guard": dict(call.guard) or None, "preset": call.preset}
     if resume:
         _require_resumable(model, name)
+        separate({**settings, **ours, "model": name})
+    split = str(values.get("split", "val"))
     task = _task_by_name(call) if model is None else _task_of(model, call, name)
-    data = _checked_data(call, task)
+    data = _checked_data(call, task, split)
     if model is None:  # not before the data are known to be right: it may have to be downloaded
         model, name = _load_model(call)
         if _task_of(model, call, name) != task:
             task = _task_of(model, call, name)
-            data = _checked_data(call, task)
-    preset = call.preset or (None if resume else AUTO)
-    guard = dict(call.guard) or None  # None: a resumed run keeps its own
-    trainer_class = TRAINERS["rtdetr" if isinstance(model, RTDETR) else task]
+            data = _checked_data(call, task, split)
+    folder = None if resume else RunFolder(planned_folder({**values, "task": task}), WHERE)
+    return _train(model, task, {"data": data, **ours, **settings}, folder)
+
+
+def _train(model: Any, task: str, arguments: dict[str, Any], folder: RunFolder | None) -> Path:
+    """Train, and return the run's folder; of a new run that fails before its first batch, the folder is removed."""
+    made: list[Path] = []
+    model.add_callback("on_pretrain_routine_start", lambda trainer: made.append(Path(trainer.save_dir)))
     try:
-        model.train(trainer=trainer_class, data=data, guard=guard, preset=preset, **settings)
-    except subprocess.CalledProcessError as error:  # the workers of a multi-GPU run have said why
-        raise YoloStableError(f"A worker of the multi-GPU run ended with exit code {error.returncode}.") from error
-    trainer: Any = model.trainer
+        model.train(trainer=TRAINERS["rtdetr" if isinstance(model, RTDETR) else task], **arguments)
+    except BaseException as error:
+        trainer: Any = model.trainer
+        if trainer is not None:  # with several GPUs the callback is called in the workers only
+            made.append(Path(trainer.save_dir))
+        if folder is not None and made:
+            folder.remove_unused(made[-1])
+        if isinstance(error, subprocess.CalledProcessError):  # the workers of a multi-GPU run have said why
+            raise YoloStableError(f"A worker of the multi-GPU run ended with exit code {error.returncode}.") from error
+        raise
+    trainer = model.trainer
     return Path(trainer.save_dir)
 
 
@@ -90,10 +111,10 @@ def _task_of(model: Any, call: TrainCall, name: str | None) -> str:
     return model.task
 
 
-def _checked_data(call: TrainCall, task: str) -> str:
+def _checked_data(call: TrainCall, task: str, split: str) -> str:
     """Return the path of the data set, which has images for ``task``."""
     data = call.resolve_data(task)
-    check_data(data, task, str(call.settings.get("split", "val")))
+    check_data(data, task, split)
     return data
 
 
@@ -113,6 +134,8 @@ def _load_model(call: TrainCall) -> tuple[Any, str]:
 
 
 def _open(name: str, key: str = "model") -> Any:
+    if not name or Path(name).is_dir():
+        raise InvalidCallError(f"{WHERE}: {key}={name} is {'a folder' if name else 'empty'}. Give a checkpoint (.pt).")
     try:
         model = RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
     except Exception as error:
@@ -120,4 +143,6 @@ def _open(name: str, key: str = "model") -> Any:
     if type(model) not in {RTDETR, YOLO} or not isinstance(model.model, nn.Module):
         kind = "an exported model" if type(model) in {RTDETR, YOLO} else f"a {type(model).__name__} model"
         raise InvalidCallError(f"{WHERE}: {key}={name} is {kind}, which the guarded trainers cannot train.")
+    if key != "model" and not model.ckpt:
+        raise InvalidCallError(f"{WHERE}: {key}={name} holds no weights. Give a checkpoint (.pt).")
     return model

@@ -56,7 +56,7 @@ class GuardConfig:
     """Rejections in a row, with no step applied in between, after which training halts, >= 1."""
 
     max_total: int = 5000
-    """Rejections in the whole run after which training halts, >= 1."""
+    """Rejections since the run was begun or resumed after which training halts, >= 1."""
 
     min_scale: float = 2.0**-14
     """Floor of a GradScaler's loss scale, > 0. Torch has none: at scale 0 the first clean step writes NaN."""
