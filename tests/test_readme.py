@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -40,3 +41,17 @@ def test_both_commands_stand_on_the_first_screen() -> None:
     first_screen = README.splitlines()[:32]
     for command in ("    make demo", "    make test", "    pip install ."):
         assert any(line.startswith(command) for line in first_screen), command
+
+
+def test_the_figures_of_the_costs_are_those_of_the_kept_results() -> None:
+    results = Path(__file__).parent.parent / "benchmarks" / "results"
+    rows = json.loads((results / "step.json").read_text())["rows"]
+    for model in ("yolo11n", "yolo11s", "yolo11m", "yolo26n"):
+        measured = {r["optimizer"]: r["guarded / stock"] for r in rows if r["model"] == f"{model}.yaml"}
+        written = " | ".join(f"{measured[optimizer]:.2f}" for optimizer in ("SGD", "AdamW", "MuSGD"))
+        assert f"| `optimizer_step()`, {model} | {written} |" in README
+    epoch = json.loads((results / "epoch.json").read_text())["rows"][0]
+    assert f"| {epoch['guarded / stock']:.2f} ({epoch['95 % low']:.2f} to {epoch['95 % high']:.2f}) |" in README
+    for row in json.loads((results / "reads.json").read_text())["rows"]:
+        if row["what"] == "micro-batch":
+            assert f"{row['reads']:.1f}" in README

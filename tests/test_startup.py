@@ -117,6 +117,11 @@ def guard_of(model: nn.Module, **settings: Any) -> StepGuard:
         ({}, ("rejection", "loss, loss items, gradients not finite; norm up to 1e+12 believed")),
         ({"reject_norm": None}, ("rejection", "loss, loss items, gradients not finite; any finite norm believed")),
         ({}, ("BatchNorm protection", "1 layers, 7 numbers")),
+        (
+            {"max_jump": 10.0},
+            ("BatchNorm protection", "1 layers, 7 numbers; statistics that jump beyond 10 times are rejected"),
+        ),
+        ({"step": "reference"}, ("optimizer step", "reference")),
         ({"batchnorm": False}, ("BatchNorm protection", "off (guard.batchnorm=False)")),
         ({}, ("limits", "halt after 50 rejections in a row or 5000 in all")),
         ({"max_consecutive": 2, "max_total": 3}, ("limits", "halt after 2 rejections in a row or 3 in all")),
@@ -125,7 +130,7 @@ def guard_of(model: nn.Module, **settings: Any) -> StepGuard:
 def test_the_table_says_what_the_guard_does(settings: dict[str, Any], row: tuple[str, str]) -> None:
     rows = guard_rows(guard_of(trained()[0], **settings))
     assert row in rows
-    assert [name for name, _ in rows] == ["clipping", "rejection", "BatchNorm protection", "limits"]
+    assert [name for name, _ in rows] == ["clipping", "rejection", "BatchNorm protection", "optimizer step", "limits"]
 
 
 def test_the_table_counts_large_models_and_those_without_batchnorm() -> None:

@@ -63,6 +63,8 @@ def guard_rows(guard: StepGuard) -> list[tuple[str, str]]:
         batchnorm = "off (guard.batchnorm=False)"
     else:
         batchnorm = f"{shadow.layers} layers, {shadow.numel:,} numbers" if shadow.layers else "on (the model has none)"
+    if config.max_jump is not None and shadow is not None:
+        batchnorm += f"; statistics that jump beyond {config.max_jump:g} times are rejected"
     believed = "any finite norm" if config.reject_norm is None else f"norm up to {config.reject_norm:g}"
     return [
         ("clipping", "off (guard.max_norm=None)" if config.max_norm is None else f"global norm {config.max_norm:g}"),
