@@ -35,6 +35,7 @@ LAYERS = (
         "results_csv",
         "guard.step",
         "guard.musgd",
+        "guard.sgd",
         "guard.limits",
         "guard.buffers",
     ),

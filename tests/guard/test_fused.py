@@ -23,6 +23,7 @@ from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import Decision, GuardConfig, StepGuard, Verdict, fused
 from yolo_stable.guard.fused import FusedStep, total_norm
 from yolo_stable.guard.rehearsal import TOLERANCE
+from yolo_stable.guard.sgd import SGDLists
 from yolo_stable.guard.step import ReferenceStep
 
 NAN, INF = math.nan, math.inf
@@ -409,6 +410,9 @@ def test_a_loaded_state_brings_stale_flags(
     saved = copy.deepcopy(reference.optimizer.state_dict())
     assert all(not group["fused"] for group in saved["param_groups"])
     ours.optimizer.load_state_dict(saved)
+    if not cured and kind.startswith("SGD"):
+        # SGD's kernel is called without its groups' flags; through SGD.step() they would refuse.
+        monkeypatch.setattr(SGDLists, "step", lambda self, divisor, skip: False)
     if not cured:
         monkeypatch.setattr(fused, "fused_groups", lambda optimizer: contextlib.nullcontext())
         with pytest.raises((AssertionError, RuntimeError), match="grad_scale and found_inf to be None"):

@@ -29,6 +29,7 @@ from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
 from .health import all_finite
 from .musgd import is_musgd, musgd_step
+from .sgd import SGDLists
 from .step import ReferenceStep
 
 KERNELS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
@@ -65,6 +66,7 @@ class FusedStep(ReferenceStep):
         self._looked_at: list[nn.Parameter] = []
         self._has_gaps = False
         self._is_musgd = is_musgd(optimizer)
+        self._sgd = SGDLists(optimizer) if isinstance(optimizer, torch.optim.SGD) else None
         self._fused = False
 
     def run(self) -> Decision:
@@ -169,6 +171,8 @@ class FusedStep(ReferenceStep):
     # ---- the optimizer -------------------------------------------------------------------------------------------------
 
     def _kernel(self, divisor: Tensor | None, skip: Tensor | None) -> None:
+        if self._sgd is not None and self._sgd.step(divisor, skip):
+            return
         optimizer: Any = self.optimizer
         optimizer.grad_scale, optimizer.found_inf = divisor, skip
         try:
@@ -200,13 +204,13 @@ class FusedStep(ReferenceStep):
         momentum when the first step is skipped; zeros give the same first step as none, bit for bit.
         """
         state = self.optimizer.state
-        if self._is_settled(parameters):
+        if self._is_settled(parameters, [p.grad for p in parameters if p.grad is not None]):
             return
         strides = [p.stride() for p in parameters]
         for p, stride in zip(parameters, strides, strict=True):
             if p.grad is not None and p.grad.stride() != stride:
                 p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
-        if isinstance(self.optimizer, torch.optim.SGD):
+        if self._sgd is not None:
             for group in self.optimizer.param_groups:
                 for p in group["params"] if group["momentum"] else ():
                     if p.grad is not None and state[p].get("momentum_buffer") is None:
@@ -219,8 +223,10 @@ class FusedStep(ReferenceStep):
                     values[key] = value.to(p.device)  # the kernel counts on the device
         self._settled = list(parameters) if all(p.is_contiguous() for p in parameters) else []
         self._held = list(next(iter(state.values()), {}).values())
+        if self._sgd is not None:
+            self._sgd.collect()
 
-    def _is_settled(self, parameters: list[nn.Parameter]) -> bool:
+    def _is_settled(self, parameters: list[nn.Parameter], grads: list[Tensor]) -> bool:
         """Return whether all is as it was when it was laid out last, and contiguous: the usual case, seen in little time.
 
         The first state's values stand for all of them: loading a state dict replaces every one.
@@ -231,7 +237,9 @@ class FusedStep(ReferenceStep):
             and all(map(is_, parameters, self._settled))
             and len(first) == len(self._held)
             and all(map(is_, first, self._held))
-            and all(p.is_contiguous() and p.grad.is_contiguous() for p in parameters if p.grad is not None)
+            and (self._sgd is None or self._sgd.are_current())
+            and all(map(Tensor.is_contiguous, parameters))
+            and all(map(Tensor.is_contiguous, grads))
         )
 
     # ---- the scaler ----------------------------------------------------------------------------------------------------
