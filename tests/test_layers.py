@@ -20,6 +20,7 @@ LAYERS = (
     ("trainers", "train_checks", "run_folder"),
     ("train_call",),
     ("mixin",),
+    ("results",),
     ("run_log", "startup"),
     ("plan", "telemetry"),
     ("presets", "guard"),
@@ -46,7 +47,7 @@ LAYERS = (
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"mixin", "trainers", "train_run", "train_checks"}
+MAY_IMPORT_ULTRALYTICS = {"mixin", "results", "trainers", "train_run", "train_checks"}
 WITHOUT_TORCH = (
     "errors",
     "events",

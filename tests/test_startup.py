@@ -12,7 +12,7 @@ from torch import nn
 from yolo_stable.errors import UnhealthyStartError
 from yolo_stable.guard import GuardConfig, StepGuard
 from yolo_stable.plan import RunPlan
-from yolo_stable.startup import guard_rows, named_state, preset_rows, render_table, require_finite_start
+from yolo_stable.startup import guard_rows, named_state, precision, preset_rows, render_table, require_finite_start
 
 NAN = math.nan
 
@@ -102,6 +102,19 @@ def test_all_that_training_reads_has_a_name() -> None:
     assert {"1.running_mean", "1.running_var", "1.num_batches_tracked"} <= set(names)
     assert names[-1] == "optimizer momentum_buffer of a parameter"
     assert "class_weights" not in names
+
+
+@pytest.mark.parametrize(
+    ("amp", "asked", "scaled", "words"),
+    [
+        (False, True, False, "float32"),
+        (True, "bf16", False, "bfloat16 autocast, no loss scale"),
+        (True, True, True, "float16 autocast, loss scale on"),
+        (True, "fp16", False, "float16 autocast, loss scale off"),
+    ],
+)
+def test_the_precision_has_words(amp: bool, asked: object, scaled: bool, words: str) -> None:
+    assert precision(amp, asked, torch.amp.GradScaler("cpu", enabled=scaled)) == words
 
 
 def guard_of(model: nn.Module, **settings: Any) -> StepGuard:

@@ -7,8 +7,8 @@ when one of them moves):
 - ``optimizer_step``: the guard's step, and the EMA only when it was applied;
 - ``tloss``: the running loss, set after each batch, over accepted batches only;
 - ``run_callbacks``, ``preprocess_batch``: to know epoch, batch and image files;
-- ``label_loss_items``, ``progress_string``: columns of the results and of the progress bar;
-- ``save_model``, ``_handle_nan_recovery``, ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
+- ``label_loss_items``, ``save_metrics``, ``progress_string``, ``save_model``: what is shown and saved, see ``results.py``;
+- ``_handle_nan_recovery``, ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
 
 Nothing is ever attached to the model: what is on it is copied into the EMA and pickled into the checkpoints.
 """
@@ -25,16 +25,15 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from .errors import InvalidCallError, TrainingHaltedError, YoloStableError
 from .guard import Decision, StepGuard
-from .guard.health import all_finite, non_finite_names
 from .labels import disarm
 from .plan import separate
-from .results_csv import widen
+from .results import GuardedResults
 from .run_log import RunLog
 from .scaler_gate import ScalerGate
 from .schedule import schedule_warnings
 from .settings import default_hyp
-from .startup import guard_rows, named_state, preset_rows, render_table, require_finite_start
-from .telemetry import DISPLAY, EpochTelemetry
+from .startup import guard_rows, precision, preset_rows, render_table, require_finite_start
+from .telemetry import EpochTelemetry
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -42,7 +41,7 @@ else:
     _Base = object
 
 
-class GuardedTrainerMixin(_Base):
+class GuardedTrainerMixin(GuardedResults, _Base):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
@@ -189,22 +188,14 @@ class GuardedTrainerMixin(_Base):
             return
         if self.resume and self.last.exists():
             self.run_log.saved(self.last, self.start_epoch)
-        rows = [*guard_rows(self.guard), ("precision", self._precision()), *preset_rows(self.plan)]
+        numbers = precision(bool(self.amp), self.args.amp, self._gate.scaler)
+        rows = [*guard_rows(self.guard), ("precision", numbers), *preset_rows(self.plan)]
         LOGGER.info(render_table("yolo-stable guard", rows))
         warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())
         for warning in warnings:
             LOGGER.warning(warning)
-        self.run_log.start(
-            self.plan, optimizer=type(self.optimizer).__name__, precision=self._precision(), device=str(self.device)
-        )
-
-    def _precision(self) -> str:
-        if not self.amp:
-            return "float32"
-        if self.args.amp == "bf16":
-            return "bfloat16 autocast, no loss scale"
-        scaled = self._gate is not None and self._gate.scaler.is_enabled()
-        return f"float16 autocast, loss scale {'on' if scaled else 'off'}"
+        optimizer = type(self.optimizer).__name__
+        self.run_log.start(self.plan, optimizer=optimizer, precision=numbers, device=str(self.device))
 
     def _build_train_pipeline(self) -> None:
         """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
@@ -263,57 +254,6 @@ class GuardedTrainerMixin(_Base):
             shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
             rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
         LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
-
-    # ---- what is shown and saved ---------------------------------------------------------------------------------------
-
-    def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:
-        """Label loss items as stock does, and add the guard's columns to those of the training loss.
-
-        ``results.csv`` and all loggers take the training loss from here; validation columns are named after the loss items
-        alone.
-        """
-        if loss_items is None or prefix != "train":
-            return super().label_loss_items(loss_items, prefix)
-        pure = {k: v for k, v in loss_items.items() if k not in DISPLAY}
-        labelled: Any = super().label_loss_items(pure, prefix)
-        return {**labelled, **self.telemetry.columns()}
-
-    def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write a row of ``results.csv`` with the guard's columns last, so that a run can change hands when it is resumed."""
-        mine = [key for key in metrics if key.startswith("guard/")]
-        widen(self.csv, mine)
-        others = {key: value for key, value in metrics.items() if key not in mine}
-        super().save_metrics({**others, **{key: metrics[key] for key in mine}})
-
-    def progress_string(self) -> Any:
-        """Return the head of the progress bar, with the guard's columns after those of the loss."""
-        names = self.loss_names
-        try:
-            self.loss_names = (*names, *DISPLAY)
-            return super().progress_string()
-        finally:
-            self.loss_names = names
-
-    def save_model(self) -> Any:
-        """Write the checkpoints, unless something in them is not finite: then the ones on disk stay as they are.
-
-        Stock would write zeros in the place of NaN.
-        """
-        assert self.ema is not None
-        state = [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
-        model: Any = self.model
-        state += named_state(unwrap_model(model), self.optimizer)
-        if not all_finite(tensor for _, tensor in state):
-            culprits = non_finite_names(state)
-            self.run_log.checkpoint_kept(self.epoch + 1, culprits)
-            LOGGER.warning(
-                f"checkpoint of epoch {self.epoch + 1} not written, not finite: {', '.join(culprits)}."
-                f" {self.run_log.good_checkpoint()}"
-            )
-            return False
-        saved = super().save_model()
-        self.run_log.saved(self.last, self.epoch + 1)
-        return saved
 
 
 def _refuse_a_step_that_would_be_lost(kind: type) -> None:

@@ -75,6 +75,21 @@ def guard_rows(guard: StepGuard) -> list[tuple[str, str]]:
     ]
 
 
+def precision(amp: bool, asked: Any, scaler: Any) -> str:
+    """Return in words how numbers are computed.
+
+    Args:
+        amp: Whether autocast is on.
+        asked: Ultralytics' ``amp`` argument.
+        scaler: The loop's GradScaler.
+    """
+    if not amp:
+        return "float32"
+    if asked == "bf16":
+        return "bfloat16 autocast, no loss scale"
+    return f"float16 autocast, loss scale {'on' if scaler.is_enabled() else 'off'}"
+
+
 def preset_rows(plan: RunPlan) -> list[tuple[str, str]]:
     """Return the rows of the start-up table that name the preset and what was given over it."""
     if plan.preset is None:

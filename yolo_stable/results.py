@@ -1,0 +1,75 @@
+"""What a guarded trainer shows and saves: columns, the head of the progress bar, checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import unwrap_model
+
+from .guard.health import all_finite, non_finite_names
+from .results_csv import widen
+from .run_log import RunLog
+from .startup import named_state
+from .telemetry import DISPLAY, EpochTelemetry
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+
+class GuardedResults(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that faces the user's files."""
+
+    telemetry: EpochTelemetry
+    run_log: RunLog
+
+    def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:
+        """Label loss items as stock does, and add the guard's columns to those of the training loss.
+
+        ``results.csv`` and all loggers take the training loss from here; validation columns are named after the loss items
+        alone.
+        """
+        if loss_items is None or prefix != "train":
+            return super().label_loss_items(loss_items, prefix)
+        pure = {k: v for k, v in loss_items.items() if k not in DISPLAY}
+        labelled: Any = super().label_loss_items(pure, prefix)
+        return {**labelled, **self.telemetry.columns()}
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write a row of ``results.csv`` with the guard's columns last, so that a run can change hands when it is resumed."""
+        mine = [key for key in metrics if key.startswith("guard/")]
+        widen(self.csv, mine)
+        others = {key: value for key, value in metrics.items() if key not in mine}
+        super().save_metrics({**others, **{key: metrics[key] for key in mine}})
+
+    def progress_string(self) -> Any:
+        """Return the head of the progress bar, with the guard's columns after those of the loss."""
+        names = self.loss_names
+        try:
+            self.loss_names = (*names, *DISPLAY)
+            return super().progress_string()
+        finally:
+            self.loss_names = names
+
+    def save_model(self) -> Any:
+        """Write the checkpoints, unless something in them is not finite: then the ones on disk stay as they are.
+
+        Stock would write zeros in the place of NaN.
+        """
+        assert self.ema is not None
+        state = [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
+        model: Any = self.model
+        state += named_state(unwrap_model(model), self.optimizer)
+        if not all_finite(tensor for _, tensor in state):
+            culprits = non_finite_names(state)
+            self.run_log.checkpoint_kept(self.epoch + 1, culprits)
+            LOGGER.warning(
+                f"checkpoint of epoch {self.epoch + 1} not written, not finite: {', '.join(culprits)}."
+                f" {self.run_log.good_checkpoint()}"
+            )
+            return False
+        saved = super().save_model()
+        self.run_log.saved(self.last, self.epoch + 1)
+        return saved
