@@ -37,6 +37,7 @@ LAYERS = (
         "guard.step",
         "guard.musgd",
         "guard.sgd",
+        "guard.gradients",
         "guard.limits",
         "guard.buffers",
     ),

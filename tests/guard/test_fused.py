@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from equality import assert_same
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,7 +22,8 @@ from ultralytics.optim import MuSGD
 
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import Decision, GuardConfig, StepGuard, Verdict, fused
-from yolo_stable.guard.fused import FusedStep, total_norm
+from yolo_stable.guard.fused import FusedStep
+from yolo_stable.guard.gradients import total_norm
 from yolo_stable.guard.rehearsal import TOLERANCE
 from yolo_stable.guard.sgd import SGDLists
 from yolo_stable.guard.step import ReferenceStep
@@ -144,23 +146,6 @@ def difference(a: list[Tensor], b: list[Tensor]) -> float:
         if x.numel():
             worst = max(worst, float((x.double() - y.double()).abs().max()) / max(float(x.double().abs().max()), 1e-30))
     return worst
-
-
-def assert_same(a: Any, b: Any, path: str = "") -> None:
-    """Assert equality bit for bit, through dicts and lists."""
-    assert type(a) is type(b), path
-    if isinstance(a, Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for i, (left, right) in enumerate(zip(a, b, strict=True)):
-            assert_same(left, right, f"{path}[{i}]")
-    else:
-        assert a == b, path
 
 
 # ---- the same result as the reference step -------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from equality import assert_same
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from ultralytics.optim import MuSGD
@@ -128,26 +129,6 @@ def train(run: Run, windows: list[list[Tensor]], fault: tuple[int, int, str, flo
                 run.micro_batch(x)
         run.step(before)
     return run
-
-
-def assert_same(a: object, b: object, path: str = "") -> None:
-    """Assert equality bit for bit, through dicts and lists; NaN is never equal."""
-    if isinstance(a, Tensor):
-        assert isinstance(b, Tensor), path
-        assert a.dtype == b.dtype, path
-        assert torch.equal(a, b), f"{path}: {a} is not {b}"
-    elif isinstance(a, dict):
-        assert isinstance(b, dict), path
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, (list, tuple)):
-        assert isinstance(b, (list, tuple)), path
-        assert len(a) == len(b), path
-        for i, (left, right) in enumerate(zip(a, b, strict=True)):
-            assert_same(left, right, f"{path}[{i}]")
-    else:
-        assert a == b, f"{path}: {a} is not {b}"
 
 
 @pytest.mark.parametrize("way", ["reference", "fused", "device"])

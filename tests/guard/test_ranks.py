@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from equality import assert_same
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -190,7 +191,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     processes = [
         subprocess.Popen(
             [*command, str(rank), str(folder)],
-            env={**os.environ, **loopback},
+            env={**os.environ, **loopback, "PYTHONPATH": os.pathsep.join(sys.path)},  # as pytest has set it up
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -214,23 +215,6 @@ def reports(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 every_scenario = pytest.mark.parametrize("name", SCENARIOS)
-
-
-def assert_same(a: Any, b: Any, path: str = "") -> None:
-    """Assert equality bit for bit, through dicts and lists."""
-    assert type(a) is type(b), path
-    if isinstance(a, Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for i, (left, right) in enumerate(zip(a, b, strict=True)):
-            assert_same(left, right, f"{path}[{i}]")
-    else:
-        assert a == b, path
 
 
 @every_scenario

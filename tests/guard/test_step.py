@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from equality import assert_same
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.optim import MuSGD
@@ -68,23 +69,6 @@ def stock_step(
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-
-
-def assert_same(a: Any, b: Any, path: str = "") -> None:
-    """Assert equality bit for bit, through dicts and lists."""
-    assert type(a) is type(b), path
-    if isinstance(a, Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for i, (left, right) in enumerate(zip(a, b, strict=True)):
-            assert_same(left, right, f"{path}[{i}]")
-    else:
-        assert a == b, path
 
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["no-scaler", "scaler"])

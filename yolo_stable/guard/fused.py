@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import OptState
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
-from ..errors import InvalidCallError
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
+from .gradients import dense_gradients, has_no_gaps, total_norm
 from .health import all_finite
 from .musgd import is_musgd, musgd_step
 from .sgd import SGDLists
@@ -267,56 +267,6 @@ def loss_scale(scaler: torch.amp.GradScaler, like: Tensor) -> Tensor:
     scale = scaler._get_scale_async()
     assert scale is not None  # made by the first scaled loss, and there are gradients
     return scale.to(like)
-
-
-def dense_gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Return the gradients of parameters that have one.
-
-    Raises:
-        InvalidCallError: A gradient is sparse or complex, which no fused kernel takes.
-    """
-    grads = [p.grad for p in parameters if p.grad is not None]
-    if {g.layout for g in grads} == {torch.strided} and not any(map(torch.is_complex, grads)):
-        return grads
-    for g in grads:
-        if g.layout is not torch.strided or g.is_complex():
-            raise InvalidCallError(
-                f"A gradient of shape {tuple(g.shape)} is {'complex' if g.is_complex() else 'sparse'}, which the fused step"
-                " cannot take. Set guard.step=reference, or make the gradient dense and real."
-            )
-    return grads
-
-
-def has_no_gaps(p: Tensor) -> bool:
-    """Return whether the elements of a tensor fill a stretch of memory, each place once, as the kernels take for granted."""
-    return p.layout is torch.strided and torch.empty_like(p, device="meta").stride() == p.stride()
-
-
-def total_norm(grads: list[Tensor]) -> Tensor:
-    """Return the global 2-norm of gradients in float32 (float64 for float64), also of half-precision ones.
-
-    Args:
-        grads: Any shapes; of one device and dtype for a single launch.
-
-    Returns:
-        A 0-dim tensor on the device of the first gradient. Infinite when the squares of finite numbers overflow.
-
-    Syncs: none.
-    """
-    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    if len({(g.device, g.dtype) for g in grads}) == 1:
-        groups[grads[0].device, grads[0].dtype] = grads
-    else:
-        for g in grads:
-            groups.setdefault((g.device, g.dtype), []).append(g)
-    norms: list[Tensor] = []
-    for (_, dtype), members in groups.items():
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        kind = {} if wide == dtype else {"dtype": wide}
-        norms.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(members, 2.0, **kind))))
-    if len(norms) == 1:
-        return norms[0]
-    return torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, norms[0].dtype) for n in norms]))
 
 
 @contextmanager
