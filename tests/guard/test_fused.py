@@ -23,7 +23,7 @@ from ultralytics.optim import MuSGD
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import Decision, GuardConfig, StepGuard, Verdict, fused
 from yolo_stable.guard.fused import FusedStep
-from yolo_stable.guard.gradients import total_norm
+from yolo_stable.guard.gradients import kinds_of, total_norm
 from yolo_stable.guard.rehearsal import TOLERANCE
 from yolo_stable.guard.sgd import SGDLists
 from yolo_stable.guard.step import ReferenceStep
@@ -258,9 +258,10 @@ def test_the_norm_of_half_precision_gradients_is_not_taken_in_half_precision(on_
 
 def test_the_norm_is_that_of_all_gradients_whatever_they_are() -> None:
     grads = [torch.full((3,), 2.0), torch.full((4,), 2.0, dtype=torch.bfloat16), torch.zeros(0), torch.tensor(6.0)]
-    norm = total_norm(grads)
+    norm = total_norm(grads, kinds_of(grads))
     assert (norm.dtype, norm.item()) == (torch.float32, 8.0)
-    double = total_norm([torch.full((2, 8), 1.0, dtype=torch.float64)])
+    wide = [torch.full((2, 8), 1.0, dtype=torch.float64)]
+    double = total_norm(wide, kinds_of(wide))
     assert (double.dtype, double.item()) == (torch.float64, 4.0)
 
 
@@ -305,7 +306,7 @@ def test_momentum_begins_at_zero_though_the_first_step_is_skipped(
             for p in run.model:
                 run.optimizer.state[p]["momentum_buffer"] = None
     if not cured:
-        monkeypatch.setattr(FusedStep, "_lay_out", lambda self, parameters: None)
+        monkeypatch.setattr(FusedStep, "_lay_out", lambda self, parameters, grads: grads)
     for number in range(6):
         grads = broken(number) if number in {0, 1, 3} else ordinary(number)
         assert reference.window(grads).verdict is ours.window(grads).verdict
@@ -397,7 +398,7 @@ def test_a_loaded_state_brings_stale_flags(
     ours.optimizer.load_state_dict(saved)
     if not cured and kind.startswith("SGD"):
         # SGD's kernel is called without its groups' flags; through SGD.step() they would refuse.
-        monkeypatch.setattr(SGDLists, "step", lambda self, divisor, skip: False)
+        monkeypatch.setattr(SGDLists, "step", lambda self, grads, divisor, skip: False)
     if not cured:
         monkeypatch.setattr(fused, "fused_groups", lambda optimizer: contextlib.nullcontext())
         with pytest.raises((AssertionError, RuntimeError), match="grad_scale and found_inf to be None"):
@@ -490,7 +491,7 @@ def test_parameter_gradient_and_state_in_different_memory_orders(
     # Muon takes the columns of its matrices in memory order, and rounds accordingly.
     allowed = 1e-4 if kind == "MuSGD" else 1e-6
     assert difference(reference.tensors(), ours.tensors()) < allowed
-    monkeypatch.setattr(FusedStep, "_lay_out", lambda self, parameters: None)
+    monkeypatch.setattr(FusedStep, "_lay_out", lambda self, parameters, grads: grads)
     story_of_layouts(uncured, parameter, gradient, state)
     assert difference(reference.tensors(), uncured.tensors()) > 1e-2, "the kernel walks memory, not elements"
 
@@ -560,7 +561,7 @@ def test_a_parameter_gets_its_first_gradient_late(
     """The kernel wants momentum for all parameters of a group or for none."""
     reference, ours = pair("SGD-nesterov", on_device)
     if not cured:
-        monkeypatch.setattr(FusedStep, "_lay_out", lambda self, parameters: None)
+        monkeypatch.setattr(FusedStep, "_lay_out", lambda self, parameters, grads: grads)
     for number in range(8):
         grads = ordinary(number)
         if number < 3:
@@ -793,7 +794,7 @@ def test_hooks_run_once_and_see_clipped_and_unscaled_gradients(
     theirs, mine = seen[id(reference.optimizer)], seen[id(ours.optimizer)]
     assert len(theirs) == len(mine) == 4
     for a, b in zip(theirs, mine, strict=True):
-        assert float(total_norm(b)) == pytest.approx(1.0, rel=1e-5)
+        assert float(total_norm(b, kinds_of(b))) == pytest.approx(1.0, rel=1e-5)
         assert difference(a, b) < 1e-6
     assert all(grad_enabled), "as in stock"
     assert difference(reference.tensors(), ours.tensors()) < (1e-4 if kind == "MuSGD" else 1e-6)
@@ -826,7 +827,8 @@ def test_a_replaced_step_is_called_with_clipped_gradients(
     original = run.optimizer.step
 
     def mine(self: torch.optim.Optimizer, closure: Any = None) -> Any:
-        norms.append(float(total_norm([p.grad for p in run.model if p.grad is not None])))
+        grads = [p.grad for p in run.model if p.grad is not None]
+        norms.append(float(total_norm(grads, kinds_of(grads))))
         return original()
 
     monkeypatch.setattr(run.optimizer, "step", mine.__get__(run.optimizer))

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InvalidCallError
 
 
-def dense_gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Return the gradients of parameters that have one.
+Kind = tuple[torch.layout, torch.device, torch.dtype]
+
+
+def kinds_of(grads: list[Tensor]) -> set[Kind]:
+    """Return the layouts, devices and dtypes that there are among gradients.
 
     Raises:
         InvalidCallError: A gradient is sparse or complex, which no fused kernel takes.
     """
-    grads = [p.grad for p in parameters if p.grad is not None]
-    if {g.layout for g in grads} == {torch.strided} and not any(map(torch.is_complex, grads)):
-        return grads
-    for g in grads:
-        if g.layout is not torch.strided or g.is_complex():
-            raise InvalidCallError(
-                f"A gradient of shape {tuple(g.shape)} is {'complex' if g.is_complex() else 'sparse'}, which the fused step"
-                " cannot take. Set guard.step=reference, or make the gradient dense and real."
-            )
-    return grads
+    kinds = {(g.layout, g.device, g.dtype) for g in grads}
+    if any(layout is not torch.strided or dtype.is_complex for layout, _, dtype in kinds):
+        for g in grads:
+            if g.layout is not torch.strided or g.is_complex():
+                raise InvalidCallError(
+                    f"A gradient of shape {tuple(g.shape)} is {'complex' if g.is_complex() else 'sparse'}, which the fused"
+                    " step cannot take. Set guard.step=reference, or make the gradient dense and real."
+                )
+    return kinds
 
 
 def has_no_gaps(p: Tensor) -> bool:
@@ -31,11 +33,12 @@ def has_no_gaps(p: Tensor) -> bool:
     return p.layout is torch.strided and torch.empty_like(p, device="meta").stride() == p.stride()
 
 
-def total_norm(grads: list[Tensor]) -> Tensor:
+def total_norm(grads: list[Tensor], kinds: set[Kind]) -> Tensor:
     """Return the global 2-norm of gradients in float32 (float64 for float64), also of half-precision ones.
 
     Args:
         grads: Any shapes; of one device and dtype for a single launch.
+        kinds: What :func:`kinds_of` says of them.
 
     Returns:
         A 0-dim tensor on the device of the first gradient. Infinite when the squares of finite numbers overflow.
@@ -43,7 +46,7 @@ def total_norm(grads: list[Tensor]) -> Tensor:
     Syncs: none.
     """
     groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    if len({(g.device, g.dtype) for g in grads}) == 1:
+    if len(kinds) == 1:
         groups[grads[0].device, grads[0].dtype] = grads
     else:
         for g in grads:
