@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ..errors import InvalidCallError
 
-
 Kind = tuple[torch.layout, torch.device, torch.dtype]
 
 
