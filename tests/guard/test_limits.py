@@ -10,7 +10,7 @@ from torch import nn
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Counts, Decision, GuardConfig, StepGuard, Verdict
-from yolo_stable.guard.limits import check_limits
+from yolo_stable.guard.limits import halted, limit_passed
 
 GOOD, BAD, CLIPPED, FREE = "good", "bad micro-batch", "clipped", "bad window"
 LOSSES = {GOOD: 1.0, BAD: math.nan, CLIPPED: 20.0, FREE: 1e13}  # f = p * x has the gradient x
@@ -117,14 +117,13 @@ def test_the_batch_that_halts_training_is_undone_as_any_other(what: str) -> None
 
 def test_the_message_names_the_place() -> None:
     last = Decision(verdict=Verdict.REJECT_WINDOW, reason="gradient norm nan", culprits=("0.weight", "1.bias"))
-    with pytest.raises(
-        TrainingHaltedError, match=re.escape("Last seen: gradient norm nan in 0.weight, 1.bias. So many")
-    ):
-        check_limits(Counts(consecutive=51), GuardConfig(), last)
+    error = halted(Counts(consecutive=51), GuardConfig(), "why", last)
+    assert isinstance(error, TrainingHaltedError)
+    assert re.search(re.escape("why. Last seen: gradient norm nan in 0.weight, 1.bias. So many"), str(error))
 
 
 @pytest.mark.parametrize(
-    ("counts", "halted"),
+    ("counts", "passed"),
     [
         (Counts(consecutive=50, rejected_windows=50), False),
         (Counts(consecutive=51, rejected_windows=51), True),
@@ -133,13 +132,8 @@ def test_the_message_names_the_place() -> None:
     ],
     ids=["row-at", "row-above", "total-at", "total-above"],
 )
-def test_the_default_limits(counts: Counts, halted: bool) -> None:
-    last = Decision(verdict=Verdict.REJECT_WINDOW, reason="r")
-    if halted:
-        with pytest.raises(TrainingHaltedError):
-            check_limits(counts, GuardConfig(), last)
-    else:
-        check_limits(counts, GuardConfig(), last)
+def test_the_default_limits(counts: Counts, passed: bool) -> None:
+    assert bool(limit_passed(counts, GuardConfig())) is passed
 
 
 @pytest.mark.parametrize("verdict", Verdict, ids=lambda verdict: verdict.value)
@@ -152,6 +146,7 @@ def test_what_each_verdict_counts(verdict: Verdict) -> None:
         Verdict.APPLY: Counts(applied=1, consecutive=0),
         Verdict.CLIP: Counts(applied=1, clipped=1, consecutive=0),
         Verdict.REJECT_WINDOW: Counts(rejected_windows=1, consecutive=8),
+        Verdict.ROLL_BACK: Counts(consecutive=7),
         Verdict.EMPTY: Counts(consecutive=7),
     }
     assert counts == expected[verdict]

@@ -10,4 +10,6 @@ from .config import GuardConfig as GuardConfig
 from .decision import Decision as Decision
 from .decision import Verdict as Verdict
 from .guard import StepGuard as StepGuard
+from .ladder import Climb as Climb
+from .ladder import Rung as Rung
 from .limits import Counts as Counts

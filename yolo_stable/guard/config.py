@@ -11,7 +11,14 @@ from typing import Any
 from ..errors import InvalidCallError, nearest
 
 STEPS = ("auto", "fused", "reference")
-TRAINER_DEFAULTS = {"max_jump": 10.0}
+PLACES = ("auto", "device", "host")
+TRAINER_DEFAULTS = {
+    "max_jump": 10.0,
+    "max_consecutive": 20,
+    "snapshot_every": 16,
+    "max_loss_rise": 4.0,
+    "max_norm_rise": 100.0,
+}
 """Where the guarded Ultralytics trainers differ from the defaults below."""
 
 
@@ -53,27 +60,80 @@ class GuardConfig:
     default is None, off, since a network of one's own may be fed numbers of any size."""
 
     max_consecutive: int = 50
-    """Rejections in a row, with no step applied in between, after which training halts, >= 1."""
+    """Rejections in a row, with no step applied in between, after which training is rolled back, or halts where there are no
+    snapshots, >= 1. The guarded trainers use 20."""
 
     max_total: int = 5000
-    """Rejections since the run was begun or resumed after which training halts, >= 1."""
+    """Rejections since the run was begun after which training halts, >= 1."""
 
     min_scale: float = 2.0**-14
     """Floor of a GradScaler's loss scale, > 0. Torch has none: at scale 0 the first clean step writes NaN."""
 
+    snapshot_every: int | None = None
+    """Optimizer steps between two copies of the whole state in memory, >= 1: so many are lost at most when it has to be put
+    back. None, the default here: no copies, no going back. The guarded trainers use 16."""
+
+    snapshots: int = 2
+    """Copies that are kept, >= 2: an older one is there when the newest leads astray again."""
+
+    snapshot_device: str = "auto"
+    """Where copies are kept: ``"device"``, ``"host"``, or ``"auto"``: the host when the device is short of memory."""
+
+    max_value: float | None = 1e8
+    """Largest magnitude that is believed of a weight, a running mean or a momentum, > 0; of running variances and second
+    moments, its square. What is larger before the first step is believed. None: any finite number."""
+
+    max_loss_rise: float | None = None
+    """Training diverges when its loss stays above this many times its level for ``patience`` steps, > 1. None: not judged. The
+    guarded trainers use 4."""
+
+    max_norm_rise: float | None = None
+    """The same for the gradient norm before clipping, > 1. The guarded trainers use 100."""
+
+    patience: int = 32
+    """Optimizer steps in a row that loss or norm may be out of line, >= 1."""
+
+    max_rollbacks: int = 8
+    """Rollbacks after which the next precision is tried, and when there is none training halts, >= 1. The budget is full again
+    after ``10 * ramp_steps`` steps without one."""
+
+    ramp_steps: int = 100
+    """Optimizer steps over which the learning rate, halved by a rollback, ramps back, >= 1."""
+
+    lower_precision: bool = True
+    """Whether float16 may be given up for bfloat16, and that for float32, when rollbacks do not help."""
+
+    save_every_steps: int | None = None
+    """Optimizer steps between two checkpoints within an epoch, >= 1; only the guarded trainers save. None: none within."""
+
     def __post_init__(self) -> None:
-        for name, allow_none in (("max_norm", True), ("reject_norm", True), ("max_jump", True), ("min_scale", False)):
-            _check_positive_number(name, getattr(self, name), allow_none=allow_none)
-        for name in ("max_consecutive", "max_total"):
+        for name in ("max_norm", "reject_norm", "max_jump", "max_value", "max_loss_rise", "max_norm_rise"):
+            _check_positive_number(name, getattr(self, name), allow_none=True)
+        _check_positive_number("min_scale", self.min_scale, allow_none=False)
+        for name, least, allow_none in (
+            ("max_consecutive", 1, False),
+            ("max_total", 1, False),
+            ("snapshot_every", 1, True),
+            ("snapshots", 2, False),
+            ("patience", 1, False),
+            ("max_rollbacks", 1, False),
+            ("ramp_steps", 1, False),
+            ("save_every_steps", 1, True),
+        ):
+            _check_count(name, getattr(self, name), least, allow_none=allow_none)
+        for name in ("max_loss_rise", "max_norm_rise"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidCallError(
-                    f"guard.{name}={value!r} is not allowed. It must be a whole number of 1 or more."
-                )
+            if value is not None and value <= 1.0:
+                raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be above 1, or None (off).")
         if self.step not in STEPS:
             raise InvalidCallError(f"guard.step={self.step!r} is not allowed. It must be one of {', '.join(STEPS)}.")
-        if not isinstance(self.batchnorm, bool):
-            raise InvalidCallError(f"guard.batchnorm={self.batchnorm!r} is not allowed. It must be True or False.")
+        if self.snapshot_device not in PLACES:
+            raise InvalidCallError(
+                f"guard.snapshot_device={self.snapshot_device!r} is not allowed. It must be one of {', '.join(PLACES)}."
+            )
+        for name in ("batchnorm", "lower_precision"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidCallError(f"guard.{name}={getattr(self, name)!r} is not allowed. It must be True or False.")
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any] | GuardConfig | None) -> GuardConfig:
@@ -119,6 +179,14 @@ class GuardConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, ready for YAML or JSON and for :meth:`from_mapping`."""
         return dataclasses.asdict(self)
+
+
+def _check_count(name: str, value: Any, least: int, *, allow_none: bool) -> None:
+    if value is None and allow_none:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        off = " or None (off)" if allow_none else ""
+        raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be a whole number of {least} or more{off}.")
 
 
 def _check_positive_number(name: str, value: Any, *, allow_none: bool) -> None:

@@ -21,6 +21,8 @@ class Verdict(str, Enum):
     """The window was applied after its gradients were scaled down to ``max_norm``."""
     REJECT_WINDOW = "reject_window"
     """The window was undone with all its micro-batches."""
+    ROLL_BACK = "roll_back"
+    """Training had diverged: the whole state was put back to a snapshot, this window with it."""
     EMPTY = "empty"
     """No gradient was there to apply: every micro-batch of the window had been rejected."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import InvalidCallError
@@ -15,8 +14,12 @@ from .buffers import BufferShadow
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_jump, judge_micro_batch
 from .health import non_finite_names
-from .limits import Counts, check_limits
+from .ladder import Climb
+from .limits import Counts, halted, limit_passed
+from .ranks import backward_nan, shared
+from .recovery import Recovery
 from .rehearsal import choose_step
+from .state import TrainingState
 from .step import to_device_vector
 
 
@@ -49,6 +52,9 @@ class StepGuard:
     What is undone: parameters, gradients, optimizer state, running statistics of normalisation layers, loss scale. The
     random number generators are not: a rejected batch has drawn its numbers.
 
+    With ``snapshot_every``, copies of the whole healthy state are kept in memory, and put back when it is ruined by something
+    that no batch brought in, or when training diverges. Give ``ema=`` then, and call :meth:`settle` after the EMA was updated.
+
     Under ``DistributedDataParallel`` a rank must not leave out a backward pass, or the others wait for ever. There a bad
     micro-batch is back-propagated as NaN: the gradients that all ranks share then say the same to every one of them, and
     all reject the window, without a collective of our own.
@@ -58,6 +64,10 @@ class StepGuard:
             :meth:`resync` then.
         optimizer: Any optimizer whose ``step`` takes no closure.
         scaler: The loop's ``GradScaler``, if it has one.
+        ema: The averaged model, if there is one: a module, or an object with the module as ``ema`` and a counter ``updates``.
+        schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values that follow the loop, by name.
+        lower_precision: Makes the loop compute in the next safer precision and returns its name; None when there is none.
+        on_climb: Told when the state was put back, the precision lowered, or training is about to halt.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
@@ -71,6 +81,10 @@ class StepGuard:
         optimizer: torch.optim.Optimizer,
         *,
         scaler: torch.amp.GradScaler | None = None,
+        ema: Any = None,
+        schedules: Mapping[str, Any] | None = None,
+        lower_precision: Callable[[], str | None] | None = None,
+        on_climb: Callable[[Climb], None] | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:
@@ -85,6 +99,29 @@ class StepGuard:
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
         self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
         """How windows are applied, in words."""
+        self.state = TrainingState(
+            model,
+            optimizer,
+            scaler=scaler,
+            ema=ema,
+            schedules=schedules,
+            counters=lambda: {"guard": self.state_dict()},
+        )
+        """Everything that training reads and writes, as snapshots and files keep it."""
+        self.recovery: Recovery | None = None
+        """Snapshots and the ladder; None without ``snapshot_every``."""
+        self._losses: list[float] = []
+        if self.config.snapshot_every is not None:
+            self.recovery = Recovery(
+                self.state,
+                self.config,
+                self.counts,
+                abandon_window=self.abandon_window,
+                resync=self._resync_buffers,
+                lower_precision=lower_precision,
+                on_climb=on_climb,
+            )
+            self.recovery.begin()
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -94,6 +131,7 @@ class StepGuard:
     @optimizer.setter
     def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         self._step, self.step_name = choose_step(self._step.model, optimizer, self.scaler, self.config)
+        self.state.optimizer = optimizer
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -102,7 +140,7 @@ class StepGuard:
 
     @scaler.setter
     def scaler(self, scaler: torch.amp.GradScaler | None) -> None:
-        self._step.scaler = scaler
+        self._step.scaler = self.state.scaler = scaler
 
     def backward(self, loss: Tensor, items: Mapping[str, Tensor | float] | None = None, *, fault: str = "") -> Decision:
         """Check a micro-batch after its forward pass, then back-propagate it or undo it.
@@ -135,6 +173,8 @@ class StepGuard:
                 raise InvalidCallError(
                     f"StepGuard.backward() takes loss items of one element, but {name!r} has shape {tuple(item.shape)}."
                 )
+        if shared() and self.recovery is not None and self.recovery.wish:
+            fault = fault or self.recovery.wish
         copy, moved = self.shadow.capture() if self.shadow is not None else (None, [])
         vector = to_device_vector([loss, *tensors.values(), *moved], loss.device)
         value, *others = vector.tolist()
@@ -149,6 +189,7 @@ class StepGuard:
         if verdict is Verdict.BACKWARD:
             self.counts.jumps = 0
             self._backward(loss, copy)
+            self._losses.append(sum(read.values()) if read else value)
             return self._record(Decision(verdict=verdict, loss=value, items=read))
 
         self.counts.jumps += jumped
@@ -156,12 +197,12 @@ class StepGuard:
         if self.shadow is not None and copy is not None:
             culprits = (self.shadow.largest_jump(copy),) if jumped else non_finite_names(self.shadow.named())
         decision = Decision(verdict=verdict, reason=reason, loss=value, items=read, culprits=culprits)
-        shared = _shared_gradients()
-        if shared:
-            self._backward_nan(loss)
+        all_reject = shared()
+        if all_reject:
+            backward_nan(self._scaled(loss), [p for _, p in self._step.named_parameters() if p.requires_grad])
         if self.shadow is not None and copy is not None:
             self.shadow.reject(copy)  # not earlier: a backward pass needs the buffers as the forward pass left them
-        if shared:  # the window's rejection is the one that counts, the same on all ranks
+        if all_reject:  # the window's rejection is the one that counts, the same on all ranks
             self.counts.micro_batches += 1
             self.last = decision
             return decision
@@ -178,28 +219,68 @@ class StepGuard:
 
         Syncs: one (reads the norm).
         """
-        decision = self._step.run()
+        recovery = self.recovery
+        if recovery is None:
+            decision = self._step.run()
+        else:
+            with recovery.brake.on(self.optimizer):
+                decision = self._step.run()
+        losses, self._losses = self._losses, []
         if self.shadow is not None:
             if decision.verdict is Verdict.REJECT_WINDOW:
                 self.shadow.rollback()
             else:
                 self.shadow.commit()
+        if recovery is not None and decision:
+            self._record(decision)
+            if why := recovery.after_step(sum(losses) / len(losses) if losses else None, decision.norm):
+                self.last = decision = Decision(verdict=Verdict.ROLL_BACK, reason=why, norm=decision.norm)
+            return decision
         return self._record(decision)
+
+    def settle(self) -> None:
+        """Keep the state as a snapshot when it is time to, after the EMA has followed the step; needs ``snapshot_every``.
+
+        A state that is not healthy is put right instead: the EMA alone, or all of it.
+
+        Raises:
+            TrainingHaltedError: It is not healthy, and nothing is left to try.
+
+        Syncs: one per device and dtype, every ``snapshot_every`` steps.
+        """
+        if self.recovery is not None:
+            self.recovery.settle()
+
+    def inspect(self) -> bool:
+        """Look at the whole state now, as before a validation or a save, and put it right when it is not healthy.
+
+        Returns:
+            Whether it is healthy; always true without ``snapshot_every``, when nothing is looked at.
+
+        Raises:
+            TrainingHaltedError: It is not healthy, and nothing is left to try.
+
+        Syncs: one per device and dtype.
+        """
+        return self.recovery is None or self.recovery.inspect()
 
     def abandon_window(self) -> None:
         """Undo a window that was begun and will not be finished, as after running out of memory; counts nothing."""
+        self._losses = []
         self._step.drop_gradients()
         if self.shadow is not None:
             self.shadow.rollback()
 
     def resync(self) -> None:
-        """Take the model's buffers as they are now for healthy, after they were changed from outside (a load)."""
-        if self.shadow is not None:
-            self.shadow.resync()
+        """Take the state as it is now for healthy, after it was changed from outside (a load): the snapshots begin anew."""
+        self._resync_buffers()
+        if self.recovery is not None:
+            self.recovery.begin()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counters; everything else is in the model, the optimizer and the scaler."""
-        return {"counts": self.counts.to_dict()}
+        """Return counters, and what the ladder remembers, as plain values; all else is in model, optimizer and scaler."""
+        recovery = {} if self.recovery is None else self.recovery.state_dict()
+        return {"counts": self.counts.to_dict(), **recovery}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the counters of :meth:`state_dict`; a new window begins with the model as it is.
@@ -207,19 +288,14 @@ class StepGuard:
         Raises:
             InvalidCallError: ``state`` is not what :meth:`state_dict` returned.
         """
-        counts = state.get("counts") if isinstance(state, Mapping) else None
-        valid = self.counts.to_dict()
-        if (
-            not isinstance(counts, Mapping)
-            or set(counts) != set(valid)
-            or any(type(value) is not int or value < 0 for value in counts.values())
-        ):
-            raise InvalidCallError(
-                f"This is not the state of a StepGuard: counts={counts!r}. They must be whole numbers of 0 or more named"
-                f" {', '.join(valid)}."
-            )
-        self.counts = Counts(**counts)
+        self.counts.load(state.get("counts") if isinstance(state, Mapping) else None)
+        if self.recovery is not None and "brake" in state:
+            self.recovery.load_state_dict(state)
         self.resync()
+
+    def _resync_buffers(self) -> None:
+        if self.shadow is not None:
+            self.shadow.resync()
 
     def _backward(self, loss: Tensor, copy: Any) -> None:
         """Back-propagate a healthy micro-batch and keep what its forward pass wrote."""
@@ -234,27 +310,11 @@ class StepGuard:
     def _scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)
 
-    def _backward_nan(self, loss: Tensor) -> None:
-        """Make every gradient NaN that ``loss`` reaches, also behind clamp() or where(), which turn NaN into zero."""
-        parameters = [p for _, p in self._step.named_parameters() if p.requires_grad]
-        hooks = [p.register_hook(_to_nan) for p in parameters]
-        try:
-            self._scaled(loss).backward()
-        finally:
-            for hook in hooks:
-                hook.remove()
-
     def _record(self, decision: Decision) -> Decision:
         self.counts.add(decision)
         self.last = decision
-        if decision.rejected:
-            check_limits(self.counts, self.config, decision)
+        if decision.rejected and self.recovery is not None:
+            self.recovery.after_rejection(decision)
+        elif decision.rejected and (why := limit_passed(self.counts, self.config)):
+            raise halted(self.counts, self.config, why, decision)
         return decision
-
-
-def _to_nan(gradient: Tensor | None) -> Tensor | None:
-    return None if gradient is None else gradient * float("nan")  # autograd also asks where there is none
-
-
-def _shared_gradients() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import TrainingHaltedError
+from ..errors import InvalidCallError, TrainingHaltedError
 from .config import GuardConfig
 from .decision import REJECTING, Decision, Verdict
 
@@ -30,6 +32,9 @@ class Counts:
     jumps: int = 0
     """Micro-batches rejected for a jump of running statistics since the last one that was accepted."""
 
+    rollbacks: int = 0
+    """Times that the whole state was put back to a snapshot."""
+
     @property
     def rejected(self) -> int:
         """Rejections of both kinds."""
@@ -49,35 +54,65 @@ class Counts:
             self.rejected_windows += verdict is Verdict.REJECT_WINDOW
             self.consecutive += 1
 
+    def load(self, values: Any) -> None:
+        """Go on from what :meth:`to_dict` returned.
+
+        Raises:
+            InvalidCallError: It is something else; nothing has been changed.
+        """
+        valid = self.to_dict()
+        if (
+            not isinstance(values, Mapping)
+            or set(values) != set(valid)
+            or any(type(value) is not int or value < 0 for value in values.values())
+        ):
+            raise InvalidCallError(
+                f"This is not the state of a StepGuard: counts={values!r}. They must be whole numbers of 0 or more named"
+                f" {', '.join(valid)}."
+            )
+        for name, value in values.items():
+            setattr(self, name, value)
+
     def to_dict(self) -> dict[str, int]:
         """Return all counters as plain integers."""
         return dataclasses.asdict(self)
 
 
-def check_limits(counts: Counts, config: GuardConfig, last: Decision) -> None:
-    """Raise when rejections have passed a limit.
+def limit_passed(counts: Counts, config: GuardConfig) -> str:
+    """Return which limit the rejections have passed, in words, or nothing.
 
     Args:
-        counts: The counters, with ``last`` counted.
+        counts: The counters.
         config: Holds the limits.
-        last: The rejection that was counted last.
-
-    Raises:
-        TrainingHaltedError: Says what was seen, where, how often, and what to try.
     """
+    if counts.rejected > config.max_total:
+        return f"{counts.rejected} rejections in all, more than guard.max_total={config.max_total}"
     if counts.consecutive > config.max_consecutive:
-        limit = f"{counts.consecutive} rejections in a row, more than guard.max_consecutive={config.max_consecutive}"
+        return f"{counts.consecutive} rejections in a row, more than guard.max_consecutive={config.max_consecutive}"
+    return ""
+
+
+def halted(counts: Counts, config: GuardConfig, reason: str, last: Decision | None) -> TrainingHaltedError:
+    """Return the error that ends the run: what was seen, where, how often, and what to try.
+
+    Args:
+        counts: The counters.
+        config: Holds the limits.
+        reason: Why it is enough.
+        last: The rejection that was counted last, if that was the reason.
+    """
+    if counts.rejected > config.max_total:
+        advice = "Remove the images that guard.jsonl names most often, or raise guard.max_total"
+    else:
         advice = (
             "So many in a row mean that the data, the weights or the device are at fault, not one batch: look at the"
             " images named in guard.jsonl, start again from a checkpoint you trust, or lower the learning rate"
         )
-    elif counts.rejected > config.max_total:
-        limit = f"{counts.rejected} rejections in all, more than guard.max_total={config.max_total}"
-        advice = "Remove the images that guard.jsonl names most often, or raise guard.max_total"
-    else:
-        return
-    place = f" in {', '.join(last.culprits)}" if last.culprits else ""
-    raise TrainingHaltedError(
-        f"Training halted after {counts.micro_batches} micro-batches and {counts.applied} optimizer steps: {limit}."
-        f" Last seen: {last.reason}{place}. {advice}."
+    if counts.rollbacks:
+        reason += f"; {counts.rollbacks} rollbacks did not help"
+    place = f" in {', '.join(last.culprits)}" if last is not None and last.culprits else ""
+    seen = f" Last seen: {last.reason}{place}." if last is not None and last.rejected else ""
+    return TrainingHaltedError(
+        f"Training halted after {counts.micro_batches} micro-batches and {counts.applied} optimizer steps: {reason}."
+        f"{seen} {advice}."
     )

@@ -1,0 +1,144 @@
+"""What is done when rejecting a batch is not enough: roll back, lower the precision, halt. Pure rules and two small counters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+
+from .config import GuardConfig
+
+REFILL = 10
+"""Budgets are full again after this many times ``ramp_steps`` applied without a climb."""
+
+
+class Rung(str, Enum):
+    """What is done; each is harder than the one before."""
+
+    REPAIR = "repair"
+    """The averaged model was put back to the newest snapshot; training itself was healthy."""
+    ROLL_BACK = "roll_back"
+    """The whole state was put back to a snapshot, and goes on with half the learning rate, which ramps back."""
+    LOWER_PRECISION = "lower_precision"
+    """As a rollback, and computed in the next safer precision from here on."""
+    HALT = "halt"
+    """Nothing is left to try."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Climb:
+    """One climb on the ladder, with its reason."""
+
+    rung: Rung
+    reason: str
+    culprits: tuple[str, ...] = ()
+    """Tensors that were not finite or absurd, the first few."""
+    step: int = 0
+    """Optimizer steps applied when it happened."""
+    to_step: int | None = None
+    """Steps applied in the state that was put back."""
+    lr_factor: float = 1.0
+    """What the learning rate is multiplied by from here on."""
+    precision: str = ""
+    """What is computed in from here on, when it was lowered."""
+
+    @property
+    def lost(self) -> int:
+        """Optimizer steps that were undone."""
+        return 0 if self.to_step is None or self.rung is Rung.REPAIR else self.step - self.to_step
+
+
+def next_rung(rollbacks: int, config: GuardConfig, *, has_snapshot: bool, can_lower: bool) -> Rung:
+    """Decide how to go on when a batch's rejection was not enough.
+
+    Args:
+        rollbacks: Rollbacks since the budget was full.
+        config: Holds the budget.
+        has_snapshot: Whether there is a state to go back to.
+        can_lower: Whether there is a safer precision.
+
+    Examples:
+        >>> next_rung(0, GuardConfig(), has_snapshot=True, can_lower=False).value
+        'roll_back'
+        >>> next_rung(8, GuardConfig(max_rollbacks=8), has_snapshot=True, can_lower=False).value
+        'halt'
+    """
+    if not has_snapshot:
+        return Rung.HALT
+    if rollbacks < config.max_rollbacks:
+        return Rung.ROLL_BACK
+    return Rung.LOWER_PRECISION if can_lower else Rung.HALT
+
+
+def most_micro_batches(config: GuardConfig, precisions: int) -> int:
+    """Return after how many micro-batches at most a fault that never goes away halts the run.
+
+    Args:
+        config: Holds the budgets.
+        precisions: How many precisions there are to try, the first one included.
+    """
+    return (config.max_consecutive + 1) * ((config.max_rollbacks + 1) * precisions)
+
+
+@dataclass(slots=True)
+class Brake:
+    """The factor that rollbacks put on the learning rate.
+
+    A rollback halves it, then it ramps back over ``ramp_steps`` applied steps. When training goes astray again on the way
+    back, the learning rate itself is too high: it no longer ramps back beyond half of where it failed.
+    """
+
+    ramp_steps: int
+    factor: float = 1.0
+    start: float = 1.0
+    ceiling: float = 1.0
+    calm: int = 0
+    """Steps applied since the last rollback."""
+    rollbacks: int = 0
+    """Rollbacks since the budget was full."""
+
+    def rolled_back(self, *, diverged: bool) -> None:
+        """Halve.
+
+        Args:
+            diverged: Whether training itself went astray; not, when a number in the state was ruined.
+        """
+        if diverged and self.rollbacks and 0 < self.calm < 2 * self.ramp_steps:
+            self.ceiling = self.factor / 2
+        self.factor = self.start = min(self.factor / 2, self.ceiling)
+        self.calm = 0
+        self.rollbacks += 1
+
+    def applied(self) -> None:
+        """Ramp back by one step; after a long calm the budget is full again."""
+        if self.calm >= REFILL * self.ramp_steps and self.rollbacks == 0:
+            return
+        self.calm += 1
+        way = min(self.calm / self.ramp_steps, 1.0)
+        self.factor = self.ceiling if way == 1.0 else self.start + (self.ceiling - self.start) * way
+        if self.calm >= REFILL * self.ramp_steps:
+            self.rollbacks = 0
+
+    @contextmanager
+    def on(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Multiply the learning rates for one step; the schedule sees its own numbers before and after."""
+        if self.factor == 1.0:
+            yield
+            return
+        before = [(group, group["lr"]) for group in optimizer.param_groups]
+        try:
+            for group, lr in before:
+                group["lr"] = lr * self.factor
+            yield
+        finally:
+            for group, lr in before:
+                group["lr"] = lr
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all counters as plain numbers."""
+        return asdict(self)
+
