@@ -40,8 +40,9 @@ LAYERS = (
         "guard.gradients",
         "guard.limits",
         "guard.buffers",
+        "guard.divergence",
     ),
-    ("guard.config", "guard.decision", "guard.health"),
+    ("guard.config", "guard.decision", "guard.health", "guard.level"),
     ("errors",),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""

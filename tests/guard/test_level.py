@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from yolo_stable.guard.level import BELIEVED, FIRST, SETTLED, Level
+
+
+def level_of(*values: float, haste: float = 1.0) -> Level:
+    level = Level("loss", 4.0, 3, haste=haste)
+    for value in values:
+        level.add(value)
+    return level
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [((6.0, 6.0, 6.0), 6.0), ((1000.0, 6.0, 5.0), 6.0), ((0.001, 6.0, 7.0), 6.0), ((5.0, 6.0, 1e14), 6.0)],
+    ids=["alike", "high outlier", "low outlier", "huge outlier"],
+)
+def test_the_first_level_is_the_median_of_the_first_values(values: tuple[float, ...], expected: float) -> None:
+    assert math.exp(level_of(*values).mean) == pytest.approx(expected)
+
+
+def test_a_level_is_the_geometric_mean_until_it_moves_slowly() -> None:
+    level = level_of(1.0, 1.0, 1.0, 2.0, 2.0, 2.0)
+    assert math.exp(level.mean) == pytest.approx(math.sqrt(2))
+
+
+def test_a_level_with_haste_is_never_far_behind_what_grows_geometrically() -> None:
+    for steps in (20, 60, 200):
+        level = level_of(*(100 ** (i / steps) for i in range(steps + 1)), haste=4.0)
+        assert math.log(100) - level.mean < 1.1 * math.log(100) / 5
+
+
+def test_high_values_do_not_move_the_level() -> None:
+    level = level_of(*[6.0] * 50)
+    before = level.mean
+    for value in (24.1, 100.0, 1e6, 1e12):
+        level.add(value)
+    assert (level.mean, level.high) == (before, 4)
+
+
+def test_falling_is_in_line_and_moves_the_level_no_further_than_a_fall_by_the_limit() -> None:
+    by_a_quarter, to_almost_nothing = level_of(*[6.0] * 100, 1.5), level_of(*[6.0] * 100, 6e-9)
+    assert to_almost_nothing.mean == pytest.approx(by_a_quarter.mean)
+    assert not to_almost_nothing.suspicious
+
+
+def test_the_lowest_level_counts_from_when_it_is_settled() -> None:
+    level = level_of(*[1.0] * FIRST, *[3.0] * (SETTLED - FIRST))
+    assert level.lowest == level.mean
+    lowest = level.lowest
+    level.add(3.0)
+    assert level.lowest == lowest < level.mean
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, 0.0, -1.0, 1e30, 1e-30, BELIEVED, 1e14, 1e-14])
+def test_a_value_that_cannot_be_used_leaves_no_trace(value: float | None) -> None:
+    level = level_of(6.0, 6.0, 6.0, 5.0, 60.0)
+    before = level.state_dict()
+    assert level.add(value) == ""
+    assert level.state_dict() == before
+    assert level.suspicious
+
+
+def test_a_state_survives_json_at_any_time() -> None:
+    values = [6.0, 5.0, 7.0, 6.5, 60.0, 70.0, 80.0, 5.0]
+    whole = Level("loss", 4.0, 3)
+    reasons = [whole.add(value) for value in values]
+    for cut in range(len(values)):
+        first, second = level_of(*values[:cut]), Level("loss", 4.0, 3)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict(), allow_nan=False)))
+        assert [second.add(value) for value in values[cut:]] == reasons[cut:]
+        assert second.state_dict() == whole.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"log_level": math.nan}, "log_level of the loss must be .* not nan"),
+        ({"log_lowest": None}, "log_lowest of the loss must be .* not None"),
+        ({"log_level": 1000.0}, "log_level of the loss must be .* not 1000.0"),
+        ({"count": 2}, "log_first_0 of the loss must be .* not None"),
+        ({"high": -1}, "high of the loss must be a whole number from 0 on, not -1"),
+        ({"count": 2.5}, "count of the loss must be a whole number from 0 on, not 2.5"),
+        ({"wrong": 1}, "missing or unknown in the state of the loss: wrong"),
+    ],
+    ids=str,
+)
+def test_a_broken_state_is_refused_whole(change: dict[str, float | None], message: str) -> None:
+    level = level_of(6.0, 6.0, 6.0, 5.0)
+    before = level.state_dict()
+    with pytest.raises(ValueError, match=message):
+        level.load_state_dict({**Level("loss", 4.0, 3).state_dict(), **change})
+    assert level.state_dict() == before

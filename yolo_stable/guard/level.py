@@ -1,0 +1,160 @@
+"""The level of one noisy positive number, and for how long the number has been out of line with it."""
+
+from __future__ import annotations
+
+import math
+
+FIRST = 3
+"""Values that set the first level, by their median: one of them may be an outlier, and a run that explodes in its fourth
+step is measured against the three before."""
+SLOWEST = 1 / 64
+"""Share of a value's distance that the level moves, once it has seen enough: a memory of some 64 steps, which leaves an eighth
+of the noise (``sqrt(a / (2 - a))`` for independent values, as for any exponentially weighted mean; Roberts, 1959)."""
+SETTLED = 32
+"""Values in line after which the lowest level counts: before, a level that began too low by chance would count for ever. A rise
+within them is not lost: one too slow to make values high moves the level by a third of ``max_rise`` at most (in log space)."""
+BELIEVED = 1e15
+"""Values not between this and its inverse are absurd: nobody trained with them."""
+BELIEVED_RISE = 1e12
+"""Values further than this from the level, up or down, are absurd too."""
+
+Entry = float | int | None
+
+_LOG_BELIEVED = math.log(BELIEVED)
+_LOG_BELIEVED_RISE = math.log(BELIEVED_RISE)
+
+
+class Level:
+    """A level that follows in-line values in log space, and two streaks: values high, and the level itself high.
+
+    A value that cannot be used is as if it had never been given: None, not finite, not above 0, or absurd. A value above
+    ``max_rise`` times the level is high: it lengthens the streak and leaves the level alone. Any other value is in line: it
+    ends the streak and moves the level, however far it has fallen, but never by more than a fall by ``max_rise`` would.
+
+    Examples:
+        >>> level = Level("loss", max_rise=4.0, patience=2)
+        >>> [level.add(value) for value in (6.0, 6.0, 6.0, 60.0, 6.0, 60.0, math.nan)]
+        ['', '', '', '', '', '', '']
+        >>> level.add(57.3)
+        'loss 57.3 has been above 4 times its level of 6 for 2 steps'
+    """
+
+    def __init__(
+        self, name: str, max_rise: float | None, patience: int, *, haste: float = 1.0, watch_lowest: bool = True
+    ) -> None:
+        """Begin without a level.
+
+        Args:
+            name: What the number is called in a reason.
+            max_rise: Largest ratio to the level that is in line, above 1; None: nothing is watched.
+            patience: Steps in a row that make an alarm, at least 1.
+            haste: The n-th value moves the level by ``haste / n`` of its distance while that is more than `SLOWEST`: 1 is
+                the mean so far; with h, a number that grows geometrically from its first step on is followed at a distance
+                of 1 / (h + 1) of all its growth (in log space), however fast it grows.
+            watch_lowest: Also alarm when the level itself stays above ``max_rise`` times the lowest it has been.
+
+        Raises:
+            ValueError: If ``max_rise`` is not a finite number above 1, or ``patience`` is below 1.
+        """
+        if max_rise is not None and not 1.0 < max_rise < math.inf:
+            raise ValueError(f"the largest rise of the {name} must be a finite number above 1 or None, not {max_rise}")
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1 step, not {patience}")
+        self.name, self.max_rise, self.patience = name, max_rise, patience
+        self._log_rise = math.log(max_rise) if max_rise is not None else math.inf
+        self._haste, self._watch_lowest = haste, watch_lowest
+        self.first: list[float] = []
+        self.count = 0
+        self.mean = self.lowest = 0.0
+        self.high = self.crept = 0
+
+    def add(self, value: float | None) -> str:
+        """Take one value.
+
+        Args:
+            value: Of this step; None when there is none.
+
+        Returns:
+            The reason for an alarm, in each step from the ``patience``-th of a streak to its end; otherwise nothing.
+        """
+        if self.max_rise is None or value is None or not 1.0 / BELIEVED < value < BELIEVED:  # NaN is not between
+            return ""
+        log = math.log(value)
+        if self.count < FIRST:
+            self._begin(log)
+            return ""
+        rise = log - self.mean
+        if not -_LOG_BELIEVED_RISE < rise < _LOG_BELIEVED_RISE:
+            return ""
+        if rise > self._log_rise:
+            self.high += 1
+        else:
+            self.high = 0
+            self.count += 1
+            self.mean += max(rise, -self._log_rise) * min(1.0, max(SLOWEST, self._haste / self.count))
+            self.lowest = min(self.lowest, self.mean) if self.count > SETTLED else self.mean
+        self.crept = self.crept + 1 if self._watch_lowest and self.mean - self.lowest > self._log_rise else 0
+        return self._reason(value) if self.high >= self.patience or self.crept >= self.patience else ""
+
+    def _begin(self, log: float) -> None:
+        self.first.append(log)
+        self.count += 1
+        if self.count == FIRST:
+            self.mean = self.lowest = sorted(self.first)[FIRST // 2]
+            self.first = []
+
+    def _reason(self, value: float) -> str:
+        if self.high >= self.patience:
+            level, steps = f"its level of {math.exp(self.mean):.3g}", self.high
+            return f"{self.name} {value:.3g} has been above {self.max_rise:g} times {level} for {steps} steps"
+        level, lowest = f"level {math.exp(self.mean):.3g}", f"its lowest of {math.exp(self.lowest):.3g}"
+        return f"{self.name} {level} has been above {self.max_rise:g} times {lowest} for {self.crept} steps"
+
+    @property
+    def suspicious(self) -> bool:
+        """True while a streak is open."""
+        return self.high > 0 or self.crept > 0
+
+    def reset_streaks(self) -> None:
+        """Forget the streaks; the level stays."""
+        self.high = self.crept = 0
+
+    def state_dict(self) -> dict[str, Entry]:
+        """Return all that later verdicts depend on, flat: logarithms as they are, so that nothing is rounded."""
+        first: list[float | None] = [*self.first, *[None] * (FIRST - len(self.first))]
+        return {
+            "count": self.count,
+            **{f"log_first_{i}": log for i, log in enumerate(first)},
+            "log_level": self.mean,
+            "log_lowest": self.lowest,
+            "high": self.high,
+            "crept": self.crept,
+        }
+
+    def load_state_dict(self, state: dict[str, Entry]) -> None:
+        """Take over what `state_dict` returned.
+
+        Args:
+            state: Its entries.
+
+        Raises:
+            ValueError: If an entry is missing, unknown, or not what it can be; nothing has been taken over then.
+        """
+        wrong = sorted(state.keys() ^ self.state_dict().keys())
+        if wrong:
+            raise ValueError(f"missing or unknown in the state of the {self.name}: {', '.join(wrong)}")
+        count, high, crept = (self._whole(key, state[key]) for key in ("count", "high", "crept"))
+        keys = [f"log_first_{i}" for i in range(count if count < FIRST else 0)]
+        first = [self._log(key, state[key]) for key in keys]
+        mean, lowest = (self._log(key, state[key]) for key in ("log_level", "log_lowest"))
+        self.first, self.count, self.high, self.crept, self.mean, self.lowest = first, count, high, crept, mean, lowest
+
+    def _log(self, key: str, value: Entry) -> float:
+        if value is None or not abs(value) < _LOG_BELIEVED:
+            raise ValueError(f"{key} of the {self.name} must be the logarithm of a value that is believed, not {value}")
+        return float(value)
+
+    def _whole(self, key: str, value: Entry) -> int:
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{key} of the {self.name} must be a whole number from 0 on, not {value}")
+        return value
