@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from yolo_stable.events import read_events
-from yolo_stable.guard import Counts, Decision, GuardConfig, Verdict
+from yolo_stable.guard import Climb, Counts, Decision, GuardConfig, Rung, Verdict
 from yolo_stable.plan import RunPlan
 from yolo_stable.run_log import FILES_KEPT, INCIDENTS_KEPT, LINES_PER_EPOCH, RunLog
 from yolo_stable.telemetry import EpochTelemetry
@@ -27,6 +27,14 @@ MICRO = Decision(
 )
 WINDOW = Decision(
     verdict=Verdict.REJECT_WINDOW, reason="gradient norm nan", norm=math.nan, culprits=("model.1.weight",)
+)
+BACK = Climb(
+    rung=Rung.ROLL_BACK,
+    reason="model/0.weight nan",
+    culprits=("model/0.weight",),
+    step=40,
+    to_step=32,
+    lr_factor=0.5,
 )
 HERE = (2, 10, 3, 40)  # epoch, epochs, batch, batches
 
@@ -187,14 +195,46 @@ def test_an_epoch_is_recorded_with_its_norms(tmp_path: Path, log_in: Callable[..
     assert (second["applied"], second["norm_mean"], second["norm_max"]) == (0, None, None)
 
 
-def test_recoveries_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
+def test_climbs_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
     log = log_in(tmp_path)
-    log.recovery(3)
+    line = log.climb(BACK, 3)
+    assert line == (
+        "epoch 3: rolled back from step 40 to step 32 (8 undone), learning rate x 0.5. Reason: model/0.weight nan."
+    )
+    log.validation_not_finite(3, ["val/box_loss"])
     log.checkpoint_kept(4, ("EMA model.0.weight",))
+    climb = {"rung": "roll_back", "reason": "model/0.weight nan", "culprits": ["model/0.weight"], "step": 40}
     assert events(tmp_path) == [
-        {"event": "recovery", "epoch": 3},
+        {"event": "climb", "epoch": 3, **climb, "to_step": 32, "lost": 8, "lr_factor": 0.5, "precision": None},
+        {"event": "validation_not_finite", "epoch": 3, "names": ["val/box_loss"]},
         {"event": "checkpoint_kept", "epoch": 4, "culprits": ["EMA model.0.weight"]},
     ]
+    rows = dict(log.finish("done", "", Counts()))
+    assert rows["put back"] == "1 times, 8 steps undone"
+    assert summary(tmp_path)["steps_undone"] == 8
+
+
+@pytest.mark.parametrize(
+    ("climb", "line"),
+    [
+        (
+            Climb(rung=Rung.REPAIR, reason="r", step=9, to_step=4),
+            "epoch 1: the EMA was put back to step 4, training goes on. Reason: r.",
+        ),
+        (
+            Climb(rung=Rung.LOWER_PRECISION, reason="r", step=9, to_step=9, lr_factor=0.25, precision="float32"),
+            "epoch 1: rolled back from step 9 to step 9 (0 undone), from here on in float32, learning rate x 0.25. Reason: r.",
+        ),
+        (
+            Climb(rung=Rung.HALT, reason="r", step=9, to_step=4),
+            "epoch 1: training is halted, the state was put back to step 4. Reason: r.",
+        ),
+        (Climb(rung=Rung.HALT, reason="r", step=9), "epoch 1: training is halted. Reason: r."),
+    ],
+    ids=["repair", "lower-precision", "halt", "halt-without-snapshot"],
+)
+def test_every_rung_has_its_line(tmp_path: Path, log_in: Callable[..., RunLog], climb: Climb, line: str) -> None:
+    assert log_in(tmp_path).climb(climb, 1) == line
 
 
 def test_the_newest_healthy_checkpoint_is_named(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
@@ -285,7 +325,7 @@ def test_a_rank_that_keeps_no_files_keeps_none(tmp_path: Path, log_in: Callable[
     log.batch_files(["a.jpg"])
     assert "a.jpg" in log.rejection(MICRO, HERE, 0)
     log.epoch(1, EpochTelemetry())
-    log.recovery(1)
+    log.climb(BACK, 1)
     log.checkpoint_kept(1, ())
     rows = log.finish("done", "", Counts(rejected_micro_batches=1))
     assert "details" not in dict(rows)
@@ -294,9 +334,9 @@ def test_a_rank_that_keeps_no_files_keeps_none(tmp_path: Path, log_in: Callable[
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["new", "resumed"])
 def test_a_resumed_run_appends_to_its_log(tmp_path: Path, log_in: Callable[..., RunLog], resumed: bool) -> None:
-    log_in(tmp_path).recovery(1)
+    log_in(tmp_path).climb(BACK, 1)
     log = log_in(tmp_path, resumed=resumed)
-    log.recovery(2)
+    log.climb(BACK, 2)
     log.finish("done", "", Counts())
     assert [event["epoch"] for event in events(tmp_path)] == ([1, 2, 2] if resumed else [2, 2])
     assert summary(tmp_path)["epochs"] == 2
@@ -314,7 +354,7 @@ def everything(log: RunLog) -> list[tuple[str, str]]:
     assert log.rejection(WINDOW, HERE, 0)
     log.window_closed()
     log.epoch(1, EpochTelemetry())
-    log.recovery(1)
+    log.climb(BACK, 1)
     log.checkpoint_kept(1, ("a",))
     log.saved(Path("last.pt"), 1)
     return log.finish("done", "", Counts(rejected_windows=1, rejected_micro_batches=1))

@@ -58,9 +58,17 @@ SEAMS = {
         ["self.save_metrics(metrics={**self.label_loss_items(self.tloss), **self.metrics, **self.lr})"],
     ),
     "a save that returns False is no save": (BaseTrainer._do_train, ["self.save_model():"]),
-    "the recovery looks at the last loss": (
-        BaseTrainer._handle_nan_recovery,
-        ["loss_nan = self.loss is not None and not self.loss.isfinite()"],
+    "the recovery is asked, and says whether the epoch is done again": (
+        BaseTrainer._do_train,
+        ["if self._handle_nan_recovery(epoch):"],
+    ),
+    "a validation may set the best fitness": (
+        BaseTrainer.validate,
+        ["if self.best_fitness is None or self.best_fitness < fitness:", "return metrics, fitness"],
+    ),
+    "the precision is looked up for each batch": (
+        BaseTrainer._do_train,
+        ['with autocast(torch.bfloat16 if self.args.amp == "bf16" else self.amp, device=self.device.type):'],
     ),
     "out of memory builds the pipeline again": (
         BaseTrainer._do_train,

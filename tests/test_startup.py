@@ -143,7 +143,14 @@ def guard_of(model: nn.Module, **settings: Any) -> StepGuard:
 def test_the_table_says_what_the_guard_does(settings: dict[str, Any], row: tuple[str, str]) -> None:
     rows = guard_rows(guard_of(trained()[0], **settings))
     assert row in rows
-    assert [name for name, _ in rows] == ["clipping", "rejection", "BatchNorm protection", "optimizer step", "limits"]
+    assert [name for name, _ in rows] == [
+        "clipping",
+        "rejection",
+        "BatchNorm protection",
+        "optimizer step",
+        "snapshots",
+        "limits",
+    ]
 
 
 def test_the_table_counts_large_models_and_those_without_batchnorm() -> None:

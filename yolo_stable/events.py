@@ -11,7 +11,11 @@ training). The events, with their further keys:
   the string ``"nan"``, ``"inf"`` or ``"-inf"``, since JSON has none of them.
 - ``epoch``: ``applied``, ``clipped``, ``rejected`` (counts within the epoch), ``norm_mean``, ``norm_max`` (before clipping, of
   the steps that were applied; null when there were none), ``loss`` (running means, by name).
-- ``recovery``: Ultralytics' own epoch-redo fired for a reason of its own.
+- ``climb``: more than a batch was undone. ``rung`` (``repair``: the EMA alone was put back to a snapshot; ``roll_back``: the
+  whole state; ``lower_precision``: that, and ``precision`` is computed in from here on; ``halt``), ``reason``, ``culprits``,
+  ``step`` and ``to_step`` (optimizer steps applied then, and in the snapshot), ``lost`` (steps undone), ``lr_factor`` (what the
+  learning rate is multiplied by from here on).
+- ``validation_not_finite``: ``names`` of results that were not finite although all weights are.
 - ``checkpoint_kept``: a save was refused because of ``culprits``; the file on disk stays as it was.
 - ``end``: ``status`` (``done``, ``halted`` by the guard, or ``failed`` for another reason), ``message``, ``counts``.
 """

@@ -8,7 +8,8 @@ when one of them moves):
 - ``tloss``: the running loss, set after each batch, over accepted batches only;
 - ``run_callbacks``, ``preprocess_batch``: to know epoch, batch and image files;
 - ``label_loss_items``, ``save_metrics``, ``progress_string``, ``save_model``: what is shown and saved, see ``results.py``;
-- ``_handle_nan_recovery``, ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
+- ``validate``, ``_handle_nan_recovery``: before and after a validation, see ``recovering.py``;
+- ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
 
 Nothing is ever attached to the model: what is on it is copied into the EMA and pickled into the checkpoints.
 """
@@ -27,6 +28,7 @@ from .errors import InvalidCallError, TrainingHaltedError, YoloStableError
 from .guard import Decision, StepGuard
 from .labels import disarm
 from .plan import separate
+from .recovering import GuardedRecovery
 from .results import GuardedResults
 from .run_log import RunLog
 from .scaler_gate import ScalerGate
@@ -41,7 +43,7 @@ else:
     _Base = object
 
 
-class GuardedTrainerMixin(GuardedResults, _Base):
+class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
@@ -122,6 +124,8 @@ class GuardedTrainerMixin(GuardedResults, _Base):
         self._note(decision)
         if decision and self.ema:
             self.ema.update(self.model)
+        self.guard.state.ema = self.ema
+        self.guard.settle()
         if self.telemetry.loss:
             self.tloss = self.telemetry.progress()
 
@@ -183,7 +187,15 @@ class GuardedTrainerMixin(GuardedResults, _Base):
         assert self.optimizer is not None
         assert self._gate is not None
         require_finite_start(unwrap_model(model), self.optimizer)
-        self.guard = StepGuard(model, self.optimizer, scaler=self._gate.scaler, config=self.plan.guard)
+        self.guard = StepGuard(
+            model,
+            self.optimizer,
+            scaler=self._gate.scaler,
+            ema=self.ema,
+            lower_precision=self.lower_precision,
+            on_climb=self.on_climb,
+            config=self.plan.guard,
+        )
         if RANK not in {-1, 0}:
             return
         if self.resume and self.last.exists():
@@ -203,14 +215,6 @@ class GuardedTrainerMixin(GuardedResults, _Base):
             self.guard.abandon_window()
             self.run_log.window_closed()
         super()._build_train_pipeline()
-
-    def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Leave Ultralytics' own recovery for what is not the guard's, and take the state that it loaded."""
-        recovered = super()._handle_nan_recovery(epoch)
-        if recovered and self.guard is not None:
-            self.guard.resync()
-            self.run_log.recovery(epoch + 1)
-        return recovered
 
     def train(self) -> Any:
         """Train; a run that the guard halts says which checkpoint is good.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .events import SCHEMA, Event, EventLog, strict
-from .guard import Counts, Decision
+from .guard import Climb, Counts, Decision, Rung
 from .plan import RunPlan
 from .telemetry import EpochTelemetry
 
@@ -44,6 +44,7 @@ class RunLog:
         self._window: list[str] = []
         self._incidents: list[dict[str, Any]] = []
         self._rejections = 0  # with several GPUs the guard does not count the micro-batches that spoilt a window
+        self._climbs = self._lost = 0
         self._saved: tuple[Path, int] | None = None
 
     def start(self, plan: RunPlan, **setup: str) -> None:
@@ -126,10 +127,31 @@ class RunLog:
             },
         )
 
-    def recovery(self, epoch: int) -> None:
-        """Record that Ultralytics has loaded ``last.pt`` to do an epoch again."""
+    def climb(self, climb: Climb, epoch: int) -> str:
+        """Record that more than a batch was undone, and return a line for the terminal."""
         self._epoch = epoch
-        self._write("recovery", {})
+        details = {
+            "rung": climb.rung.value,
+            "reason": climb.reason,
+            "culprits": climb.culprits,
+            "step": climb.step,
+            "to_step": climb.to_step,
+            "lost": climb.lost,
+            "lr_factor": climb.lr_factor,
+            "precision": climb.precision or None,
+        }
+        self._write("climb", details)
+        self._climbs += 1
+        self._lost += climb.lost
+        if len(self._incidents) < INCIDENTS_KEPT:
+            what = climb.rung.value
+            self._incidents.append({"epoch": epoch, "what": what, "reason": climb.reason})
+        return f"epoch {epoch}: {_what_was_done(climb)}. Reason: {climb.reason}."
+
+    def validation_not_finite(self, epoch: int, names: list[str]) -> None:
+        """Record that a validation of healthy weights was not finite."""
+        self._epoch = epoch
+        self._write("validation_not_finite", {"names": names})
 
     def checkpoint_kept(self, epoch: int, culprits: tuple[str, ...]) -> None:
         """Record that a save was refused."""
@@ -157,15 +179,18 @@ class RunLog:
             "counts": counts.to_dict(),
             "checkpoint": str(self._saved[0]) if self._saved else None,
             "incidents": self._incidents,
-            "incidents_in_all": self._rejections,
+            "incidents_in_all": self._rejections + self._climbs,
+            "steps_undone": self._lost,
         }
         rows = [
             ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
             ("rejected", f"micro-batches: {counts.rejected_micro_batches}, windows: {counts.rejected_windows}"),
         ]
+        if self._climbs:
+            rows.append(("put back", f"{self._climbs} times, {self._lost} steps undone"))
         rows += [("", _incident_row(incident)) for incident in self._incidents[:10]]
-        if self._rejections > 10:
-            rows.append(("", f"and {self._rejections - 10} more, in guard.jsonl"))
+        if len(self._incidents) > 10:
+            rows.append(("", f"and {self._rejections + self._climbs - 10} more, in guard.jsonl"))
         if self._log is not None:
             self._log.close()
             problems = [self._log.problem, _write_whole(self.folder / "summary.json", summary)]
@@ -190,7 +215,20 @@ def _name_files(files: list[str]) -> str:
     return f"Images: {shown}{more}"
 
 
+def _what_was_done(climb: Climb) -> str:
+    if climb.rung is Rung.REPAIR:
+        return f"the EMA was put back to step {climb.to_step}, training goes on"
+    if climb.rung is Rung.HALT:
+        kept = "" if climb.to_step is None else f", the state was put back to step {climb.to_step}"
+        return f"training is halted{kept}"
+    back = f"rolled back from step {climb.step} to step {climb.to_step} ({climb.lost} undone)"
+    precision = f", from here on in {climb.precision}" if climb.precision else ""
+    return f"{back}{precision}, learning rate x {climb.lr_factor:.3g}"
+
+
 def _incident_row(incident: dict[str, Any]) -> str:
+    if "files_in_all" not in incident:
+        return f"epoch {incident['epoch']}: {incident['what'].replace('_', ' ')}, {incident['reason']}"
     names = ", ".join(Path(file).name for file in incident["files"]) or "no file names"
     more = ", ..." if incident["files_in_all"] > len(incident["files"]) else ""
     what = incident["what"].replace("_", "-")

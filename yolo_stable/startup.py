@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .errors import UnhealthyStartError
 from .guard import GuardConfig, StepGuard
 from .guard.health import all_finite, non_finite_names
+from .guard.ladder import most_micro_batches
 from .plan import RunPlan
 
 
@@ -71,8 +72,53 @@ def guard_rows(guard: StepGuard) -> list[tuple[str, str]]:
         ("rejection", f"loss, loss items, gradients not finite; {believed} believed"),
         ("BatchNorm protection", batchnorm),
         ("optimizer step", guard.step_name),
-        ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all"),
+        *_recovery_rows(guard),
     ]
+
+
+def _recovery_rows(guard: StepGuard) -> list[tuple[str, str]]:
+    config, recovery = guard.config, guard.recovery
+    if recovery is None:
+        row = ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all")
+        return [("snapshots", "off (guard.snapshot_every=None)"), row]
+    place = "host" if recovery.ring.on_host else str(next(guard.state.model.parameters()).device)
+    size = config.snapshots * full_size(guard) / 2**20
+    believed = "any finite number" if config.max_value is None else f"weights up to {config.max_value:g} believed"
+    if recovery.beyond:
+        believed += f", and {recovery.beyond[0]} and {len(recovery.beyond) - 1} more beyond that as they are"
+    rises = (("loss", config.max_loss_rise), ("norm", config.max_norm_rise))
+    watched = [f"{name} above {rise:g} times its level" for name, rise in rises if rise is not None]
+    divergence = f"{' or '.join(watched)} for {config.patience} steps" if watched else "not judged"
+    lower = ", then in the next safer precision" if config.lower_precision else ""
+    most = most_micro_batches(config, precisions=3 if config.lower_precision else 1)
+    return [
+        ("snapshots", f"every {config.snapshot_every} steps, {config.snapshots} kept: up to {size:.3g} MiB on {place}"),
+        ("audit", f"{believed}; at every snapshot, validation and save"),
+        ("divergence", divergence),
+        (
+            "ladder",
+            f"after {config.max_consecutive} rejections in a row, divergence or a ruined state: roll back and go on with half"
+            f" the learning rate, {config.max_rollbacks} times{lower}, then halt",
+        ),
+        (
+            "limits",
+            f"a fault that never goes away halts within {most} micro-batches; {config.max_total} rejections in all",
+        ),
+    ]
+
+
+def full_size(guard: StepGuard) -> int:
+    """Return how many bytes one snapshot takes once the optimizer has its state.
+
+    Before the first step that is estimated: SGD and Muon keep one number for each that is trained, the others two.
+    """
+    live = guard.state.live()
+    size = sum(t.numel() * t.element_size() for t in live.values())
+    if not any(name.startswith("optimizer/") for name in live):
+        trained = (p for group in guard.optimizer.param_groups for p in group["params"])
+        each = 1 if "momentum" in guard.optimizer.param_groups[0] else 2
+        size += each * sum(p.numel() * p.element_size() for p in trained)
+    return size
 
 
 def precision(amp: bool, asked: Any, scaler: Any) -> str:

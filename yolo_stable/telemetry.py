@@ -62,6 +62,8 @@ class EpochTelemetry:
                 self._mean, self.accepted, self.loss = self._applied
             if not self.loss:  # nothing healthy yet: a number that stands for "none", never the NaN
                 self.loss = dict.fromkeys(names, 0.0)
+        elif decision.verdict is Verdict.ROLL_BACK:  # its batches are undone, those before it are history
+            self._mean, self.accepted, self.loss = self._applied
         elif decision.norm is not None:
             self._applied = self._mean, self.accepted, self.loss
             self.applied += 1

@@ -141,4 +141,3 @@ class Brake:
     def to_dict(self) -> dict[str, Any]:
         """Return all counters as plain numbers."""
         return asdict(self)
-

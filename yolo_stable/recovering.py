@@ -1,0 +1,78 @@
+"""What a guarded trainer does when rejecting a batch was not enough."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ultralytics.utils import LOGGER, RANK
+
+from .guard import Climb, StepGuard
+from .run_log import RunLog
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+
+class GuardedRecovery(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that goes back, and lowers the precision."""
+
+    guard: StepGuard | None
+    run_log: RunLog
+
+    def on_climb(self, climb: Climb) -> None:
+        """Print and record that the state was put back, or the precision lowered."""
+        line = self.run_log.climb(climb, self.epoch + 1)
+        if RANK in {-1, 0}:
+            LOGGER.info("")  # ends the line of the progress bar
+            LOGGER.warning(line)
+
+    def lower_precision(self) -> str | None:
+        """Let the loop compute in the next safer precision from the next batch on.
+
+        Returns:
+            Its name; None when it is float32 already.
+        """
+        if not self.amp:
+            return None
+        # The loop reads both for each batch; neither of the two others has a loss to scale.
+        halves = self.args.amp != "bf16" and supports_bfloat16(self.device)
+        self.args.amp = "bf16" if halves else False
+        self.amp = halves
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        return "bfloat16" if halves else "float32"
+
+    def validate(self) -> Any:
+        """Validate a state that was found healthy; results that are not finite are no results."""
+        assert self.guard is not None
+        self.guard.inspect()
+        best = self.best_fitness
+        metrics, fitness = super().validate()
+        if fitness is None:
+            return metrics, fitness
+        wrong = [key for key, value in metrics.items() if not math.isfinite(value)]
+        if not math.isfinite(fitness):
+            wrong.append("fitness")
+            self.best_fitness, fitness = best, 0.0  # NaN would be the best for ever: nothing is above it
+        if wrong:
+            LOGGER.warning(
+                f"validation of epoch {self.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. It does not"
+                " count. With half precision (amp=True) the validation may overflow where training does not: try amp=False."
+            )
+            self.run_log.validation_not_finite(self.epoch + 1, wrong)
+        return metrics, fitness
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Never redo an epoch: the state that is here is healthy, and was put back if it was not.
+
+        Stock would look at the last loss of the epoch, and load weights that were rounded to float16.
+        """
+        return False
+
+
+def supports_bfloat16(device: torch.device) -> bool:
+    """Return whether autocast to bfloat16 can be trusted on a device; Ultralytics knows it on CUDA and ROCm only."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
