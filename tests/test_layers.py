@@ -41,7 +41,7 @@ LAYERS = (
         "guard.limits",
         "guard.buffers",
     ),
-    ("guard.config", "guard.decision", "guard.health"),
+    ("guard.config", "guard.decision", "guard.health", "guard.loss_scale"),
     ("errors",),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""

@@ -93,7 +93,9 @@ class StepGuard:
 
     @optimizer.setter
     def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        loss_scale = self._step.loss_scale
         self._step, self.step_name = choose_step(self._step.model, optimizer, self.scaler, self.config)
+        self._step.loss_scale = loss_scale  # the scaler has stayed
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -198,8 +200,11 @@ class StepGuard:
             self.shadow.resync()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counters; everything else is in the model, the optimizer and the scaler."""
-        return {"counts": self.counts.to_dict()}
+        """Return the counters, and with a scaler what is known of its scale; all else is in model, optimizer and scaler."""
+        state: dict[str, Any] = {"counts": self.counts.to_dict()}
+        if self._step.enabled_scaler() is not None:
+            state["loss_scale"] = self._step.loss_scale.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the counters of :meth:`state_dict`; a new window begins with the model as it is.
@@ -218,6 +223,8 @@ class StepGuard:
                 f"This is not the state of a StepGuard: counts={counts!r}. They must be whole numbers of 0 or more named"
                 f" {', '.join(valid)}."
             )
+        if "loss_scale" in state:
+            self._step.loss_scale.load_state_dict(state["loss_scale"])
         self.counts = Counts(**counts)
         self.resync()
 
