@@ -133,7 +133,7 @@ def test_a_streak_of_any_length_is_made_up_for_by_one_clean_window(way: str, bad
 @every_way
 @pytest.mark.parametrize("every", [3, 7, 40])
 def test_bad_windows_that_keep_coming_do_not_wear_the_scale_down(way: str, every: int) -> None:
-    """Stock halves each time, down to zero; here the scale stays within a few steps of the proven one, and is seen at it again."""
+    """Stock halves each time, down to zero; here the scale stays near the proven one, and is seen at it again."""
     loop, stock = Loop(way), Loop("stock")
     seen = []
     for number in range(1, 1201):
@@ -372,8 +372,10 @@ FRESH = LossScale(1.0).state_dict()
         {**FRESH, "top": NAN},
         {**FRESH, "left": -1.0},
         {**FRESH, "goal": "8"},
-    ]
-    + [{**FRESH, "streak": True}, {**FRESH, "tries": 1.5}, {**FRESH, "top": INF}],
+        {**FRESH, "top": INF},
+        {**FRESH, "streak": True},
+        {**FRESH, "tries": 1.5},
+    ],
     ids=str,
 )
 def test_a_damaged_state_is_refused(state: Any) -> None:
@@ -456,8 +458,6 @@ def test_in_real_float16_the_scale_is_found_and_a_bad_streak_is_made_up_for(step
     assert scaler.get_scale() == guard.config.min_scale
     assert window()[1]
     assert scaler.get_scale() == found
-    for _ in range(100):
-        loss, applied = window()
-        assert applied
-    assert loss < 0.2 * first
+    assert all(window()[1] for _ in range(100))
+    assert window()[0] < 0.2 * first
     assert scaler.get_scale() == found

@@ -1,7 +1,7 @@
 """How a window is turned into an optimizer step: norm, decision, clip, step, loss scale.
 
-This is the one place where an optimizer or a scaler is touched; a faster step replaces :class:`ReferenceStep` and
-nothing else.
+This is the one place where an optimizer is touched, and with ``loss_scale.py`` a scaler; a faster step replaces
+:class:`ReferenceStep` and nothing else.
 """
 
 from __future__ import annotations
