@@ -42,7 +42,7 @@ LAYERS = (
         "guard.buffers",
         "guard.divergence",
     ),
-    ("guard.config", "guard.decision", "guard.health", "guard.level"),
+    ("guard.config", "guard.decision", "guard.health", "guard.level", "guard.loss_scale"),
     ("errors",),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import yolo_stable.guard
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError
 from yolo_stable.guard import Counts, GuardConfig, StepGuard, Verdict
+from yolo_stable.guard.loss_scale import LossScale
 
 NAN, INF = math.nan, math.inf
 
@@ -452,7 +453,19 @@ def used_guard() -> StepGuard:
     return guard
 
 
-MAKERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {"StepGuard": (used_guard, lambda: guarded()[1])}
+def used_scale() -> LossScale:
+    made, scaler = LossScale(1.0), torch.amp.GradScaler("cpu", init_scale=64.0)
+    scaler.load_state_dict({**scaler.state_dict(), "_growth_tracker": 5})
+    scaler.scale(torch.ones(()))
+    scaler._per_optimizer_states[0]["found_inf_per_device"] = {torch.device("cpu"): torch.ones(())}
+    assert made.rejected(scaler, overflowed=True) == ", loss scale 64 -> 32"
+    return made
+
+
+MAKERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "StepGuard": (used_guard, lambda: guarded()[1]),
+    "LossScale": (used_scale, lambda: LossScale(1.0)),
+}
 
 
 @pytest.mark.parametrize("name", stateful_classes())

@@ -134,7 +134,7 @@ class FusedStep(ReferenceStep):
         self._kernel(grads, None if exact else torch.tensor(divisor, dtype=torch.float32, device=total.device), None)
         if scaler is not None:
             self._tell(scaler, torch.zeros((), dtype=torch.float32, device=total.device))
-            scaler.update()
+            self.loss_scale.applied(scaler)
         return Decision(verdict=verdict, reason=reason, norm=norm)
 
     def _device_decides(
@@ -172,7 +172,7 @@ class FusedStep(ReferenceStep):
         verdict, reason = judge_window(value, self.config.max_norm, None)
         if scaler is not None:
             self._tell(scaler, skip)
-            scaler.update()
+            self.loss_scale.applied(scaler)
         return Decision(verdict=verdict, reason=reason, norm=value)
 
     def _rejected(

@@ -130,7 +130,9 @@ class StepGuard:
 
     @optimizer.setter
     def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        loss_scale = self._step.loss_scale
         self._step, self.step_name = choose_step(self._step.model, optimizer, self.scaler, self.config)
+        self._step.loss_scale = loss_scale  # the scaler has stayed
         self.state.optimizer = optimizer
 
     @property
@@ -278,9 +280,13 @@ class StepGuard:
             self.recovery.begin()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counters, and what the ladder remembers, as plain values; all else is in model, optimizer and scaler."""
-        recovery = {} if self.recovery is None else self.recovery.state_dict()
-        return {"counts": self.counts.to_dict(), **recovery}
+        """Return counters and what the ladder and the loss scale remember; all else is in model, optimizer and scaler."""
+        state: dict[str, Any] = {"counts": self.counts.to_dict()}
+        if self._step.enabled_scaler() is not None:
+            state["loss_scale"] = self._step.loss_scale.state_dict()
+        if self.recovery is not None:
+            state.update(self.recovery.state_dict())
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the counters of :meth:`state_dict`; a new window begins with the model as it is.
@@ -288,9 +294,13 @@ class StepGuard:
         Raises:
             InvalidCallError: ``state`` is not what :meth:`state_dict` returned.
         """
-        self.counts.load(state.get("counts") if isinstance(state, Mapping) else None)
+        counts = state.get("counts") if isinstance(state, Mapping) else None
+        Counts().load(counts)  # refuses before anything is changed
+        if "loss_scale" in state:
+            self._step.loss_scale.load_state_dict(state["loss_scale"])
         if self.recovery is not None and "brake" in state:
             self.recovery.load_state_dict(state)
+        self.counts.load(counts)
         self.resync()
 
     def _resync_buffers(self) -> None:

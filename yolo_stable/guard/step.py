@@ -1,7 +1,7 @@
 """How a window is turned into an optimizer step: norm, decision, clip, step, loss scale.
 
-This is the one place where an optimizer or a scaler is touched; a faster step replaces :class:`ReferenceStep` and
-nothing else.
+This is the one place where an optimizer is touched, and with ``loss_scale.py`` a scaler; a faster step replaces
+:class:`ReferenceStep` and nothing else.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
 from .health import non_finite_names
+from .loss_scale import LossScale
 
 
 class ReferenceStep:
@@ -36,10 +37,23 @@ class ReferenceStep:
         scaler: torch.amp.GradScaler | None,
         config: GuardConfig,
     ) -> None:
-        self.model, self.optimizer, self.scaler, self.config = model, optimizer, scaler, config
+        self.model, self.optimizer, self.config = model, optimizer, config
+        self.scaler = scaler
         self._sizes: list[int] = []
         self._parameters: list[nn.Parameter] = []
         self._outside: list[nn.Parameter] = []
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """The loop's loss scaler; another one is begun with anew."""
+        return self._scaler
+
+    @scaler.setter
+    def scaler(self, scaler: torch.amp.GradScaler | None) -> None:
+        if scaler is None or scaler is not getattr(self, "_scaler", None):
+            self.loss_scale = LossScale(self.config.min_scale)
+            """What has been learned about the scaler's scale."""
+        self._scaler = scaler
 
     def run(self) -> Decision:
         """Judge the window's gradients and apply them or not; the gradients are gone afterwards.
@@ -70,7 +84,7 @@ class ReferenceStep:
             # Not scaler.step(): a finite norm says that nothing overflowed, so its own read is saved.
             self.apply()
             if scaler is not None:
-                scaler.update()
+                self.loss_scale.applied(scaler)
             decision = Decision(verdict=verdict, reason=reason, norm=norm)
         self.drop_gradients()
         return decision
@@ -119,21 +133,8 @@ class ReferenceStep:
         """Name what was not finite, and settle with the scaler."""
         culprits = non_finite_names((n, p.grad) for n, p in self.named_parameters() if p.grad is not None)
         if scaler is not None:
-            reason += self._lower_scale(scaler, overflowed=bool(culprits))
+            reason += self.loss_scale.rejected(scaler, overflowed=bool(culprits))
         return Decision(verdict=Verdict.REJECT_WINDOW, reason=reason, norm=norm, culprits=culprits)
-
-    def _lower_scale(self, scaler: torch.amp.GradScaler, *, overflowed: bool) -> str:
-        """Close the scaler's books on a window that is not applied; back off only when the scale can be the cause."""
-        before = scaler.get_scale()
-        if not overflowed:  # finite but absurd: unscaled gradients would be the same at any scale
-            scaler.update(new_scale=before)
-            return ""
-        scaler.update()
-        if scaler.get_scale() >= before:  # the overflow is in a parameter that only the model knows, not the scaler
-            scaler.update(new_scale=before * scaler.get_backoff_factor())
-        if scaler.get_scale() < self.config.min_scale:
-            scaler.update(new_scale=self.config.min_scale)
-        return f", loss scale {before:g} -> {scaler.get_scale():g}"
 
 
 def to_device_vector(values: list[Tensor], device: torch.device) -> Tensor:
