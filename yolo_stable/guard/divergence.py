@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from .level import Entry, Level
 
-NORM_HASTE = 4.0
-"""The level of the norm follows this many times faster than a mean in the first steps: norms grow a hundredfold in warm-up,
-and with 4 the level is then never more than a factor of 100 ** (1 / 5) = 2.5 behind."""
+NORM_HASTE = 2.0
+"""The level of the norm follows this many times faster than that of the loss in the first steps: norms grow a hundredfold in
+warm-up, and with 2 the level is then never more than a factor of 100 ** (1 / 5) = 2.5 behind."""
 
 
 class Divergence:
@@ -20,7 +20,7 @@ class Divergence:
     signal as if the step had never been: published detectors are disabled by one NaN. A loss that may be 0 or negative is
     therefore not watched in those steps, and one that hovers around 0 should not be watched at all.
 
-    Defaults for a YOLO trainer: ``max_loss_rise=4.0, max_norm_rise=20.0, patience=32``, with the figures in
+    Defaults for a YOLO trainer: ``max_loss_rise=4.0, max_norm_rise=10.0, patience=32``, with the figures in
     ``benchmarks/results/alarms.json`` (``python -m benchmarks.alarms``).
 
     Args:
@@ -32,7 +32,7 @@ class Divergence:
         ValueError: If an argument is out of its range.
 
     Examples:
-        >>> divergence = Divergence(max_loss_rise=4.0, max_norm_rise=20.0, patience=3)
+        >>> divergence = Divergence(max_loss_rise=4.0, max_norm_rise=10.0, patience=3)
         >>> [divergence.add(loss, 1.0) for loss in (12.0, 12.0, 12.0, 500.0, 2000.0)]
         ['', '', '', '', '']
         >>> divergence.suspicious
