@@ -10,6 +10,10 @@ NORM_HASTE = 2.0
 """The level of the norm follows this many times faster than that of the loss in the first steps: norms grow a hundredfold in
 warm-up, and with 2 the level is then never more than a factor of 100 ** (1 / 5) = 2.5 behind."""
 
+NORM_BLIND = 32
+"""Values before which no norm is high: a warm-up may raise it a hundredfold within five steps. A run that explodes in its first
+steps is seen by its loss."""
+
 
 class Divergence:
     """Watches a run once per optimizer step; knows nothing of torch, costs a microsecond or two, and keeps some 20 numbers.
@@ -43,7 +47,9 @@ class Divergence:
 
     def __init__(self, max_loss_rise: float | None, max_norm_rise: float | None, patience: int) -> None:
         self._loss = Level("loss", max_loss_rise, patience)
-        self._norm = Level("gradient norm", max_norm_rise, patience, haste=NORM_HASTE, watch_lowest=False)
+        self._norm = Level(
+            "gradient norm", max_norm_rise, patience, haste=NORM_HASTE, blind=NORM_BLIND, watch_lowest=False
+        )
 
     def add(self, loss: float | None, norm: float | None) -> str:
         """Take what was read in one optimizer step.

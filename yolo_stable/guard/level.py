@@ -47,7 +47,14 @@ class Level:
     """
 
     def __init__(
-        self, name: str, max_rise: float | None, patience: int, *, haste: float = 1.0, watch_lowest: bool = True
+        self,
+        name: str,
+        max_rise: float | None,
+        patience: int,
+        *,
+        haste: float = 1.0,
+        blind: int = FIRST,
+        watch_lowest: bool = True,
     ) -> None:
         """Begin without a level.
 
@@ -58,6 +65,7 @@ class Level:
             haste: The n-th value moves the level by ``haste / n`` of its distance (times `UPWARD` or `DOWNWARD`) while that
                 is more than `SLOWEST`: a number that grows geometrically from its first step on is then followed at a
                 distance of ``1 / (2 haste + 1)`` of all its growth (in log space), however fast it grows.
+            blind: Values before which none is high: those above the line move the level as if they were on it.
             watch_lowest: Also alarm when the level itself stays above ``max_rise`` times the lowest it has been.
 
         Raises:
@@ -69,7 +77,7 @@ class Level:
             raise ValueError(f"patience must be at least 1 step, not {patience}")
         self.name, self.max_rise, self.patience = name, max_rise, patience
         self._log_rise = math.log(max_rise) if max_rise is not None else math.inf
-        self._haste, self._watch_lowest = haste, watch_lowest
+        self._haste, self._blind, self._watch_lowest = haste, blind, watch_lowest
         self.first: list[float] = []
         self.count = 0
         self.level = self.lowest = 0.0
@@ -93,13 +101,13 @@ class Level:
         rise = log - self.level
         if not -_LOG_BELIEVED_RISE < rise < _LOG_BELIEVED_RISE:
             return ""
-        if rise > self._log_rise:
+        if rise > self._log_rise and self.count >= self._blind:
             self.high += 1
         else:
             if self.high and self.count < SETTLED:
                 self._move(self._log_rise, self.high)
             self.high = 0
-            self._move(max(log - self.level, -self._log_rise), 1)
+            self._move(max(-self._log_rise, min(log - self.level, self._log_rise)), 1)
             self.lowest = min(self.lowest, self.level) if self.count > SETTLED else self.level
         self.crept = self.crept + 1 if self._watch_lowest and self.level - self.lowest > self._log_rise else 0
         return self._reason(value) if self.high >= self.patience or self.crept >= self.patience else ""
