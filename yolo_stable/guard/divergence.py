@@ -16,16 +16,18 @@ steps is seen by its loss."""
 
 
 class Divergence:
-    """Watches a run once per optimizer step; knows nothing of torch, costs a microsecond or two, and keeps some 20 numbers.
+    """Watches a run once per optimizer step; knows nothing of torch, costs a few microseconds, and keeps some 20 numbers.
 
     Both signals have a level (see `Level`) and alarm after ``patience`` high values in a row. The loss also alarms when its
     level has crept to ``max_loss_rise`` times the lowest it has been; the norm does not, as norms grow in honest training.
     A signal that is None, not finite, not above 0, beyond 1e15 (or below its inverse), or 1e12 times its level, is for that
-    signal as if the step had never been: published detectors are disabled by one NaN. A loss that may be 0 or negative is
+    signal as if the step had never been. A loss that may be 0 or negative is
     therefore not watched in those steps, and one that hovers around 0 should not be watched at all.
 
-    Defaults for a YOLO trainer: ``max_loss_rise=4.0, max_norm_rise=10.0, patience=32``, with the figures in
-    ``benchmarks/results/alarms.json`` (``python -m benchmarks.alarms``).
+    Defaults for a YOLO trainer: ``max_loss_rise=4.0, max_norm_rise=10.0, patience=32``. On scripted runs they gave no alarm in
+    2,000,000 healthy steps, saw 100 % of the explosions in the first steps after 32, 96 % of the losses that jump tenfold after
+    32, and 96 % of those that double every 1000 steps after 2536 (medians; ``python -m benchmarks.alarms``,
+    kept in ``benchmarks/results/alarms.json``). A loss that stays below 4 times its lowest level is never an alarm.
 
     Args:
         max_loss_rise: Largest ratio of a loss to its level, and of that level to its lowest, above 1; None: not watched.
