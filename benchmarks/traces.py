@@ -70,6 +70,12 @@ def _backgrounds(rng: random.Random, _: int) -> Factors:
     return lambda _: (loss, 0.1) if rng.random() < share else (1.0, 1.0)
 
 
+def _no_objects_at_first(rng: random.Random, steps: int) -> Factors:
+    """As recorded from YOLO11n from scratch: losses of 8 and 120 take turns until the assigner finds objects in each batch."""
+    share, last, loss = rng.uniform(0.1, 0.5), rng.uniform(10, min(300, steps / 4)), rng.uniform(0.06, 0.4)
+    return lambda i: (loss, rng.uniform(0.1, 1.0)) if rng.random() < share * (1 - i / last) else (1.0, 1.0)
+
+
 def _drifts(rng: random.Random, _: int) -> Factors:
     """Noise that is not independent from step to step, as when a data set is not well shuffled."""
     keep, sigma = 1 - 1 / math.exp(rng.uniform(math.log(10), math.log(300))), rng.uniform(0.1, 0.3)
@@ -85,6 +91,7 @@ def _drifts(rng: random.Random, _: int) -> Factors:
 
 CLEAN: dict[str, tuple[tuple[float, float], tuple[float, float], Callable[[random.Random, int], Factors]]] = {
     "from scratch": ((10.0, 20.0), (1.5, 3.0), lambda *_: _ones),
+    "no objects at first": ((10.0, 20.0), (3.0, 8.0), _no_objects_at_first),
     "fine-tune": ((1.5, 3.0), (1.0, 2.0), lambda *_: _ones),
     "mosaic closes": ((10.0, 20.0), (1.5, 3.0), _mosaic_closes),
     "multi-scale": ((5.0, 15.0), (1.5, 3.0), _multi_scale),

@@ -599,7 +599,7 @@ def test_a_model_from_a_yaml_is_trained_with_the_preset_guarded_and_told_why(fir
 def test_the_guard_s_settings_are_kept_with_the_run(first_run: Run) -> None:
     guard = first_run.args()["guard"]
     assert guard["max_norm"] == 5.0
-    assert guard["max_consecutive"] == 50
+    assert guard["max_consecutive"] == 20
     assert "clipping global norm 5 rejection" in first_run.text()
 
 
@@ -667,12 +667,14 @@ def test_a_training_that_halts_exits_with_1_and_names_the_good_checkpoint(
     good: str | None,
 ) -> None:
     poison(first)
-    run = train(command, here, shapes(), f"model={narrow('detect')}", "epochs=3", "guard.max_consecutive=2")
+    limits = ("guard.max_consecutive=1", "guard.max_rollbacks=1")
+    run = train(command, here, shapes(), f"model={narrow('detect')}", "epochs=3", *limits)
     checkpoint = None if good is None else str(run.folder / "weights" / good)
     assert run.answer.code == TrainingHaltedError.exit_code == 1
     line = run.answer.refusal()
     assert line.startswith(
-        f"Training halted after {applied + 3} micro-batches and {applied} optimizer steps: 3 rejections"
+        f"Training halted after {applied + 4} micro-batches and {applied} optimizer steps: 2 rejections in a row, more than"
+        " guard.max_consecutive=1; 1 rollbacks did not help."
     )
     which = (
         "No checkpoint was written in this run." if good is None else f"The good checkpoint is {checkpoint} (epoch 1)."
@@ -681,7 +683,7 @@ def test_a_training_that_halts_exits_with_1_and_names_the_good_checkpoint(
     assert (run.folder / "weights" / "last.pt").exists() is (good is not None)
     summary = run.summary()
     assert (summary["status"], summary["checkpoint"], summary["message"]) == ("halted", checkpoint, line)
-    assert summary["counts"]["rejected_micro_batches"] == 3
+    assert (summary["counts"]["rejected_micro_batches"], summary["counts"]["rollbacks"]) == (4, 1)
 
 
 @pytest.mark.parametrize("words", ["model={last} resume=True", "resume={last}"])
@@ -694,7 +696,7 @@ def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guar
     words: str,
 ) -> None:
     poison(2)
-    given = ("epochs=3", "guard.max_consecutive=2", "--preset", "finetune")
+    given = ("epochs=3", "guard.max_consecutive=2", "guard.snapshot_every=none", "--preset", "finetune")
     halted = train(command, here, shapes(), f"model={narrow('detect')}", *given)
     assert halted.answer.code == 1
     poison(99)

@@ -20,13 +20,13 @@ LAYERS = (
     ("trainers", "train_checks", "run_folder"),
     ("train_call",),
     ("mixin",),
-    ("results",),
+    ("results", "recovering"),
     ("run_log", "startup"),
     ("plan", "telemetry"),
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
-    ("guard.rehearsal",),
-    ("guard.fused",),
+    ("guard.rehearsal", "guard.recovery"),
+    ("guard.fused", "guard.snapshot", "guard.ladder"),
     (
         "commented_yaml",
         "events",
@@ -41,6 +41,9 @@ LAYERS = (
         "guard.limits",
         "guard.buffers",
         "guard.divergence",
+        "guard.audit",
+        "guard.ranks",
+        "guard.state",
     ),
     ("guard.config", "guard.decision", "guard.health", "guard.level", "guard.loss_scale"),
     ("errors",),
@@ -49,7 +52,7 @@ LAYERS = (
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"mixin", "results", "trainers", "train_run", "train_checks"}
+MAY_IMPORT_ULTRALYTICS = {"mixin", "recovering", "results", "trainers", "train_run", "train_checks"}
 WITHOUT_TORCH = (
     "errors",
     "events",

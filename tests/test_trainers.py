@@ -295,7 +295,7 @@ class TestBeforeTheFirstStep:
     def test_the_table_says_what_is_on(self, arguments: Arguments, caplog: pytest.LogCaptureFixture) -> None:
         train(StableDetectionTrainer, arguments(epochs=1, preset="stable", guard={"max_norm": None}))
         table = next(r.message for r in caplog.records if r.message.startswith("yolo-stable guard\n"))
-        for said in ("off (guard.max_norm=None)", "40 layers", "50 rejections in a row or 5000", "float32", "stable"):
+        for said in ("off (guard.max_norm=None)", "40 layers", "every 16 steps, 2 kept", "after 20 rejections in a row", "float32", "stable"):
             assert said in table
         assert "lr0=0.01 (yours; the preset has 0.0005)" in table
 
@@ -498,7 +498,7 @@ class TestAfter:
 
     def test_a_run_that_cannot_be_saved_halts_and_names_the_good_checkpoint(self, arguments: Arguments) -> None:
         faulty = with_nan(StableDetectionTrainer, set(range(4, 100)))
-        trainer = faulty(overrides=arguments(epochs=5, guard={"max_consecutive": 3}))
+        trainer = faulty(overrides=arguments(epochs=5, guard={"max_consecutive": 3, "snapshot_every": None}))
         with pytest.raises(
             TrainingHaltedError, match=r"4 rejections in a row, more than guard\.max_consecutive=3"
         ) as halted:

@@ -15,10 +15,14 @@ from yolo_stable.guard.divergence import Divergence
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 32
+RECORDED = (
+    "1 1 8 61 22 2 62 6 4 57 61 57 62 5 63 55 2 1 1 2 1 9 30 2 1 1 7 19 46 59 20 34 20 1 61 4 2 2 3 3 2 1 34 58 46 8 57 62"
+    " 2 61 60 29 58 40 50 14 31 12 54 54 31 21 40 45 44 43 50 41 50 54 47 47 39 21 42 51 43 46 49 40 48 44 39 31 41 49 45 40"
+)
 POISON = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e300, 1e-300, 0.0, -3.0)
 
 
-def watch(*, loss: float | None = 4.0, norm: float | None = 20.0, patience: int = PATIENCE) -> Divergence:
+def watch(*, loss: float | None = 4.0, norm: float | None = 10.0, patience: int = PATIENCE) -> Divergence:
     return Divergence(loss, norm, patience)
 
 
@@ -64,6 +68,12 @@ class TestLoss:
         step, _ = first_alarm(watch(), [12.0 * 1.3**i for i in range(100)])
         assert 0 < step < 50
 
+    def test_losses_that_scatter_until_objects_are_found_are_none(self) -> None:
+        """As recorded from YOLO11n from scratch, batches of 4: the assigner finds nothing in many of the first batches."""
+        recorded = [float(loss) for loss in RECORDED.split()]
+        for start in range(40):
+            assert first_alarm(watch(), [*recorded[start:], *[45.0] * 500]) == (0, "")
+
     def test_waves_above_the_line_are_an_alarm_and_waves_through_it_are_not(self) -> None:
         above = [30.0 if i % 2 else 300.0 for i in range(200)]
         through = [6.0 if i % 10 == 0 else 300.0 for i in range(2000)]
@@ -82,34 +92,38 @@ class TestNorm:
     def test_a_jump_that_stays_is_an_alarm(self) -> None:
         divergence = watch(loss=None)
         reasons = [divergence.add(2.0, 5.0 if i < 100 else 300.0) for i in range(140)]
-        assert reasons.index("gradient norm 300 has been above 20 times its level of 5 for 32 steps") == 131
+        assert reasons.index("gradient norm 300 has been above 10 times its level of 5 for 32 steps") == 131
 
     def test_growing_is_none(self) -> None:
         divergence = watch()
         assert not any(divergence.add(2.0, 2 ** (i / 100)) for i in range(2000))
         assert not divergence.suspicious
 
-    @pytest.mark.parametrize("steps", [10, 50, 1000])
+    @pytest.mark.parametrize("steps", [4, 10, 50, 1000])
     def test_warming_up_a_hundredfold_is_none(self, steps: int) -> None:
         divergence = watch()
         assert not any(divergence.add(2.0, 100 ** min(1.0, i / steps)) for i in range(3000))
 
+    def test_a_jump_after_the_first_three_values_is_none(self) -> None:
+        divergence = watch()
+        assert not any(divergence.add(2.0, 0.2 if i < 3 else 65.0) for i in range(300))
+
     def test_both_reasons_are_said(self) -> None:
         divergence = watch(patience=1)
-        for _ in range(3):
+        for _ in range(40):
             divergence.add(2.0, 1.0)
         assert divergence.add(20.0, 100.0) == (
             "loss 20 has been above 4 times its level of 2 for 1 steps;"
-            " gradient norm 100 has been above 20 times its level of 1 for 1 steps"
+            " gradient norm 100 has been above 10 times its level of 1 for 1 steps"
         )
 
 
 def stream(rng: random.Random, steps: int) -> list[tuple[float, float]]:
-    """Return a run with healthy, high and creeping stretches."""
+    """Return a run with healthy, high and creeping stretches, and a high one at the end."""
     found, factor = [], 1.0
     while len(found) < steps:
-        factor = rng.choice((1.0, 1.0, factor * 2, 8.0, 50.0))
-        for _ in range(rng.randint(1, 20)):
+        factor = rng.choice((1.0, 1.0, factor * 2, 8.0, 50.0)) if len(found) < steps - 40 else 1e4
+        for _ in range(rng.randint(1, 40)):
             found.append((6.0 * factor * rng.lognormvariate(0, 0.3), 5.0 * factor**2 * rng.lognormvariate(0, 0.8)))
     return found
 
@@ -149,10 +163,10 @@ def test_poison_in_one_signal_leaves_the_other_alone(seed: int) -> None:
 def test_a_streak_makes_suspicious_and_a_value_in_line_ends_it() -> None:
     divergence = watch()
     seen = []
-    for loss, norm in [(6.0, 1.0)] * 3 + [(60.0, 1.0), (math.nan, 1.0), (6.0, 1.0), (6.0, 100.0), (6.0, 1.0)]:
+    for loss, norm in [(6.0, 1.0)] * 64 + [(60.0, 1.0), (math.nan, 1.0), (6.0, 1.0), (6.0, 100.0), (6.0, 1.0)]:
         divergence.add(loss, norm)
         seen.append(divergence.suspicious)
-    assert seen == [False, False, False, True, True, False, True, False]
+    assert seen == [False] * 64 + [True, True, False, True, False]
 
 
 def test_after_a_rollback_the_level_is_that_of_the_snapshot() -> None:

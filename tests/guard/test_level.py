@@ -21,40 +21,61 @@ def level_of(*values: float, haste: float = 1.0) -> Level:
     ids=["alike", "high outlier", "low outlier", "huge outlier"],
 )
 def test_the_first_level_is_the_median_of_the_first_values(values: tuple[float, ...], expected: float) -> None:
-    assert math.exp(level_of(*values).mean) == pytest.approx(expected)
+    assert math.exp(level_of(*values).level) == pytest.approx(expected)
 
 
-def test_a_level_is_the_geometric_mean_until_it_moves_slowly() -> None:
-    level = level_of(1.0, 1.0, 1.0, 2.0, 2.0, 2.0)
-    assert math.exp(level.mean) == pytest.approx(math.sqrt(2))
+def test_a_level_moves_by_ever_smaller_shares_and_faster_up_than_down() -> None:
+    up, down = level_of(1.0, 1.0, 1.0, 2.0, 2.0, 2.0), level_of(1.0, 1.0, 1.0, 0.5, 0.5, 0.5)
+    assert up.level == pytest.approx(math.log(2) * (1 - (1 - 2 / 4) * (1 - 2 / 5) * (1 - 2 / 6)))
+    assert down.level == pytest.approx(math.log(0.5) * (1 - (1 - 1 / 8) * (1 - 1 / 10) * (1 - 1 / 12)))
+    settled = level_of(*[1.0] * 1000, 2.0)
+    assert settled.level == pytest.approx(math.log(2) / 32)
+
+
+def test_a_level_of_two_values_in_turns_is_an_expectile() -> None:
+    level = level_of(*[1.0, 2.0] * 2000)
+    assert level.level == pytest.approx(0.8 * math.log(2), abs=0.01)
 
 
 def test_a_level_with_haste_is_never_far_behind_what_grows_geometrically() -> None:
     for steps in (20, 60, 200):
-        level = level_of(*(100 ** (i / steps) for i in range(steps + 1)), haste=4.0)
-        assert math.log(100) - level.mean < 1.1 * math.log(100) / 5
+        level = level_of(*(100 ** (i / steps) for i in range(steps + 1)), haste=2.0)
+        assert math.log(100) - level.level < 1.1 * math.log(100) / 5
 
 
 def test_high_values_do_not_move_the_level() -> None:
     level = level_of(*[6.0] * 50)
-    before = level.mean
+    before = level.level
     for value in (24.1, 100.0, 1e6, 1e12):
         level.add(value)
-    assert (level.mean, level.high) == (before, 4)
+    assert (level.level, level.high) == (before, 4)
+
+
+def test_a_streak_that_ends_moves_a_level_that_is_not_settled() -> None:
+    level = level_of(6.0, 6.0, 6.0, 600.0, 6e5)
+    assert math.exp(level.level) == pytest.approx(6.0)
+    level.add(6.0)
+    moved = math.log(4) * 2 * 2 / 5  # two values as if they had been 24, then one of 6
+    assert level.level - math.log(6.0) == pytest.approx(moved - moved / 12)
+
+
+def test_a_streak_that_ends_leaves_a_settled_level_alone() -> None:
+    level = level_of(*[6.0] * SETTLED, 600.0, 6e5, 6.0)
+    assert math.exp(level.level) == pytest.approx(6.0)
 
 
 def test_falling_is_in_line_and_moves_the_level_no_further_than_a_fall_by_the_limit() -> None:
     by_a_quarter, to_almost_nothing = level_of(*[6.0] * 100, 1.5), level_of(*[6.0] * 100, 6e-9)
-    assert to_almost_nothing.mean == pytest.approx(by_a_quarter.mean)
+    assert to_almost_nothing.level == pytest.approx(by_a_quarter.level)
     assert not to_almost_nothing.suspicious
 
 
 def test_the_lowest_level_counts_from_when_it_is_settled() -> None:
     level = level_of(*[1.0] * FIRST, *[3.0] * (SETTLED - FIRST))
-    assert level.lowest == level.mean
+    assert level.lowest == level.level
     lowest = level.lowest
     level.add(3.0)
-    assert level.lowest == lowest < level.mean
+    assert level.lowest == lowest < level.level
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, 0.0, -1.0, 1e30, 1e-30, BELIEVED, 1e14, 1e-14])

@@ -17,7 +17,7 @@ TRAINER_DEFAULTS = {
     "max_consecutive": 20,
     "snapshot_every": 16,
     "max_loss_rise": 4.0,
-    "max_norm_rise": 100.0,
+    "max_norm_rise": 10.0,
 }
 """Where the guarded Ultralytics trainers differ from the defaults below."""
 
@@ -88,7 +88,7 @@ class GuardConfig:
     guarded trainers use 4."""
 
     max_norm_rise: float | None = None
-    """The same for the gradient norm before clipping, > 1. The guarded trainers use 100."""
+    """The same for the gradient norm before clipping, > 1. The guarded trainers use 10."""
 
     patience: int = 32
     """Optimizer steps in a row that loss or norm may be out of line, >= 1."""

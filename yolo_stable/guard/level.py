@@ -10,9 +10,12 @@ step is measured against the three before."""
 SLOWEST = 1 / 64
 """Share of a value's distance that the level moves, once it has seen enough: a memory of some 64 steps, which leaves an eighth
 of the noise (``sqrt(a / (2 - a))`` for independent values, as for any exponentially weighted mean; Roberts, 1959)."""
-SETTLED = 32
-"""Values in line after which the lowest level counts: before, a level that began too low by chance would count for ever. A rise
-within them is not lost: one too slow to make values high moves the level by a third of ``max_rise`` at most (in log space)."""
+UPWARD, DOWNWARD = 2.0, 0.5
+"""What that share is multiplied by for values above and below: the level is an expectile at 0.8 (Newey and Powell, 1987), not
+a mean. Losses of 2 and of 60 in turns, as recorded from small batches, are then measured against the 60."""
+SETTLED = 64
+"""Values after which high ones never move the level, and from which on its lowest counts: before, a level that began too low
+by chance would count for ever. A creep that begins earlier is only seen later."""
 BELIEVED = 1e15
 """Values not between this and its inverse are absurd: nobody trained with them."""
 BELIEVED_RISE = 1e12
@@ -31,16 +34,27 @@ class Level:
     ``max_rise`` times the level is high: it lengthens the streak and leaves the level alone. Any other value is in line: it
     ends the streak and moves the level, however far it has fallen, but never by more than a fall by ``max_rise`` would.
 
+    Until the level is settled, a streak that a value in line ends has only shown how far the values scatter: its values then
+    move the level as if each had been ``max_rise`` times it. Without this, a fresh detector's first steps are an alarm: while
+    the assigner finds no objects, losses of 8 and of 120 take turns, and a level that began at 8 would stay there.
+
     Examples:
         >>> level = Level("loss", max_rise=4.0, patience=2)
-        >>> [level.add(value) for value in (6.0, 6.0, 6.0, 60.0, 6.0, 60.0, math.nan)]
-        ['', '', '', '', '', '', '']
+        >>> [level.add(value) for value in (6.0, 6.0, 6.0, 6.0, 60.0, math.nan)]
+        ['', '', '', '', '', '']
         >>> level.add(57.3)
         'loss 57.3 has been above 4 times its level of 6 for 2 steps'
     """
 
     def __init__(
-        self, name: str, max_rise: float | None, patience: int, *, haste: float = 1.0, watch_lowest: bool = True
+        self,
+        name: str,
+        max_rise: float | None,
+        patience: int,
+        *,
+        haste: float = 1.0,
+        blind: int = FIRST,
+        watch_lowest: bool = True,
     ) -> None:
         """Begin without a level.
 
@@ -48,9 +62,10 @@ class Level:
             name: What the number is called in a reason.
             max_rise: Largest ratio to the level that is in line, above 1; None: nothing is watched.
             patience: Steps in a row that make an alarm, at least 1.
-            haste: The n-th value moves the level by ``haste / n`` of its distance while that is more than `SLOWEST`: 1 is
-                the mean so far; with h, a number that grows geometrically from its first step on is followed at a distance
-                of 1 / (h + 1) of all its growth (in log space), however fast it grows.
+            haste: The n-th value moves the level by ``haste / n`` of its distance (times `UPWARD` or `DOWNWARD`) while that
+                is more than `SLOWEST`: a number that grows geometrically from its first step on is then followed at a
+                distance of ``1 / (2 haste + 1)`` of all its growth (in log space), however fast it grows.
+            blind: Values before which none is high: those above the line move the level as if they were on it.
             watch_lowest: Also alarm when the level itself stays above ``max_rise`` times the lowest it has been.
 
         Raises:
@@ -62,10 +77,10 @@ class Level:
             raise ValueError(f"patience must be at least 1 step, not {patience}")
         self.name, self.max_rise, self.patience = name, max_rise, patience
         self._log_rise = math.log(max_rise) if max_rise is not None else math.inf
-        self._haste, self._watch_lowest = haste, watch_lowest
+        self._haste, self._blind, self._watch_lowest = haste, blind, watch_lowest
         self.first: list[float] = []
         self.count = 0
-        self.mean = self.lowest = 0.0
+        self.level = self.lowest = 0.0
         self.high = self.crept = 0
 
     def add(self, value: float | None) -> str:
@@ -83,31 +98,38 @@ class Level:
         if self.count < FIRST:
             self._begin(log)
             return ""
-        rise = log - self.mean
+        rise = log - self.level
         if not -_LOG_BELIEVED_RISE < rise < _LOG_BELIEVED_RISE:
             return ""
-        if rise > self._log_rise:
+        if rise > self._log_rise and self.count >= self._blind:
             self.high += 1
         else:
+            if self.high and self.count < SETTLED:
+                self._move(self._log_rise, self.high)
             self.high = 0
-            self.count += 1
-            self.mean += max(rise, -self._log_rise) * min(1.0, max(SLOWEST, self._haste / self.count))
-            self.lowest = min(self.lowest, self.mean) if self.count > SETTLED else self.mean
-        self.crept = self.crept + 1 if self._watch_lowest and self.mean - self.lowest > self._log_rise else 0
+            self._move(max(-self._log_rise, min(log - self.level, self._log_rise)), 1)
+            self.lowest = min(self.lowest, self.level) if self.count > SETTLED else self.level
+        self.crept = self.crept + 1 if self._watch_lowest and self.level - self.lowest > self._log_rise else 0
         return self._reason(value) if self.high >= self.patience or self.crept >= self.patience else ""
 
     def _begin(self, log: float) -> None:
         self.first.append(log)
         self.count += 1
         if self.count == FIRST:
-            self.mean = self.lowest = sorted(self.first)[FIRST // 2]
+            self.level = self.lowest = sorted(self.first)[FIRST // 2]
             self.first = []
+
+    def _move(self, distance: float, times: int) -> None:
+        """Take ``times`` values at this distance from the level, in log space, as one."""
+        self.count += times
+        share = (UPWARD if distance > 0 else DOWNWARD) * max(SLOWEST, self._haste / self.count)
+        self.level += distance * min(1.0, times * share)
 
     def _reason(self, value: float) -> str:
         if self.high >= self.patience:
-            level, steps = f"its level of {math.exp(self.mean):.3g}", self.high
+            level, steps = f"its level of {math.exp(self.level):.3g}", self.high
             return f"{self.name} {value:.3g} has been above {self.max_rise:g} times {level} for {steps} steps"
-        level, lowest = f"level {math.exp(self.mean):.3g}", f"its lowest of {math.exp(self.lowest):.3g}"
+        level, lowest = f"level {math.exp(self.level):.3g}", f"its lowest of {math.exp(self.lowest):.3g}"
         return f"{self.name} {level} has been above {self.max_rise:g} times {lowest} for {self.crept} steps"
 
     @property
@@ -125,7 +147,7 @@ class Level:
         return {
             "count": self.count,
             **{f"log_first_{i}": log for i, log in enumerate(first)},
-            "log_level": self.mean,
+            "log_level": self.level,
             "log_lowest": self.lowest,
             "high": self.high,
             "crept": self.crept,
@@ -147,7 +169,7 @@ class Level:
         keys = [f"log_first_{i}" for i in range(count if count < FIRST else 0)]
         first = [self._log(key, state[key]) for key in keys]
         mean, lowest = (self._log(key, state[key]) for key in ("log_level", "log_lowest"))
-        self.first, self.count, self.high, self.crept, self.mean, self.lowest = first, count, high, crept, mean, lowest
+        self.first, self.count, self.high, self.crept, self.level, self.lowest = first, count, high, crept, mean, lowest
 
     def _log(self, key: str, value: Entry) -> float:
         if value is None or not abs(value) < _LOG_BELIEVED:
