@@ -35,6 +35,7 @@ LAYERS = (
         "labels",
         "results_csv",
         "stopping",
+        "signals",
         "guard.step",
         "guard.musgd",
         "guard.sgd",
@@ -61,6 +62,7 @@ WITHOUT_TORCH = (
     "builtin_data",
     "cli",
     "train_call",
+    "signals",
 )
 """Modules that a command needs before it is known to be right, and those that other tools read results with."""
 HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib", "sklearn", "albumentations"}
