@@ -34,6 +34,7 @@ LAYERS = (
         "scaler_gate",
         "labels",
         "results_csv",
+        "chaos",
         "stopping",
         "signals",
         "guard.step",
