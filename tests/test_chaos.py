@@ -279,7 +279,8 @@ def test_the_catalogue_has_every_place() -> None:
     faults = {name: make(EPOCHS, BATCHES) for name, make in CATALOGUE.items()}
     assert {fault.place for fault in faults.values()} == set(PLACES)
     state = [fault for fault in faults.values() if fault.place in STATE_PLACES]
-    assert len({(fault.place, str(fault.value)) for fault in state}) == len(state) == 15
+    assert len({(fault.place, str(fault.value)) for fault in state}) == 15, "three values in five places"
+    assert faults["nan in a weight, in the first epoch"].at == (1,)
     assert faults["nan pixel, in every epoch"].at == (1, 7, 13, 19)
     assert faults["nan pixel, last batch"].at == (23,)
     assert faults["lr 100 times too high from epoch 3"].since == 12

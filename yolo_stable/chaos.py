@@ -287,6 +287,8 @@ CATALOGUE: dict[str, Schedule] = {
         for place, where in zip(STATE_PLACES, _STATE_NAMES, strict=True)
         for shown, value in _VALUES.items()
     },
+    # Stock can do a later epoch again from last.pt; in the first one there is none.
+    "nan in a weight, in the first epoch": lambda epochs, batches: Fault("weight", NAN, at=(batches // 4,)),
     "lr 100 times too high from the first step": _from_epoch("lr", 100.0, epoch=1),
     "lr 100 times too high from epoch 3": _from_epoch("lr", 100.0, epoch=3),
     "overflow in every step from epoch 2": _from_epoch("overflow", INF, epoch=2),
