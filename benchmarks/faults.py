@@ -6,7 +6,7 @@ A narrow detector is trained once with stock; each case goes on from there for t
 steps with one fault in them. A case that crashes is a row. The verdicts:
 
 - ``as clean``: mAP50 of the last epoch and of best.pt at most 0.1 below the clean run's, last.pt and best.pt healthy;
-- ``mAP lost``, ``checkpoint ruined``: it ended with exit code 0, but not so;
+- ``mAP lost``, ``checkpoint ruined``, ``no checkpoint``: it ended with exit code 0, but not so;
 - ``halted (healthy checkpoint)``, ``halted (no healthy checkpoint)``: the guard gave up, and last.pt is good, or is not;
 - ``crash``: any other error;
 - ``not fired``: the fault found no place, so that the row says nothing.
@@ -117,8 +117,9 @@ def verdict(run: Row, clean: Row) -> str:
         return f"halted ({'healthy' if run['last.pt'] == 'healthy' else 'no healthy'} checkpoint)"
     if not run["fired"]:
         return "not fired"
-    if {run["last.pt"], run["best.pt"]} != {"healthy"}:
-        return "checkpoint ruined"
+    checkpoints = {run["last.pt"], run["best.pt"]}
+    if checkpoints != {"healthy"}:
+        return "checkpoint ruined" if "ruined" in checkpoints else "no checkpoint"
     # Asked for what is true of a good run: a NaN is not, whatever it is compared with.
     kept = all(run[key] >= clean[key] - TOLERANCE for key in ("mAP50 last epoch", "mAP50 best.pt"))
     return "as clean" if kept else "mAP lost"
