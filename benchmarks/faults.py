@@ -97,7 +97,7 @@ def train(contender: str, fault: Fault | None, overrides: Row) -> Row:
     return {
         "ending": ending,
         "mAP50 last epoch": last_map50(trainer.save_dir),
-        "mAP50 best.pt": float(trainer.metrics[MAP50]) if ending == "done" else None,
+        "mAP50 best.pt": float(trainer.metrics[MAP50]) if ending == "done" and trainer.best.is_file() else None,
         "last.pt": health(trainer.last),
         "best.pt": health(trainer.best),
         "fired": armed.fired if armed else 0,
