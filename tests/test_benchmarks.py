@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from benchmarks import faults
 
 ROOT = Path(__file__).parent.parent
 
@@ -75,3 +78,55 @@ def test_epochs_are_measured_in_pairs(results: Callable[..., Any], narrow: Calla
     )
     assert rows[0]["epochs"] == 6
     assert rows[0]["95 % low"] <= rows[0]["guarded / stock"] <= rows[0]["95 % high"]
+
+
+def test_every_fault_gets_a_verdict_and_a_crash_is_a_row(results: Callable[..., Any]) -> None:
+    names = ("overflow in every step from epoch 2", "nan pixel, in the middle", "class out of range")
+    rows = results("faults", "--start-epochs", "2", "--only", *names)
+    found = {(row["fault"], row["trainer"]): row for row in rows}
+    assert [*found] == [(name, trainer) for name in names for trainer in ("stock", "clip-and-skip", "guarded")]
+    assert all(row["fired"] for row in rows)
+    overflow, pixel, label = ({t: found[name, t] for t in ("stock", "clip-and-skip", "guarded")} for name in names)
+    assert overflow["stock"]["verdict"] == "crash"
+    assert overflow["stock"]["error"].startswith("RuntimeError: ")
+    assert overflow["clip-and-skip"]["steps lost"] == 32, "every step of the second and third epoch"
+    assert label["stock"]["verdict"] == label["clip-and-skip"]["verdict"] == "crash"
+    for fault in (pixel, label):
+        row = fault["guarded"]
+        assert (row["steps lost"], row["counts"]["rejected_micro_batches"]) == (1, 1)
+        assert (row["last.pt"], row["best.pt"]) == ("healthy", "healthy")
+
+
+GOOD = {"ending": "done", "fired": 1, "last.pt": "healthy", "best.pt": "healthy"}
+GOOD |= {"mAP50 last epoch": 0.5, "mAP50 best.pt": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "as clean"),
+        ({"mAP50 last epoch": 0.41}, "as clean"),
+        ({"mAP50 last epoch": 0.39}, "mAP lost"),
+        ({"mAP50 best.pt": 0.0}, "mAP lost"),
+        ({"mAP50 last epoch": float("nan")}, "mAP lost"),
+        ({"last.pt": "ruined"}, "checkpoint ruined"),
+        ({"last.pt": "none", "best.pt": "ruined"}, "checkpoint ruined"),
+        ({"best.pt": "none"}, "no checkpoint"),
+        ({"fired": 0}, "not fired"),
+        ({"ending": "halted"}, "halted (healthy checkpoint)"),
+        ({"ending": "halted", "last.pt": "none"}, "halted (no healthy checkpoint)"),
+        ({"ending": "crash", "fired": 0}, "crash"),
+    ],
+)
+def test_a_verdict_is_one_of_a_few(changes: dict[str, Any], expected: str) -> None:
+    assert faults.verdict({**GOOD, **changes}, GOOD) == expected
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), 65504.0, 0.0])
+def test_a_checkpoint_is_ruined_by_what_stock_writes_for_nan(value: float | None, tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3), torch.nn.BatchNorm2d(1)).half()
+    if value is not None:
+        model.state_dict()["0.weight"].fill_(value)
+    torch.save({"ema": None, "model": model}, tmp_path / "last.pt")
+    assert faults.health(tmp_path / "last.pt") == ("healthy" if value is None else "ruined")
+    assert faults.health(tmp_path / "best.pt") == "none"

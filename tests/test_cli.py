@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -20,7 +21,7 @@ import yaml
 from ultralytics.utils import LOGGER
 
 from yolo_stable import cli, train_run
-from yolo_stable.errors import InvalidCallError, TrainingHaltedError
+from yolo_stable.errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
 from yolo_stable.trainers import StableDetectionTrainer
 
 HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib"}
@@ -237,7 +238,9 @@ def test_a_call_that_cannot_be_parsed_is_refused_in_one_line(command: Command, w
 
 def test_the_exit_codes_are_in_the_help(command: Command) -> None:
     text = " ".join(command("--help").out.replace("│", " ").split())
-    assert "Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted." in text
+    assert (
+        "Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated." in text
+    )
 
 
 def test_without_a_verb_the_help_is_shown(command: Command) -> None:
@@ -403,6 +406,20 @@ def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(train_run, "run", interrupt)
     assert command("train", "data.yaml") == Answer(130, "", "yolo-stable: interrupted.\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_a_signal_ended_says_what_it_saved(
+    command: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    def interrupt(call: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise TrainingInterruptedError("Saved last.pt.", number) from error
+
+    monkeypatch.setattr(train_run, "run", interrupt)
+    assert command("train", "data.yaml") == Answer(code, "", "yolo-stable: Saved last.pt.\n")
 
 
 @pytest.mark.parametrize("how", ["at once", "as its cause", "on the way", "further down"])

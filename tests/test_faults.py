@@ -9,87 +9,20 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel
 
 from yolo_stable import StableDetectionTrainer
+from yolo_stable.chaos import CATALOGUE
 from yolo_stable.events import read_events
 
 EPOCHS, BATCHES = 3, 16
-NAN, INF = float("nan"), float("inf")
-
-
-@dataclass
-class Fault:
-    """One fault: what, where, and at which batches of the whole run (from 0); counts how often it fired."""
-
-    place: str
-    value: float
-    at: tuple[int, ...]
-    fired: int = 0
-    batches: int = 0
-
-    def trainer(self, base: type) -> type:
-        """Return ``base`` with the fault in its data, its loss or its gradients, put there from outside."""
-        fault = self
-
-        class Faulty(base):  # type: ignore[misc, valid-type]
-            def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-                batch = super().preprocess_batch(batch)
-                if fault.place == "pixel" and fault.batches in fault.at:
-                    batch["img"][0, 1, 20, 30] = fault.value
-                    fault.fired += 1
-                fault.batches += 1
-                return batch
-
-            def optimizer_step(self) -> None:
-                if fault.place == "gradient" and fault.batches - 1 in fault.at:
-                    weight = next(p for p in self.model.parameters() if p.grad is not None)
-                    weight.grad.view(-1)[5] = fault.value
-                    fault.fired += 1
-                super().optimizer_step()
-
-        return Faulty
-
-    def in_loss(self, stock: Callable[..., Any]) -> Callable[..., Any]:
-        """Return Ultralytics' ``DetectionModel.loss`` with the fault in what it returns during training."""
-
-        def loss(model: Any, batch: Any, preds: Any = None) -> Any:
-            total, items = stock(model, batch, preds)
-            if model.training and self.place == "loss" and self.batches - 1 in self.at:
-                self.fired += 1
-                total, items = total * self.value, {**items, "box_loss": items["box_loss"] * self.value}
-            return total, items
-
-        return loss
-
-
-LAST = EPOCHS * BATCHES - 1
-EVERY_EPOCH = tuple(e * BATCHES + 3 for e in range(EPOCHS))
-FAULTS = {
-    "nan pixel, first batch of the first epoch": ("pixel", NAN, (0,)),
-    "nan pixel, in the middle": ("pixel", NAN, (20,)),
-    "nan pixel, last batch": ("pixel", NAN, (LAST,)),
-    "nan pixel, in every epoch": ("pixel", NAN, EVERY_EPOCH),
-    "inf pixel": ("pixel", INF, (20,)),
-    "huge pixel": ("pixel", 1e20, (20,)),
-    "nan loss, first batch of the first epoch": ("loss", NAN, (0,)),
-    "nan loss, in the middle": ("loss", NAN, (20,)),
-    "nan loss, last batch of an epoch": ("loss", NAN, (BATCHES - 1,)),
-    "nan loss, last batch": ("loss", NAN, (LAST,)),
-    "inf loss, in every epoch": ("loss", INF, EVERY_EPOCH),
-    "nan gradient": ("gradient", NAN, (20,)),
-    "inf gradient": ("gradient", INF, (20,)),
-    "-inf gradient, first step": ("gradient", -INF, (0,)),
-    "1e18 gradient": ("gradient", 1e18, (20,)),
-    "1e25 gradient": ("gradient", 1e25, (20,)),
-}
+REJECTED = [name for name in CATALOGUE if CATALOGUE[name](EPOCHS, BATCHES).place in {"pixel", "loss", "gradient"}]
+"""The faults that the guard sees in the batch itself, and undoes with it."""
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +92,11 @@ def checkpoint_is_healthy(path: Path) -> bool:
     return finite(model) and all(bool(p.any()) for p in weights)  # and none is the zeros that stock would write
 
 
-@pytest.mark.parametrize("name", FAULTS)
+def test_the_matrix_has_all_its_faults() -> None:
+    assert len(REJECTED) == 16
+
+
+@pytest.mark.parametrize("name", REJECTED)
 def test_a_fault_costs_its_batch_and_nothing_else(
     name: str,
     go_on: Callable[..., Any],
@@ -169,8 +106,7 @@ def test_a_fault_costs_its_batch_and_nothing_else(
 ) -> None:
     if not clean:
         clean["mAP50"] = map50(go_on(StableDetectionTrainer))
-    fault = Fault(*FAULTS[name])
-    monkeypatch.setattr(DetectionModel, "loss", fault.in_loss(DetectionModel.loss))
+    fault = CATALOGUE[name](EPOCHS, BATCHES)
     recoveries: list[bool] = []
     stock_recovery = DetectionTrainer._handle_nan_recovery
     monkeypatch.setattr(
@@ -180,14 +116,14 @@ def test_a_fault_costs_its_batch_and_nothing_else(
     )
     capfd.readouterr()
 
-    trainer = go_on(fault.trainer(StableDetectionTrainer))
+    trainer = go_on(fault.on(StableDetectionTrainer))
 
-    assert fault.fired == len(fault.at), "the fault was injected"
+    assert trainer.chaos.fired == len(fault.at), "the fault was injected"
     counts = trainer.guard.counts
-    assert counts.rejected == fault.fired, "one rejection for each"
-    assert counts.applied == EPOCHS * BATCHES - fault.fired
+    assert counts.rejected == trainer.chaos.fired, "one rejection for each"
+    assert counts.applied == EPOCHS * BATCHES - trainer.chaos.fired
     assert trainer.ema.updates == counts.applied
-    assert fault.batches == EPOCHS * BATCHES, "no epoch was done again"
+    assert trainer.chaos.batches == EPOCHS * BATCHES, "no epoch was done again"
     assert recoveries == [False] * EPOCHS, "the recovery of Ultralytics was asked and never fired"
     for module in (trainer.model, trainer.ema.ema):
         assert finite(module)
@@ -198,7 +134,7 @@ def test_a_fault_costs_its_batch_and_nothing_else(
     table = rows(trainer.save_dir)
     assert len(table) == EPOCHS
     assert all(math.isfinite(float(value)) for row in table for value in row.values())
-    assert sum(float(row["guard/rejected"]) for row in table) == fault.fired
+    assert sum(float(row["guard/rejected"]) for row in table) == trainer.chaos.fired
     shown = [line for line in capfd.readouterr().out.replace("\r", "\n").splitlines() if "rejected:" not in line]
     bars = [line for line in shown if "it/s" in line or "/16" in line]
     assert bars
@@ -210,8 +146,8 @@ def test_a_fault_costs_its_batch_and_nothing_else(
 
 def test_stock_loses_the_weights_to_one_nan_pixel(go_on: Callable[..., Any]) -> None:
     """What the matrix protects from: the same fault, the same weights, Ultralytics alone."""
-    fault = Fault("pixel", NAN, (0,))
-    trainer = go_on(fault.trainer(DetectionTrainer), epochs=1)
-    assert fault.fired == 1
+    fault = CATALOGUE["nan pixel, first batch of the first epoch"](EPOCHS, BATCHES)
+    trainer = go_on(fault.on(DetectionTrainer), epochs=1)
+    assert trainer.chaos.fired == 1
     assert not finite(trainer.model)
     assert map50(trainer) == 0.0

@@ -34,6 +34,9 @@ LAYERS = (
         "scaler_gate",
         "labels",
         "results_csv",
+        "chaos",
+        "stopping",
+        "signals",
         "guard.step",
         "guard.musgd",
         "guard.sgd",
@@ -52,7 +55,7 @@ LAYERS = (
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"mixin", "recovering", "results", "trainers", "train_run", "train_checks"}
+MAY_IMPORT_ULTRALYTICS = {"mixin", "recovering", "results", "stopping", "trainers", "train_run", "train_checks"}
 WITHOUT_TORCH = (
     "errors",
     "events",
@@ -64,6 +67,7 @@ WITHOUT_TORCH = (
     "builtin_data",
     "cli",
     "train_call",
+    "signals",
 )
 """Modules that a command needs before it is known to be right, and those that other tools read results with."""
 HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib", "sklearn", "albumentations"}
@@ -199,6 +203,12 @@ def test_no_module_goes_through_the_front_door(name: str, path: Path) -> None:
 def test_only_the_trainers_and_the_training_verb_know_ultralytics(name: str, path: Path) -> None:
     known = [found for found in imports_of(name, path) if found.target.split(".")[0] == "ultralytics"]
     assert not known or name in MAY_IMPORT_ULTRALYTICS, f"{path.name}:{known[0].line} imports {known[0].target}"
+
+
+@every_module
+def test_no_module_knows_the_faults(name: str, path: Path) -> None:
+    """They are put into trainers from outside."""
+    assert "chaos" not in {found.target for found in imports_of(name, path)}
 
 
 @pytest.mark.parametrize("name", [name for name, _ in EVERY_MODULE if name.split(".")[0] == "guard"])

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
-from .errors import YoloStableError
+from .errors import TrainingInterruptedError, YoloStableError
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ultralytics YOLO training that no bad batch can kill.",
-    epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated.",
 )
 presets_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=False, help="Conservative hyperparameters: list, show, compare."
@@ -69,6 +69,8 @@ def train(
         from .train_run import run  # torch and ultralytics: only now that the words are known to be right
 
         run(call)
+    except TrainingInterruptedError:  # says what was saved; also when it comes from Ctrl-C
+        raise
     except Exception as error:
         if _comes_from_ctrl_c(error):
             raise KeyboardInterrupt from error

@@ -1,11 +1,13 @@
 """Every error that a user can meet, with the exit code that the command line gives it.
 
-Exit codes: 1 the work was done and failed (training halted, findings); 2 the call was wrong; 3 not comparable.
+Exit codes: 1 the work was done and failed (training halted, findings); 2 the call was wrong; 3 not comparable; 128 and the
+signal's number: a signal ended it (130 Ctrl-C, 143 SIGTERM), as a shell counts.
 """
 
 from __future__ import annotations
 
 import difflib
+import signal as signals
 from collections.abc import Iterable
 
 
@@ -30,6 +32,27 @@ class UnhealthyStartError(YoloStableError):
 
 class TrainingHaltedError(YoloStableError):
     """The guard gave up: too many batches in a row, or in all, could not be used."""
+
+
+class TrainingInterruptedError(YoloStableError):
+    """A signal asked the run to end, and it did at the next step.
+
+    Args:
+        message: What was saved and how to go on.
+        signal: The signal; ``exit_code`` is 128 and its number.
+
+    Examples:
+        >>> TrainingInterruptedError("Saved.", signals.SIGTERM).exit_code
+        143
+    """
+
+    def __init__(self, message: str, signal: signals.Signals) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = 128 + int(signal)
+
+    def __reduce__(self) -> tuple[type, tuple[str, signals.Signals]]:
+        return type(self), (str(self), self.signal)  # workers hand errors over pickled
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
