@@ -24,8 +24,9 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
-from .errors import InvalidCallError, TrainingHaltedError, YoloStableError
+from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
 from .guard import Decision, StepGuard
+from .interrupting import GuardedInterrupt
 from .labels import disarm
 from .plan import separate
 from .recovering import GuardedRecovery
@@ -35,6 +36,7 @@ from .scaler_gate import ScalerGate
 from .schedule import schedule_warnings
 from .settings import default_hyp
 from .startup import guard_rows, precision, preset_rows, render_table, require_finite_start
+from .stopping import Patience
 from .telemetry import EpochTelemetry
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ else:
     _Base = object
 
 
-class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
+class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Base):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
@@ -71,6 +73,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
         self._batch_number = 0
         self._label_fault = ""
         self._stepped = False
+        self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
         super().__init__(cfg, overrides, _callbacks)
         self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
@@ -96,6 +99,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
     def guarded_backward(self, loss: Tensor) -> None:
         """Let the guard judge the micro-batch that the loop has just run forward; then mend what the loop keeps of it."""
         assert self.guard is not None
+        self.window_open = True
         try:
             decision = self.guard.backward(loss, self.loss_items, fault=self._label_fault)
         except TrainingHaltedError:
@@ -114,6 +118,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
         """Apply the window when it is healthy, and only then let the EMA follow."""
         assert self.guard is not None
         self._stepped = True
+        self.window_open = False
         if self.optimizer is not None and self.guard.optimizer is not self.optimizer:
             self.guard.optimizer = self.optimizer  # a callback has put another one in
         try:
@@ -128,6 +133,9 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
         self.guard.settle()
         if self.telemetry.loss:
             self.tloss = self.telemetry.progress()
+        every = self.guard.config.save_every_steps
+        if decision and every and self.guard.counts.applied % every == 0 and self.args.save:
+            self.save_now(self.epoch)
 
     def _note(self, decision: Decision | None) -> None:
         assert decision is not None
@@ -163,6 +171,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
         super().run_callbacks(event)
         if event == "on_train_start" and self.guard is not None:
             self.guard.resync()  # callbacks may have changed the model
+        self.leave_if_asked(event)
 
     def _require_that_the_guard_was_asked(self) -> None:
         judged = self.telemetry.accepted + self.telemetry.rejected
@@ -183,6 +192,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
     def _setup_train(self) -> None:
         """Check the state before the first step, build the guard and say what is on."""
         super()._setup_train()
+        self.stopper = _patient(self.stopper)
         model: Any = self.model  # by now a module; stock declares it as a path as well
         assert self.optimizer is not None
         assert self._gate is not None
@@ -229,17 +239,29 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
                 setattr(self.args, key, value)
             return super().train()
         try:
-            result = super().train()
-            self._require_that_something_was_learned()
+            with self.listen():
+                result = super().train()
+                self._require_that_something_was_learned()
         except TrainingHaltedError as error:
+            self._save_what_was_put_back()
             message = f"{error} {self.run_log.good_checkpoint()}"
             self._finish("halted", message)
             raise TrainingHaltedError(message) from error
+        except TrainingInterruptedError as error:
+            self._finish("interrupted", str(error))
+            raise
         except BaseException as error:
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
         self._finish("done", "")
         return result
+
+    def _save_what_was_put_back(self) -> None:
+        """Save the snapshot that the ladder ended with, when it is newer than the last checkpoint."""
+        recovery = self.guard.recovery if self.guard is not None else None
+        newest = recovery.ring.newest if recovery is not None else None
+        if newest is not None and newest.step and self.args.save and newest.step > self.run_log.saved_step:
+            self.save_now(self.epoch)
 
     def _require_that_something_was_learned(self) -> None:
         counts = self.guard.counts if self.guard is not None else None
@@ -258,6 +280,13 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, _Base):
             shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
             rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
         LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
+
+
+def _patient(stopper: Any) -> Patience:
+    """Return early stopping that also ends a run that learns nothing, with the memory of a resumed one."""
+    patience = Patience(stopper.patience)
+    vars(patience).update(vars(stopper))
+    return patience
 
 
 def _refuse_a_step_that_would_be_lost(kind: type) -> None:

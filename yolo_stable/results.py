@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
+from .guard import StepGuard
 from .guard.health import all_finite, non_finite_names
 from .results_csv import widen
 from .run_log import RunLog
@@ -22,6 +23,7 @@ else:
 class GuardedResults(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that faces the user's files."""
 
+    guard: StepGuard | None
     telemetry: EpochTelemetry
     run_log: RunLog
 
@@ -71,5 +73,5 @@ class GuardedResults(_Base):
             )
             return False
         saved = super().save_model()
-        self.run_log.saved(self.last, self.epoch + 1)
+        self.run_log.saved(self.last, self.epoch + 1, self.guard.counts.applied)
         return saved

@@ -46,6 +46,7 @@ class RunLog:
         self._rejections = 0  # with several GPUs the guard does not count the micro-batches that spoilt a window
         self._climbs = self._lost = 0
         self._saved: tuple[Path, int] | None = None
+        self.saved_step = 0
 
     def start(self, plan: RunPlan, **setup: str) -> None:
         """Record the set-up before the first step."""
@@ -158,9 +159,10 @@ class RunLog:
         self._epoch = epoch
         self._write("checkpoint_kept", {"culprits": culprits})
 
-    def saved(self, path: Path, epoch: int) -> None:
-        """Remember the newest healthy checkpoint."""
+    def saved(self, path: Path, epoch: int, step: int = 0) -> None:
+        """Remember the newest healthy checkpoint, and how many optimizer steps of this run are in it."""
         self._saved = path, epoch
+        self.saved_step = step
 
     def good_checkpoint(self) -> str:
         """Return a sentence that names the newest healthy checkpoint."""

@@ -1,0 +1,75 @@
+"""Ending a guarded training when a signal asks for it: after the step, with everything saved."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.utils import LOGGER, RANK
+
+from .errors import TrainingInterruptedError
+from .guard import StepGuard
+from .run_log import RunLog
+from .signals import GracefulStop
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+
+class GuardedInterrupt(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that saves between epochs and leaves when it is asked to."""
+
+    guard: StepGuard | None
+    run_log: RunLog
+    window_open: bool
+    """Whether a micro-batch has been judged since the last optimizer step."""
+    asked: GracefulStop | None = None
+
+    def save_now(self, epochs: int) -> bool:
+        """Save the state as it is, so that training can go on from it; ``epochs`` have been completed."""
+        raise NotImplementedError
+
+    def listen(self) -> GracefulStop:
+        """Return what remembers the first signal, to be entered around the training.
+
+        Ranks other than the first go on computing: the first one cannot finish its step without them.
+        """
+        self.asked = GracefulStop(_say_so, ignore_first=RANK not in {-1, 0})
+        return self.asked
+
+    def leave_if_asked(self, event: str) -> None:
+        """After a step or an epoch, save and leave, if a signal has asked for it.
+
+        Args:
+            event: The callback event that has just been run.
+
+        Raises:
+            TrainingInterruptedError: Says what was saved and how to go on.
+        """
+        wish = self.asked.requested if self.asked is not None else None
+        if wish is None or self.guard is None or self.stop:  # a run at its end only has to be closed
+            return
+        if event == "on_train_batch_end" and not self.window_open:
+            saved = self.args.save and self.save_now(self.epoch)
+        elif event == "on_fit_epoch_end":
+            saved = self.args.save and self.last.exists()  # the loop has just done it
+        else:
+            return
+        step = self.guard.counts.applied
+        done = f"{wish.name}: training stopped in epoch {self.epoch + 1}/{self.epochs} after {step} optimizer steps."
+        if not saved:
+            raise TrainingInterruptedError(f"{done} Nothing could be saved{_why(self.args.save)}.", wish)
+        data: Any = self.args.data
+        go_on = f"yolo-stable train {data} model={self.last} resume=True"
+        raise TrainingInterruptedError(f"{done} Everything is saved; go on with: {go_on}", wish)
+
+
+def _why(save: bool) -> str:
+    return "" if save else " (save=False)"
+
+
+def _say_so(wish: signal.Signals) -> None:
+    LOGGER.info("")  # ends the line of the progress bar
+    LOGGER.warning(f"{wish.name}: finishing the step and saving; once more stops at once.")
