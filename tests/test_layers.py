@@ -20,7 +20,7 @@ LAYERS = (
     ("trainers", "train_checks", "run_folder"),
     ("train_call",),
     ("mixin",),
-    ("results", "recovering"),
+    ("results", "recovering", "interrupting"),
     ("run_log", "startup"),
     ("plan", "telemetry"),
     ("presets", "guard"),
@@ -55,7 +55,16 @@ LAYERS = (
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"mixin", "recovering", "results", "stopping", "trainers", "train_run", "train_checks"}
+MAY_IMPORT_ULTRALYTICS = {
+    "mixin",
+    "interrupting",
+    "recovering",
+    "results",
+    "stopping",
+    "trainers",
+    "train_run",
+    "train_checks",
+}
 WITHOUT_TORCH = (
     "errors",
     "events",

@@ -177,8 +177,8 @@ def test_other_ranks_drop_the_first_signal_and_obey_the_second() -> None:
     assert (said, stop.requested) == ([], None)
 
 
-@pytest.mark.parametrize(("number", "end"), [("SIGTERM", "-15"), ("SIGINT", "77")])
-def test_a_forked_child_is_as_if_it_had_never_been_installed(number: str, end: str) -> None:
+@pytest.mark.parametrize(("number", "end"), [("SIGTERM", "-15"), ("SIGINT", "1")])
+def test_a_forked_child_ends_by_sigterm_as_ever_and_leaves_ctrl_c_to_its_parent(number: str, end: str) -> None:
     done = process(
         "with GracefulStop(lambda number: print('asked', flush=True)) as stop:\n"
         "    child = os.fork()\n"

@@ -20,7 +20,8 @@ class GracefulStop:
 
     Handlers can be set by the main thread only; elsewhere it does nothing. A signal that the process was started to ignore
     (``nohup``, a shell's background job), and one whose handler Python does not know, is left alone. A child process that
-    inherited the handler by a fork behaves as if it had never been installed.
+    inherited the handler by a fork, as a loader's workers do, ignores SIGINT, since its parent decides; with SIGTERM it behaves
+    as if the handler had never been installed.
 
     Args:
         on_request: Called once with the first signal, to say so to the user. It runs inside the handler, between two
@@ -89,7 +90,9 @@ class GracefulStop:
                 if self._on_request is not None:
                     self._on_request(self.requested)
             return
-        # The second signal; or the first one of a fork; or one that a handler set on top of this one still passes on.
+        if self._process not in {0, os.getpid()} and number == signal.SIGINT:
+            return  # Ctrl-C reaches the loader's workers as well, and the step to be finished may need their batches
+        # The second signal; or SIGTERM in a fork; or one that a handler set on top of this one still passes on.
         self._stand_aside()
         signal.raise_signal(number)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -230,19 +230,16 @@ def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any
         Tensors on the host, named ``rng/...``, and what of it is plain.
     """
     version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    tensors = {
-        "rng/torch": torch.get_rng_state(),
-        "rng/numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
-        "rng/python": torch.tensor(numbers, dtype=torch.int64),
-    }
+    tensors = {"rng/torch": torch.get_rng_state(), "rng/python": torch.tensor(numbers, dtype=torch.int64)}
+    plain: dict[str, Any] = {"python": [version, gauss]}
+    numpy = sys.modules.get("numpy")  # nobody can have drawn from it when it was never imported
+    if numpy is not None:
+        name, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
+        tensors["rng/numpy"] = torch.tensor(keys.tolist(), dtype=torch.int64)
+        plain["numpy"] = [name, int(position), int(has_gauss), float(cached)]
     module = getattr(torch, device.type, None)
     if device.type != "cpu" and hasattr(module, "get_rng_state"):
         tensors[f"rng/{device.type}"] = module.get_rng_state().cpu()
-    plain = {
-        "python": [version, gauss],
-        "numpy": [name, int(position), int(has_gauss), float(cached)],
-    }
     return tensors, plain
 
 
@@ -250,9 +247,10 @@ def restore_random_state(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
     """Set the generators to what :func:`random_state` returned; a generator of a device that is not here is left out."""
     version, gauss = plain["python"]
     random.setstate((version, tuple(tensors["rng/python"].tolist()), gauss))
-    name, position, has_gauss, cached = plain["numpy"]
-    keys = tensors["rng/numpy"].numpy().astype(np.uint32)
-    np.random.set_state((name, keys, position, has_gauss, cached))
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy" in plain:
+        name, position, has_gauss, cached = plain["numpy"]
+        numpy.random.set_state((name, tensors["rng/numpy"].tolist(), position, has_gauss, cached))
     torch.set_rng_state(tensors["rng/torch"].cpu())
     for kind in ("cuda", "mps", "xpu", "npu"):
         module = getattr(torch, kind, None)
