@@ -274,6 +274,7 @@ def test_the_end_leaves_a_summary_and_a_table(tmp_path: Path, log_in: Callable[.
             {"epoch": 3, "batch": 1, "what": "window", "reason": "gradient norm nan", **incident},
         ],
         "incidents_in_all": 2,
+        "steps_undone": 0,
     }
     assert events(tmp_path)[-1] == {
         "event": "end",
@@ -393,4 +394,4 @@ def test_a_log_that_stopped_does_not_cost_the_summary(tmp_path: Path, log_in: Ca
     (tmp_path / "guard.jsonl").mkdir()
     rows = dict(everything(log_in(tmp_path)))
     assert rows["details"].startswith(f"{tmp_path / 'guard.jsonl'}: ")
-    assert summary(tmp_path)["incidents_in_all"] == 2
+    assert summary(tmp_path)["incidents_in_all"] == 3
