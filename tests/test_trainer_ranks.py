@@ -1,0 +1,214 @@
+"""The guarded trainer as two processes that share their gradients, on the CPU: something goes wrong on one rank, or on both.
+
+This file is also the program of the two processes: ``python test_trainer_ranks.py RANK MODEL DATA FOLDER`` runs all
+scenarios one after the other and writes what it saw; the tests read it. Ultralytics trains with several GPUs only, so the
+processes stand in for them: gloo on the host, and the world's size set by hand. All else is the trainer's own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from equality import assert_same
+from torch import nn
+
+from yolo_stable.chaos import Fault
+from yolo_stable.errors import TrainingHaltedError
+from yolo_stable.events import read_events
+
+RANKS = (0, 1)
+EPOCHS, BATCHES = 2, 4
+NAN = float("nan")
+
+SCENARIOS: dict[str, tuple[dict[int, Fault], dict[str, Any]]] = {
+    "healthy": ({}, {}),
+    "pixel on rank 1": ({1: Fault("pixel", NAN, at=(2,))}, {}),
+    "weight on rank 1": ({1: Fault("weight", NAN, at=(3,))}, {}),
+    "weight on rank 0": ({0: Fault("weight", NAN, at=(5,))}, {}),
+    "weight on both": ({rank: Fault("weight", NAN, at=(3,)) for rank in RANKS}, {}),
+    "first step": ({1: Fault("weight", NAN, at=(0,))}, {}),
+    "accumulation": ({1: Fault("weight", NAN, at=(3,))}, {"nbs": 16}),
+    "momentum on rank 1": ({1: Fault("momentum", NAN, at=(3,))}, {}),
+    "never ends": (
+        {1: Fault("pixel", NAN, since=2)},
+        {"guard": {"max_consecutive": 1, "max_rollbacks": 1, "lower_precision": False}},
+    ),
+}
+"""For each: what goes wrong on which rank, and changes of the arguments."""
+
+
+class CpuParallel(nn.parallel.DistributedDataParallel):
+    """As on GPUs, but on the host, where no device may be named."""
+
+    def __init__(self, module: nn.Module, device_ids: Any = None, **settings: Any) -> None:
+        super().__init__(module, **settings)
+
+
+def train(rank: int, name: str, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    from yolo_stable import StableDetectionTrainer
+
+    faults, changes = SCENARIOS[name]
+    kind: Any = faults[rank].on(StableDetectionTrainer) if rank in faults else StableDetectionTrainer
+    store = (folder / f"store {name}").as_uri()
+    dist.init_process_group(
+        "gloo", init_method=store, rank=rank, world_size=len(RANKS), timeout=datetime.timedelta(seconds=30)
+    )
+
+    class Pair(kind):
+        def _setup_ddp(self) -> None:
+            """There is one already."""
+
+        def final_eval(self) -> None:
+            """Left out: with several ranks it asks for a GPU by name."""
+
+    halted = ""
+    calls: list[str] = []
+    trainer = Pair(overrides={**arguments, **changes, "name": name})
+    trainer.world_size = len(RANKS)
+    count_reductions(calls)
+    try:
+        trainer.train()
+    except TrainingHaltedError as error:
+        halted = str(error)
+    finally:
+        dist.destroy_process_group()
+    model = trainer.model.module
+    return {
+        "weights": {k: p.detach() for k, p in model.named_parameters()},
+        "finite": all(bool(v.isfinite().all()) for v in model.state_dict().values()),
+        "optimizer": trainer.optimizer.state_dict()["state"],
+        "counts": trainer.guard.counts.to_dict(),
+        "fired": trainer.chaos.fired if rank in faults else 0,
+        "halted": halted,
+        "reductions": len(calls),
+        "folder": str(trainer.save_dir),
+        "ema": {k: v for k, v in trainer.ema.ema.state_dict().items()},
+    }
+
+
+def count_reductions(calls: list[str]) -> None:
+    """Note every reduction that is asked for by name; those of the gradients are not, they are DistributedDataParallel's."""
+    original = getattr(dist.all_reduce, "original", dist.all_reduce)
+
+    def all_reduce(*args: Any, **settings: Any) -> Any:
+        calls.append("all_reduce")
+        return original(*args, **settings)
+
+    all_reduce.original = original  # type: ignore[attr-defined]
+    dist.all_reduce = all_reduce
+
+
+def main(rank: int, model: str, data: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    nn.parallel.DistributedDataParallel = CpuParallel  # type: ignore[misc]
+    arguments = {
+        "model": model,
+        "data": data,
+        "epochs": EPOCHS,
+        "imgsz": 64,
+        "batch": 8,
+        "nbs": 8,
+        "optimizer": "SGD",
+        "warmup_epochs": 0.0,
+        "mosaic": 0.0,
+        "amp": False,
+        "device": "cpu",
+        "plots": False,
+        "verbose": False,
+        "project": str(folder),
+    }
+    for name in SCENARIOS:
+        print(name, flush=True)
+        torch.save(train(rank, name, arguments, folder), folder / f"{name}.{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]
+) -> Path:
+    """Run both processes to their end and return the folder with what they saw."""
+    folder = tmp_path_factory.mktemp("ranks")
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
+    command = [sys.executable, __file__]
+    data = shapes("detect", train=32, val=8)
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(len(RANKS))} for rank in RANKS]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}  # as pytest has set it up
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), narrow("detect"), data, str(folder)],
+            env={**os.environ, **loopback, **path, **ranks[rank]},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in RANKS
+    ]
+    try:
+        output = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(text[-3000:] for text in output)
+    return folder
+
+
+@pytest.fixture
+def reports(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return what each rank saw in a scenario."""
+    return [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in RANKS]
+
+
+every_scenario = pytest.mark.parametrize("name", SCENARIOS)
+
+
+@every_scenario
+def test_the_faults_fire_where_they_are(name: str, reports: list[dict[str, Any]]) -> None:
+    faults, _ = SCENARIOS[name]
+    for rank in RANKS:
+        assert bool(reports[rank]["fired"]) is (rank in faults)
+
+
+@every_scenario
+def test_weights_and_optimizer_stay_equal_across_ranks_bit_for_bit(name: str, reports: list[dict[str, Any]]) -> None:
+    for key in ("weights", "optimizer", "counts"):
+        assert_same(reports[0][key], reports[1][key])
+    assert all(report["finite"] for report in reports)
+    assert all(bool(v.isfinite().all()) for v in reports[0]["ema"].values())
+
+
+@every_scenario
+def test_what_was_done_about_it(name: str, reports: list[dict[str, Any]]) -> None:
+    counts = reports[0]["counts"]
+    expected = {"healthy": (0, 0), "pixel on rank 1": (1, 0), "never ends": (4, 1)}.get(name, (1, 1))
+    assert (counts["rejected_windows"], counts["rollbacks"]) == expected
+    assert [bool(report["halted"]) for report in reports] == 2 * [name == "never ends"]
+
+
+@every_scenario
+def test_ranks_ask_each_other_only_when_something_is_wrong(name: str, reports: list[dict[str, Any]]) -> None:
+    rejected = reports[0]["counts"]["rejected_windows"]
+    extra = reports[0]["reductions"]
+    assert extra == 0 if not rejected else extra >= rejected
+    assert extra == reports[1]["reductions"]
+
+
+@every_scenario
+def test_the_first_rank_keeps_the_record(name: str, reports: list[dict[str, Any]]) -> None:
+    climbs = [e for e in read_events(Path(reports[0]["folder"]) / "guard.jsonl") if e["event"] == "climb"]
+    halts = [e for e in climbs if e["rung"] == "halt"]
+    assert len(climbs) - len(halts) == reports[0]["counts"]["rollbacks"]
+    assert bool(halts) is (name == "never ends")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))
