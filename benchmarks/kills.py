@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from yolo_stable.state_file import read_state
 
 from yolo_stable.events import read_events
-from yolo_stable.state_file import read_state
 
 from .narrow import settings
 from .record import keep, show
@@ -93,7 +93,9 @@ def chain(number: int, kills: int, seed: int) -> list[dict[str, Any]]:
             starts = sum(e["event"] == "start" for e in read_events(log)) if log.exists() else 0
             process = start(folder, last if last.exists() else None)
             began = wait_for_training(process, log, starts)
-            resumed_at = next((e["epoch"] for e in reversed(read_events(log)) if e["event"] == "start"), 0) if began else 0
+            resumed_at = (
+                next((e["epoch"] for e in reversed(read_events(log)) if e["event"] == "start"), 0) if began else 0
+            )
             if began:
                 time.sleep(chance.uniform(0.0, LONGEST))
             if process.poll() is None:
@@ -103,7 +105,9 @@ def chain(number: int, kills: int, seed: int) -> list[dict[str, Any]]:
             litter = len([p for p in (run / "weights").glob("*") if p.suffix not in {".pt", ".safetensors"}])
             epochs = epochs_of(log)
             row = {"chain": number, "kill": i, "began": began, "damaged": bad, "inside a save": litter > 0}
-            rows.append({**row, "epochs before": done, "resumed at": resumed_at, "epochs after": max(epochs, default=0)})
+            rows.append(
+                {**row, "epochs before": done, "resumed at": resumed_at, "epochs after": max(epochs, default=0)}
+            )
             if not began:
                 rows[-1]["said"] = (folder / "out.txt").read_text()[-500:]
                 break
@@ -135,7 +139,9 @@ def main() -> None:
     for row in kills:
         if not row["began"] or row["damaged"]:
             print(json.dumps(row))
-    print(keep("kills", [summary], {"kills": options.kills, "chains": options.chains, "seed": options.seed}, options.json))
+    print(
+        keep("kills", [summary], {"kills": options.kills, "chains": options.chains, "seed": options.seed}, options.json)
+    )
 
 
 def lost(rows: list[dict[str, Any]]) -> int:

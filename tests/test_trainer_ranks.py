@@ -132,9 +132,7 @@ def main(rank: int, model: str, data: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]
-) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]) -> Path:
     """Run both processes to their end and return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("ranks")
     loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve

@@ -295,7 +295,14 @@ class TestBeforeTheFirstStep:
     def test_the_table_says_what_is_on(self, arguments: Arguments, caplog: pytest.LogCaptureFixture) -> None:
         train(StableDetectionTrainer, arguments(epochs=1, preset="stable", guard={"max_norm": None}))
         table = next(r.message for r in caplog.records if r.message.startswith("yolo-stable guard\n"))
-        for said in ("off (guard.max_norm=None)", "40 layers", "every 16 steps, 2 kept", "after 20 rejections in a row", "float32", "stable"):
+        for said in (
+            "off (guard.max_norm=None)",
+            "40 layers",
+            "every 16 steps, 2 kept",
+            "after 20 rejections in a row",
+            "float32",
+            "stable",
+        ):
             assert said in table
         assert "lr0=0.01 (yours; the preset has 0.0005)" in table
 

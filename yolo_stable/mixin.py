@@ -223,6 +223,8 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Ba
         """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
         if self.guard is not None:
             self.guard.abandon_window()
+            if self.guard.recovery is not None:
+                self.guard.recovery.out_of_memory()
             self.run_log.window_closed()
         super()._build_train_pipeline()
 

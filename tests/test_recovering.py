@@ -1,0 +1,217 @@
+"""Going back inside an Ultralytics trainer, and the options of Ultralytics that must keep working meanwhile."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.utils.torch_utils import EarlyStopping
+
+from yolo_stable import StableDetectionTrainer, recovering
+from yolo_stable.chaos import Fault
+from yolo_stable.errors import TrainingHaltedError
+from yolo_stable.events import read_events
+
+NAN = float("nan")
+Arguments = Callable[..., dict[str, Any]]
+
+
+def run(kind: type, overrides: dict[str, Any]) -> Any:
+    trainer = kind(overrides=overrides)
+    trainer.train()
+    return trainer
+
+
+def events(trainer: Any, kind: str) -> list[dict[str, Any]]:
+    return [e for e in read_events(trainer.save_dir / "guard.jsonl") if e["event"] == kind]
+
+
+def rows(trainer: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader((trainer.save_dir / "results.csv").read_text().splitlines()))
+
+
+def healthy(trainer: Any) -> bool:
+    return all(bool(v.isfinite().all()) for m in (trainer.model, trainer.ema.ema) for v in m.state_dict().values())
+
+
+class TestGoingBack:
+    def test_a_ruined_weight_is_put_back_printed_and_recorded(
+        self, arguments: Arguments, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fault = Fault("weight", NAN, at=(5,))
+        trainer = run(fault.on(StableDetectionTrainer), arguments(epochs=2, guard={"snapshot_every": 2}))
+        assert trainer.chaos.fired == 1
+        (climb,) = events(trainer, "climb")
+        assert (climb["rung"], climb["lost"] <= 2, climb["lr_factor"]) == ("roll_back", True, 0.5)
+        assert "weight nan" in climb["reason"]
+        assert healthy(trainer)
+        assert any("rolled back from step" in record.message for record in caplog.records)
+
+    def test_a_ruined_average_is_put_right_before_it_is_validated(self, arguments: Arguments) -> None:
+        seen = []
+
+        class Watched(Fault("ema", NAN, at=(3,)).on(StableDetectionTrainer)):  # type: ignore[misc]
+            def validate(self) -> Any:
+                before = events(self, "climb") if (self.save_dir / "guard.jsonl").exists() else []
+                result = super().validate()
+                seen.append((len(before), len(events(self, "climb")), healthy(self)))
+                return result
+
+        trainer = run(Watched, arguments(epochs=1))
+        assert trainer.chaos.fired == 1
+        assert seen == [(0, 1, True)]
+        assert events(trainer, "climb")[0]["rung"] == "repair"
+        assert events(trainer, "climb")[0]["culprits"][0].startswith("ema/")
+
+    def test_a_fault_that_never_goes_away_halts_with_the_healthy_state(self, arguments: Arguments) -> None:
+        limits = {"max_consecutive": 1, "max_rollbacks": 2}
+        trainer = Fault("pixel", NAN, since=4).on(StableDetectionTrainer)(overrides=arguments(epochs=9, guard=limits))
+        with pytest.raises(TrainingHaltedError, match="2 rollbacks did not help"):
+            trainer.train()
+        assert trainer.chaos.fired == 6
+        assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back", "roll_back", "halt"]
+        assert healthy(trainer)
+
+    def test_the_precision_is_lowered_from_one_batch_to_the_next(self, arguments: Arguments) -> None:
+        """Autocast on the CPU, with a real GradScaler."""
+
+        def half(trainer: Any) -> None:
+            trainer.amp = trainer.args.amp = True
+            trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+
+        trainer = Fault("overflow", float("inf"), since=4).on(StableDetectionTrainer)(
+            overrides=arguments(epochs=9, guard={"max_consecutive": 1, "max_rollbacks": 1})
+        )
+        trainer.add_callback("on_train_start", half)
+        with pytest.raises(TrainingHaltedError):
+            trainer.train()
+        climbs = [(e["rung"], e["precision"]) for e in events(trainer, "climb")]
+        assert climbs == [("roll_back", None), ("lower_precision", "float32"), ("halt", None)]
+        assert (trainer.amp, trainer.args.amp, trainer.scaler.is_enabled()) == (False, False, False)
+        assert healthy(trainer)
+
+    @pytest.mark.parametrize(
+        ("asked", "bf16", "answers"),
+        [
+            (True, True, ["bfloat16", "float32", None]),
+            (True, False, ["float32", None]),
+            ("bf16", True, ["float32", None]),
+        ],
+    )
+    def test_the_order_of_precisions(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, asked: Any, bf16: bool, answers: list[str | None]
+    ) -> None:
+        monkeypatch.setattr(recovering, "supports_bfloat16", lambda device: bf16)
+        trainer = StableDetectionTrainer(overrides=arguments())
+        trainer.amp, trainer.args.amp = True, asked
+        assert [trainer.lower_precision() for _ in answers] == answers
+
+    def test_only_cuda_is_asked_for_bfloat16(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        kinds = ("cuda", "cpu", "mps")
+        assert [recovering.supports_bfloat16(torch.device(kind)) for kind in kinds] == [True, False, False]
+
+
+class TestValidation:
+    def test_results_that_are_not_finite_do_not_count(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        original = DetectionValidator.__call__
+        asked = []
+
+        def broken_once(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            asked.append(trainer)
+            if len(asked) == 1:
+                metrics["fitness"] = NAN
+            return metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", broken_once)
+        trainer = run(StableDetectionTrainer, arguments(epochs=2))
+        assert len(asked) == 3, "two epochs and the final one"
+        assert trainer.best_fitness is not None
+        assert trainer.best_fitness >= 0
+        assert [e["names"] for e in events(trainer, "validation_not_finite")] == [["fitness"]]
+        assert sum("although all weights are" in record.message for record in caplog.records) == 1
+
+    def test_a_run_that_finds_nothing_ends_by_patience(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = DetectionValidator.__call__
+
+        def nothing(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            return {**metrics, "fitness": 0.0} if trainer is not None else metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", nothing)
+        for kind, epochs in ((StableDetectionTrainer, 3), (DetectionTrainer, 5)):
+            trainer = run(kind, arguments(epochs=5, patience=2))
+            assert len(rows(trainer)) == epochs
+            assert isinstance(trainer.stopper, EarlyStopping)
+
+
+class TestOptionsOfUltralytics:
+    def test_close_mosaic(self, arguments: Arguments) -> None:
+        trainer = run(StableDetectionTrainer, arguments(epochs=3, mosaic=1.0, close_mosaic=1))
+        kinds = [type(t).__name__ for t in trainer.train_loader.dataset.transforms.transforms]
+        assert kinds
+        assert "Mosaic" not in str(kinds)
+        assert len(rows(trainer)) == 3
+
+    def test_time(self, arguments: Arguments) -> None:
+        trainer = run(StableDetectionTrainer, arguments(epochs=50, time=2.5 / 3600))
+        assert trainer.epochs != 50, "estimated anew"
+        assert 1 <= len(rows(trainer)) < 50
+        assert healthy(trainer)
+
+    def test_save_false(self, arguments: Arguments) -> None:
+        settings = {"snapshot_every": 2, "save_every_steps": 1}
+        trainer = run(
+            Fault("weight", NAN, at=(5,)).on(StableDetectionTrainer), arguments(epochs=2, save=False, guard=settings)
+        )
+        assert trainer.chaos.fired == 1
+        assert len(events(trainer, "climb")) == 1
+        assert healthy(trainer)
+
+    def test_val_false(self, arguments: Arguments) -> None:
+        trainer = run(StableDetectionTrainer, arguments(epochs=2, val=False))
+        assert len(rows(trainer)) == 2
+        assert Path(trainer.last).is_file()
+
+    @pytest.mark.parametrize("fault", [None, Fault("weight", NAN, at=(5,))], ids=["healthy", "rolled-back"])
+    def test_freeze(self, arguments: Arguments, fault: Fault | None) -> None:
+        kind = StableDetectionTrainer if fault is None else fault.on(StableDetectionTrainer)
+        start = {}
+
+        class Frozen(kind):  # type: ignore[misc, valid-type]
+            def _setup_train(self) -> None:
+                super()._setup_train()
+                start.update({k: p.detach().clone() for k, p in self.model.named_parameters()})
+
+        trainer = run(Frozen, arguments(epochs=2, freeze=2, guard={"snapshot_every": 2}))
+        moved = {k for k, p in trainer.model.named_parameters() if not torch.equal(p, start[k])}
+        assert moved
+        assert not any(k.startswith(("model.0.", "model.1.")) for k in moved)
+        assert healthy(trainer)
+
+    def test_out_of_memory_begins_anew_and_can_still_go_back(self, arguments: Arguments) -> None:
+        failed = []
+
+        class Full(Fault("weight", NAN, at=(9,)).on(StableDetectionTrainer)):  # type: ignore[misc]
+            def preprocess_batch(self, batch: Any) -> Any:
+                if self._batch_number == 3 and not failed:
+                    failed.append(self.batch_size)
+                    raise RuntimeError("CUDA out of memory. (said by a test)")
+                return super().preprocess_batch(batch)
+
+        trainer = run(Full, arguments(epochs=2, guard={"snapshot_every": 2}))
+        assert failed
+        assert trainer.batch_size == failed[0] // 2
+        assert trainer.chaos.fired == 1
+        assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back"]
+        assert healthy(trainer)
