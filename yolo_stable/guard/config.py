@@ -133,7 +133,9 @@ class GuardConfig:
             )
         for name in ("batchnorm", "lower_precision"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidCallError(f"guard.{name}={getattr(self, name)!r} is not allowed. It must be True or False.")
+                raise InvalidCallError(
+                    f"guard.{name}={getattr(self, name)!r} is not allowed. It must be True or False."
+                )
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any] | GuardConfig | None) -> GuardConfig:
@@ -186,7 +188,9 @@ def _check_count(name: str, value: Any, least: int, *, allow_none: bool) -> None
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         off = " or None (off)" if allow_none else ""
-        raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be a whole number of {least} or more{off}.")
+        raise InvalidCallError(
+            f"guard.{name}={value!r} is not allowed. It must be a whole number of {least} or more{off}."
+        )
 
 
 def _check_positive_number(name: str, value: Any, *, allow_none: bool) -> None:
