@@ -205,7 +205,10 @@ def test_only_the_trainers_and_the_training_verb_know_ultralytics(name: str, pat
 
 @pytest.mark.parametrize("name", [name for name, _ in EVERY_MODULE if name.split(".")[0] == "guard"])
 def test_the_guard_needs_torch_and_nothing_heavier(name: str) -> None:
-    allowed = sys.stdlib_module_names | {"torch", "numpy"}  # NumPy has a random number generator that training draws from
+    allowed = sys.stdlib_module_names | {
+        "torch",
+        "numpy",
+    }  # NumPy has a random number generator that training draws from
     for found in imports_of(name, modules()[name]):
         here = found.target == "errors" or found.target.split(".")[0] == "guard"
         assert here if found.ours else found.target.split(".")[0] in allowed, f"line {found.line}: {found.target}"

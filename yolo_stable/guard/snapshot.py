@@ -152,6 +152,7 @@ class SnapshotRing:
         with torch.no_grad():
             torch._foreach_copy_(list(moved._views.values()), list(newest._views.values()))
         moved.step, moved.plain, moved.generators = newest.step, newest.plain, newest.generators
+        moved.trained, moved.trusted = newest.trained, newest.trusted
         self._ring = [moved]
 
 

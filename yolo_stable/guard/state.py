@@ -183,8 +183,8 @@ class TrainingState:
                 continue
             wrong = next(n for n in sorted({*mine, *theirs}) if mine.get(n) != theirs.get(n))
             raise InvalidCallError(
-                f"This is the state of another model: {wrong} has shape {theirs.get(wrong, 'none: it is not there')} there,"
-                f" {mine.get(wrong, 'none: it is not there')} here."
+                f"This is the state of another model: shape of {wrong}: {theirs.get(wrong, 'missing')} there,"
+                f" {mine.get(wrong, 'missing')} here."
             )
 
     def _restore_optimizer(self, live: Mapping[str, Tensor], tensors: Mapping[str, Tensor], plain: Any) -> None:
