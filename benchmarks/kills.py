@@ -75,7 +75,7 @@ def damaged(weights: Path) -> list[str]:
                     bad.append(path.name)
             elif path.suffix == ".safetensors":
                 read_state(path)
-        except Exception as error:  # whatever it is, the file is not what it should be
+        except Exception as error:  # noqa: BLE001 - whatever it is, the file is not what it should be
             bad.append(f"{path.name}: {type(error).__name__}")
     return bad
 

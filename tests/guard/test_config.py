@@ -23,6 +23,17 @@ DEFAULTS: dict[str, Any] = {
     "max_consecutive": 50,
     "max_total": 5000,
     "min_scale": 2.0**-14,
+    "snapshot_every": None,
+    "snapshots": 2,
+    "snapshot_device": "auto",
+    "max_value": 1e8,
+    "max_loss_rise": None,
+    "max_norm_rise": None,
+    "patience": 32,
+    "max_rollbacks": 8,
+    "ramp_steps": 100,
+    "lower_precision": True,
+    "save_every_steps": None,
 }
 OTHERS: dict[str, Any] = {
     "max_norm": 5.0,
@@ -33,9 +44,20 @@ OTHERS: dict[str, Any] = {
     "max_total": 4,
     "min_scale": 1.0,
     "max_jump": 10.0,
+    "snapshot_every": 16,
+    "snapshots": 3,
+    "snapshot_device": "host",
+    "max_value": 1e6,
+    "max_loss_rise": 4.0,
+    "max_norm_rise": 100.0,
+    "patience": 8,
+    "max_rollbacks": 2,
+    "ramp_steps": 10,
+    "lower_precision": False,
+    "save_every_steps": 100,
 }
-NUMBERS = ("max_norm", "reject_norm", "max_jump", "min_scale")
-COUNTS = ("max_consecutive", "max_total")
+NUMBERS = ("max_norm", "reject_norm", "max_jump", "min_scale", "max_value", "max_loss_rise", "max_norm_rise")
+COUNTS = ("max_consecutive", "max_total", "patience", "max_rollbacks", "ramp_steps")
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -106,11 +128,43 @@ def test_a_limit_must_be_a_whole_number_of_one_or_more(name: str, value: object)
         GuardConfig.from_mapping({name: value})
 
 
-@pytest.mark.parametrize("value", [0, 1, 1.0, None, "true", []], ids=str)
-def test_a_switch_must_be_true_or_false(value: object) -> None:
-    message = f"guard.batchnorm={value!r} is not allowed. It must be True or False."
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, "3"], ids=str)
+@pytest.mark.parametrize("name", ["snapshot_every", "save_every_steps"])
+def test_a_number_of_steps_may_also_be_off(name: str, value: object) -> None:
+    message = f"guard.{name}={value!r} is not allowed. It must be a whole number of 1 or more or None (off)."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
-        GuardConfig.from_mapping({"batchnorm": value})
+        GuardConfig.from_mapping({name: value})
+    assert getattr(GuardConfig.from_mapping({name: None}), name) is None
+
+
+@pytest.mark.parametrize("value", [0, 1, None], ids=str)
+def test_one_snapshot_is_not_enough(value: object) -> None:
+    message = f"guard.snapshots={value!r} is not allowed. It must be a whole number of 2 or more."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({"snapshots": value})
+
+
+@pytest.mark.parametrize("value", [1, 1.0, 0.5], ids=str)
+@pytest.mark.parametrize("name", ["max_loss_rise", "max_norm_rise"])
+def test_a_rise_is_above_one(name: str, value: object) -> None:
+    message = f"guard.{name}={value!r} is not allowed. It must be above 1, or None (off)."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({name: value})
+
+
+@pytest.mark.parametrize("value", ["", "cpu", "Host", None, 1], ids=str)
+def test_snapshots_have_one_of_three_places(value: object) -> None:
+    message = f"guard.snapshot_device={value!r} is not allowed. It must be one of auto, device, host."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({"snapshot_device": value})
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, None, "true", []], ids=str)
+@pytest.mark.parametrize("name", ["batchnorm", "lower_precision"])
+def test_a_switch_must_be_true_or_false(name: str, value: object) -> None:
+    message = f"guard.{name}={value!r} is not allowed. It must be True or False."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({name: value})
 
 
 @pytest.mark.parametrize("value", ["", "Auto", "fuse", "device", None, True, 1, ["auto"]], ids=str)

@@ -99,6 +99,7 @@ def test_the_rules_are_pure() -> None:
         (Verdict.APPLY, True, False),
         (Verdict.CLIP, True, False),
         (Verdict.REJECT_WINDOW, False, True),
+        (Verdict.ROLL_BACK, False, False),
         (Verdict.EMPTY, False, False),
     ],
     ids=lambda value: value.value if isinstance(value, Verdict) else None,
@@ -109,9 +110,9 @@ def test_a_decision_is_true_when_the_work_was_accepted(verdict: Verdict, accepte
     assert decision.rejected is rejected
 
 
-def test_each_verdict_is_accepting_or_rejecting_or_empty() -> None:
+def test_each_verdict_is_accepting_or_rejecting_or_a_rollback_or_empty() -> None:
     assert not ACCEPTING & REJECTING
-    assert set(Verdict) - ACCEPTING - REJECTING == {Verdict.EMPTY}
+    assert set(Verdict) - ACCEPTING - REJECTING == {Verdict.EMPTY, Verdict.ROLL_BACK}
 
 
 def test_a_decision_survives_pickle_and_shares_nothing() -> None:

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 import yolo_stable.guard
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError
 from yolo_stable.guard import Counts, GuardConfig, StepGuard, Verdict
+from yolo_stable.guard.divergence import Divergence
+from yolo_stable.guard.level import Level
 from yolo_stable.guard.loss_scale import LossScale
+from yolo_stable.guard.recovery import Recovery
 
 NAN, INF = math.nan, math.inf
 
@@ -295,7 +298,7 @@ class NoGradient(torch.autograd.Function):
 def test_with_shared_gradients_a_bad_loss_makes_all_gradients_nan_and_only_those(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("yolo_stable.guard.guard._shared_gradients", lambda: True)
+    monkeypatch.setattr("yolo_stable.guard.guard.shared", lambda: True)
     model = nn.ParameterList([nn.Parameter(torch.full((2,), float(i))) for i in range(4)])
     reached, clamped, without, unused = model
     unused.requires_grad_(False)
@@ -419,7 +422,8 @@ def test_a_damaged_state_is_refused_and_nothing_is_loaded(name: str) -> None:
     before = guard.state_dict()
     message = (
         r"^This is not the state of a StepGuard: counts=.*\. They must be whole numbers of 0 or more named micro_batches,"
-        r" applied, clipped, rejected_micro_batches, rejected_windows, consecutive, jumps\.$"
+        r" applied, clipped, rejected_micro_batches, rejected_windows, consecutive, jumps,"
+        r" rollbacks\.$"
     )
     with pytest.raises(InvalidCallError, match=message):
         guard.load_state_dict(DAMAGED[name])
@@ -462,9 +466,39 @@ def used_scale() -> LossScale:
     return made
 
 
+def recovery_of(guard: StepGuard) -> Recovery:
+    assert guard.recovery is not None
+    return guard.recovery
+
+
+def used_recovery() -> Recovery:
+    model, guard = guarded(snapshot_every=1, max_consecutive=1, max_loss_rise=4.0)
+    for x in (1.0, 2.0, NAN, NAN, 1.0):
+        decided(guard, model, x)
+    assert guard.counts.rollbacks == 1
+    return recovery_of(guard)
+
+
+def used_divergence() -> Divergence:
+    divergence = Divergence(4.0, 20.0, 3)
+    for loss in (1.0, 2.0, 3.0, 50.0):
+        divergence.add(loss, loss)
+    return divergence
+
+
+def used_level() -> Level:
+    level = Level("loss", 4.0, 3)
+    for value in (1.0, 2.0, 3.0, 50.0):
+        level.add(value)
+    return level
+
+
 MAKERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "StepGuard": (used_guard, lambda: guarded()[1]),
     "LossScale": (used_scale, lambda: LossScale(1.0)),
+    "Recovery": (used_recovery, lambda: recovery_of(guarded(snapshot_every=1, max_loss_rise=4.0)[1])),
+    "Divergence": (used_divergence, lambda: Divergence(4.0, 20.0, 3)),
+    "Level": (used_level, lambda: Level("loss", 4.0, 3)),
 }
 
 
@@ -480,5 +514,5 @@ def test_whatever_can_be_saved_comes_back_the_same(name: str, tmp_path: Any) -> 
     assert fresh.state_dict() == state
 
 
-def test_the_search_finds_the_guard() -> None:
+def test_the_search_finds_the_classes_that_have_a_state() -> None:
     assert set(stateful_classes()) == set(MAKERS)

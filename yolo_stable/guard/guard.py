@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from .buffers import BufferShadow
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_jump, judge_micro_batch
 from .health import non_finite_names
+from .items import tensors_among
 from .ladder import Climb
 from .limits import Counts, halted, limit_passed
 from .ranks import backward_nan, shared
@@ -99,28 +101,15 @@ class StepGuard:
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
         self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
         """How windows are applied, in words."""
-        self.state = TrainingState(
-            model,
-            optimizer,
-            scaler=scaler,
-            ema=ema,
-            schedules=schedules,
-            counters=lambda: {"guard": self.state_dict()},
-        )
+        whole = {"scaler": scaler, "ema": ema, "schedules": schedules, "counters": lambda: {"guard": self.state_dict()}}
+        self.state = TrainingState(model, optimizer, **whole)
         """Everything that training reads and writes, as snapshots and files keep it."""
         self.recovery: Recovery | None = None
         """Snapshots and the ladder; None without ``snapshot_every``."""
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
-            self.recovery = Recovery(
-                self.state,
-                self.config,
-                self.counts,
-                abandon_window=self.abandon_window,
-                resync=self._resync_buffers,
-                lower_precision=lower_precision,
-                on_climb=on_climb,
-            )
+            act = self.abandon_window, self._resync_buffers, lower_precision, on_climb
+            self.recovery = Recovery(self.state, self.config, self.counts, *act)
             self.recovery.begin()
 
     @property
@@ -161,20 +150,8 @@ class StepGuard:
 
         Syncs: one (reads loss, items and the state of the buffers together).
         """
-        if loss.numel() != 1:
-            raise InvalidCallError(
-                f"StepGuard.backward() takes a loss of one element, not of shape {tuple(loss.shape)}. Reduce it first."
-            )
         items = dict(items or {})
-        for name, item in items.items():
-            if not isinstance(item, (Tensor, int, float)):
-                raise InvalidCallError(f"StepGuard.backward() takes numbers as loss items, but {name!r} is {item!r}.")
-        tensors = {name: item for name, item in items.items() if isinstance(item, Tensor)}
-        for name, item in tensors.items():
-            if item.numel() != 1:
-                raise InvalidCallError(
-                    f"StepGuard.backward() takes loss items of one element, but {name!r} has shape {tuple(item.shape)}."
-                )
+        tensors = tensors_among(loss, items)
         if shared() and self.recovery is not None and self.recovery.wish:
             fault = fault or self.recovery.wish
         copy, moved = self.shadow.capture() if self.shadow is not None else (None, [])
@@ -222,11 +199,8 @@ class StepGuard:
         Syncs: one (reads the norm).
         """
         recovery = self.recovery
-        if recovery is None:
+        with nullcontext() if recovery is None else recovery.brake.on(self.optimizer):
             decision = self._step.run()
-        else:
-            with recovery.brake.on(self.optimizer):
-                decision = self._step.run()
         losses, self._losses = self._losses, []
         if self.shadow is not None:
             if decision.verdict is Verdict.REJECT_WINDOW:

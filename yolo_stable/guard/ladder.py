@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -10,10 +10,14 @@ from typing import Any
 
 import torch
 
+from ..errors import InvalidCallError
 from .config import GuardConfig
 
 REFILL = 10
 """Budgets are full again after this many times ``ramp_steps`` applied without a climb."""
+
+LEAST = 2.0**-20
+"""No number of rollbacks brakes further than this: at 0 training would stand still for ever."""
 
 
 class Rung(str, Enum):
@@ -45,11 +49,8 @@ class Climb:
     """What the learning rate is multiplied by from here on."""
     precision: str = ""
     """What is computed in from here on, when it was lowered."""
-
-    @property
-    def lost(self) -> int:
-        """Optimizer steps that were undone."""
-        return 0 if self.to_step is None or self.rung is Rung.REPAIR else self.step - self.to_step
+    lost: int = 0
+    """Optimizer steps that this climb undid; less than ``step - to_step`` when earlier ones had undone some of these."""
 
 
 def next_rung(rollbacks: int, config: GuardConfig, *, has_snapshot: bool, can_lower: bool) -> Rung:
@@ -74,14 +75,22 @@ def next_rung(rollbacks: int, config: GuardConfig, *, has_snapshot: bool, can_lo
     return Rung.LOWER_PRECISION if can_lower else Rung.HALT
 
 
-def most_micro_batches(config: GuardConfig, precisions: int) -> int:
+def most_micro_batches(config: GuardConfig, precisions: int, accumulate: int = 1) -> int:
     """Return after how many micro-batches at most a fault that never goes away halts the run.
+
+    Never: every batch is bad, or every window's gradients are, or the state is ruined in every step, or the loss is out of
+    line from the first step after each rollback on. A fault that comes again only when the budget is full again does not halt:
+    between two of these training goes on for ``REFILL * ramp_steps`` steps.
 
     Args:
         config: Holds the budgets.
         precisions: How many precisions there are to try, the first one included.
+        accumulate: Micro-batches in a window.
     """
-    return (config.max_consecutive + 1) * ((config.max_rollbacks + 1) * precisions)
+    climbs = config.max_rollbacks * precisions + 1
+    # To a climb: rejections past the limit, or steps until the audit, or high losses past the patience.
+    windows = max(config.max_consecutive + 1, config.snapshot_every or 1, config.patience)
+    return climbs * windows * accumulate
 
 
 @dataclass(slots=True)
@@ -108,8 +117,8 @@ class Brake:
             diverged: Whether training itself went astray; not, when a number in the state was ruined.
         """
         if diverged and self.rollbacks and 0 < self.calm < 2 * self.ramp_steps:
-            self.ceiling = self.factor / 2
-        self.factor = self.start = min(self.factor / 2, self.ceiling)
+            self.ceiling = max(self.factor / 2, LEAST)
+        self.factor = self.start = max(min(self.factor / 2, self.ceiling), LEAST)
         self.calm = 0
         self.rollbacks += 1
 
@@ -129,7 +138,7 @@ class Brake:
         if self.factor == 1.0:
             yield
             return
-        before = [(group, group["lr"]) for group in optimizer.param_groups]
+        before = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
         try:
             for group, lr in before:
                 group["lr"] = lr * self.factor
@@ -141,3 +150,27 @@ class Brake:
     def to_dict(self) -> dict[str, Any]:
         """Return all counters as plain numbers."""
         return asdict(self)
+
+    def load(self, values: Any) -> None:
+        """Go on from what :meth:`to_dict` returned; the length of the ramp stays as it is.
+
+        Raises:
+            InvalidCallError: It is something else; nothing has been changed.
+        """
+        valid = self.to_dict()
+        counts = ("ramp_steps", "calm", "rollbacks")
+        if (
+            not isinstance(values, Mapping)
+            or set(values) != set(valid)
+            or any(type(values[name]) is not int or values[name] < 0 for name in counts)
+            or any(
+                type(values[name]) not in (int, float) or not 0.0 < values[name] <= 1.0
+                for name in set(valid).difference(counts)
+            )
+        ):
+            raise InvalidCallError(
+                f"This is not the state of a StepGuard: brake={values!r}. It must have factors above 0 and up to 1, and whole"
+                f" numbers of 0 or more, named {', '.join(valid)}."
+            )
+        for name in set(valid) - {"ramp_steps"}:
+            setattr(self, name, values[name])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
+from ..errors import InvalidCallError
 from .audit import Audit, Finding
+from .choice import choose, copies
 from .config import GuardConfig
 from .decision import Decision
 from .divergence import Divergence
 from .ladder import Brake, Climb, Rung, next_rung
 from .limits import Counts, halted, limit_passed
-from .ranks import any_rank, lowest, shared
+from .ranks import any_rank, shared
 from .snapshot import Snapshot, SnapshotRing
 from .state import TrainingState
+
+TRIES = 2
+"""How often in a row the same snapshot is put back before an older one is."""
 
 
 class Recovery:
@@ -40,15 +45,14 @@ class Recovery:
         state: TrainingState,
         config: GuardConfig,
         counts: Counts,
-        *,
         abandon_window: Callable[[], None],
         resync: Callable[[], None],
         lower_precision: Callable[[], str | None] | None = None,
         on_climb: Callable[[Climb], None] | None = None,
     ) -> None:
         self.state, self.config, self.counts = state, config, counts
-        self.ring = SnapshotRing(state, config.snapshots, config.snapshot_device)
-        self.audit = Audit(config.max_value)
+        self.ring = SnapshotRing(state, copies(config), config.snapshot_device)
+        self.audit = Audit(config.max_value, config.reject_norm if config.max_norm is None else config.max_norm)
         self.brake = Brake(config.ramp_steps)
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, config.patience)
         self.beyond: tuple[str, ...] = ()
@@ -57,8 +61,10 @@ class Recovery:
         """Why this rank wants all of them to go back; always empty with a single one."""
         self._abandon_window, self._resync = abandon_window, resync
         self._lower_precision, self._on_climb = lower_precision, on_climb
+        self._diverging = False
         self._target: Snapshot | None = None
-        self._mark = 0
+        self._tries = self._mark = self._undone = 0
+        self._repaired_at: int | None = None
 
     def begin(self) -> None:
         """Take the state as it is for healthy and keep it.
@@ -67,6 +73,8 @@ class Recovery:
         """
         self.state.resync()
         self.ring.clear()
+        self.wish, self._diverging = "", False
+        self._target, self._tries = None, 0
         live = self.state.live()
         self.beyond = self.audit.calibrate(live)
         self._take(live)
@@ -87,13 +95,13 @@ class Recovery:
         elif finding:
             self.wish = f"the training state is not healthy: {finding.reason}"
         if any_rank(bool(self.wish), self._device()):
-            self._climb(self.wish or "another rank asks for it", finding.names, diverged=not finding)
+            # All have to put on the same brake, whichever of them it was.
+            diverged = any_rank(self._diverging, self._device())
+            self._climb(self.wish or "another rank asks for it", finding.names, diverged=diverged, last=last)
         elif why := limit_passed(self.counts, self.config):
             if self.counts.rejected > self.config.max_total:
                 raise self.halt(why, last)
-            seen = f"{why}; last seen: {last.reason}"
-            if self._climb(seen, last.culprits, diverged=True).rung is Rung.HALT:
-                raise halted(self.counts, self.config, why, last)
+            self._climb(why, last.culprits, diverged=True, last=last)
 
     def after_step(self, loss: float | None, norm: float | None) -> str:
         """Judge whether training diverges, after a window was applied, and go back if it does.
@@ -111,24 +119,28 @@ class Recovery:
         self.brake.applied()
         why = self.divergence.add(loss, norm)
         if why and shared():
-            self.wish = why
+            self.wish, self._diverging = why, True
             return ""
-        if why and self._climb(why, (), diverged=True).rung is Rung.HALT:
-            raise halted(self.counts, self.config, why, None)
+        if why:
+            self._climb(why, (), diverged=True)
         return why
 
     def settle(self) -> None:
         """Keep the state when it is time to and it is healthy; put it right when it is not.
+
+        Not kept is a state of suspicious steps. Only with several ranks it is, marked as such: the loss is each rank's own, and
+        all have to have copies of the same steps.
 
         Raises:
             TrainingHaltedError: Nothing is left to try.
 
         Syncs: one per device and dtype, when it is time.
         """
-        if self.counts.applied - self._mark >= (self.config.snapshot_every or 1):
-            live = self.state.live()
-            if self._put_right(self.audit.inspect(live)) and not self.divergence.suspicious:
-                self._take(live)
+        if self.counts.applied - self._mark < (self.config.snapshot_every or 1):
+            return
+        live = self.state.live()
+        if self._put_right(self.audit.inspect(live)) and (shared() or not self.divergence.suspicious):
+            self._take(live)
 
     def inspect(self) -> bool:
         """Look at the state now, and put it right when it is not healthy.
@@ -139,90 +151,110 @@ class Recovery:
         Raises:
             TrainingHaltedError: Nothing is left to try.
 
-        Syncs: one per device and dtype.
+        Syncs: one per device and dtype; twice that when something was wrong.
         """
-        return self._put_right(self.audit.inspect(self.state.live())) or not self.audit.inspect(self.state.live())
+        finding = self.audit.inspect(self.state.live())
+        if finding:
+            self._put_right(finding)
+            finding = self.audit.inspect(self.state.live())
+        return not finding
 
     def out_of_memory(self) -> None:
         """Free the device's memory."""
         self.ring.move_to_host()
 
     def halt(self, why: str, last: Decision | None) -> Exception:
-        """Put the newest snapshot back, so that what is saved at the end is healthy, and return the error that ends the run."""
-        newest = self.ring.newest
-        if newest is not None:
-            self._put_back(newest)
-        self._tell(Climb(rung=Rung.HALT, reason=why, step=self.counts.applied, to_step=newest and newest.step))
+        """Put a snapshot back, so that what is saved at the end is healthy, and return the error that ends the run.
+
+        With several ranks all have to halt together.
+        """
+        self._go_back(Rung.HALT, why, () if last is None else last.culprits, again=False)
         return halted(self.counts, self.config, why, last)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what belongs to a resumed run: the brake and the levels of the divergence rule."""
         return {"brake": self.brake.to_dict(), "divergence": self.divergence.state_dict()}
 
-    def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Go on with what :meth:`state_dict` returned; the length of the ramp is that of the settings."""
-        self.brake = Brake(**{**values["brake"], "ramp_steps": self.config.ramp_steps})
-        self.divergence.load_state_dict(values["divergence"])
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Go on with what :meth:`state_dict` returned; the length of the ramp is that of the settings.
+
+        Raises:
+            InvalidCallError: It is something else; nothing has been changed.
+        """
+        brake = Brake(self.config.ramp_steps)
+        brake.load(values.get("brake"))
+        levels = values.get("divergence")
+        try:
+            self.divergence.load_state_dict(levels if isinstance(levels, Mapping) else {})
+        except (TypeError, ValueError) as error:
+            raise InvalidCallError(f"This is not the state of a StepGuard: divergence={levels!r}: {error}.") from error
+        self.brake = brake
 
     # ---- the ladder ----------------------------------------------------------------------------------------------------
 
     def _put_right(self, finding: Finding) -> bool:
-        """Return True when there was nothing to do."""
+        """Return whether the steps taken so far stand: nothing was wrong, or the averaged model alone."""
         if not finding:
             return True
         if finding.ema_only:
             self._repair_ema(finding)
-        elif shared():
-            self.wish = f"the training state is not healthy: {finding.reason}"
+            return True
+        why = f"the training state is not healthy: {finding.reason}"
+        if shared():
+            self.wish = why
         else:
-            why = f"the training state is not healthy: {finding.reason}"
-            if self._climb(why, finding.names, diverged=False).rung is Rung.HALT:
-                raise halted(self.counts, self.config, why, None)
+            self._climb(why, finding.names, diverged=False)
         return False
 
-    def _climb(self, reason: str, culprits: tuple[str, ...], *, diverged: bool) -> Climb:
-        """Take the next rung and carry it out; the halt is the caller's.
+    def _climb(self, reason: str, culprits: tuple[str, ...], *, diverged: bool, last: Decision | None = None) -> None:
+        """Take the next rung and carry it out.
 
         Args:
             reason: Why.
             culprits: Tensors at fault, if known.
             diverged: Whether training itself went astray; not, when a number in the state was ruined.
+            last: The rejection that led here, if one did.
+
+        Raises:
+            TrainingHaltedError: Nothing is left to try; the state is that of a snapshot.
         """
-        self.wish = ""
-        snapshot = self._choose()
         used_up = self.brake.rollbacks >= self.config.max_rollbacks
         may_lower = used_up and self.config.lower_precision and self._lower_precision is not None
-        lowered = self._lower_precision() if may_lower and self._lower_precision is not None else None
-        rung = next_rung(
-            self.brake.rollbacks, self.config, has_snapshot=snapshot is not None, can_lower=lowered is not None
-        )
-        if snapshot is not None:  # also before a halt: what is saved then is healthy
-            self._put_back(snapshot)
+        lowered = self._lower_precision() if may_lower and self._lower_precision else None
+        known = {"has_snapshot": self.ring.newest is not None, "can_lower": lowered is not None}
+        rung = next_rung(self.brake.rollbacks, self.config, **known)
         if rung is Rung.LOWER_PRECISION:
             self.brake.rollbacks = 0
         if rung is not Rung.HALT:
             self.brake.rolled_back(diverged=diverged)
             self.counts.rollbacks += 1
             self.counts.consecutive = 0
-        climb = Climb(
-            rung=rung,
-            reason=reason,
-            culprits=culprits,
-            step=self.counts.applied,
-            to_step=None if snapshot is None else snapshot.step,
-            lr_factor=self.brake.factor,
-            precision=lowered or "",
-        )
-        self._tell(climb)
-        return climb
+        seen = f"{reason}; last seen: {last.reason}" if last is not None else reason
+        self._go_back(rung, seen, culprits, again=self._tries >= TRIES, precision=lowered or "")
+        if rung is Rung.HALT:
+            raise halted(self.counts, self.config, reason, last)
 
-    def _choose(self) -> Snapshot | None:
-        """Return the newest snapshot; an older one when nothing was learned since it was put back the last time."""
+    def _go_back(self, rung: Rung, reason: str, culprits: tuple[str, ...], *, again: bool, precision: str = "") -> None:
+        """Put a snapshot back, also before a halt, as what is saved then is to be healthy, and tell of it."""
+        self.wish, self._diverging = "", False
         newest = self.ring.newest
-        if newest is None:
-            return None
-        again = newest is self._target and self.brake.calm < (self.config.snapshot_every or 1)
-        return self.ring.at_or_before(lowest(newest.step - again, self._device()))
+        step = -1 if newest is None else newest.step - (again and newest is self._target)
+        snapshot = choose(self.ring, step, self._device())
+        trained = self.counts.applied - self._undone
+        if snapshot is not None:
+            self._put_back(snapshot)
+        self._tell(
+            Climb(
+                rung=rung,
+                reason=reason,
+                culprits=culprits,
+                step=self.counts.applied,
+                to_step=None if snapshot is None else snapshot.step,
+                lr_factor=self.brake.factor,
+                precision=precision,
+                lost=0 if snapshot is None else trained - snapshot.trained,
+            )
+        )
 
     def _put_back(self, snapshot: Snapshot) -> None:
         self._abandon_window()
@@ -231,20 +263,33 @@ class Recovery:
         self.divergence.load_state_dict(snapshot.plain["guard"]["divergence"])
         self.divergence.reset_streaks()
         self.ring.drop_newer_than(snapshot)
+        self._tries = self._tries + 1 if snapshot is self._target else 1
         self._target = snapshot
         self._mark = self.counts.applied
+        self._undone = self.counts.applied - snapshot.trained
 
     def _repair_ema(self, finding: Finding) -> None:
-        newest = self.ring.newest
+        """Put back the averaged model alone; training goes on as if nothing had happened.
+
+        There is no budget for it, as it does no harm. Ruined again and again, it would stand still at its oldest healthy values:
+        so the second time within ``snapshot_every`` steps it begins anew from the model's.
+        """
+        newest, step, reason = self.ring.newest, self.counts.applied, finding.reason
         assert newest is not None
         self.state.restore_ema(newest.tensors, newest.plain)
-        step = self.counts.applied
-        climb = {"rung": Rung.REPAIR, "reason": finding.reason, "culprits": finding.names}
-        self._tell(Climb(**climb, step=step, to_step=newest.step, lr_factor=self.brake.factor))
+        if self._repaired_at is not None and step - self._repaired_at <= (self.config.snapshot_every or 1):
+            self.state.renew_ema()
+            reason += "; not for the first time: it begins anew from the model"
+        self._repaired_at = step
+        climb = {"rung": Rung.REPAIR, "reason": reason, "culprits": finding.names, "lr_factor": self.brake.factor}
+        self._tell(Climb(**climb, step=step, to_step=newest.step))
 
     def _take(self, live: Any) -> None:
-        self.ring.take(self.counts.applied, live)
+        snapshot = self.ring.take(self.counts.applied, live)
+        snapshot.trained = self.counts.applied - self._undone
+        snapshot.trusted = not self.divergence.suspicious
         self._mark = self.counts.applied
+        self._tries = 0
 
     def _device(self) -> Any:
         parameter: nn.Parameter = next(self.state.model.parameters())

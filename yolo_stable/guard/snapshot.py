@@ -23,6 +23,10 @@ class Snapshot:
     def __init__(self, live: dict[str, Tensor], on_host: bool) -> None:
         self.step = 0
         """Optimizer steps applied when it was taken."""
+        self.trained = 0
+        """Of these, steps that are in it: without those that rollbacks had undone."""
+        self.trusted = True
+        """Whether nothing was suspicious when it was taken."""
         self.plain: dict[str, Any] = {}
         self.generators: dict[str, Tensor] = {}
         self._shapes = _shapes(live)
@@ -33,6 +37,7 @@ class Snapshot:
         groups: dict[tuple[torch.device, torch.dtype], list[str]] = {}
         for name, tensor in live.items():
             groups.setdefault((tensor.device, tensor.dtype), []).append(name)
+        self._kinds = list(groups.values())
         for (device, dtype), names in groups.items():
             pin = on_host and device.type == "cuda"
             self._pinned |= pin
@@ -64,7 +69,9 @@ class Snapshot:
         Syncs: none; copies to pinned host memory are queued.
         """
         self.step = step
-        torch._foreach_copy_(list(self._views.values()), [live[n] for n in self._views], non_blocking=self._pinned)
+        for names in self._kinds:  # of one device and dtype, which is a few launches; mixed, it would be one for each
+            views = [self._views[name] for name in names]
+            torch._foreach_copy_(views, [live[name] for name in names], non_blocking=self._pinned)
         self.generators, self.plain = state.aside()
 
 
@@ -78,7 +85,7 @@ class SnapshotRing:
     """
 
     def __init__(self, state: TrainingState, keep: int, place: str) -> None:
-        self._state, self._keep, self._place = state, keep, place
+        self._state, self.keep, self._place = state, keep, place
         self._ring: list[Snapshot] = []
         self.on_host = place == "host"
         """Whether snapshots are kept on the host."""
@@ -96,6 +103,15 @@ class SnapshotRing:
         """The snapshot taken last, or None."""
         return self._ring[-1] if self._ring else None
 
+    def trusted(self, step: int) -> int:
+        """Return the step of the newest trusted snapshot that is not younger than ``step``; -1 when there is none."""
+        return max((snapshot.step for snapshot in self._ring if snapshot.trusted and snapshot.step <= step), default=-1)
+
+    @property
+    def oldest(self) -> Snapshot | None:
+        """The snapshot that was taken first of those that are kept, or None."""
+        return self._ring[0] if self._ring else None
+
     def at_or_before(self, step: int) -> Snapshot | None:
         """Return the newest snapshot that is not younger than ``step``; the oldest one when all are; None without any."""
         fitting = [snapshot for snapshot in self._ring if snapshot.step <= step]
@@ -108,10 +124,11 @@ class SnapshotRing:
             step: Optimizer steps applied so far.
             live: The state's tensors, found healthy.
         """
-        snapshot = self._ring.pop(0) if len(self._ring) >= self._keep else None
+        snapshot = self._ring.pop(0) if len(self._ring) >= self.keep else None
         if snapshot is None or not snapshot.fits(live):
-            if not self._ring and self._place == "auto":
-                self.on_host = device_is_short_of_memory(live, self._keep)
+            snapshot = None  # its memory is free before more is asked for
+            if self._place == "auto" and not self.on_host:  # asked again when the optimizer's state has come
+                self.on_host = device_is_short_of_memory(live, self.keep)
             snapshot = Snapshot(live, self.on_host)
         snapshot.fill(step, live, self._state)
         self._ring.append(snapshot)
@@ -135,6 +152,7 @@ class SnapshotRing:
         with torch.no_grad():
             torch._foreach_copy_(list(moved._views.values()), list(newest._views.values()))
         moved.step, moved.plain, moved.generators = newest.step, newest.plain, newest.generators
+        moved.trained, moved.trusted = newest.trained, newest.trusted
         self._ring = [moved]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidCallError
+from .generators import random_state, restore_random_state
 
 Slot = tuple[str, dict[str, Any], str]
 
@@ -20,8 +19,8 @@ class TrainingState:
     """Names everything that the next step depends on, but the data.
 
     Tensors are named by part: ``model/``, ``ema/`` (parameters and all buffers), ``optimizer/I/KEY`` (``I`` counts the
-    parameters over all groups), ``scaler/``, ``rng/``. Plain values are JSON: hyperparameters of the groups, counters,
-    schedules.
+    parameters over all groups), ``outside/I`` (parameters that only the optimizer holds), ``scaler/``, ``rng/``. Plain values
+    are JSON: hyperparameters of the groups, counters, schedules.
 
     Args:
         model: What is trained; wrappers of ``DistributedDataParallel`` and ``torch.compile`` are looked through.
@@ -58,7 +57,10 @@ class TrainingState:
         Syncs: none.
         """
         named = {f"model/{name}": tensor for name, tensor in self._module(self.model)}
+        known = {id(tensor) for tensor in named.values()}
         for i, parameter in enumerate(_parameters(self.optimizer)):
+            if id(parameter) not in known:
+                named[f"outside/{i}"] = parameter
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     named[f"optimizer/{i}/{key}"] = value
@@ -76,11 +78,11 @@ class TrainingState:
         """
         groups = [{k: _plain(v) for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         scalars = {
-            str(i): {k: v for k, v in self.optimizer.state[p].items() if not isinstance(v, Tensor)}
+            str(i): {k: _plain(v) for k, v in self.optimizer.state[p].items() if not isinstance(v, Tensor)}
             for i, p in enumerate(_parameters(self.optimizer))
             if p in self.optimizer.state
         }
-        generators, drawn = random_state(next(self.model.parameters()).device)
+        generators, drawn = random_state(self._device())
         plain = {
             "optimizer": {"class": type(self.optimizer).__name__, "groups": groups, "state": scalars},
             "ema": {"updates": getattr(self.ema, "updates", None)},
@@ -93,11 +95,15 @@ class TrainingState:
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], *, schedules: bool = True) -> None:
         """Put everything back, in place, bit for bit.
 
+        A model that has another dtype by now takes the values rounded to it. The state of an optimizer of another class is
+        dropped, as if it had never made a step.
+
         Args:
             tensors: By name, as from :meth:`live` and :meth:`aside`; of any device.
             plain: As from :meth:`aside`.
-            schedules: Also what follows the loop: schedules and the hyperparameters of the groups. Not, where the loop goes on
-                from where it is, as after a rollback.
+            schedules: Also what follows the loop: schedules, the hyperparameters of the groups, and the random number generators.
+                Not, where the loop goes on from where it is, as after a rollback: drawn again, the same numbers could lead to
+                the same fault for ever.
 
         Raises:
             InvalidCallError: The tensors are those of another model; nothing has been changed.
@@ -106,32 +112,51 @@ class TrainingState:
         """
         live = self.live()
         self._require_same_model(live, tensors)
-        pairs = [(live[n], t) for n, t in tensors.items() if n in live and _fits(live[n], t)]
+        same_class = plain["optimizer"]["class"] == type(self.optimizer).__name__
+        pairs = [
+            (live[name], theirs)
+            for name, theirs in tensors.items()
+            if name in live and live[name].shape == theirs.shape and not name.startswith("optimizer/")
+        ]
+        if same_class:
+            pairs += [(live[n], t) for n, t in tensors.items() if n.startswith("optimizer/") and _fits(live.get(n), t)]
         with torch.no_grad():
             torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])
-        self._restore_optimizer(live, tensors, plain["optimizer"])
-        if "scaler/scale" in tensors and "scaler/scale" not in live and hasattr(self.scaler, "_scale"):
-            self.scaler._scale = tensors["scaler/scale"].clone()
-            self.scaler._growth_tracker = tensors["scaler/growth_tracker"].clone()
-        if plain["ema"]["updates"] is not None and hasattr(self.ema, "updates"):
-            self.ema.updates = plain["ema"]["updates"]
+        if same_class:
+            self._restore_optimizer(live, tensors, plain["optimizer"])
+        else:
+            self.optimizer.state.clear()
+        self._restore_scaler(live, tensors)
+        self._restore_updates(plain)
         if schedules:
-            for group, values in zip(self.optimizer.param_groups, plain["optimizer"]["groups"], strict=True):
+            # A group that was added since has nothing to go back to.
+            groups = zip(self.optimizer.param_groups, plain["optimizer"]["groups"] if same_class else [], strict=False)
+            for group, values in groups:
                 for key, value in values.items():
-                    pair = isinstance(group.get(key), tuple)  # betas come back from JSON as a list
-                    group[key] = tuple(value) if pair else copy.deepcopy(value)
+                    _set(group, key, value)
             for name, part in self.schedules.items():
                 if name in plain["schedules"]:
                     part.load_state_dict(copy.deepcopy(plain["schedules"][name]))
-        restore_random_state(tensors, plain["rng"])
+            restore_random_state(tensors, plain["rng"], self._device())
 
     def restore_ema(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Put back the averaged model and its counter, and nothing else."""
-        live = {name: tensor for name, tensor in self.live().items() if name.startswith("ema/")}
+        """Put back the averaged model and its counter, and nothing else; what ``tensors`` does not have stays."""
+        live = {name: tensor for name, tensor in self.live().items() if name.startswith("ema/") and name in tensors}
         with torch.no_grad():
             torch._foreach_copy_(list(live.values()), [tensors[name] for name in live])
-        if hasattr(self.ema, "updates"):
-            self.ema.updates = plain["ema"]["updates"]
+        self._restore_updates(plain)
+
+    def renew_ema(self) -> None:
+        """Give the averaged model what the model has now; its counter stays."""
+        mine = dict(self._module(self.model))
+        with torch.no_grad():
+            for name, tensor in self._module(_averaged(self.ema)):
+                source = mine.get(name.removeprefix("module."))  # AveragedModel has it one level deeper
+                if source is not None and source.shape == tensor.shape:
+                    tensor.copy_(source)
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     def _module(self, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """Yield parameters and buffers; the tree is walked once, tensors that were replaced since are found."""
@@ -147,19 +172,19 @@ class TrainingState:
                             slots.append((f"{prefix}.{key}" if prefix else key, owner, key))
             known = self._slots[id(module)] = module, slots
         for name, owner, key in known[1]:
-            if owner[key] is not None:
+            if owner.get(key) is not None:
                 yield name, owner[key]
 
     def _require_same_model(self, live: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         for part in ("model/", "ema/"):
             mine = {name: tuple(t.shape) for name, t in live.items() if name.startswith(part)}
             theirs = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith(part)}
-            if mine == theirs:
+            if mine == theirs or (part == "ema/" and not (mine and theirs)):  # only the first rank has an average
                 continue
             wrong = next(n for n in sorted({*mine, *theirs}) if mine.get(n) != theirs.get(n))
             raise InvalidCallError(
-                f"This is the state of another model: {wrong} has shape {theirs.get(wrong, 'none: it is not there')} there,"
-                f" {mine.get(wrong, 'none: it is not there')} here."
+                f"This is the state of another model: shape of {wrong}: {theirs.get(wrong, 'missing')} there,"
+                f" {mine.get(wrong, 'missing')} here."
             )
 
     def _restore_optimizer(self, live: Mapping[str, Tensor], tensors: Mapping[str, Tensor], plain: Any) -> None:
@@ -170,6 +195,12 @@ class TrainingState:
                 _, i, key = name.split("/", 2)
                 parts.setdefault(int(i), {})[key] = tensor
         state = self.optimizer.state
+        on_device = {
+            id(p)
+            for group in self.optimizer.param_groups
+            if group.get("capturable") or group.get("fused")
+            for p in group["params"]
+        }
         for i, parameter in enumerate(_parameters(self.optimizer)):
             values, scalars = parts.get(i, {}), plain["state"].get(str(i))
             if not values and scalars is None:
@@ -181,10 +212,26 @@ class TrainingState:
             for key, tensor in values.items():
                 if key not in mine or not _fits(live.get(f"optimizer/{i}/{key}"), tensor):
                     like = parameter if tensor.shape == parameter.shape else tensor
-                    # A step counter stays on the host unless the optimizer wants it elsewhere.
-                    device = tensor.device if key == "step" else parameter.device
+                    # A step counter stays where it was unless the optimizer wants it with the parameter.
+                    stays = key == "step" and id(parameter) not in on_device
+                    device = tensor.device if stays else parameter.device
                     mine[key] = torch.empty_like(like, dtype=tensor.dtype, device=device).copy_(tensor).detach()
             mine.update(copy.deepcopy(scalars or {}))
+
+    def _restore_scaler(self, live: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+        """Settle with a scaler that makes its tensors when it is first used; those of before are in place already."""
+        scaler = self.scaler
+        if "scaler/scale" in live and "scaler/scale" not in tensors:  # it had not been used
+            scaler._scale.fill_(scaler._init_scale)
+            scaler._growth_tracker.fill_(scaler._init_growth_tracker)
+        elif "scaler/scale" in tensors and "scaler/scale" not in live and hasattr(scaler, "_scale"):
+            device = getattr(scaler, "_device", tensors["scaler/scale"].device)
+            scaler._scale = tensors["scaler/scale"].to(device, copy=True)
+            scaler._growth_tracker = tensors["scaler/growth_tracker"].to(device, copy=True)
+
+    def _restore_updates(self, plain: Mapping[str, Any]) -> None:
+        if plain["ema"]["updates"] is not None and hasattr(self.ema, "updates"):
+            self.ema.updates = plain["ema"]["updates"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -212,47 +259,21 @@ def _fits(mine: Tensor | None, theirs: Tensor) -> bool:
     return mine is not None and mine.shape == theirs.shape and mine.dtype == theirs.dtype
 
 
+def _set(group: dict[str, Any], key: str, value: Any) -> None:
+    """Set a hyperparameter to what :func:`_plain` made of it."""
+    mine = group.get(key)
+    if isinstance(mine, Tensor):  # a learning rate that a captured graph reads stays the same tensor
+        mine.fill_(value)
+    else:
+        group[key] = tuple(value) if isinstance(mine, tuple) else copy.deepcopy(value)  # JSON makes betas a list
+
+
 def _plain(value: Any) -> Any:
-    """Copy plain values; tensors among them (a learning rate can be one) as numbers."""
+    """Copy plain values; numbers that are kept as tensors (a learning rate can be one) as numbers."""
     if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
+        return value.item() if value.numel() == 1 else value.tolist()
+    if type(value) is dict:  # not a Counter, as MultiStepLR has
         return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(_plain(v) for v in value)
     return copy.deepcopy(value)
-
-
-def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the states of all random number generators that training draws from: Python, NumPy, torch, the device's.
-
-    Returns:
-        Tensors on the host, named ``rng/...``, and what of it is plain.
-    """
-    version, numbers, gauss = random.getstate()
-    tensors = {"rng/torch": torch.get_rng_state(), "rng/python": torch.tensor(numbers, dtype=torch.int64)}
-    plain: dict[str, Any] = {"python": [version, gauss]}
-    numpy = sys.modules.get("numpy")  # nobody can have drawn from it when it was never imported
-    if numpy is not None:
-        name, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
-        tensors["rng/numpy"] = torch.tensor(keys.tolist(), dtype=torch.int64)
-        plain["numpy"] = [name, int(position), int(has_gauss), float(cached)]
-    module = getattr(torch, device.type, None)
-    if device.type != "cpu" and hasattr(module, "get_rng_state"):
-        tensors[f"rng/{device.type}"] = module.get_rng_state().cpu()
-    return tensors, plain
-
-
-def restore_random_state(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Set the generators to what :func:`random_state` returned; a generator of a device that is not here is left out."""
-    version, gauss = plain["python"]
-    random.setstate((version, tuple(tensors["rng/python"].tolist()), gauss))
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and "numpy" in plain:
-        name, position, has_gauss, cached = plain["numpy"]
-        numpy.random.set_state((name, tensors["rng/numpy"].tolist(), position, has_gauss, cached))
-    torch.set_rng_state(tensors["rng/torch"].cpu())
-    for kind in ("cuda", "mps", "xpu", "npu"):
-        module = getattr(torch, kind, None)
-        if f"rng/{kind}" in tensors and module is not None and module.is_available():
-            module.set_rng_state(tensors[f"rng/{kind}"])
