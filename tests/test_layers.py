@@ -35,6 +35,7 @@ LAYERS = (
         "scaler_gate",
         "labels",
         "results_csv",
+        "collapse",
         "chaos",
         "stopping",
         "signals",

@@ -155,6 +155,67 @@ class TestValidation:
             assert isinstance(trainer.stopper, EarlyStopping)
 
 
+class TestCollapse:
+    def validations(self, monkeypatch: pytest.MonkeyPatch, fitness: list[float]) -> None:
+        """Let the validations of a run have these results; the weights stay what they are."""
+        original = DetectionValidator.__call__
+        left = list(fitness)
+
+        def scripted(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            return {**metrics, "fitness": left.pop(0)} if trainer is not None else metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", scripted)
+
+    def test_the_state_of_the_best_validation_is_put_back(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.validations(monkeypatch, [0.3, 0.4, 0.01, 0.02])
+        weights = []
+
+        class Watched(StableDetectionTrainer):
+            def validate(self) -> Any:
+                before = {k: v.clone() for k, v in self.model.state_dict().items()}
+                result = super().validate()
+                weights.append((before, {k: v.clone() for k, v in self.model.state_dict().items()}))
+                return result
+
+        trainer = run(Watched, arguments(epochs=4))
+        (climb,) = events(trainer, "climb")
+        assert (climb["rung"], climb["step"], climb["to_step"], climb["lost"]) == ("roll_back", 16, 8, 8)
+        assert climb["reason"] == "the fitness collapsed to 0.02 after a best of 0.4"
+        assert all(torch.equal(a, b) for a, b in zip(weights[1][0].values(), weights[3][1].values(), strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(weights[3][0].values(), weights[3][1].values(), strict=True))
+
+    @pytest.mark.parametrize(
+        ("fitness", "settings"),
+        [
+            ([0.3, 0.4, 0.01, 0.1], {}),
+            ([0.04, 0.0, 0.0, 0.0], {}),
+            ([0.3, 0.4, 0.01, 0.02], {"collapse": None}),
+            ([0.3, 0.4, 0.01, 0.02], {"snapshot_every": None}),
+        ],
+        ids=["once", "never-learned-much", "off", "without-snapshots"],
+    )
+    def test_what_is_no_collapse(
+        self,
+        arguments: Arguments,
+        monkeypatch: pytest.MonkeyPatch,
+        fitness: list[float],
+        settings: dict[str, Any],
+    ) -> None:
+        self.validations(monkeypatch, fitness)
+        assert events(run(StableDetectionTrainer, arguments(epochs=4, guard=settings)), "climb") == []
+
+    def test_one_that_comes_back_each_time_halts(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.validations(monkeypatch, [0.4, *[0.01] * 9])
+        trainer = StableDetectionTrainer(overrides=arguments(epochs=9, guard={"max_rollbacks": 2}))
+        with pytest.raises(TrainingHaltedError, match="the fitness collapsed"):
+            trainer.train()
+        assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back", "roll_back", "halt"]
+        assert trainer.epoch + 1 == 7
+
+
 class TestOptionsOfUltralytics:
     def test_close_mosaic(self, arguments: Arguments) -> None:
         trainer = run(StableDetectionTrainer, arguments(epochs=3, mosaic=1.0, close_mosaic=1))

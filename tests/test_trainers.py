@@ -298,7 +298,7 @@ class TestBeforeTheFirstStep:
         for said in (
             "off (guard.max_norm=None)",
             "40 layers",
-            "every 16 steps, 2 kept",
+            "every 16 steps, 3 kept",
             "after 20 rejections in a row",
             "float32",
             "stable",

@@ -24,6 +24,7 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
+from .collapse import FitnessWatch
 from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
 from .guard import Decision, StepGuard
 from .interrupting import GuardedInterrupt
@@ -69,6 +70,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Ba
         self.plan, overrides = separate(overrides)
         self.guard: StepGuard | None = None
         self.telemetry = EpochTelemetry()
+        self.fitness_watch = FitnessWatch()
         self._gate: ScalerGate | None = None
         self._batch_number = 0
         self._label_fault = ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ultralytics.utils import LOGGER, RANK
 
+from .collapse import FitnessWatch
 from .guard import Climb, StepGuard
 from .run_log import RunLog
 
@@ -22,6 +23,7 @@ class GuardedRecovery(_Base):
 
     guard: StepGuard | None
     run_log: RunLog
+    fitness_watch: FitnessWatch
 
     def on_climb(self, climb: Climb) -> None:
         """Print and record that the state was put back, or the precision lowered."""
@@ -63,7 +65,22 @@ class GuardedRecovery(_Base):
                 " count. With half precision (amp=True) the validation may overflow where training does not: try amp=False."
             )
             self.run_log.validation_not_finite(self.epoch + 1, wrong)
+        else:
+            self._judge_fitness(float(fitness))
         return metrics, fitness
+
+    def _judge_fitness(self, fitness: float) -> None:
+        """Keep the state of the best validation, and go back to it when the run collapses."""
+        assert self.guard is not None
+        recovery, share = self.guard.recovery, self.guard.config.collapse
+        if recovery is None or share is None or RANK != -1:  # the other ranks do not know the fitness
+            return
+        news = self.fitness_watch.judge(fitness, share)
+        if news == "best":
+            recovery.keep_best()
+        elif news == "collapsed":
+            best = self.fitness_watch.best
+            recovery.go_back_to_best(f"the fitness collapsed to {fitness:.3g} after a best of {best:.3g}")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Never redo an epoch: the state that is here is healthy, and was put back if it was not.

@@ -82,17 +82,20 @@ def _recovery_rows(guard: StepGuard) -> list[tuple[str, str]]:
         row = ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all")
         return [("snapshots", "off (guard.snapshot_every=None)"), row]
     place = "host" if recovery.ring.on_host else str(next(guard.state.model.parameters()).device)
-    size = config.snapshots * full_size(guard) / 2**20
+    kept = config.snapshots + (config.collapse is not None)
+    size = kept * full_size(guard) / 2**20
     believed = "any finite number" if config.max_value is None else f"weights up to {config.max_value:g} believed"
     if recovery.beyond:
         believed += f", and {recovery.beyond[0]} and {len(recovery.beyond) - 1} more beyond that as they are"
     rises = (("loss", config.max_loss_rise), ("norm", config.max_norm_rise))
     watched = [f"{name} above {rise:g} times its level" for name, rise in rises if rise is not None]
     divergence = f"{' or '.join(watched)} for {config.patience} steps" if watched else "not judged"
+    if config.collapse is not None:
+        divergence += f"; fitness below {config.collapse:g} of the best twice in a row"
     lower = ", then in the next safer precision" if config.lower_precision else ""
     most = most_micro_batches(config, precisions=3 if config.lower_precision else 1)
     return [
-        ("snapshots", f"every {config.snapshot_every} steps, {config.snapshots} kept: up to {size:.3g} MiB on {place}"),
+        ("snapshots", f"every {config.snapshot_every} steps, {kept} kept: up to {size:.3g} MiB on {place}"),
         ("audit", f"{believed}; at every snapshot, validation and save"),
         ("divergence", divergence),
         (

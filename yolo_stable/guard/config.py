@@ -18,6 +18,7 @@ TRAINER_DEFAULTS = {
     "snapshot_every": 16,
     "max_loss_rise": 4.0,
     "max_norm_rise": 10.0,
+    "collapse": 0.1,
 }
 """Where the guarded Ultralytics trainers differ from the defaults below."""
 
@@ -93,6 +94,10 @@ class GuardConfig:
     patience: int = 32
     """Optimizer steps in a row that loss or norm may be out of line, >= 1."""
 
+    collapse: float | None = None
+    """Two validations in a row whose fitness is below this share of the best one, in (0, 1), are a collapse: the state of the
+    best one is put back. None: not judged. The guarded trainers, which alone validate, use 0.1; with several GPUs not judged."""
+
     max_rollbacks: int = 8
     """Rollbacks after which the next precision is tried, and when there is none training halts, >= 1. The budget is full again
     after ``10 * ramp_steps`` steps without one."""
@@ -127,6 +132,12 @@ class GuardConfig:
                 raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be above 1, or None (off).")
         if self.step not in STEPS:
             raise InvalidCallError(f"guard.step={self.step!r} is not allowed. It must be one of {', '.join(STEPS)}.")
+        if self.collapse is not None:
+            _check_positive_number("collapse", self.collapse, allow_none=True)
+            if self.collapse >= 1.0:
+                raise InvalidCallError(
+                    f"guard.collapse={self.collapse!r} is not allowed. It must be below 1, or None (off)."
+                )
         if self.snapshot_device not in PLACES:
             raise InvalidCallError(
                 f"guard.snapshot_device={self.snapshot_device!r} is not allowed. It must be one of {', '.join(PLACES)}."

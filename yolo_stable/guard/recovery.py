@@ -57,6 +57,8 @@ class Recovery:
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, config.patience)
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
+        self.best: Snapshot | None = None
+        """The state of the best validation, if one was kept."""
         self.wish = ""
         """Why this rank wants all of them to go back; always empty with a single one."""
         self._abandon_window, self._resync = abandon_window, resync
@@ -159,6 +161,32 @@ class Recovery:
             finding = self.audit.inspect(self.state.live())
         return not finding
 
+    def keep_best(self) -> None:
+        """Keep the state as it is beside the ring, for :meth:`go_back_to_best`; it has just been validated.
+
+        Syncs: none.
+        """
+        live = self.state.live()
+        if self.best is None or not self.best.fits(live):
+            self.best = None  # its memory is free before more is asked for
+            self.best = Snapshot(live, self.ring.on_host)
+        self.best.fill(self.counts.applied, live, self.state)
+        self.best.trained = self.counts.applied - self._undone
+
+    def go_back_to_best(self, why: str) -> bool:
+        """Put back what :meth:`keep_best` kept, as a rollback; with a single rank only.
+
+        Returns:
+            False when nothing was kept.
+
+        Raises:
+            TrainingHaltedError: Nothing is left to try.
+        """
+        if self.best is None or shared():
+            return False
+        self._climb(why, (), diverged=True, to=self.best)
+        return True
+
     def out_of_memory(self) -> None:
         """Free the device's memory."""
         self.ring.move_to_host()
@@ -206,7 +234,15 @@ class Recovery:
             self._climb(why, finding.names, diverged=False)
         return False
 
-    def _climb(self, reason: str, culprits: tuple[str, ...], *, diverged: bool, last: Decision | None = None) -> None:
+    def _climb(
+        self,
+        reason: str,
+        culprits: tuple[str, ...],
+        *,
+        diverged: bool,
+        last: Decision | None = None,
+        to: Snapshot | None = None,
+    ) -> None:
         """Take the next rung and carry it out.
 
         Args:
@@ -214,6 +250,7 @@ class Recovery:
             culprits: Tensors at fault, if known.
             diverged: Whether training itself went astray; not, when a number in the state was ruined.
             last: The rejection that led here, if one did.
+            to: What is put back; None: a snapshot of the ring.
 
         Raises:
             TrainingHaltedError: Nothing is left to try; the state is that of a snapshot.
@@ -230,16 +267,25 @@ class Recovery:
             self.counts.rollbacks += 1
             self.counts.consecutive = 0
         seen = f"{reason}; last seen: {last.reason}" if last is not None else reason
-        self._go_back(rung, seen, culprits, again=self._tries >= TRIES, precision=lowered or "")
+        self._go_back(rung, seen, culprits, again=self._tries >= TRIES, precision=lowered or "", to=to)
         if rung is Rung.HALT:
             raise halted(self.counts, self.config, reason, last)
 
-    def _go_back(self, rung: Rung, reason: str, culprits: tuple[str, ...], *, again: bool, precision: str = "") -> None:
+    def _go_back(
+        self,
+        rung: Rung,
+        reason: str,
+        culprits: tuple[str, ...],
+        *,
+        again: bool,
+        precision: str = "",
+        to: Snapshot | None = None,
+    ) -> None:
         """Put a snapshot back, also before a halt, as what is saved then is to be healthy, and tell of it."""
         self.wish, self._diverging = "", False
         newest = self.ring.newest
         step = -1 if newest is None else newest.step - (again and newest is self._target)
-        snapshot = choose(self.ring, step, self._device())
+        snapshot = to if to is not None else choose(self.ring, step, self._device())
         trained = self.counts.applied - self._undone
         if snapshot is not None:
             self._put_back(snapshot)
@@ -267,6 +313,8 @@ class Recovery:
         self._target = snapshot
         self._mark = self.counts.applied
         self._undone = self.counts.applied - snapshot.trained
+        if not len(self.ring):  # all were younger; there has to be one
+            self._take(self.state.live())
 
     def _repair_ema(self, finding: Finding) -> None:
         """Put back the averaged model alone; training goes on as if nothing had happened.

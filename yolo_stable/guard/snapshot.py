@@ -139,8 +139,8 @@ class SnapshotRing:
         self._ring = []
 
     def drop_newer_than(self, snapshot: Snapshot) -> None:
-        """Forget the snapshots that were taken after ``snapshot``."""
-        self._ring = self._ring[: self._ring.index(snapshot) + 1]
+        """Forget the snapshots that were taken after ``snapshot``, which need not be one of them."""
+        self._ring = [kept for kept in self._ring if kept is snapshot or kept.step < snapshot.step]
 
     def move_to_host(self) -> None:
         """Free the device's memory: it has run out. The newest snapshot is kept, as a copy on the host."""
