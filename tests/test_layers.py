@@ -20,8 +20,8 @@ LAYERS = (
     ("trainers", "train_checks", "run_folder"),
     ("train_call",),
     ("mixin",),
-    ("results",),
-    ("run_log", "startup"),
+    ("results", "checkpoint"),
+    ("run_log", "startup", "checkpoint_file"),
     ("plan", "telemetry"),
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
@@ -33,7 +33,9 @@ LAYERS = (
         "resources",
         "scaler_gate",
         "labels",
+        "half",
         "results_csv",
+        "whole_file",
         "guard.step",
         "guard.musgd",
         "guard.sgd",
@@ -49,7 +51,7 @@ LAYERS = (
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"mixin", "results", "trainers", "train_run", "train_checks"}
+MAY_IMPORT_ULTRALYTICS = {"mixin", "results", "checkpoint", "trainers", "train_run", "train_checks"}
 WITHOUT_TORCH = (
     "errors",
     "events",

@@ -7,7 +7,8 @@ when one of them moves):
 - ``optimizer_step``: the guard's step, and the EMA only when it was applied;
 - ``tloss``: the running loss, set after each batch, over accepted batches only;
 - ``run_callbacks``, ``preprocess_batch``: to know epoch, batch and image files;
-- ``label_loss_items``, ``save_metrics``, ``progress_string``, ``save_model``: what is shown and saved, see ``results.py``;
+- ``label_loss_items``, ``save_metrics``, ``progress_string``: what is shown, see ``results.py``;
+- ``save_model``, ``final_eval``: how checkpoints are written, see ``checkpoint.py``;
 - ``_handle_nan_recovery``, ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
 
 Nothing is ever attached to the model: what is on it is copied into the EMA and pickled into the checkpoints.
@@ -23,6 +24,7 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
+from .checkpoint import GuardedCheckpoints
 from .errors import InvalidCallError, TrainingHaltedError, YoloStableError
 from .guard import Decision, StepGuard
 from .labels import disarm
@@ -41,7 +43,7 @@ else:
     _Base = object
 
 
-class GuardedTrainerMixin(GuardedResults, _Base):
+class GuardedTrainerMixin(GuardedResults, GuardedCheckpoints, _Base):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
