@@ -20,9 +20,10 @@ LAYERS = (
     ("trainers", "train_checks", "run_folder"),
     ("train_call",),
     ("mixin",),
+    ("resuming",),
     ("results", "checkpoint"),
-    ("run_log", "startup", "checkpoint_file"),
-    ("plan", "telemetry"),
+    ("run_log", "startup", "checkpoint_file", "loop_state"),
+    ("plan", "telemetry", "schedules"),
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
     ("guard.rehearsal",),
@@ -33,9 +34,11 @@ LAYERS = (
         "resources",
         "scaler_gate",
         "labels",
+        "cadence",
+        "data_order",
         "half",
         "results_csv",
-        "whole_file",
+        "state_file",
         "guard.step",
         "guard.musgd",
         "guard.sgd",
@@ -44,14 +47,14 @@ LAYERS = (
         "guard.buffers",
         "guard.divergence",
     ),
-    ("guard.config", "guard.decision", "guard.health", "guard.level"),
+    ("whole_file", "guard.config", "guard.decision", "guard.health", "guard.level"),
     ("errors",),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""
 FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
-MAY_IMPORT_ULTRALYTICS = {"mixin", "results", "checkpoint", "trainers", "train_run", "train_checks"}
+MAY_IMPORT_ULTRALYTICS = {"mixin", "results", "checkpoint", "resuming", "trainers", "train_run", "train_checks"}
 WITHOUT_TORCH = (
     "errors",
     "events",

@@ -99,7 +99,7 @@ class GuardedCheckpoints(_Base):
             return False
         self._digest_on_disk = of_last
         self.run_log.saved(self.last, epoch + 1)
-        for path in (self.last.with_name(LAST_GOOD), *(path for path in files if path != self.last)):
+        for path in (*(path for path in files if path != self.last), self.last.with_name(LAST_GOOD)):
             self._write(path, content)
         return True
 

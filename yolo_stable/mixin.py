@@ -9,6 +9,7 @@ when one of them moves):
 - ``run_callbacks``, ``preprocess_batch``: to know epoch, batch and image files;
 - ``label_loss_items``, ``save_metrics``, ``progress_string``: what is shown, see ``results.py``;
 - ``save_model``, ``final_eval``: how checkpoints are written, see ``checkpoint.py``;
+- ``check_resume``, ``resume_training``, ``_load_checkpoint_state``: how a run is resumed, see ``resuming.py``;
 - ``_handle_nan_recovery``, ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
 
 Nothing is ever attached to the model: what is on it is copied into the EMA and pickled into the checkpoints.
@@ -30,9 +31,11 @@ from .guard import Decision, StepGuard
 from .labels import disarm
 from .plan import separate
 from .results import GuardedResults
+from .resuming import GuardedResume
 from .run_log import RunLog
 from .scaler_gate import ScalerGate
 from .schedule import schedule_warnings
+from .schedules import schedules_of
 from .settings import default_hyp
 from .startup import guard_rows, precision, preset_rows, render_table, require_finite_start
 from .telemetry import EpochTelemetry
@@ -43,7 +46,7 @@ else:
     _Base = object
 
 
-class GuardedTrainerMixin(GuardedResults, GuardedCheckpoints, _Base):
+class GuardedTrainerMixin(GuardedResults, GuardedResume, GuardedCheckpoints, _Base):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
@@ -114,6 +117,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedCheckpoints, _Base):
         """Apply the window when it is healthy, and only then let the EMA follow."""
         assert self.guard is not None
         self._stepped = True
+        self.note_step()
         if self.optimizer is not None and self.guard.optimizer is not self.optimizer:
             self.guard.optimizer = self.optimizer  # a callback has put another one in
         try:
@@ -185,7 +189,15 @@ class GuardedTrainerMixin(GuardedResults, GuardedCheckpoints, _Base):
         assert self.optimizer is not None
         assert self._gate is not None
         require_finite_start(unwrap_model(model), self.optimizer)
-        self.guard = StepGuard(model, self.optimizer, scaler=self._gate.scaler, config=self.plan.guard)
+        self.guard = StepGuard(
+            model,
+            self.optimizer,
+            scaler=self._gate.scaler,
+            ema=self.ema,
+            schedules=schedules_of(self),
+            config=self.plan.guard,
+        )
+        self.restore_training_state()
         if RANK not in {-1, 0}:
             return
         if self.resume and self.last.exists():
