@@ -81,6 +81,22 @@ SEAMS = {
         generate_ddp_file,
         ['"trainer": type(trainer)', '"args": vars(trainer.args)', 'overrides=state["args"]'],
     ),
+    "checkpoints are written as bytes to three paths": (
+        BaseTrainer.save_model,
+        [
+            "self.wdir.mkdir(parents=True, exist_ok=True)",
+            "self.last.write_bytes(serialized_ckpt)",
+            "self.best.write_bytes(serialized_ckpt)",
+            '(self.wdir / f"epoch{self.epoch}.pt").write_bytes(serialized_ckpt)',
+        ],
+    ),
+    "checkpoints are stripped by a function of the trainer's module": (
+        BaseTrainer.final_eval,
+        [
+            "ckpt = strip_optimizer(self.last) if self.last.exists() else {}",
+            'strip_optimizer(self.best, updates={"train_results": ckpt.get("train_results")})',
+        ],
+    ),
     "the EMA counts its updates": (ModelEMA.update, ["self.updates += 1"]),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import LOGGER, RANK
@@ -25,11 +26,8 @@ class GuardedInterrupt(_Base):
     run_log: RunLog
     window_open: bool
     """Whether a micro-batch has been judged since the last optimizer step."""
+    save_now: Callable[[int], bool]
     asked: GracefulStop | None = None
-
-    def save_now(self, epochs: int) -> bool:
-        """Save the state as it is, so that training can go on from it; ``epochs`` have been completed."""
-        raise NotImplementedError
 
     def listen(self) -> GracefulStop:
         """Return what remembers the first signal, to be entered around the training.
@@ -52,7 +50,7 @@ class GuardedInterrupt(_Base):
         if wish is None or self.guard is None or self.stop:  # a run at its end only has to be closed
             return
         if event == "on_train_batch_end" and not self.window_open:
-            saved = self.args.save and self.save_now(self.epoch)
+            saved = self.args.save and self.save_now(self.epoch - 1)
         elif event == "on_fit_epoch_end":
             saved = self.args.save and self.last.exists()  # the loop has just done it
         else:

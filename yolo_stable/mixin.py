@@ -7,8 +7,10 @@ when one of them moves):
 - ``optimizer_step``: the guard's step, and the EMA only when it was applied;
 - ``tloss``: the running loss, set after each batch, over accepted batches only;
 - ``run_callbacks``, ``preprocess_batch``: to know epoch, batch and image files;
-- ``label_loss_items``, ``save_metrics``, ``progress_string``, ``save_model``: what is shown and saved, see ``results.py``;
+- ``label_loss_items``, ``save_metrics``, ``progress_string``: what is shown, see ``results.py``;
 - ``validate``, ``_handle_nan_recovery``: before and after a validation, see ``recovering.py``;
+- ``save_model``, ``final_eval``: how checkpoints are written, see ``checkpoint.py``;
+- ``check_resume``, ``resume_training``, ``_load_checkpoint_state``: how a run is resumed, see ``resuming.py``;
 - ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
 
 Nothing is ever attached to the model: what is on it is copied into the EMA and pickled into the checkpoints.
@@ -24,6 +26,7 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
+from .checkpoint import GuardedCheckpoints
 from .collapse import FitnessWatch
 from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
 from .guard import Decision, StepGuard
@@ -32,9 +35,11 @@ from .labels import disarm
 from .plan import separate
 from .recovering import GuardedRecovery
 from .results import GuardedResults
+from .resuming import GuardedResume
 from .run_log import RunLog
 from .scaler_gate import ScalerGate
 from .schedule import schedule_warnings
+from .schedules import schedules_of
 from .settings import default_hyp
 from .startup import guard_rows, precision, preset_rows, render_table, require_finite_start
 from .stopping import Patience
@@ -46,7 +51,7 @@ else:
     _Base = object
 
 
-class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Base):
+class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, GuardedResume, GuardedCheckpoints, _Base):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
@@ -121,6 +126,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Ba
         assert self.guard is not None
         self._stepped = True
         self.window_open = False
+        self.note_step()
         if self.optimizer is not None and self.guard.optimizer is not self.optimizer:
             self.guard.optimizer = self.optimizer  # a callback has put another one in
         try:
@@ -137,7 +143,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Ba
             self.tloss = self.telemetry.progress()
         every = self.guard.config.save_every_steps
         if decision and every and self.guard.counts.applied % every == 0 and self.args.save:
-            self.save_now(self.epoch)
+            self.save_now(self.epoch - 1)
 
     def _note(self, decision: Decision | None) -> None:
         assert decision is not None
@@ -204,10 +210,12 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Ba
             self.optimizer,
             scaler=self._gate.scaler,
             ema=self.ema,
+            schedules=schedules_of(self),
             lower_precision=self.lower_precision,
             on_climb=self.on_climb,
             config=self.plan.guard,
         )
+        self.restore_training_state()
         if RANK not in {-1, 0}:
             return
         if self.resume and self.last.exists():
@@ -265,7 +273,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, _Ba
         recovery = self.guard.recovery if self.guard is not None else None
         newest = recovery.ring.newest if recovery is not None else None
         if newest is not None and newest.step and self.args.save and newest.step > self.run_log.saved_step:
-            self.save_now(self.epoch)
+            self.save_now(self.epoch - 1)
 
     def _require_that_something_was_learned(self) -> None:
         counts = self.guard.counts if self.guard is not None else None

@@ -27,6 +27,8 @@ class RunPlan:
     """Why this preset, when it was not named by the user."""
     overridden: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     """Arguments that differ from the preset: key to (value of the preset, value of the run)."""
+    changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Arguments of a resumed run that differ from what it was saved with: key to (before, now)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``args.yaml`` keeps and what a multi-GPU worker is given."""
@@ -58,7 +60,8 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
     """Take ``guard`` and ``preset`` out of a trainer's overrides and lay the preset under the rest.
 
     Precedence: Ultralytics' defaults < preset < explicit arguments. A resumed run keeps the guard settings that its
-    ``args.yaml`` holds, each unless a new one is given. Its hyperparameters come from its checkpoint, so it keeps its preset.
+    ``args.yaml`` holds, each unless a new one is given. Its hyperparameters come from its checkpoint, unless it is given
+    another preset: then the values of that one lie over them.
 
     Args:
         overrides: What ``YOLO(...).train(...)`` hands to the trainer; not changed.
@@ -67,7 +70,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         The plan, and overrides that Ultralytics understands.
 
     Raises:
-        InvalidCallError: Unknown guard setting, wrong value, unknown preset, or another preset for a resumed run.
+        InvalidCallError: Unknown guard setting, wrong value, unknown preset.
     """
     rest = dict(overrides or {})
     guard, preset = rest.pop("guard", None), rest.pop("preset", None)
@@ -83,22 +86,39 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         if not isinstance(guard, GuardConfig):
             config = dataclasses.replace(saved, **(guard or {}))
         kept = before.get("preset")
-        if preset not in (None, AUTO) and not _same(preset, kept):
-            raise InvalidCallError(
-                f"preset={preset} is not allowed: a resumed run keeps the hyperparameters of its checkpoint; it was begun"
-                f" with {f'preset={kept}' if kept else 'no preset'}. Leave the preset out, or begin a new run from the"
-                " checkpoint: without resume."
-            )
-        return RunPlan(guard=config, preset=None if kept is None else str(kept)), rest
+        if preset in (None, AUTO) or _same(preset, kept):
+            return RunPlan(guard=config, preset=None if kept is None else str(kept)), rest
+        return _with_preset(config, str(preset), rest)
     config = GuardConfig.for_trainer(guard)
     if preset is None:
         return RunPlan(guard=config), rest
     why = ""
     if preset == AUTO:
         preset, why = choose_preset(rest.get("model", ""), rest.get("pretrained", True))
+    return _with_preset(config, str(preset), rest, why)
+
+
+def checkpoint_to_resume(overrides: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint that is resumed; None when none is, or none is named.
+
+    Args:
+        overrides: As for :func:`separate`; ``resume=True`` means the model.
+    """
+    resume = overrides.get("resume")
+    if not resume:
+        return None
+    named = str(overrides.get("model") or "") if resume is True else str(resume)
+    if resume is True and not named.lower().endswith(".pt"):
+        return None
+    return Path(named).absolute()
+
+
+def _with_preset(
+    config: GuardConfig, preset: str, rest: dict[str, Any], why: str = ""
+) -> tuple[RunPlan, dict[str, Any]]:
     values = hyperparameters(preset)
     overridden = {k: (v, rest[k]) for k, v in values.items() if k in rest and rest[k] != v}
-    return RunPlan(guard=config, preset=str(preset), why=why, overridden=overridden), {**values, **rest}
+    return RunPlan(guard=config, preset=preset, why=why, overridden=overridden), {**values, **rest}
 
 
 def _same(preset: str | os.PathLike[str], kept: Any) -> bool:
@@ -109,8 +129,9 @@ def _same(preset: str | os.PathLike[str], kept: Any) -> bool:
 
 def _settings_of_resumed_run(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the saved arguments of the run that is resumed, or nothing when it was not one of ours."""
-    resume = overrides["resume"]
-    checkpoint = Path(str(overrides.get("model") if resume is True else resume)).absolute()
+    checkpoint = checkpoint_to_resume(overrides)
+    if checkpoint is None:
+        return {}
     saved = checkpoint.parent.parent / "args.yaml"  # RUN/weights/last.pt
     if not saved.is_file():
         return {}

@@ -1,17 +1,10 @@
-"""What a guarded trainer shows and saves: columns, the head of the progress bar, checkpoints."""
+"""What a guarded trainer shows: columns, and the head of the progress bar."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import unwrap_model
-
-from .guard import StepGuard
-from .guard.health import all_finite, non_finite_names
 from .results_csv import widen
-from .run_log import RunLog
-from .startup import named_state
 from .telemetry import DISPLAY, EpochTelemetry
 
 if TYPE_CHECKING:
@@ -25,7 +18,6 @@ class GuardedResults(_Base):
 
     guard: StepGuard | None
     telemetry: EpochTelemetry
-    run_log: RunLog
 
     def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:
         """Label loss items as stock does, and add the guard's columns to those of the training loss.
@@ -54,24 +46,3 @@ class GuardedResults(_Base):
             return super().progress_string()
         finally:
             self.loss_names = names
-
-    def save_model(self) -> Any:
-        """Write the checkpoints, unless something in them is not finite: then the ones on disk stay as they are.
-
-        Stock would write zeros in the place of NaN.
-        """
-        assert self.ema is not None
-        state = [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
-        model: Any = self.model
-        state += named_state(unwrap_model(model), self.optimizer)
-        if not all_finite(tensor for _, tensor in state):
-            culprits = non_finite_names(state)
-            self.run_log.checkpoint_kept(self.epoch + 1, culprits)
-            LOGGER.warning(
-                f"checkpoint of epoch {self.epoch + 1} not written, not finite: {', '.join(culprits)}."
-                f" {self.run_log.good_checkpoint()}"
-            )
-            return False
-        saved = super().save_model()
-        self.run_log.saved(self.last, self.epoch + 1, self.guard.counts.applied)
-        return saved

@@ -1,10 +1,11 @@
-"""``results.csv`` of a run that was begun without the guard."""
+"""``results.csv`` of a run that changes hands or is resumed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from .whole_file import write_whole
 
 
 def widen(path: Path, columns: Sequence[str]) -> None:
@@ -18,9 +19,34 @@ def widen(path: Path, columns: Sequence[str]) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines()
     missing = [name for name in columns if lines and name not in lines[0].split(",")]
-    if not missing:
+    if missing:
+        _write(path, [lines[0] + "," + ",".join(missing), *(line + "," * len(missing) for line in lines[1:])])
+
+
+def keep_epochs(path: Path, epochs: int, saved: str = "") -> None:
+    """Remove the rows that a resumed run will write again, and one that a killed run left unfinished.
+
+    Args:
+        path: A ``results.csv``.
+        epochs: How many epochs stay.
+        saved: The file's content when the run was saved, in case that it is not there any more.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else saved
+    lines = text.splitlines()
+    if not lines:
         return
-    rows = [lines[0] + "," + ",".join(missing), *(line + "," * len(missing) for line in lines[1:])]
-    part = path.with_name(path.name + ".part")
-    part.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    width = lines[0].count(",")
+    kept = [line for line in lines[1:] if line.count(",") == width and _epoch(line) <= epochs]
+    if not path.is_file() or [lines[0], *kept] != lines or not text.endswith("\n"):
+        _write(path, [lines[0], *kept])
+
+
+def _epoch(line: str) -> float:
+    try:
+        return float(line.split(",")[0])
+    except ValueError:
+        return float("inf")
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    write_whole(path, ("\n".join(lines) + "\n").encode())

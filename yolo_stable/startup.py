@@ -141,12 +141,13 @@ def precision(amp: bool, asked: Any, scaler: Any) -> str:
 
 def preset_rows(plan: RunPlan) -> list[tuple[str, str]]:
     """Return the rows of the start-up table that name the preset and what was given over it."""
+    changed = [("changed", f"{key}={new} (before: {old})") for key, (old, new) in plan.changed.items()]
     if plan.preset is None:
-        return [("preset", "none (Ultralytics' defaults and your arguments)")]
+        return [("preset", "none (Ultralytics' defaults and your arguments)"), *changed]
     rows = [("preset", f"{plan.preset} ({plan.why})" if plan.why else plan.preset)]
     for key, (old, new) in plan.overridden.items():
         rows.append(("", f"{key}={new} (yours; the preset has {old})"))
-    return rows
+    return rows + changed
 
 
 def render_table(title: str, rows: Iterable[tuple[str, Any]]) -> str:

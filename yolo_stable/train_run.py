@@ -10,6 +10,7 @@ from torch import nn
 from ultralytics import RTDETR, YOLO
 from ultralytics.utils import LOGGER
 
+from .checkpoint_file import load_good
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
 from .plan import separate
@@ -44,6 +45,8 @@ def run(call: TrainCall) -> Path:
         if isinstance(values.get(key), str):
             _open(values[key], key=key)
     name, model = resume if isinstance(resume, str) else call.model, None
+    if resume and name is not None and name.lower().endswith(".pt") and Path(name).is_file():
+        load_good(Path(name).absolute())  # says which older one is good
     if name is not None and Path(name).is_file():  # it knows for which task the data have to be
         model = _open(name)
     ours = {"guard": dict(call.guard) or None, "preset": call.preset}
@@ -59,6 +62,8 @@ def run(call: TrainCall) -> Path:
             task = _task_of(model, call, name)
             data = _checked_data(call, task, split)
     folder = None if resume else RunFolder(planned_folder({**values, "task": task}), WHERE)
+    if resume:  # by name: asked for by True, Ultralytics begins a new run where no epoch was completed
+        settings["resume"] = name
     return _train(model, task, {"data": data, **ours, **settings}, folder)
 
 
@@ -92,7 +97,7 @@ def _task_by_name(call: TrainCall) -> str:
 def _require_resumable(model: Any, name: str | None) -> None:
     """Refuse to resume what was never begun or has been finished; Ultralytics would begin a new run instead."""
     checkpoint = {} if model is None else model.ckpt
-    if checkpoint.get("epoch", -1) < 0 or checkpoint.get("optimizer") is None:
+    if checkpoint.get("optimizer") is None:  # the epoch says nothing: -1 also in the middle of the first one
         raise InvalidCallError(
             f"{WHERE}: nothing to resume: {name or 'the default model'} is not the checkpoint of an interrupted run."
             " Give model=RUN/weights/last.pt of such a run, or leave resume out."

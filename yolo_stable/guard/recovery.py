@@ -216,6 +216,8 @@ class Recovery:
             self.divergence.load_state_dict(levels if isinstance(levels, Mapping) else {})
         except (TypeError, ValueError) as error:
             raise InvalidCallError(f"This is not the state of a StepGuard: divergence={levels!r}: {error}.") from error
+        if brake.rollbacks >= self.config.max_rollbacks:  # it was halted: who resumes it will have changed something
+            brake.rollbacks = 0
         self.brake = brake
 
     # ---- the ladder ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""What float16 cannot hold: found before it is rounded, and put back behind Ultralytics' rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LARGEST = 65504.0
+"""The largest finite float16. What is smaller than the smallest one becomes 0, as in stock: it is 0 to the network, too."""
+
+
+def beyond_half(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Return copies on the host, in float32, of the tensors with a number whose magnitude float16 cannot hold.
+
+    Args:
+        named: Finite tensors of any dtype; those that are not floating are left out.
+
+    Syncs: one per device and dtype.
+
+    Examples:
+        >>> beyond_half([("a", torch.tensor([1.0])), ("b", torch.tensor([7e4, 1.0]))])
+        {'b': tensor([7.0000e+04, 1.0000e+00])}
+    """
+    groups: dict[tuple[torch.device, torch.dtype], list[tuple[str, Tensor]]] = {}
+    for name, tensor in named:
+        if tensor.is_floating_point() and tensor.dtype is not torch.float16 and tensor.numel():
+            groups.setdefault((tensor.device, tensor.dtype), []).append((name, tensor.detach()))
+    found = {}
+    for group in groups.values():
+        norms = torch.stack(list(torch._foreach_norm([tensor for _, tensor in group], float("inf")))).tolist()
+        for (name, tensor), norm in zip(group, norms, strict=True):
+            if norm > LARGEST:
+                found[name] = tensor.float().cpu().clone(memory_format=torch.contiguous_format)
+    return found
+
+
+def put_back(module: nn.Module, kept: Mapping[str, Tensor]) -> None:
+    """Set parameters and buffers of a rounded module to what they were; names that it has not are left out.
+
+    Args:
+        module: Rounded to float16.
+        kept: By name in its ``state_dict()``.
+    """
+    for prefix, part in module.named_modules():
+        for key, parameter in part._parameters.items():
+            name = f"{prefix}.{key}" if prefix else key
+            if parameter is not None and name in kept:
+                parameter.data = kept[name].clone()
+        for key in part._buffers:
+            name = f"{prefix}.{key}" if prefix else key
+            if name in kept:
+                part._buffers[key] = kept[name].clone()
+
+
+def optimizer_tensors(state: Mapping[Any, Mapping[str, Any]]) -> Iterable[tuple[str, Tensor]]:
+    """Yield the tensors of the ``state`` of an optimizer's state dict, named ``INDEX/KEY``."""
+    for index, values in state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                yield f"{index}/{key}", value

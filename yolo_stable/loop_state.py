@@ -1,0 +1,147 @@
+"""All that a run needs to go on as if it had not been stopped: the state of training, and what the loop remembers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from torch import Tensor
+
+from .cadence import Cadence
+from .data_order import restore_order, save_order
+from .guard import StepGuard
+from .guard.generators import restore_random_state
+from .state_file import SavedState
+
+GRADIENT = "gradient/"
+OF_THE_DEVICE = ("fused", "foreach", "capturable", "differentiable")
+"""Settings of an optimizer's groups that choose a kernel; the device of now decides, not the one that saved."""
+
+
+def collect(
+    trainer: Any, cadence: Cadence, checkpoint: Mapping[str, Any], *, at_the_end_of_an_epoch: bool
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and plain values for the side file.
+
+    Args:
+        trainer: A guarded trainer, after an epoch or in the middle of one.
+        cadence: Knows which window is open.
+        checkpoint: ``sha256`` of the checkpoint that the state belongs to, and ``before``: of the one on the disk.
+        at_the_end_of_an_epoch: The window that is open goes on; in the middle of an epoch it is dropped.
+
+    Syncs: none on the CPU; those of ``TrainingState.aside``.
+    """
+    guard: StepGuard = trainer.guard
+    tensors = dict(guard.state.live())
+    generators, plain = guard.state.aside()
+    order, data = save_order(trainer.train_loader)
+    batches = len(trainer.train_loader)
+    is_open = at_the_end_of_an_epoch and cadence.last_step < batches * (trainer.epoch + 1) - 1
+    if is_open:
+        for name, parameter in guard.state.model.named_parameters():
+            if parameter.grad is not None:
+                tensors[GRADIENT + name] = parameter.grad
+    fitness = trainer.best_fitness
+    stopper = {key: getattr(trainer.stopper, key) for key in ("best_fitness", "best_epoch", "possible_stop")}
+    plain["loop"] = {
+        "epoch": trainer.epoch,
+        "epochs": trainer.epochs,
+        "batches": batches,
+        "batch": trainer.batch_size,
+        "accumulate": cadence.nominal(trainer),
+        "last_step": cadence.last_step if at_the_end_of_an_epoch else batches * (trainer.epoch + 1) - 1,
+        "losses": list(guard._losses) if is_open else [],
+        "mosaic_closed": bool(trainer.args.close_mosaic)
+        and trainer.epoch >= trainer.epochs - trainer.args.close_mosaic,
+        "best_fitness": None if fitness is None else float(fitness),
+        "stopper": stopper,
+        "nan_recovery_attempts": trainer.nan_recovery_attempts,
+        "shown": {"norm": trainer.telemetry.norm, "loss": {k: float(v) for k, v in trainer.telemetry.loss.items()}},
+        "results": trainer.csv.read_text(encoding="utf-8") if trainer.csv.is_file() else "",
+    }
+    plain["data"] = data
+    plain["checkpoint"] = dict(checkpoint)
+    plain["versions"] = {name: metadata.version(name) for name in ("torch", "ultralytics")}
+    with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout
+        plain["versions"]["yolo-stable"] = metadata.version("yolo-stable")
+    return {**tensors, **generators, **order}, plain
+
+
+def restore_training(trainer: Any, saved: SavedState, *, same_optimizer: bool) -> None:
+    """Put back weights, EMA, optimizer, loss scale, guard, and what the loop remembers of the epochs before.
+
+    Args:
+        trainer: A guarded trainer that is set up, before its loop; its optimizer's groups have the numbers of now.
+        saved: From the side file.
+        same_optimizer: False: the optimizer was exchanged and keeps its fresh state.
+
+    Raises:
+        InvalidCallError: It is the state of another model; nothing has been changed.
+    """
+    guard: StepGuard = trainer.guard
+    tensors, plain = dict(saved.tensors), dict(saved.plain)
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in trainer.optimizer.param_groups]
+    if same_optimizer:
+        old = [{k: v for k, v in g.items() if k not in OF_THE_DEVICE} for g in plain["optimizer"]["groups"]]
+        plain["optimizer"] = {**plain["optimizer"], "groups": old}
+    else:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
+        plain["optimizer"] = {"groups": groups, "state": {}}
+    guard.state.restore(tensors, plain, schedules=True)
+    _load_guard(guard, plain["guard"])
+    loop = plain["loop"]
+    trainer.best_fitness = loop["best_fitness"]
+    trainer.stopper.__dict__.update(loop["stopper"])
+    trainer.nan_recovery_attempts = loop["nan_recovery_attempts"]
+    # An epoch without a step or without an accepted batch shows the numbers of the one before.
+    trainer.telemetry.norm, trainer.telemetry.loss = loop["shown"]["norm"], dict(loop["shown"]["loss"])
+
+
+def restore_data(trainer: Any, saved: SavedState, *, generators: bool) -> None:
+    """Put back the order of the data and, last, the random number generators; nothing may draw before the first batch.
+
+    Args:
+        trainer: At the start of its first epoch.
+        saved: From the side file.
+        generators: Also the global random number generators, which are those of the rank that saved.
+    """
+    restore_order(trainer.train_loader, dict(saved.tensors), saved.plain["data"])
+    if generators:
+        restore_random_state(saved.tensors, saved.plain["rng"], trainer.device)
+
+
+def restore_window(trainer: Any, cadence: Cadence, saved: SavedState) -> None:
+    """Put back the gradients of the window that was open, and when it is full; not, when batches are counted otherwise now.
+
+    Args:
+        trainer: At the start of its first epoch, after its loop has zeroed the gradients.
+        cadence: Holds the loop back until the window is full.
+        saved: From the side file.
+    """
+    loop = saved.plain["loop"]
+    now = (len(trainer.train_loader), trainer.batch_size)
+    if now != (loop["batches"], loop["batch"]):
+        return
+    cadence.continue_from(loop["last_step"])
+    guard: StepGuard = trainer.guard
+    for name, parameter in guard.state.model.named_parameters():
+        gradient = saved.tensors.get(GRADIENT + name)
+        if gradient is not None and parameter.requires_grad:
+            parameter.grad = gradient.to(parameter.device, parameter.dtype, copy=True)
+    guard._losses = list(loop["losses"])
+
+
+def _load_guard(guard: StepGuard, saved: Mapping[str, Any]) -> None:
+    """Continue the guard's counters; what another version has counted otherwise begins anew."""
+    counts = guard.counts.to_dict()
+    counts.update({name: value for name, value in saved["counts"].items() if name in counts})
+    try:
+        guard.load_state_dict({**saved, "counts": counts})
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+    ):  # the levels of the divergence rule: they find themselves again in a few steps
+        guard.load_state_dict({"counts": counts})

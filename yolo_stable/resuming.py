@@ -1,0 +1,253 @@
+"""How a guarded trainer resumes a run: in full precision, with what may be changed changed, and with nothing damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.utils import LOGGER, RANK
+
+from .cadence import Cadence
+from .checkpoint_file import LAST, LAST_GOOD, digest, load_good
+from .data_order import restore_behind_reset
+from .errors import InvalidCallError
+from .guard import StepGuard
+from .loop_state import collect, restore_data, restore_training, restore_window
+from .plan import RunPlan, checkpoint_to_resume
+from .results_csv import keep_epochs
+from .state_file import NAME, SavedState, encode, read
+from .whole_file import PART, write_whole
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+OF_THE_RUN = ("model", "mode", "resume", "pretrained", "task", "data", "cfg", "project", "name", "exist_ok", "save_dir")
+"""What a resumed run does not take from its call as it does the rest: it is the same run, in its folder."""
+EFFECTS = {
+    "lr0": ("initial_lr", "lr"),
+    "momentum": ("momentum", "betas"),
+    "weight_decay": ("weight_decay",),
+    "batch": ("weight_decay",),  # Ultralytics scales the decay with the batch
+    "nbs": ("weight_decay",),
+}
+"""Arguments that are kept in the optimizer's groups, where the saved numbers would win over the new ones."""
+
+
+class GuardedResume(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that resumes."""
+
+    plan: RunPlan
+    guard: StepGuard | None
+    _batch_number: int
+    _digest_on_disk: str | None
+    _cadence: Cadence
+    _saved: SavedState | None = None
+    _same_optimizer = True
+    _fresh: bool = True
+    """Whether the loop has yet to begin its first epoch."""
+
+    # ---- saving --------------------------------------------------------------------------------------------------------
+
+    def write_state_file(self, digest_of_last: str, *, at_the_end_of_an_epoch: bool) -> None:
+        """Write the side file of the checkpoint that is about to be written.
+
+        Args:
+            digest_of_last: SHA-256 of that checkpoint.
+            at_the_end_of_an_epoch: False in the middle of one.
+
+        Raises:
+            OSError: It could not be written; the old one is untouched.
+        """
+        if self.guard is None:
+            return
+        checkpoint = {"sha256": digest_of_last, "before": self._digest_on_disk}
+        content = collect(self, self._cadence, checkpoint, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
+        write_whole(self.wdir / NAME, encode(*content))
+
+    def final_eval(self) -> None:
+        """Evaluate and strip as stock; a run that is over has nothing to resume, and its side file goes."""
+        super().final_eval()
+        if RANK in {-1, 0}:
+            for path in (self.wdir / NAME, *self.wdir.glob(f"*{PART}")):
+                path.unlink(missing_ok=True)
+
+    # ---- resuming ------------------------------------------------------------------------------------------------------
+
+    def check_resume(self, overrides: Any) -> None:
+        """Find and check what is resumed, and take over its arguments; those of the call win.
+
+        Raises:
+            InvalidCallError: The checkpoint or its side file is damaged, or they do not belong together.
+        """
+        self._cadence = Cadence()
+        path = checkpoint_to_resume({**overrides, "resume": self.args.resume})
+        if path is None:  # no resume, or the newest run that Ultralytics finds
+            super().check_resume(overrides)
+            return
+        checkpoint = load_good(path)
+        before: dict[str, Any] = checkpoint.get("train_args") or {}
+        given = {key: value for key, value in overrides.items() if key not in OF_THE_RUN}
+        self.args.resume = str(path)
+        super().check_resume({})
+        if overrides.get("save_dir"):  # a worker of a multi-GPU run is told its folder
+            self.args.save_dir = overrides["save_dir"]
+        changed = {}
+        for key, value in given.items():
+            old = getattr(self.args, key, None)
+            if value != old:
+                changed[key] = old, value
+                setattr(self.args, key, value)
+        if before.get("data") and not _same_place(before["data"], self.args.data):
+            changed["data"] = before["data"], self.args.data
+            LOGGER.warning(f"the run was begun with other data: {before['data']}; it goes on with {self.args.data}.")
+        self.plan = dataclasses.replace(self.plan, changed=changed)
+        self._saved = _fitting_state(path, before_epoch=int(checkpoint.get("epoch", -1)))
+        self._digest_on_disk = digest(path)
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Resume as stock does; also from a checkpoint that was saved in the middle of the first epoch.
+
+        Raises:
+            InvalidCallError: The run is over.
+        """
+        if ckpt is None or not self.resume:
+            super().resume_training(ckpt)
+            return
+        if self._saved is not None:
+            ckpt["epoch"] = self._saved.epoch
+        start = ckpt.get("epoch", -1) + 1
+        if ckpt.get("optimizer") is None or start >= self.epochs:
+            done = f"it was trained for {start} of {self.epochs} epochs" if start else "it is the result of a whole run"
+            raise InvalidCallError(
+                f"{self.args.model} has nothing left to resume: {done}. Give more epochs={start + self.epochs},"
+                " or begin a new run from it: without resume."
+            )
+        if start > 0:
+            super().resume_training(ckpt)
+        else:
+            self._load_checkpoint_state(ckpt)
+        if RANK in {-1, 0}:
+            kept = "" if self._saved is None else self._saved.plain["loop"]["results"]
+            keep_epochs(self.csv, start, kept)
+
+    def _load_checkpoint_state(self, ckpt: Any) -> None:
+        """Load as stock does, but let changed arguments win over the numbers that the optimizer had."""
+        assert self.optimizer is not None
+        now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        if self.resume and not self._is_of_this_optimizer(ckpt):
+            self._same_optimizer = False
+            ckpt["optimizer"] = None
+            LOGGER.warning(
+                f"the optimizer is {type(self.optimizer).__name__} now: it starts without the state of the one before."
+            )
+        super()._load_checkpoint_state(ckpt)
+        self._take_changes(now)
+        if self.guard is not None:
+            self.guard.state.ema = self.ema  # stock has made a new one
+
+    def restore_training_state(self) -> None:
+        """Put back the state of the side file, if there is one; called when the guard has been built.
+
+        Raises:
+            InvalidCallError: It is the state of another model.
+        """
+        if self._saved is None:
+            return
+        assert self.optimizer is not None
+        assert self.scheduler is not None
+        now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        same = self._same_optimizer and self._saved.plain["optimizer"]["class"] == type(self.optimizer).__name__
+        restore_training(self, self._saved, same_optimizer=same)
+        self._take_changes(now)
+        self.scheduler.last_epoch = self.start_epoch - 1  # as stock leaves it: the loop moves it on
+
+    def _is_of_this_optimizer(self, ckpt: Any) -> bool:
+        assert self.optimizer is not None
+        saved = ckpt.get("optimizer")
+        if saved is None:
+            return True
+        name = str((ckpt.get("train_args") or {}).get("optimizer", "auto")).lower()
+        sizes = [len(group["params"]) for group in saved["param_groups"]]
+        same_shape = sizes == [len(group["params"]) for group in self.optimizer.param_groups]
+        return same_shape and name in {"auto", type(self.optimizer).__name__.lower()}
+
+    def _take_changes(self, now: list[dict[str, Any]]) -> None:
+        """Set what changed arguments mean in the optimizer's groups, after the saved groups were loaded."""
+        assert self.optimizer is not None
+        keys = {key for name in self.plan.changed for key in EFFECTS.get(name, ())}
+        for group, values in zip(self.optimizer.param_groups, now, strict=True):
+            group.update({key: values[key] for key in keys if key in values})
+
+    # ---- the loop ------------------------------------------------------------------------------------------------------
+
+    def run_callbacks(self, event: str) -> None:
+        """Put back what the loop draws from, at the last moment before it draws: after all callbacks."""
+        super().run_callbacks(event)
+        if event == "on_train_epoch_start" and self._fresh:
+            self._fresh = False
+            saved, self._saved = self._saved, None  # its tensors are not needed any more
+            if saved is None:
+                return
+            restore_window(self, self._cadence, saved)
+            will_close = self.args.close_mosaic and self.epoch >= self.epochs - self.args.close_mosaic
+            if will_close and saved.plain["loop"]["mosaic_closed"]:
+                restore_behind_reset(self.train_loader, dict(saved.tensors), saved.plain["data"])
+            restore_data(self, saved, generators=RANK in {-1, 0})
+
+    def preprocess_batch(self, batch: Any) -> Any:
+        """Hold the loop's next step back until the window that was open is full."""
+        self._cadence.before_forward(self, self._batch_number)
+        return super().preprocess_batch(batch)
+
+    def note_step(self) -> None:
+        """The loop has called for a step."""
+        self._cadence.stepped(self, self._batch_number)
+
+    def _build_train_pipeline(self) -> None:
+        self._cadence.began()
+        super()._build_train_pipeline()
+
+
+def _fitting_state(path: Path, before_epoch: int) -> SavedState | None:
+    """Read the side file beside a checkpoint, if it is the one that goes with it.
+
+    Args:
+        path: The checkpoint.
+        before_epoch: Its last whole epoch.
+
+    Raises:
+        InvalidCallError: It is damaged, or belongs to another checkpoint.
+    """
+    file = path.with_name(NAME)
+    if not file.is_file():
+        return None
+    of_checkpoint = digest(path)
+    older_on_purpose = path.name not in {LAST, LAST_GOOD}  # best.pt, epoch3.pt
+    try:
+        saved = read(file)
+    except InvalidCallError:
+        if older_on_purpose:
+            return None
+        raise
+    if saved.belongs_to(of_checkpoint):
+        return saved
+    if older_on_purpose:
+        return None
+    if saved.follows(of_checkpoint):
+        LOGGER.info(f"{file} is newer than {path}, which could not be written any more: resuming from the former.")
+        return saved
+    if before_epoch > saved.epoch:
+        LOGGER.warning(f"{file} is older than {path} and left out: weights are resumed as rounded to float16.")
+        return None
+    raise InvalidCallError(
+        f"{path} and {file} do not belong together: the one is of epoch {before_epoch + 1}, the other of epoch"
+        f" {saved.epoch + 1} of another run or another checkpoint. Delete {NAME} to resume from the checkpoint alone, whose"
+        " weights are rounded to float16; or put back the file that was there."
+    )
+
+
+def _same_place(a: Any, b: Any) -> bool:
+    return str(a) == str(b) or Path(str(a)).absolute() == Path(str(b)).absolute()

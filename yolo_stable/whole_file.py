@@ -1,0 +1,69 @@
+"""Files that are there whole: a crash at any byte leaves the old one or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+PART = ".part"
+"""Suffix of a file that is still being written; one that a killed process left behind is overwritten by the next."""
+CHUNK = 1 << 20
+"""Bytes that are written and read back at a time."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in the place of another one, which stays as it is until the new one is on the disk and was read back.
+
+    Args:
+        path: The file; a link is followed. Its folder is made when it is not there.
+        content: All of it.
+
+    Raises:
+        OSError: It could not be written, or was read back with other bytes. The old file is untouched, and nothing else
+            remains.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    try:
+        with open(part, "wb") as file:
+            for start in range(0, len(content), CHUNK):
+                file.write(content[start : start + CHUNK])
+            file.flush()
+            os.fsync(file.fileno())
+        _require_same(part, content)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def reason(error: OSError) -> str:
+    """Return why a file could not be written, without its name.
+
+    Examples:
+        >>> reason(OSError(28, "No space left on device"))
+        'No space left on device'
+    """
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _require_same(part: Path, content: bytes) -> None:
+    with open(part, "rb") as file:
+        for start in range(0, len(content) + 1, CHUNK):
+            if file.read(CHUNK) != content[start : start + CHUNK]:
+                raise OSError(errno.EIO, f"read back with other bytes from byte {start} on", str(part))
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new name last as well; where folders cannot be opened (Windows) the system sees to it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
