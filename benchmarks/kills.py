@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yolo_stable.state_file import read_state
+from yolo_stable.state_file import read as read_state
 
 from yolo_stable.events import read_events
 
@@ -51,6 +51,11 @@ def start(folder: Path, last: Path | None) -> subprocess.Popen[str]:
 def epochs_of(log: Path) -> list[int]:
     """Return the epochs that a run has recorded."""
     return [e["epoch"] for e in read_events(log) if e["event"] == "epoch"] if log.exists() else []
+
+
+def begun_at(log: Path) -> int:
+    """Return how many epochs the newest start of a run took for completed."""
+    return [e["epochs_before"] for e in read_events(log) if e["event"] == "start"][-1]
 
 
 def wait_for_training(process: subprocess.Popen[str], log: Path, starts: int) -> bool:
@@ -90,11 +95,13 @@ def chain(number: int, kills: int, seed: int) -> list[dict[str, Any]]:
         done = 0
         for i in range(kills):
             last = run / "weights" / "last.pt"
-            starts = sum(e["event"] == "start" for e in read_events(log)) if log.exists() else 0
+            starts = sum(e["event"] == "start" for e in read_events(log)) if last.exists() else 0
+            if not last.exists():  # killed before its first epoch was over: it begins again, with a new log
+                log.unlink(missing_ok=True)
             process = start(folder, last if last.exists() else None)
             began = wait_for_training(process, log, starts)
             resumed_at = (
-                next((e["epoch"] for e in reversed(read_events(log)) if e["event"] == "start"), 0) if began else 0
+                begun_at(log) if began else 0
             )
             if began:
                 time.sleep(chance.uniform(0.0, LONGEST))

@@ -4,7 +4,7 @@ Schema 1. Every line has ``schema`` (1), ``event``, ``time`` (seconds since the 
 training). The events, with their further keys:
 
 - ``start``: ``versions`` (package name to version), ``guard`` (its settings), ``preset``, ``optimizer``, ``precision``,
-  ``device``.
+  ``device``, ``epochs_before`` (completed before this start; above 0 when the run was resumed).
 - ``rejection``: ``batch`` (from 1, within the epoch), ``step`` (optimizer steps applied so far), ``what``
   (``micro_batch`` or ``window``), ``reason``, ``culprits`` (buffers or parameters that were not finite), ``loss``, ``items``,
   ``norm``, ``files`` (images of the micro-batch; of a window: of all its micro-batches). A number that was not finite is

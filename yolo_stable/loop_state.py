@@ -88,7 +88,7 @@ def restore_training(trainer: Any, saved: SavedState, *, same_optimizer: bool) -
         plain["optimizer"] = {**plain["optimizer"], "groups": old}
     else:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
-        plain["optimizer"] = {"groups": groups, "state": {}}
+        plain["optimizer"] = {"class": type(trainer.optimizer).__name__, "groups": groups, "state": {}}
     guard.state.restore(tensors, plain, schedules=True)
     _load_guard(guard, plain["guard"])
     loop = plain["loop"]

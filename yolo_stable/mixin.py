@@ -227,7 +227,10 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
         for warning in warnings:
             LOGGER.warning(warning)
         optimizer = type(self.optimizer).__name__
-        self.run_log.start(self.plan, optimizer=optimizer, precision=numbers, device=str(self.device))
+        device = str(self.device)
+        self.run_log.start(
+            self.plan, optimizer=optimizer, precision=numbers, device=device, epochs_before=self.start_epoch
+        )
 
     def _build_train_pipeline(self) -> None:
         """Undo a window that ran out of memory before the loop starts again with a smaller batch."""

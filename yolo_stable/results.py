@@ -16,7 +16,6 @@ else:
 class GuardedResults(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that faces the user's files."""
 
-    guard: StepGuard | None
     telemetry: EpochTelemetry
 
     def label_loss_items(self, loss_items: Any = None, prefix: str = "train") -> Any:

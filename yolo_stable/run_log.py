@@ -48,7 +48,7 @@ class RunLog:
         self._saved: tuple[Path, int] | None = None
         self.saved_step = 0
 
-    def start(self, plan: RunPlan, **setup: str) -> None:
+    def start(self, plan: RunPlan, **setup: str | int) -> None:
         """Record the set-up before the first step."""
         versions = {
             name: metadata.version(name) for name in ("torch", "ultralytics", "yolo-stable") if _installed(name)
