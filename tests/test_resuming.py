@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from equality import assert_same
+from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.patches import torch_load
 
@@ -255,6 +256,14 @@ class TestChanges:
         trainer = resumed_in(copied, data=other)
         assert trainer.plan.changed["data"][1] == other
         assert any("the run was begun with other data: " in r.getMessage() for r in caplog.records)
+
+    def test_nothing_has_changed_when_nothing_was_changed(self, copied: Path) -> None:
+        """Ultralytics hands over much that nobody has given."""
+        model = YOLO(str(copied))
+        model.train(trainer=unfinished(StableDetectionTrainer), resume=True, save_dir=str(copied.parent.parent))
+        trainer: Any = model.trainer
+        assert trainer.plan.changed == {}
+        assert trainer.start_epoch == 2
 
 
 class TestFiles:
