@@ -762,7 +762,7 @@ def test_the_model_in_a_file_is_the_one_that_is_trained(
     assert (args["task"], args["epochs"], args["lr0"], args["preset"]) == ("classify", 1, 0.003, "guarded")
 
 
-def test_a_resumed_run_takes_no_other_preset(
+def test_a_resumed_run_takes_another_preset_and_says_what_changed(
     command: Command,
     here: Path,
     narrow: Callable[[str], str],
@@ -774,15 +774,38 @@ def test_a_resumed_run_takes_no_other_preset(
         command, here, shapes(), f"model={narrow('detect')}", "epochs=2", "guard.max_total=2", "--preset", "finetune"
     )
     poison(99)
-    before = tree(here)
     last = halted.folder / "weights" / "last.pt"
-    refused = command("train", "nowhere.yaml", f"resume={last}", "--preset", "stable", "device=cpu")
-    assert refused.code == 2
-    assert refused.refusal().startswith("preset=stable is not allowed: a resumed run keeps the hyperparameters of its ")
-    assert tree(here) == before
-    answer = command("train", shapes(), f"resume={last}", "--preset", "finetune", "device=cpu")
+    answer = command("train", shapes(), f"resume={last}", "--preset", "stable", "device=cpu", "guard.max_total=99")
     assert (answer.code, answer.err) == (0, "")
-    assert halted.args()["preset"] == "finetune"
+    assert halted.args()["preset"] == "stable"
+    assert halted.args()["lr0"] == 0.0005
+    assert "changed lr0=0.0005 (before: " in " ".join(answer.out.split())
+
+
+@pytest.mark.parametrize("words", ["model={last} resume=True", "resume={last}"])
+def test_a_damaged_checkpoint_is_refused_in_one_line_that_names_a_good_one(
+    command: Command,
+    here: Path,
+    narrow: Callable[[str], str],
+    shapes: Callable[..., str],
+    poison: Callable[[int], None],
+    words: str,
+) -> None:
+    poison(2)
+    halted = train(command, here, shapes(), f"model={narrow('detect')}", "epochs=2", "guard.max_total=2")
+    poison(99)
+    last = halted.folder / "weights" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    before = tree(here)
+    answer = command("train", shapes(), *words.format(last=last).split(), "device=cpu")
+    assert answer.code == 2
+    assert answer.refusal() == (
+        f"Checkpoint {last} cannot be resumed: it is empty, cut off, or no checkpoint at all."
+        f" The newest good checkpoint beside it is {last.with_name('last_good.pt')}."
+    )
+    assert tree(here) == before
+    again = command("train", shapes(), f"resume={last.with_name('last_good.pt')}", "device=cpu", "guard.max_total=99")
+    assert (again.code, again.err) == (0, "")
 
 
 # ---- runs that fail before they have begun -------------------------------------------------------------------------------

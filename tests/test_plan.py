@@ -9,7 +9,7 @@ import yaml
 
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import GuardConfig
-from yolo_stable.plan import AUTO, RunPlan, choose_preset, separate
+from yolo_stable.plan import AUTO, RunPlan, checkpoint_to_resume, choose_preset, separate
 from yolo_stable.presets import load_hyp
 
 
@@ -228,19 +228,36 @@ def test_a_file_of_ones_own_is_the_same_preset_by_any_path(tmp_path: Path, monke
         assert separate({"resume": checkpoint, "preset": preset})[0].preset == "mine.yaml"
 
 
-@pytest.mark.parametrize(
-    ("saved", "begun"), [(SAVED, "preset=cautious"), ({"lr0": 0.1}, "no preset"), (None, "no preset")], ids=str
-)
-def test_a_resumed_run_takes_no_other_preset(tmp_path: Path, saved: dict[str, Any] | None, begun: str) -> None:
+@pytest.mark.parametrize("saved", [SAVED, {"lr0": 0.1}, None], ids=str)
+def test_a_resumed_run_may_be_given_another_preset(tmp_path: Path, saved: dict[str, Any] | None) -> None:
+    """Its values lie over those of the checkpoint, and under what is given with it."""
     checkpoint = run_folder(tmp_path, saved)
-    with pytest.raises(InvalidCallError) as caught:
-        separate({"resume": checkpoint, "preset": "stable"})
-    assert str(caught.value).startswith(
-        "preset=stable is not allowed: a resumed run keeps the hyperparameters of its checkpoint;"
-        f" it was begun with {begun}. Leave the preset out, "
-    )
+    plan, rest = separate({"resume": checkpoint, "preset": "stable", "lr0": 0.003})
+    values = load_hyp("stable")
+    assert plan.preset == "stable"
+    assert plan.overridden["lr0"] == (values["lr0"], 0.003)
+    assert plan.guard == GuardConfig.for_trainer((saved or {}).get("guard"))
+    assert rest == {**values, "resume": checkpoint, "lr0": 0.003}
+    assert plan.changed == {}, "what it means for the run is known with the checkpoint"
     with pytest.raises(InvalidCallError, match=r"^preset=5 is not allowed\. It must be the name"):
         separate({"resume": checkpoint, "preset": 5})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"resume": "a/last.pt", "model": "b.pt"}, "a/last.pt"),
+        ({"resume": Path("a/last.pt")}, "a/last.pt"),
+        ({"resume": True, "model": "b.pt"}, "b.pt"),
+        ({"resume": True, "model": "b.yaml"}, None),
+        ({"resume": True}, None),
+        ({"resume": False, "model": "b.pt"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_what_is_resumed(overrides: dict[str, Any], expected: str | None) -> None:
+    assert checkpoint_to_resume(overrides) == (None if expected is None else Path(expected).absolute())
 
 
 @pytest.mark.parametrize("resume", [False, None, ""], ids=repr)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,14 @@ from typing import Any
 import pytest
 import torch
 from equality import assert_same
+from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.patches import torch_load
 
-from yolo_stable import InvalidCallError, StableDetectionTrainer
+from yolo_stable import InvalidCallError, StableDetectionTrainer, train_run
 from yolo_stable.checkpoint_file import LAST_GOOD, culprits, digest, load
 from yolo_stable.state_file import NAME, encode, read
+from yolo_stable.train_call import TrainCall
 from yolo_stable.trainers import TRAINERS
 
 Arguments = Callable[..., dict[str, Any]]
@@ -121,6 +127,36 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(
 
 def network(path: Path) -> dict[str, list[Any]]:
     return {name: tensor.tolist() for name, tensor in load(path)["ema"].state_dict().items()}
+
+
+KILLED = """
+import json, os, signal, sys
+from yolo_stable import StableDetectionTrainer
+
+class Killed(StableDetectionTrainer):
+    def save_model(self):
+        if self.epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().save_model()
+
+Killed(overrides=json.loads(sys.argv[1])).train()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_run_that_was_killed_between_its_row_and_its_checkpoint(arguments: Arguments) -> None:
+    twin = finish(unfinished(StableDetectionTrainer)(overrides=arguments(epochs=3, val=False, name="twin")))
+    call = arguments(epochs=3, val=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(call)], check=False, capture_output=True, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    last = Path(call["project"]) / "run" / "weights" / "last.pt"
+    assert (last.parent.parent / "results.csv").read_text().count("\n") == 3, "a row more than epochs that were saved"
+    resumed = resume(last)
+    assert resumed.start_epoch == 1
+    assert rows(twin) == rows(resumed)
+    assert_same(state(twin), state(resumed))
 
 
 # ---- what happens around it ----------------------------------------------------------------------------------------------
@@ -255,6 +291,14 @@ class TestChanges:
         trainer = resumed_in(copied, data=other)
         assert trainer.plan.changed["data"][1] == other
         assert any("the run was begun with other data: " in r.getMessage() for r in caplog.records)
+
+    def test_nothing_has_changed_when_nothing_was_changed(self, copied: Path) -> None:
+        """Ultralytics hands over much that nobody has given."""
+        model = YOLO(str(copied))
+        model.train(trainer=unfinished(StableDetectionTrainer), resume=True, save_dir=str(copied.parent.parent))
+        trainer: Any = model.trainer
+        assert trainer.plan.changed == {}
+        assert trainer.start_epoch == 2
 
 
 class TestFiles:
@@ -437,6 +481,25 @@ class TestInTheMiddle:
         assert resumed.start_epoch == epoch
         assert [row["epoch"] for row in rows(resumed)] == ["1", "2"]
         assert resumed.guard.counts.applied == 3 + 4 * epoch + 4 * (2 - epoch)
+
+    def test_the_command_resumes_also_where_no_epoch_was_completed(self, arguments: Arguments) -> None:
+        class Saved(StableDetectionTrainer):
+            def optimizer_step(self) -> None:
+                super().optimizer_step()
+                self.save_now(-1)
+                raise Stopped
+
+        call = arguments(val=False)
+        trainer = Saved(overrides=call)
+        with pytest.raises(Stopped):
+            trainer.train()
+        words = [f"model={trainer.last}", "resume=True", "epochs=1"]
+        assert train_run.run(TrainCall.parse(call["data"], words)) == trainer.save_dir
+        assert [row["epoch"] for row in rows(trainer)] == ["1"]
+        with pytest.raises(
+            InvalidCallError, match=r"^train: nothing to resume: .*last\.pt is not the checkpoint of an"
+        ):
+            train_run.run(TrainCall.parse(call["data"], words))
 
     def test_with_a_window_open_its_gradients_are_dropped(self, arguments: Arguments) -> None:
         class Saved(StableDetectionTrainer):

@@ -10,6 +10,7 @@ import inspect
 
 import pytest
 import ultralytics
+from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -96,6 +97,27 @@ SEAMS = {
             "ckpt = strip_optimizer(self.last) if self.last.exists() else {}",
             'strip_optimizer(self.best, updates={"train_results": ckpt.get("train_results")})',
         ],
+    ),
+    "a resumed run takes its arguments from the checkpoint": (
+        BaseTrainer.check_resume,
+        ["ckpt_args = load_checkpoint(last)[0].args", "self.args = get_cfg(ckpt_args)", "self.resume = resume"],
+    ),
+    "a resumed run begins behind the epoch of the checkpoint": (
+        BaseTrainer.resume_training,
+        [
+            'start_epoch = ckpt.get("epoch", -1) + 1',
+            "self._load_checkpoint_state(ckpt)",
+            "model.criterion.updates = start_epoch - 1",
+            "self.start_epoch = start_epoch",
+        ],
+    ),
+    "the loop zeroes gradients, then announces its first epoch, then draws": (
+        BaseTrainer._do_train,
+        ["self.optimizer.zero_grad()  # zero any resumed gradients", "last_opt_step = -1", "self.train_loader.reset()"],
+    ),
+    "the loader keeps its iterator over the epochs": (
+        InfiniteDataLoader,
+        ["self.iterator = self._get_iterator()", "yield next(self.iterator)", "self.iterator = None"],
     ),
     "the EMA counts its updates": (ModelEMA.update, ["self.updates += 1"]),
 }

@@ -55,5 +55,4 @@ class _Criterion:
         model.criterion = criterion
 
     def _model(self) -> Any:
-        model = unwrap(self._trainer.model)
-        return getattr(model, "student_model", model)
+        return unwrap(self._trainer.model)
