@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yolo_stable.state_file import read as read_state
 
 from yolo_stable.events import read_events
+from yolo_stable.state_file import read as read_state
 
 from .narrow import settings
 from .record import keep, show
