@@ -95,10 +95,11 @@ class TestContent:
 
         class Large(StableDetectionTrainer):
             def save_model(self) -> Any:
+                trainer: Any = self
                 with torch.no_grad():
-                    for network in (self.model, self.ema.ema):
+                    for network in (trainer.model, trainer.ema.ema):
                         network.model[1].bn.running_var[3] = huge
-                    first = next(iter(self.optimizer.state.values()))
+                    first = next(iter(trainer.optimizer.state.values()))
                     first["momentum_buffer"].view(-1)[0] = huge
                 saved = super().save_model()
                 seen.append(load(self.last))

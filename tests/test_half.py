@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -23,7 +25,7 @@ def test_what_is_kept_is_a_copy_in_float32() -> None:
 
 
 def test_a_rounded_network_gets_its_numbers_back_and_nothing_else() -> None:
-    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network: Any = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     with torch.no_grad():
         network[0].weight[0, 0] = 1e5
         network[1].running_var[1] = 2e6

@@ -234,6 +234,7 @@ class TestChanges:
 
         class Looking(StableDetectionTrainer):
             def optimizer_step(self) -> None:
+                assert self.optimizer is not None
                 groups = self.optimizer.param_groups
                 seen.setdefault("lr", [group["lr"] for group in groups])
                 seen.setdefault("momentum", groups[0]["momentum"])
@@ -460,7 +461,8 @@ class TestInTheMiddle:
                 if self.epoch == epoch and self._batch_number == 3:
                     assert self.save_now(self.epoch - 1) is True
                     assert self.epoch == epoch
-                    kept.update({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
+                    model: Any = self.model
+                    kept.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
                     kept["files"] = {path.name for path in self.wdir.iterdir()}
                     raise Stopped
 
