@@ -232,8 +232,10 @@ def test_a_healthy_window_costs_no_collective(name: str, reports: list[dict[str,
 
 @every_story
 def test_both_halt_or_neither(name: str, reports: list[dict[str, Any]]) -> None:
-    assert reports[0]["halted"] == reports[1]["halted"]
-    assert bool(reports[0]["halted"]) is STORIES[name].halts
+    assert [bool(report["halted"]) for report in reports] == [STORIES[name].halts] * 2
+    if STORIES[name].halts:  # each says what it knows
+        assert "another rank asks for it; 3 rollbacks did not help" in reports[0]["halted"]
+        assert "model/first.weight nan; 3 rollbacks did not help" in reports[1]["halted"]
     assert [climb["rung"] for climb in reports[0]["climbs"]].count("halt") == STORIES[name].halts
 
 

@@ -239,7 +239,7 @@ def test_a_fault_that_never_goes_away_halts_in_time_with_healthy_weights(fault: 
     dice = random.Random(f"{fault} {seed}")
     accumulate, precisions = dice.randint(1, 3), dice.randint(1, 3)
     names = iter(["bfloat16", "float32"][: precisions - 1])
-    settings = {
+    settings: dict[str, Any] = {
         "snapshot_every": dice.randint(1, 9),
         "snapshots": dice.randint(2, 4),
         "max_consecutive": dice.randint(1, 9),
@@ -267,7 +267,7 @@ def test_a_fault_that_never_goes_away_halts_in_time_with_healthy_weights(fault: 
                 set_one(rig, *place[fault])
             x = data[(i * accumulate + m) % 50]
             rig.guard.backward((rig.model(x * NAN if fault == "batches" else x) - 1.0).square().mean())
-            gradient = rig.model[0].weight.grad
+            gradient = rig.model.get_parameter("0.weight").grad
             if fault == "gradients" and gradient is not None:
                 gradient[0, 0] = INF
         rig.finish()
@@ -613,7 +613,7 @@ def test_an_optimizer_that_was_exchanged_survives_a_rollback() -> None:
         rig.step(x)
     assert rungs(rig) == ["roll_back"]
     assert rig.healthy()
-    assert type(rig.optimizer.state[rig.model[0].weight]["exp_avg"]) is Tensor
+    assert type(rig.optimizer.state[rig.model.get_parameter("0.weight")]["exp_avg"]) is Tensor
 
 
 def test_statistics_that_a_bad_batch_writes_are_put_right_also_when_they_are_not_shadowed() -> None:
