@@ -636,3 +636,35 @@ def test_the_setting_and_the_action_of_one_name_are_told_apart() -> None:
         assert guard.recovery._lower_precision is None
     guard = StepGuard(model, optimizer, snapshot_every=1, lower_precision=lambda: None)
     assert guard.config.lower_precision
+
+
+def test_after_a_rollback_a_rejected_batch_goes_back_to_the_statistics_that_were_put_back() -> None:
+    rig = Rig(snapshot_every=5)
+    kept: dict[str, Any] = {}
+    for i, x in enumerate(batches(8)):
+        rig.step(x)
+        kept = rig.weights() if i == 4 else kept
+    set_one(rig, "model/0.weight", NAN)
+    assert not rig.step(batches(1)[0])
+    assert rungs(rig) == ["roll_back"]
+    assert_same(rig.weights(), kept)
+    assert not rig.step(batches(1)[0] * NAN)
+    assert_same(rig.weights(), kept)
+    assert rungs(rig) == ["roll_back"]
+
+
+def test_going_back_ends_a_streak_also_when_the_copy_was_taken_within_it() -> None:
+    rig = Rig(snapshot_every=100, max_loss_rise=2.0, patience=5)
+    for x in batches(6):
+        rig.step(x)
+    rig.guard.backward((rig.model(batches(1)[0]) - 100.0).square().mean())
+    rig.finish()
+    recovery = recovery_of(rig)
+    assert recovery.divergence.suspicious
+    recovery._take(rig.state.live())  # as with several ranks
+    assert recovery.ring.newest is not None
+    assert not recovery.ring.newest.trusted
+    set_one(rig, "model/0.weight", NAN)
+    assert rig.guard.inspect()
+    assert rig.climbs[0].to_step == 7
+    assert not recovery.divergence.suspicious
