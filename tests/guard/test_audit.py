@@ -141,7 +141,7 @@ def test_the_parts_of_complex_numbers_are_judged() -> None:
     audit = Audit(1e8)
     live = {"model/a": torch.tensor([1 + 2j])}
     assert not audit.inspect(live)
-    live["model/a"][0] = complex(0.0, NAN)
+    live["model/a"].fill_(complex(0.0, NAN))
     assert audit.inspect(live).names == ("model/a",)
 
 
@@ -247,3 +247,11 @@ def test_the_healthy_case_reads_once_for_each_device_and_dtype(monkeypatch: pyte
     assert reads == ["bool"]
     floating = sum(tensor.is_floating_point() for tensor in rig.state.live().values())
     assert asked == [floating]
+
+
+def test_limits_follow_the_dtype_under_the_same_names() -> None:
+    audit = Audit(None)
+    assert not audit.inspect({"model/a": torch.ones(1)})
+    assert not audit.inspect({"model/a": torch.tensor([1e300], dtype=torch.float64)})
+    assert not audit.inspect({"model/a": torch.ones(1, dtype=torch.int64)})
+    assert audit.inspect({"model/a": torch.full((1,), NAN)})

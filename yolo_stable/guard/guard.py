@@ -68,7 +68,8 @@ class StepGuard:
         scaler: The loop's ``GradScaler``, if it has one.
         ema: The averaged model, if there is one: a module, or an object with the module as ``ema`` and a counter ``updates``.
         schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values that follow the loop, by name.
-        lower_precision: Makes the loop compute in the next safer precision and returns its name; None when there is none.
+        lower_precision: Makes the loop compute in the next safer precision and returns its name; None when there is none. True
+            or False is the setting of this name.
         on_climb: Told when the state was put back, the precision lowered, or training is about to halt.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
@@ -85,11 +86,13 @@ class StepGuard:
         scaler: torch.amp.GradScaler | None = None,
         ema: Any = None,
         schedules: Mapping[str, Any] | None = None,
-        lower_precision: Callable[[], str | None] | None = None,
+        lower_precision: Callable[[], str | None] | bool | None = None,
         on_climb: Callable[[Climb], None] | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:
+        if isinstance(lower_precision, bool):  # the setting has the name of the action
+            settings["lower_precision"], lower_precision = lower_precision, None
         if config is not None and settings:
             raise InvalidCallError(f"Give config= or single settings ({', '.join(settings)}), not both.")
         if isinstance(optimizer, torch.optim.LBFGS):

@@ -1,0 +1,268 @@
+"""Two processes with ``DistributedDataParallel``: whatever is ruined on one of them, both go back to the same step.
+
+This file is also the program of the two processes: ``python test_choice.py RANK FOLDER`` runs all stories one after the
+other and writes what it saw; the tests read it.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from equality import assert_same
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from yolo_stable.errors import TrainingHaltedError
+from yolo_stable.guard import Climb, GuardConfig, StepGuard
+from yolo_stable.guard.choice import choose, copies
+from yolo_stable.guard.snapshot import SnapshotRing
+from yolo_stable.guard.state import TrainingState
+
+RANKS = (0, 1)
+WINDOWS = 24
+EVERY = 4
+NAN = float("nan")
+
+
+@dataclass
+class Story:
+    """What is ruined in a run of 24 windows, and where both ranks go back to."""
+
+    ruined: dict[tuple[int, int, int], tuple[str, float]] = field(default_factory=dict)
+    """(rank, window, micro-batch) to a tensor and what one number of it becomes."""
+    loud: dict[int, set[int]] = field(default_factory=dict)
+    """The windows in which the loss of a rank is a hundredfold."""
+    to_steps: list[int] = field(default_factory=list)
+    accumulate: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    halts: bool = False
+
+
+WEIGHT = "model/first.weight"
+LOUD = {"max_loss_rise": 3.0, "patience": 6}
+STORIES = {
+    "healthy": Story(),
+    "healthy, accumulated": Story(accumulate=3, settings=LOUD),
+    "rank 1": Story({(1, 9, 0): (WEIGHT, NAN)}, to_steps=[8]),
+    "rank 0": Story({(0, 9, 0): (WEIGHT, NAN)}, to_steps=[8]),
+    "both ranks": Story({(0, 9, 0): (WEIGHT, NAN), (1, 9, 0): ("model/last.bias", NAN)}, to_steps=[8]),
+    "first step": Story({(1, 0, 0): (WEIGHT, NAN)}, to_steps=[0]),
+    "within a window": Story({(1, 9, 1): (WEIGHT, NAN)}, to_steps=[8], accumulate=2),
+    "momentum": Story({(0, 10, 0): ("optimizer/0/momentum_buffer", NAN)}, to_steps=[8]),
+    # Found by the audit of one rank when the other one takes its copy of step 12: that one is not common.
+    "only the audit sees it": Story({(1, 11, 0): ("model/norm.running_var", 1e30)}, to_steps=[8]),
+    "ruined twice": Story({(1, 9, 0): (WEIGHT, NAN), (0, 15, 0): (WEIGHT, NAN)}, to_steps=[8, 13]),
+    "a loss that diverges on one rank": Story(loud={1: set(range(9, 16))}, to_steps=[8], settings=LOUD),
+    # Suspicious on one rank whenever a copy is due, and not for long enough to be an alarm; then something is ruined.
+    "suspicious on one rank": Story(
+        {(0, 18, 0): (WEIGHT, NAN)}, loud={1: {7, 11, 15}}, to_steps=[4], settings={**LOUD, "patience": 12}
+    ),
+    # So often that no copy that is kept is trusted by both: the oldest one.
+    "always suspicious on one rank": Story(
+        {(0, 22, 0): (WEIGHT, NAN)}, loud={1: {7, 11, 15, 19}}, to_steps=[12], settings=LOUD
+    ),
+    "for ever": Story(
+        {(1, window, 0): (WEIGHT, NAN) for window in range(9, WINDOWS)},
+        to_steps=[8, 8, 4, 4],
+        settings={"max_rollbacks": 3},
+        halts=True,
+    ),
+}
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.norm(self.first(x))))
+
+
+def train(rank: int, story: Story, calls: list[str]) -> dict[str, Any]:
+    torch.manual_seed(5)
+    bare = Network()
+    model = DistributedDataParallel(bare, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
+    climbs: list[Climb] = []
+    settings = {"snapshot_every": EVERY, "ramp_steps": 5, **story.settings}
+    guard = StepGuard(model, optimizer, on_climb=climbs.append, **settings)
+    generator = torch.Generator().manual_seed(100 + rank)
+    seen: dict[str, Any] = {"verdicts": [], "weights": [], "collectives": [], "factors": [], "halted": "", "ruined": 0}
+    for window in range(WINDOWS):
+        calls.clear()
+        try:
+            for m in range(story.accumulate):
+                if (rank, window, m) in story.ruined:
+                    name, value = story.ruined[rank, window, m]
+                    with torch.no_grad():
+                        guard.state.live()[name].view(-1)[0] = value
+                    seen["ruined"] += 1
+                x = torch.randn(6, 3, generator=generator)
+                loss = (model(x) - 1.0).square().mean()
+                guard.backward(loss, {"loss": loss.detach() * (100.0 if window in story.loud.get(rank, ()) else 1.0)})
+            guard.step()
+            guard.settle()
+        except TrainingHaltedError as error:
+            seen["halted"] = str(error)
+        assert guard.last is not None
+        assert guard.recovery is not None
+        seen["verdicts"].append(guard.last.verdict.value)
+        seen["weights"].append(copy.deepcopy({k: v for k, v in bare.state_dict().items() if "running" not in k}))
+        seen["collectives"].append(len(calls))
+        seen["factors"].append(guard.recovery.brake.factor)
+        if seen["halted"]:
+            break
+    for climb in climbs:
+        assert climb.reason
+    facts = [{k: v for k, v in asdict(climb).items() if k not in {"reason", "culprits"}} for climb in climbs]
+    return {
+        **seen,
+        "climbs": [{**fact, "rung": fact["rung"].value} for fact in facts],
+        "optimizer": optimizer.state_dict(),
+        "counts": guard.counts.to_dict(),
+        "model": bare.state_dict(),
+    }
+
+
+def main(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=(folder / "store").as_uri(),
+        rank=rank,
+        world_size=len(RANKS),
+        timeout=datetime.timedelta(seconds=20),
+    )
+    calls: list[str] = []
+    for name in ("all_reduce", "broadcast", "all_gather", "barrier", "reduce", "all_gather_object"):
+        original = getattr(dist, name)
+        setattr(dist, name, lambda *a, _o=original, _n=name, **k: (calls.append(_n), _o(*a, **k))[1])
+    try:
+        for name, story in STORIES.items():
+            print(name, flush=True)
+            torch.save(train(rank, story, calls), folder / f"{name}.{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run both processes to their end, or kill them when they wait for each other; return the folder with what they saw."""
+    folder = tmp_path_factory.mktemp("choice")
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(folder)],
+            env={**os.environ, **loopback, "PYTHONPATH": os.pathsep.join(sys.path)},  # as pytest has set it up
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in RANKS
+    ]
+    try:
+        output = [process.communicate(timeout=90)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+    return folder
+
+
+@pytest.fixture
+def reports(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return what each rank saw in a story."""
+    return [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in RANKS]
+
+
+every_story = pytest.mark.parametrize("name", STORIES)
+
+
+@every_story
+def test_the_faults_were_put_where_they_should_be(name: str, reports: list[dict[str, Any]]) -> None:
+    windows = len(reports[0]["verdicts"])
+    for rank in RANKS:
+        assert reports[rank]["ruined"] == sum(r == rank and w < windows for r, w, _ in STORIES[name].ruined)
+
+
+@every_story
+def test_both_ranks_go_back_together_to_the_same_step(name: str, reports: list[dict[str, Any]]) -> None:
+    assert reports[0]["climbs"] == reports[1]["climbs"]
+    assert [climb["to_step"] for climb in reports[0]["climbs"]] == STORIES[name].to_steps
+    assert reports[0]["verdicts"] == reports[1]["verdicts"]
+    assert reports[0]["counts"] == reports[1]["counts"]
+    assert reports[0]["factors"] == reports[1]["factors"], "another brake would be another learning rate"
+
+
+@every_story
+def test_the_weights_are_the_same_on_both_when_training_goes_on(name: str, reports: list[dict[str, Any]]) -> None:
+    for window, (first, second) in enumerate(zip(*(report["weights"] for report in reports), strict=True)):
+        damaged = any(w == window for _, w, _ in STORIES[name].ruined)
+        went_back = reports[0]["verdicts"][window] == "reject_window"
+        if not damaged or went_back:
+            assert_same(first, second, f"window {window}")
+    assert_same(reports[0]["optimizer"], reports[1]["optimizer"])
+    for report in reports:
+        assert all(bool(t.isfinite().all() and t.abs().max() < 1e6) for t in report["model"].values())
+
+
+@every_story
+def test_a_healthy_window_costs_no_collective(name: str, reports: list[dict[str, Any]]) -> None:
+    for report in reports:
+        for verdict, collectives in zip(report["verdicts"], report["collectives"], strict=True):
+            assert (collectives == 0) is (verdict in {"apply", "clip"})
+    if not STORIES[name].to_steps:
+        assert sum(reports[0]["collectives"]) == 0
+        assert len(reports[0]["verdicts"]) == WINDOWS
+
+
+@every_story
+def test_both_halt_or_neither(name: str, reports: list[dict[str, Any]]) -> None:
+    assert [bool(report["halted"]) for report in reports] == [STORIES[name].halts] * 2
+    if STORIES[name].halts:  # each says what it knows
+        assert "another rank asks for it; 3 rollbacks did not help" in reports[0]["halted"]
+        assert "model/first.weight nan; 3 rollbacks did not help" in reports[1]["halted"]
+    assert [climb["rung"] for climb in reports[0]["climbs"]].count("halt") == STORIES[name].halts
+
+
+# ---- a single rank --------------------------------------------------------------------------------------------------------
+
+
+def test_a_single_rank_asks_nobody() -> None:
+    model = nn.Linear(1, 1)
+    state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    ring = SnapshotRing(state, 2, "auto")
+    host = torch.device("cpu")
+    assert choose(ring, 5, host) is None
+    for step in (1, 2):
+        ring.take(step, state.live())
+    assert choose(ring, 2, host) is ring.newest
+    assert choose(ring, 1, host) is ring.oldest
+    assert choose(ring, 0, host) is ring.oldest
+
+
+def test_several_ranks_keep_enough_to_reach_behind_a_streak(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = GuardConfig(snapshot_every=16, max_loss_rise=4.0, patience=32)
+    assert copies(watched) == 2
+    monkeypatch.setattr("yolo_stable.guard.choice.shared", lambda: True)
+    assert copies(watched) == 4
+    assert copies(GuardConfig(snapshot_every=16, snapshots=7, max_loss_rise=4.0)) == 7
+    assert copies(GuardConfig(snapshot_every=16)) == 2
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
