@@ -14,6 +14,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import ModelEMA
 
 from yolo_stable import StableDetectionTrainer, StepGuard
+from yolo_stable.cadence import Cadence
 from yolo_stable.guard import GuardConfig
 from yolo_stable.run_log import RunLog
 from yolo_stable.telemetry import EpochTelemetry
@@ -64,6 +65,7 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
         trainer.guard = trainer.ema = None
         trainer.telemetry = EpochTelemetry()
         trainer.run_log = RunLog(Path(), resumed=False, write=False)
+        trainer._cadence, trainer._batch_number, trainer.epoch, trainer.train_loader = Cadence(), 1, 0, range(1)
     trainer.args = get_cfg(DEFAULT_CFG)
     trainer.device = torch.device("cpu")
     trainer.data = {"nc": 80}
@@ -76,7 +78,8 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
     trainer.optimizer = trainer.build_optimizer(trainer.model, optimizer, lr=0.001, momentum=0.9, decay=5e-4)
     trainer.ema = ModelEMA(trainer.model)
     if name == "guarded":
-        trainer.guard = StepGuard(trainer.model, trainer.optimizer, config=GuardConfig(step=step))
+        config = GuardConfig.for_trainer({"step": step})
+        trainer.guard = StepGuard(trainer.model, trainer.optimizer, ema=trainer.ema, config=config)
     return trainer
 
 

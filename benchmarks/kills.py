@@ -100,9 +100,7 @@ def chain(number: int, kills: int, seed: int) -> list[dict[str, Any]]:
                 log.unlink(missing_ok=True)
             process = start(folder, last if last.exists() else None)
             began = wait_for_training(process, log, starts)
-            resumed_at = (
-                begun_at(log) if began else 0
-            )
+            resumed_at = begun_at(log) if began else 0
             if began:
                 time.sleep(chance.uniform(0.0, LONGEST))
             if process.poll() is None:

@@ -109,7 +109,9 @@ class TestGoingBack:
         monkeypatch.setattr(recovering, "supports_bfloat16", lambda device: bf16)
         trainer = StableDetectionTrainer(overrides=arguments())
         trainer.amp, trainer.args.amp = True, asked
+        assert trainer.precisions() == len(answers)
         assert [trainer.lower_precision() for _ in answers] == answers
+        assert trainer.precisions() == 1
 
     def test_only_cuda_is_asked_for_bfloat16(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
@@ -175,9 +177,10 @@ class TestCollapse:
 
         class Watched(StableDetectionTrainer):
             def validate(self) -> Any:
-                before = {k: v.clone() for k, v in self.model.state_dict().items()}
+                model: Any = self.model
+                before = {k: v.clone() for k, v in model.state_dict().items()}
                 result = super().validate()
-                weights.append((before, {k: v.clone() for k, v in self.model.state_dict().items()}))
+                weights.append((before, {k: v.clone() for k, v in model.state_dict().items()}))
                 return result
 
         trainer = run(Watched, arguments(epochs=4))

@@ -535,7 +535,7 @@ class TestAfter:
             def final_eval(self) -> None:
                 """Leave the files as they are."""
 
-        trainer = train(Poisoned, arguments())
+        trainer = train(Poisoned, arguments(guard={"snapshot_every": None}))  # or it would be put right first
         before, (result, after) = saved
         assert result is False
         assert before == after

@@ -221,7 +221,8 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
         if self.resume and self.last.exists():
             self.run_log.saved(self.last, self.start_epoch)
         numbers = precision(bool(self.amp), self.args.amp, self._gate.scaler)
-        rows = [*guard_rows(self.guard), ("precision", numbers), *preset_rows(self.plan)]
+        does = guard_rows(self.guard, accumulate=self.accumulate, precisions=self.precisions())
+        rows = [*does, ("precision", numbers), *preset_rows(self.plan)]
         LOGGER.info(render_table("yolo-stable guard", rows))
         warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())
         for warning in warnings:

@@ -32,6 +32,12 @@ class GuardedRecovery(_Base):
             LOGGER.info("")  # ends the line of the progress bar
             LOGGER.warning(line)
 
+    def precisions(self) -> int:
+        """Return how many precisions there are to try, the one of now included."""
+        if not self.amp:
+            return 1
+        return 3 if self.args.amp != "bf16" and supports_bfloat16(self.device) else 2
+
     def lower_precision(self) -> str | None:
         """Let the loop compute in the next safer precision from the next batch on.
 
@@ -53,7 +59,7 @@ class GuardedRecovery(_Base):
         self.guard.inspect()
         best = self.best_fitness
         metrics, fitness = super().validate()
-        if fitness is None:
+        if metrics is None or fitness is None:
             return metrics, fitness
         wrong = [key for key, value in metrics.items() if not math.isfinite(value)]
         if not math.isfinite(fitness):

@@ -56,8 +56,14 @@ def require_finite_start(model: nn.Module, optimizer: torch.optim.Optimizer | No
     )
 
 
-def guard_rows(guard: StepGuard) -> list[tuple[str, str]]:
-    """Return the rows of the start-up table that tell what the guard does."""
+def guard_rows(guard: StepGuard, *, accumulate: int = 1, precisions: int = 1) -> list[tuple[str, str]]:
+    """Return the rows of the start-up table that tell what the guard does.
+
+    Args:
+        guard: As it was built.
+        accumulate: Micro-batches in a window.
+        precisions: How many there are to try, the one of now included.
+    """
     config: GuardConfig = guard.config
     shadow = guard.shadow
     if shadow is None:
@@ -72,11 +78,11 @@ def guard_rows(guard: StepGuard) -> list[tuple[str, str]]:
         ("rejection", f"loss, loss items, gradients not finite; {believed} believed"),
         ("BatchNorm protection", batchnorm),
         ("optimizer step", guard.step_name),
-        *_recovery_rows(guard),
+        *_recovery_rows(guard, accumulate, precisions if config.lower_precision else 1),
     ]
 
 
-def _recovery_rows(guard: StepGuard) -> list[tuple[str, str]]:
+def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[tuple[str, str]]:
     config, recovery = guard.config, guard.recovery
     if recovery is None:
         row = ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all")
@@ -92,8 +98,8 @@ def _recovery_rows(guard: StepGuard) -> list[tuple[str, str]]:
     divergence = f"{' or '.join(watched)} for {config.patience} steps" if watched else "not judged"
     if config.collapse is not None:
         divergence += f"; fitness below {config.collapse:g} of the best twice in a row"
-    lower = ", then in the next safer precision" if config.lower_precision else ""
-    most = most_micro_batches(config, precisions=3 if config.lower_precision else 1)
+    lower = ", then in the next safer precision" if precisions > 1 else ""
+    most = most_micro_batches(config, precisions, accumulate)
     return [
         ("snapshots", f"every {config.snapshot_every} steps, {kept} kept: up to {size:.3g} MiB on {place}"),
         ("audit", f"{believed}; at every snapshot, validation and save"),
