@@ -35,6 +35,7 @@ BACK = Climb(
     step=40,
     to_step=32,
     lr_factor=0.5,
+    lost=8,
 )
 HERE = (2, 10, 3, 40)  # epoch, epochs, batch, batches
 
