@@ -14,6 +14,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import ModelEMA
 
 from yolo_stable import StableDetectionTrainer, StepGuard
+from yolo_stable.average import AverageUpdate
 from yolo_stable.cadence import Cadence
 from yolo_stable.guard import GuardConfig
 from yolo_stable.run_log import RunLog
@@ -65,6 +66,7 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
         trainer.guard = trainer.ema = None
         trainer.telemetry = EpochTelemetry()
         trainer.run_log = RunLog(Path(), resumed=False, write=False)
+        trainer._follow = AverageUpdate()
         trainer._cadence, trainer._batch_number, trainer.epoch, trainer.train_loader = Cadence(), 1, 0, range(1)
     trainer.args = get_cfg(DEFAULT_CFG)
     trainer.device = torch.device("cpu")

@@ -39,6 +39,7 @@ LAYERS = (
         "data_order",
         "half",
         "results_csv",
+        "average",
         "collapse",
         "chaos",
         "stopping",

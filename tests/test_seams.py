@@ -120,6 +120,10 @@ SEAMS = {
         ["self.iterator = self._get_iterator()", "yield next(self.iterator)", "self.iterator = None"],
     ),
     "the EMA counts its updates": (ModelEMA.update, ["self.updates += 1"]),
+    "the EMA is a linear interpolation between two lists": (
+        ModelEMA.update,
+        ["d = self.decay(self.updates)", "ema_v, model_v = self._pairs", "torch._foreach_lerp_(ema_v, model_v, 1 - d)"],
+    ),
 }
 
 

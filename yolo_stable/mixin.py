@@ -26,6 +26,7 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
+from .average import AverageUpdate
 from .checkpoint import GuardedCheckpoints
 from .collapse import FitnessWatch
 from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
@@ -76,6 +77,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
         self.guard: StepGuard | None = None
         self.telemetry = EpochTelemetry()
         self.fitness_watch = FitnessWatch()
+        self._follow = AverageUpdate()
         self._gate: ScalerGate | None = None
         self._batch_number = 0
         self._label_fault = ""
@@ -136,7 +138,10 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
             raise
         self._note(decision)
         if decision and self.ema:
-            self.ema.update(self.model)
+            if self.guard.step_name.startswith("fused"):
+                self._follow(self.ema, self.model)
+            else:  # with the reference step all is stock's, bit for bit
+                self.ema.update(self.model)
         self.guard.state.ema = self.ema
         self.guard.settle()
         if self.telemetry.loss:
