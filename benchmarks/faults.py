@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import tempfile
 import time
 from collections.abc import Iterable
@@ -54,7 +55,8 @@ def health(path: Path) -> str:
     content = torch.load(path, weights_only=False)
     model: nn.Module = content["ema"] or content["model"]
     numbers = [v for v in model.state_dict().values() if v.is_floating_point()]
-    sound = all(bool((v.abs() < FP16_MAX).all()) for v in numbers)  # NaN is not below anything
+    limits = {torch.float16: FP16_MAX}
+    sound = all(bool((v.abs() < limits.get(v.dtype, math.inf)).all()) for v in numbers)  # NaN is not below anything
     alive = all(bool(p.any()) for p in model.parameters() if p.ndim == 4)
     return "healthy" if sound and alive else "ruined"
 

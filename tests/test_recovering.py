@@ -172,7 +172,7 @@ class TestCollapse:
     def test_the_state_of_the_best_validation_is_put_back(
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self.validations(monkeypatch, [0.3, 0.4, 0.01, 0.02])
+        self.validations(monkeypatch, [0.3, 0.4, 0.01, 0.02, 0.4])
         weights = []
 
         class Watched(StableDetectionTrainer):
@@ -187,6 +187,7 @@ class TestCollapse:
         (climb,) = events(trainer, "climb")
         assert (climb["rung"], climb["step"], climb["to_step"], climb["lost"]) == ("roll_back", 16, 8, 8)
         assert climb["reason"] == "the fitness collapsed to 0.02 after a best of 0.4"
+        assert trainer.fitness == 0.4, "validated again: the results are those of what is saved"
         assert all(torch.equal(a, b) for a, b in zip(weights[1][0].values(), weights[3][1].values(), strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(weights[3][0].values(), weights[3][1].values(), strict=True))
 
@@ -211,7 +212,7 @@ class TestCollapse:
         assert events(run(StableDetectionTrainer, arguments(epochs=4, guard=settings)), "climb") == []
 
     def test_one_that_comes_back_each_time_halts(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.validations(monkeypatch, [0.4, *[0.01] * 9])
+        self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.01, 0.01])
         trainer = StableDetectionTrainer(overrides=arguments(epochs=9, guard={"max_rollbacks": 2}))
         with pytest.raises(TrainingHaltedError, match="the fitness collapsed"):
             trainer.train()

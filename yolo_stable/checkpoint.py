@@ -36,6 +36,7 @@ class GuardedCheckpoints(_Base):
     run_log: RunLog
     _digest_on_disk: str | None = None
     """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
+    _said_beyond_half = False
 
     def save_model(self) -> Any:
         """Write the checkpoints, unless something in them is not finite: then the ones on disk stay as they are.
@@ -151,6 +152,12 @@ class GuardedCheckpoints(_Base):
         of_optimizer = beyond_half(optimizer_tensors(self.optimizer.state_dict()["state"]))
         if not kept and not of_optimizer:
             return content
+        if kept and not self._said_beyond_half:
+            self._said_beyond_half = True
+            LOGGER.warning(
+                f"{next(iter(kept))} and {len(kept) - 1} more hold numbers that float16 cannot (above 65504): checkpoints keep"
+                " them in float32. Inference in half precision would overflow. A learning rate that is too high does that."
+            )
         checkpoint = load(content)
         put_back(network_of(checkpoint), kept)
         for index, values in checkpoint["optimizer"]["state"].items():

@@ -71,22 +71,23 @@ class GuardedRecovery(_Base):
                 " count. With half precision (amp=True) the validation may overflow where training does not: try amp=False."
             )
             self.run_log.validation_not_finite(self.epoch + 1, wrong)
-        else:
-            self._judge_fitness(float(fitness))
+        elif self._went_back(float(fitness)):
+            return super().validate()  # the results are to be those of what is saved
         return metrics, fitness
 
-    def _judge_fitness(self, fitness: float) -> None:
+    def _went_back(self, fitness: float) -> bool:
         """Keep the state of the best validation, and go back to it when the run collapses."""
         assert self.guard is not None
         recovery, share = self.guard.recovery, self.guard.config.collapse
         if recovery is None or share is None or RANK != -1:  # the other ranks do not know the fitness
-            return
+            return False
         news = self.fitness_watch.judge(fitness, share)
         if news == "best":
             recovery.keep_best()
-        elif news == "collapsed":
-            best = self.fitness_watch.best
-            recovery.go_back_to_best(f"the fitness collapsed to {fitness:.3g} after a best of {best:.3g}")
+        if news != "collapsed":
+            return False
+        best = self.fitness_watch.best
+        return recovery.go_back_to_best(f"the fitness collapsed to {fitness:.3g} after a best of {best:.3g}")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Never redo an epoch: the state that is here is healthy, and was put back if it was not.
