@@ -50,11 +50,16 @@ def measure(model: str, optimizer: str) -> dict[str, Any]:
     norms = [m for m in guarded.model.modules() if isinstance(m, nn.BatchNorm2d)]
     buffers = sum(b.numel() * b.element_size() for m in norms for b in m.buffers())
     held = guarded.guard.shadow.nbytes + state_bytes(guarded.optimizer) - state_bytes(stock.optimizer)
+    guarded.guard.recovery._mark = -guarded.guard.config.snapshot_every  # due at once
+    guarded.guard.settle()
+    one = guarded.guard.recovery.ring.newest.nbytes
+    copies = guarded.guard.recovery.ring.keep + 1  # and that of the best validation
     return {
         "model": model,
         "optimizer": optimizer,
         "BatchNorm buffers MB": buffers / 1e6,
         "held over stock MB": held / 1e6,
+        "snapshots MB": copies * one / 1e6,
         "peak of a step, stock MB": peak(stock, 5) / 1e6,
         "peak of a step, guarded MB": peak(guarded, 5) / 1e6,
     }

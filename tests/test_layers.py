@@ -27,7 +27,7 @@ LAYERS = (
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
     ("guard.recovery", "guard.rehearsal"),
-    ("guard.fused", "guard.choice"),
+    ("guard.fused", "guard.choice", "guard.milestone", "guard.repair"),
     ("guard.snapshot",),
     (
         "commented_yaml",

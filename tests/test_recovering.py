@@ -114,9 +114,14 @@ class TestGoingBack:
         assert trainer.precisions() == 1
 
     def test_only_cuda_is_asked_for_bfloat16(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        """And only for native one: a T4 emulates it, and Ultralytics refuses that."""
+        asked = []
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(including_emulation) or True
+        )
         kinds = ("cuda", "cpu", "mps")
         assert [recovering.supports_bfloat16(torch.device(kind)) for kind in kinds] == [True, False, False]
+        assert asked == [False]
 
 
 class TestValidation:
@@ -140,6 +145,46 @@ class TestValidation:
         assert trainer.best_fitness >= 0
         assert [e["names"] for e in events(trainer, "validation_not_finite")] == [["fitness"]]
         assert sum("although all weights are" in record.message for record in caplog.records) == 1
+
+    def test_a_loss_that_is_not_finite_is_told_and_the_fitness_counts(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        original = DetectionValidator.__call__
+
+        def overflowing(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            return {**metrics, "val/box_loss": float("inf"), "fitness": 0.25} if trainer is not None else metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", overflowing)
+        trainer = run(StableDetectionTrainer, arguments(epochs=1))
+        assert trainer.best_fitness == trainer.fitness == 0.25
+        assert [e["names"] for e in events(trainer, "validation_not_finite")] == [["val/box_loss"]]
+        assert any("Its fitness counts" in record.message for record in caplog.records)
+
+    def test_after_float16_was_given_up_it_validates_in_float32(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = DetectionValidator.__call__
+        seen = []
+
+        def watched(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            seen.append(None if trainer is None else (trainer.lowered, trainer.amp))
+            return original(self, trainer, model)
+
+        monkeypatch.setattr(DetectionValidator, "__call__", watched)
+        monkeypatch.setattr(recovering, "supports_bfloat16", lambda device: True)
+
+        class Lowered(StableDetectionTrainer):
+            def validate(self) -> Any:
+                self.amp = True
+                assert self.lower_precision() == "bfloat16"
+                result = super().validate()
+                assert (self.amp, self.args.amp) == (True, "bf16"), "training stays in bfloat16"
+                self.amp = self.args.amp = False  # the CPU has no autocast of Ultralytics'
+                return result
+
+        run(Lowered, arguments(epochs=1))
+        assert seen[0] == (True, False)
 
     def test_a_run_that_finds_nothing_ends_by_patience(
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
@@ -210,6 +255,17 @@ class TestCollapse:
     ) -> None:
         self.validations(monkeypatch, fitness)
         assert events(run(StableDetectionTrainer, arguments(epochs=4, guard=settings)), "climb") == []
+
+    def test_the_learning_rate_stays_lower_when_it_collapses_again_however_long_that_takes(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.3])
+        trainer = run(StableDetectionTrainer, arguments(epochs=6, guard={"ramp_steps": 1}))
+        brake = trainer.guard.recovery.brake
+        assert [e["lr_factor"] for e in events(trainer, "climb")] == [0.5, 0.5]
+        assert (brake.ceiling, brake.factor, brake.rollbacks) == (0.5, 0.5, 2), (
+            "not back to 1, though the ramp was over"
+        )
 
     def test_one_that_comes_back_each_time_halts(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
         self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.01, 0.01])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from ultralytics.utils import LOGGER, RANK
 
 from .errors import TrainingInterruptedError
@@ -37,6 +40,28 @@ class GuardedInterrupt(_Base):
         self.asked = GracefulStop(_say_so, ignore_first=RANK not in {-1, 0})
         return self.asked
 
+    @contextlib.contextmanager
+    def pass_on_signals(self) -> Iterator[None]:
+        """For the process that only starts the workers of a multi-GPU run: let them finish their step and save.
+
+        Ctrl-C reaches them by itself, as the terminal sends it to all. SIGTERM comes to this process alone and is passed on.
+
+        Raises:
+            TrainingInterruptedError: A signal had asked for it, and they have ended.
+        """
+        with GracefulStop(_pass_on) as asked:
+            try:
+                yield
+            except subprocess.CalledProcessError as error:
+                if asked.requested is None:
+                    raise
+                name = asked.requested.name
+                raise TrainingInterruptedError(
+                    f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self.wdir}; go on with:"
+                    f" yolo-stable train {self.args.data} model={self.last} resume=True device={self.args.device}",
+                    asked.requested,
+                ) from error
+
     def leave_if_asked(self, event: str) -> None:
         """After a step or an epoch, save and leave, if a signal has asked for it.
 
@@ -52,7 +77,7 @@ class GuardedInterrupt(_Base):
         if event == "on_train_batch_end" and not self.window_open:
             saved = self.args.save and self.save_now(self.epoch - 1)
         elif event == "on_fit_epoch_end":
-            saved = self.args.save and self.last.exists()  # the loop has just done it
+            saved = self.run_log.has_saved(self.epoch + 1)  # the loop has just done it, unless the disk was full
         else:
             return
         step = self.guard.counts.applied
@@ -62,6 +87,14 @@ class GuardedInterrupt(_Base):
         data: Any = self.args.data
         go_on = f"yolo-stable train {data} model={self.last} resume=True"
         raise TrainingInterruptedError(f"{done} Everything is saved; go on with: {go_on}", wish)
+
+
+def _pass_on(wish: signal.Signals) -> None:
+    _say_so(wish)
+    if wish is signal.SIGTERM:
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+                child.send_signal(wish)
 
 
 def _why(save: bool) -> str:

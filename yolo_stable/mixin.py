@@ -258,24 +258,33 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
             self.args = copy(self.args)
             for key, value in self.plan.to_dict().items():
                 setattr(self.args, key, value)
-            return super().train()
+            with self.pass_on_signals():
+                return super().train()
         try:
             with self.listen():
                 result = super().train()
                 self._require_that_something_was_learned()
         except TrainingHaltedError as error:
-            self._save_what_was_put_back()
-            message = f"{error} {self.run_log.good_checkpoint()}"
-            self._finish("halted", message)
-            raise TrainingHaltedError(message) from error
+            raise self._halt(str(error)) from error
         except TrainingInterruptedError as error:
             self._finish("interrupted", str(error))
             raise
         except BaseException as error:
+            if self.lowered and "out of memory" in str(error).lower():
+                raise self._halt(
+                    f"Out of memory, after the precision had to be lowered: {error}. Lower batch=."
+                ) from error
             self._finish("failed", f"{type(error).__name__}: {error}")
             raise
         self._finish("done", "")
         return result
+
+    def _halt(self, reason: str) -> TrainingHaltedError:
+        """Save what the ladder has put back, close the books, and return the error that names the good checkpoint."""
+        self._save_what_was_put_back()
+        message = f"{reason} {self.run_log.good_checkpoint()}"
+        self._finish("halted", message)
+        return TrainingHaltedError(message)
 
     def _save_what_was_put_back(self) -> None:
         """Save the snapshot that the ladder ended with, when it is newer than the last checkpoint."""

@@ -24,6 +24,8 @@ class GuardedRecovery(_Base):
     guard: StepGuard | None
     run_log: RunLog
     fitness_watch: FitnessWatch
+    lowered = False
+    """Whether the precision was lowered in this run."""
 
     def on_climb(self, climb: Climb) -> None:
         """Print and record that the state was put back, or the precision lowered."""
@@ -47,6 +49,7 @@ class GuardedRecovery(_Base):
         if not self.amp:
             return None
         # The loop reads both for each batch; neither of the two others has a loss to scale.
+        self.lowered = True
         halves = self.args.amp != "bf16" and supports_bfloat16(self.device)
         self.args.amp = "bf16" if halves else False
         self.amp = halves
@@ -54,26 +57,37 @@ class GuardedRecovery(_Base):
         return "bfloat16" if halves else "float32"
 
     def validate(self) -> Any:
-        """Validate a state that was found healthy; results that are not finite are no results."""
+        """Validate a state that was found healthy; a fitness that is not finite does not count."""
         assert self.guard is not None
-        self.guard.inspect()
+        healthy = self.guard.inspect()  # with several ranks it may have to wait for the next window
         best = self.best_fitness
-        metrics, fitness = super().validate()
+        metrics, fitness = self._validated()
         if metrics is None or fitness is None:
             return metrics, fitness
         wrong = [key for key, value in metrics.items() if not math.isfinite(value)]
-        if not math.isfinite(fitness):
-            wrong.append("fitness")
+        counts = healthy and math.isfinite(fitness)
+        if not counts:
+            wrong += ["fitness"] if not math.isfinite(fitness) else []
             self.best_fitness, fitness = best, 0.0  # NaN would be the best for ever: nothing is above it
         if wrong:
+            meaning = "Its fitness counts" if counts else "It does not count"
             LOGGER.warning(
-                f"validation of epoch {self.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. It does not"
-                " count. With half precision (amp=True) the validation may overflow where training does not: try amp=False."
+                f"validation of epoch {self.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. {meaning}."
+                " With half precision (amp=True) the validation may overflow where training does not: try amp=False."
             )
             self.run_log.validation_not_finite(self.epoch + 1, wrong)
-        elif self._went_back(float(fitness)):
-            return super().validate()  # the results are to be those of what is saved
+        if counts and self._went_back(float(fitness)):
+            return self._validated()  # the results are to be those of what is saved
         return metrics, fitness
+
+    def _validated(self) -> Any:
+        """Validate; where float16 was given up, in float32: the validator knows float16 and float32 only."""
+        amp = self.amp
+        try:
+            self.amp = amp and not self.lowered
+            return super().validate()
+        finally:
+            self.amp = amp
 
     def _went_back(self, fitness: float) -> bool:
         """Keep the state of the best validation, and go back to it when the run collapses."""
@@ -98,5 +112,8 @@ class GuardedRecovery(_Base):
 
 
 def supports_bfloat16(device: torch.device) -> bool:
-    """Return whether autocast to bfloat16 can be trusted on a device; Ultralytics knows it on CUDA and ROCm only."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    """Return whether autocast to bfloat16 can be had on a device.
+
+    Ultralytics has it on CUDA and ROCm only, and only where it is native (from Ampere on).
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

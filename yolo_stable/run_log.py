@@ -164,6 +164,10 @@ class RunLog:
         self._saved = path, epoch
         self.saved_step = step
 
+    def has_saved(self, epoch: int) -> bool:
+        """Return whether the newest healthy checkpoint is of this epoch (from 1)."""
+        return self._saved is not None and self._saved[1] == epoch
+
     def good_checkpoint(self) -> str:
         """Return a sentence that names the newest healthy checkpoint."""
         if self._saved is None:

@@ -255,3 +255,12 @@ def test_limits_follow_the_dtype_under_the_same_names() -> None:
     assert not audit.inspect({"model/a": torch.tensor([1e300], dtype=torch.float64)})
     assert not audit.inspect({"model/a": torch.ones(1, dtype=torch.int64)})
     assert audit.inspect({"model/a": torch.full((1,), NAN)})
+
+
+def test_a_loss_scale_that_has_grown_is_not_absurd() -> None:
+    """Torch doubles it as long as gradients allow, far beyond what is believed of a weight."""
+    audit = Audit(1e8)
+    live = {"scaler/scale": torch.full((1,), 2.0**40), "model/weight": torch.ones(2)}
+    assert not audit.inspect(live)
+    assert audit.inspect({**live, "scaler/scale": torch.full((1,), math.inf)}).names == ("scaler/scale",)
+    assert audit.inspect({**live, "model/weight": torch.full((2,), 2.0**40)}).names == ("model/weight",)

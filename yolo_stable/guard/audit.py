@@ -103,7 +103,8 @@ class Audit:
     def _limit(self, name: str, dtype: torch.dtype) -> float:
         largest = torch.finfo(_wide(dtype)).max
         usual = largest
-        if self.max_value is not None:
+        # A loss scale doubles for as long as gradients allow, far beyond any weight: finite is all that is asked of it.
+        if self.max_value is not None and not name.startswith("scaler/"):
             of_optimizer = name.startswith("optimizer/")
             usual = max(self.max_value, self._moments) if of_optimizer else self.max_value
             if name.rpartition(".")[2].rpartition("/")[2] in SQUARES:

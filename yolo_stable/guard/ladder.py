@@ -117,10 +117,14 @@ class Brake:
             diverged: Whether training itself went astray; not, when a number in the state was ruined.
         """
         if diverged and self.rollbacks and 0 < self.calm < 2 * self.ramp_steps:
-            self.ceiling = max(self.factor / 2, LEAST)
+            self.lower_ceiling()
         self.factor = self.start = max(min(self.factor / 2, self.ceiling), LEAST)
         self.calm = 0
         self.rollbacks += 1
+
+    def lower_ceiling(self) -> None:
+        """Never ramp back beyond half of the factor of now."""
+        self.ceiling = max(self.factor / 2, LEAST)
 
     def applied(self) -> None:
         """Ramp back by one step; after a long calm the budget is full again."""

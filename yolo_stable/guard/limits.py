@@ -14,7 +14,7 @@ from .decision import REJECTING, Decision, Verdict
 
 @dataclass(slots=True)
 class Counts:
-    """What happened since the guard was made (or since the state that was loaded); only ``consecutive`` ever resets."""
+    """What happened since the guard was made, or since the state that was loaded; only ``consecutive`` and ``jumps`` reset."""
 
     micro_batches: int = 0
     """Micro-batches judged."""
@@ -92,24 +92,32 @@ def limit_passed(counts: Counts, config: GuardConfig) -> str:
     return ""
 
 
-def halted(counts: Counts, config: GuardConfig, reason: str, last: Decision | None) -> TrainingHaltedError:
+def halted(
+    counts: Counts, config: GuardConfig, reason: str, last: Decision | None, *, rollbacks: int = 0
+) -> TrainingHaltedError:
     """Return the error that ends the run: what was seen, where, how often, and what to try.
 
     Args:
         counts: The counters.
         config: Holds the limits.
         reason: Why it is enough.
-        last: The rejection that was counted last, if that was the reason.
+        last: The rejection that was counted last, if that was the reason; None: the state itself went astray.
+        rollbacks: How many were tried against it.
     """
     if counts.rejected > config.max_total:
         advice = "Remove the images that guard.jsonl names most often, or raise guard.max_total"
+    elif last is None:
+        advice = (
+            "No batch is at fault but training itself: lower the learning rate, start again from a checkpoint you trust, and"
+            " when numbers were ruined with an ordinary learning rate, check the device and its memory"
+        )
     else:
         advice = (
             "So many in a row mean that the data, the weights or the device are at fault, not one batch: look at the"
             " images named in guard.jsonl, start again from a checkpoint you trust, or lower the learning rate"
         )
-    if counts.rollbacks:
-        reason += f"; {counts.rollbacks} rollbacks did not help"
+    if rollbacks:
+        reason += f"; {rollbacks} rollbacks did not help"
     place = f" in {', '.join(last.culprits)}" if last is not None and last.culprits else ""
     seen = f" Last seen: {last.reason}{place}." if last is not None and last.rejected else ""
     return TrainingHaltedError(

@@ -15,7 +15,9 @@ from .decision import Decision
 from .divergence import Divergence
 from .ladder import Brake, Climb, Rung, next_rung
 from .limits import Counts, halted, limit_passed
+from .milestone import Milestone
 from .ranks import any_rank, shared
+from .repair import EmaRepair
 from .snapshot import Snapshot, SnapshotRing
 from .state import TrainingState
 
@@ -57,8 +59,7 @@ class Recovery:
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, config.patience)
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
-        self.best: Snapshot | None = None
-        """The state of the best validation, if one was kept."""
+        self.milestone = Milestone(state)
         self.wish = ""
         """Why this rank wants all of them to go back; always empty with a single one."""
         self._abandon_window, self._resync = abandon_window, resync
@@ -66,7 +67,7 @@ class Recovery:
         self._diverging = False
         self._target: Snapshot | None = None
         self._tries = self._mark = self._undone = 0
-        self._repaired_at: int | None = None
+        self._repair = EmaRepair(state, config.snapshot_every or 1)
 
     def begin(self) -> None:
         """Take the state as it is for healthy and keep it.
@@ -75,6 +76,7 @@ class Recovery:
         """
         self.state.resync()
         self.ring.clear()
+        self.milestone.forget()
         self.wish, self._diverging = "", False
         self._target, self._tries = None, 0
         live = self.state.live()
@@ -166,12 +168,8 @@ class Recovery:
 
         Syncs: none.
         """
-        live = self.state.live()
-        if self.best is None or not self.best.fits(live):
-            self.best = None  # its memory is free before more is asked for
-            self.best = Snapshot(live, self.ring.on_host)
-        self.best.fill(self.counts.applied, live, self.state)
-        self.best.trained = self.counts.applied - self._undone
+        trained = self.counts.applied - self._undone
+        self.milestone.keep(self.counts.applied, trained, self.state.live(), on_host=self.ring.on_host)
 
     def go_back_to_best(self, why: str) -> bool:
         """Put back what :meth:`keep_best` kept, as a rollback; with a single rank only.
@@ -182,9 +180,10 @@ class Recovery:
         Raises:
             TrainingHaltedError: Nothing is left to try.
         """
-        if self.best is None or shared():
+        if self.milestone.snapshot is None or shared():
             return False
-        self._climb(why, (), diverged=True, to=self.best)
+        self.milestone.collapsed(self.brake)
+        self._climb(why, (), diverged=True, to=self.milestone.snapshot)
         return True
 
     def out_of_memory(self) -> None:
@@ -197,7 +196,7 @@ class Recovery:
         With several ranks all have to halt together.
         """
         self._go_back(Rung.HALT, why, () if last is None else last.culprits, again=False)
-        return halted(self.counts, self.config, why, last)
+        return halted(self.counts, self.config, why, last, rollbacks=self.brake.rollbacks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what belongs to a resumed run: the brake and the levels of the divergence rule."""
@@ -271,7 +270,7 @@ class Recovery:
         seen = f"{reason}; last seen: {last.reason}" if last is not None else reason
         self._go_back(rung, seen, culprits, again=self._tries >= TRIES, precision=lowered or "", to=to)
         if rung is Rung.HALT:
-            raise halted(self.counts, self.config, reason, last)
+            raise halted(self.counts, self.config, reason, last, rollbacks=self.brake.rollbacks)
 
     def _go_back(
         self,
@@ -319,20 +318,8 @@ class Recovery:
             self._take(self.state.live())
 
     def _repair_ema(self, finding: Finding) -> None:
-        """Put back the averaged model alone; training goes on as if nothing had happened.
-
-        There is no budget for it, as it does no harm. Ruined again and again, it would stand still at its oldest healthy values:
-        so the second time within ``snapshot_every`` steps it begins anew from the model's.
-        """
-        newest, step, reason = self.ring.newest, self.counts.applied, finding.reason
-        assert newest is not None
-        self.state.restore_ema(newest.tensors, newest.plain)
-        if self._repaired_at is not None and step - self._repaired_at <= (self.config.snapshot_every or 1):
-            self.state.renew_ema()
-            reason += "; not for the first time: it begins anew from the model"
-        self._repaired_at = step
-        climb = {"rung": Rung.REPAIR, "reason": reason, "culprits": finding.names, "lr_factor": self.brake.factor}
-        self._tell(Climb(**climb, step=step, to_step=newest.step))
+        assert self.ring.newest is not None
+        self._tell(self._repair(finding, self.ring.newest, self.counts.applied, self.brake.factor))
 
     def _take(self, live: Any) -> None:
         snapshot = self.ring.take(self.counts.applied, live)

@@ -162,6 +162,8 @@ def device_is_short_of_memory(live: dict[str, Tensor], keep: int) -> bool:
     if device is None:
         return False
     free, total = device_memory(device)
+    if not total:  # unified memory, as on MPS: nothing is gained on the other side
+        return False
     needed = keep * sum(t.numel() * t.element_size() for t in live.values())
     return needed > HOST_SHARE * min(free, total)
 
