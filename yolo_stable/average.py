@@ -36,7 +36,8 @@ class AverageUpdate:
             ema.update(model)
             return
         ema.updates += 1
-        lerp(*pairs, 1 - ema.decay(ema.updates))
+        averages, tensors = pairs
+        lerp(averages, tensors, 1 - ema.decay(ema.updates))
 
 
 def is_usable(ema: Any, averages: list[Tensor], tensors: list[Tensor]) -> bool:

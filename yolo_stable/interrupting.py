@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 from ultralytics.utils import LOGGER, RANK
@@ -58,7 +60,7 @@ class GuardedInterrupt(_Base):
                 name = asked.requested.name
                 raise TrainingInterruptedError(
                     f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self.wdir}; go on with:"
-                    f" yolo-stable train {self.args.data} model={self.last} resume=True device={self.args.device}",
+                    f" {self._go_on()} device={self.args.device}",
                     asked.requested,
                 ) from error
 
@@ -84,9 +86,14 @@ class GuardedInterrupt(_Base):
         done = f"{wish.name}: training stopped in epoch {self.epoch + 1}/{self.epochs} after {step} optimizer steps."
         if not saved:
             raise TrainingInterruptedError(f"{done} Nothing could be saved{_why(self.args.save)}.", wish)
-        data: Any = self.args.data
-        go_on = f"yolo-stable train {data} model={self.last} resume=True"
-        raise TrainingInterruptedError(f"{done} Everything is saved; go on with: {go_on}", wish)
+        again = "" if event == "on_fit_epoch_end" else ", and this epoch begins anew"
+        raise TrainingInterruptedError(f"{done} Everything is saved{again}; go on with: {self._go_on()}", wish)
+
+    def _go_on(self) -> str:
+        """Return the command that resumes this run, to be pasted into a shell in any folder."""
+        data = str(self.args.data)
+        data = os.path.abspath(data) if os.path.exists(data) else data
+        return f"yolo-stable train {shlex.quote(data)} {shlex.quote(f'model={self.last.absolute()}')} resume=True"
 
 
 def _pass_on(wish: signal.Signals) -> None:

@@ -264,10 +264,14 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
             with self.listen():
                 result = super().train()
                 self._require_that_something_was_learned()
+                self._require_that_it_was_saved()
         except TrainingHaltedError as error:
             raise self._halt(str(error)) from error
         except TrainingInterruptedError as error:
             self._finish("interrupted", str(error))
+            raise
+        except KeyboardInterrupt:  # the second Ctrl-C
+            self._finish("interrupted", f"KeyboardInterrupt. {self.run_log.good_checkpoint()}")
             raise
         except BaseException as error:
             if self.lowered and "out of memory" in str(error).lower():
@@ -294,11 +298,26 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
             self.save_now(self.epoch - 1)
 
     def _require_that_something_was_learned(self) -> None:
-        counts = self.guard.counts if self.guard is not None else None
-        if counts is not None and counts.rejected and not counts.applied:
-            raise TrainingHaltedError(
-                f"Nothing was learned: all {counts.micro_batches} micro-batches were rejected, and no optimizer step was taken."
-                " Look at the images and reasons in guard.jsonl."
+        if self.guard is None:
+            return
+        counts, recovery = self.guard.counts, self.guard.recovery
+        learned = counts.applied if recovery is None else recovery.trained
+        if learned or not (counts.rejected or counts.rollbacks):
+            return
+        self.run_log.nothing_learned()
+        undone = (
+            f"{counts.applied} optimizer steps were taken, and all undone" if counts.applied else "no step was taken"
+        )
+        raise TrainingHaltedError(
+            f"Nothing was learned: of {counts.micro_batches} micro-batches {counts.rejected_micro_batches} were rejected, and"
+            f" {undone}. Look at the reasons in guard.jsonl."
+        )
+
+    def _require_that_it_was_saved(self) -> None:
+        if RANK in {-1, 0} and self.args.save and not self.run_log.has_saved(self.epoch + 1):
+            raise YoloStableError(
+                f"Training has ended with epoch {self.epoch + 1}, but its checkpoint could not be written."
+                f" {self.run_log.good_checkpoint()} Look at the warnings above."
             )
 
     def _finish(self, status: str, message: str) -> None:

@@ -85,10 +85,13 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
             raise InvalidCallError(f"args.yaml of the run to resume: {error} Mend it.") from error
         if not isinstance(guard, GuardConfig):
             config = dataclasses.replace(saved, **(guard or {}))
+        was, now = saved.to_dict(), config.to_dict()
+        changed = {f"guard.{name}": (was[name], now[name]) for name in now if was[name] != now[name]} if before else {}
         kept = before.get("preset")
         if preset in (None, AUTO) or _same(preset, kept):
-            return RunPlan(guard=config, preset=None if kept is None else str(kept)), rest
-        return _with_preset(config, str(preset), rest)
+            return RunPlan(guard=config, preset=None if kept is None else str(kept), changed=changed), rest
+        plan, rest = _with_preset(config, str(preset), rest)
+        return dataclasses.replace(plan, changed={**changed, "preset": (kept, plan.preset)}), rest
     config = GuardConfig.for_trainer(guard)
     if preset is None:
         return RunPlan(guard=config), rest

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .results_csv import widen
+from ultralytics.utils import LOGGER
+
+from .results_csv import end_last_row, widen
 from .telemetry import DISPLAY, EpochTelemetry
+from .whole_file import reason
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -33,9 +36,15 @@ class GuardedResults(_Base):
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write a row of ``results.csv`` with the guard's columns last, so that a run can change hands when it is resumed."""
         mine = [key for key in metrics if key.startswith("guard/")]
-        widen(self.csv, mine)
         others = {key: value for key, value in metrics.items() if key not in mine}
-        super().save_metrics({**others, **{key: metrics[key] for key in mine}})
+        try:
+            end_last_row(self.csv)
+            widen(self.csv, mine)
+            super().save_metrics({**others, **{key: metrics[key] for key in mine}})
+        except OSError as error:
+            LOGGER.warning(
+                f"{self.csv} could not be written: {reason(error)}. Training goes on; the row of epoch {self.epoch + 1} is lost."
+            )
 
     def progress_string(self) -> Any:
         """Return the head of the progress bar, with the guard's columns after those of the loss."""

@@ -8,6 +8,22 @@ from pathlib import Path
 from .whole_file import write_whole
 
 
+def end_last_row(path: Path) -> None:
+    """Cut off a last row that a full disk has left unfinished: the next one would be written into it.
+
+    Raises:
+        OSError: The file cannot be read or written.
+    """
+    if not path.is_file():
+        return
+    with open(path, "r+b") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+    if not path.stat().st_size:  # not even its head
+        path.unlink()
+
+
 def widen(path: Path, columns: Sequence[str]) -> None:
     """Give a file that is there already the columns that it lacks, empty in the rows that it has.
 

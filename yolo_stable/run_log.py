@@ -47,6 +47,7 @@ class RunLog:
         self._climbs = self._lost = 0
         self._saved: tuple[Path, int] | None = None
         self.saved_step = 0
+        self._untrained = False
 
     def start(self, plan: RunPlan, **setup: str | int) -> None:
         """Record the set-up before the first step."""
@@ -168,8 +169,14 @@ class RunLog:
         """Return whether the newest healthy checkpoint is of this epoch (from 1)."""
         return self._saved is not None and self._saved[1] == epoch
 
+    def nothing_learned(self) -> None:
+        """Forget the checkpoints: they hold the weights that the run began with."""
+        self._saved, self._untrained = None, True
+
     def good_checkpoint(self) -> str:
         """Return a sentence that names the newest healthy checkpoint."""
+        if self._untrained:
+            return "There is no good checkpoint: what was saved are the weights that the run began with."
         if self._saved is None:
             return "No checkpoint was written in this run."
         return f"The good checkpoint is {self._saved[0]} (epoch {self._saved[1]})."

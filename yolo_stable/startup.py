@@ -92,9 +92,9 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
     kept = recovery.ring.keep + (config.collapse is not None and not shared())
     size = kept * full_size(guard) / 2**20
     believed = "any finite number" if config.max_value is None else f"weights up to {config.max_value:g} believed"
-    if recovery.beyond:
+    for first in recovery.beyond[:1]:
         others = f" and {len(recovery.beyond) - 1} more" if len(recovery.beyond) > 1 else ""
-        believed += f", {recovery.beyond[0]}{others} beyond that as they are"
+        believed += f", {first}{others} beyond that as they are"
     rises = (("loss", config.max_loss_rise), ("norm", config.max_norm_rise))
     watched = [f"{name} above {rise:g} times its level" for name, rise in rises if rise is not None]
     divergence = f"{' or '.join(watched)} for {config.patience} steps" if watched else "not judged"

@@ -93,7 +93,10 @@ class Audit:
             return Finding()
         names = tuple(name for name, _ in bad)
         first, value = bad[0]
-        beyond = f" beyond guard.max_value={self.max_value:g}" if math.isfinite(value) and self.max_value else ""
+        squared = " squared" if _is_square(first) else ""
+        beyond = (
+            f" beyond guard.max_value={self.max_value:g}{squared}" if math.isfinite(value) and self.max_value else ""
+        )
         return Finding(
             names=names if len(names) <= NAMES_KEPT else (*names[:NAMES_KEPT], f"and {len(names) - NAMES_KEPT} more"),
             ema_only=all(name.startswith("ema/") for name in names),
@@ -107,7 +110,7 @@ class Audit:
         if self.max_value is not None and not name.startswith("scaler/"):
             of_optimizer = name.startswith("optimizer/")
             usual = max(self.max_value, self._moments) if of_optimizer else self.max_value
-            if name.rpartition(".")[2].rpartition("/")[2] in SQUARES:
+            if _is_square(name):
                 usual = usual**2 if usual < 1e150 else math.inf
         return max(min(usual, largest), self._raised.get(name, 0.0))
 
@@ -153,3 +156,7 @@ def _largest_of(values: list[Tensor], members: list[int]) -> Tensor:
     if chosen[0].is_complex():
         chosen = [torch.view_as_real(tensor.resolve_conj()) for tensor in chosen]
     return torch.stack(torch._foreach_norm(chosen, math.inf))
+
+
+def _is_square(name: str) -> bool:
+    return name.rpartition(".")[2].rpartition("/")[2] in SQUARES

@@ -126,7 +126,7 @@ class GuardConfig:
             ("save_every_steps", 1, True),
         ):
             _check_count(name, getattr(self, name), least, allow_none=allow_none)
-        for name in ("max_loss_rise", "max_norm_rise"):
+        for name in ("max_jump", "max_loss_rise", "max_norm_rise"):
             value = getattr(self, name)
             if value is not None and value <= 1.0:
                 raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be above 1, or None (off).")

@@ -69,6 +69,11 @@ class Recovery:
         self._tries = self._mark = self._undone = 0
         self._repair = EmaRepair(state, config.snapshot_every or 1)
 
+    @property
+    def trained(self) -> int:
+        """Optimizer steps that are in the state: those applied, without those that were undone."""
+        return self.counts.applied - self._undone
+
     def begin(self) -> None:
         """Take the state as it is for healthy and keep it.
 
@@ -168,8 +173,7 @@ class Recovery:
 
         Syncs: none.
         """
-        trained = self.counts.applied - self._undone
-        self.milestone.keep(self.counts.applied, trained, self.state.live(), on_host=self.ring.on_host)
+        self.milestone.keep(self.counts.applied, self.trained, self.state.live(), on_host=self.ring.on_host)
 
     def go_back_to_best(self, why: str) -> bool:
         """Put back what :meth:`keep_best` kept, as a rollback; with a single rank only.
@@ -287,7 +291,7 @@ class Recovery:
         newest = self.ring.newest
         step = -1 if newest is None else newest.step - (again and newest is self._target)
         snapshot = to if to is not None else choose(self.ring, step, self._device())
-        trained = self.counts.applied - self._undone
+        trained = self.trained
         if snapshot is not None:
             self._put_back(snapshot)
         self._tell(
@@ -323,7 +327,7 @@ class Recovery:
 
     def _take(self, live: Any) -> None:
         snapshot = self.ring.take(self.counts.applied, live)
-        snapshot.trained = self.counts.applied - self._undone
+        snapshot.trained = self.trained
         snapshot.trusted = not self.divergence.suspicious
         self._mark = self.counts.applied
         self._tries = 0
