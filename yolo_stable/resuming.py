@@ -160,7 +160,7 @@ class GuardedResume(_Base):
         assert self.scheduler is not None
         now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         same = self._same_optimizer and self._saved.plain["optimizer"]["class"] == type(self.optimizer).__name__
-        restore_training(self, self._saved, same_optimizer=same)
+        restore_training(self, self._saved, same_optimizer=same, generators=RANK in {-1, 0})
         self._take_changes(now)
         self.scheduler.last_epoch = self.start_epoch - 1  # as stock leaves it: the loop moves it on
 
@@ -193,9 +193,10 @@ class GuardedResume(_Base):
                 return
             restore_window(self, self._cadence, saved)
             will_close = self.args.close_mosaic and self.epoch >= self.epochs - self.args.close_mosaic
+            own = RANK in {-1, 0}  # the generators that were saved are those of the first rank
             if will_close and saved.plain["loop"]["mosaic_closed"]:
-                restore_behind_reset(self.train_loader, dict(saved.tensors), saved.plain["data"])
-            restore_data(self, saved, generators=RANK in {-1, 0})
+                restore_behind_reset(self.train_loader, dict(saved.tensors), saved.plain["data"], generators=own)
+            restore_data(self, saved, generators=own)
 
     def preprocess_batch(self, batch: Any) -> Any:
         """Hold the loop's next step back until the window that was open is full."""

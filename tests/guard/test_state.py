@@ -78,6 +78,22 @@ def test_what_follows_the_loop_stays_when_it_is_not_asked_for() -> None:
     assert_same({key: now[key] for key in follows}, {key: later[key] for key in follows})
 
 
+def test_generators_can_stay_where_schedules_are_put_back() -> None:
+    """As on the ranks that did not save."""
+    rig = Rig("AdamW")
+    rig.bare_step(batches(1)[0])
+    tensors, plain = kept(rig.state)
+    before = rig.everything()
+    rig.bare_step(batches(1)[0])
+    later = rig.everything()
+    rig.state.restore(tensors, plain, generators=False)
+    now, drawn = rig.everything(), ("python", "numpy", "torch")
+    assert_same({key: now[key] for key in now if key not in drawn}, {k: before[k] for k in before if k not in drawn})
+    assert_same({key: now[key] for key in drawn}, {key: later[key] for key in drawn})
+    rig.state.restore(tensors, plain, schedules=False, generators=True)
+    assert_same({key: rig.everything()[key] for key in drawn}, {key: before[key] for key in drawn})
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_before_the_first_step_the_optimizer_had_no_state(optimizer: str) -> None:
     rig = Rig(optimizer, scaled=True)

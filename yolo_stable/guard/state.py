@@ -99,7 +99,14 @@ class TrainingState:
         }
         return generators, plain
 
-    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], *, schedules: bool = True) -> None:
+    def restore(
+        self,
+        tensors: Mapping[str, Tensor],
+        plain: Mapping[str, Any],
+        *,
+        schedules: bool = True,
+        generators: bool | None = None,
+    ) -> None:
         """Put everything back, in place, bit for bit.
 
         A model that has another dtype by now takes the values rounded to it. The state of an optimizer of another class is
@@ -108,9 +115,10 @@ class TrainingState:
         Args:
             tensors: By name, as from :meth:`live` and :meth:`aside`; of any device.
             plain: As from :meth:`aside`.
-            schedules: Also what follows the loop: schedules, the hyperparameters of the groups, and the random number generators.
-                Not, where the loop goes on from where it is, as after a rollback: drawn again, the same numbers could lead to
-                the same fault for ever.
+            schedules: Also what follows the loop: schedules and the hyperparameters of the groups. Not, where the loop goes on
+                from where it is, as after a rollback.
+            generators: Also the random number generators; None: as ``schedules``. Not after a rollback: drawn again, the same
+                numbers could lead to the same fault for ever. Nor on another rank than the one whose state it is.
 
         Raises:
             InvalidCallError: The tensors are those of another model; nothing has been changed.
@@ -144,6 +152,7 @@ class TrainingState:
             for name, part in self.schedules.items():
                 if name in plain["schedules"]:
                     part.load_state_dict(copy.deepcopy(plain["schedules"][name]))
+        if schedules if generators is None else generators:
             restore_random_state(tensors, plain["rng"], self._device())
 
     def restore_ema(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
