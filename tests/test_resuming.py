@@ -26,6 +26,7 @@ from ultralytics.utils.patches import torch_load
 from yolo_stable import InvalidCallError, StableDetectionTrainer, train_run
 from yolo_stable.checkpoint_file import LAST_GOOD, culprits, digest, load
 from yolo_stable.data_order import restore_order, save_order
+from yolo_stable.guard.divergence import Divergence
 from yolo_stable.state_file import NAME, encode, read
 from yolo_stable.train_call import TrainCall
 from yolo_stable.trainers import TRAINERS
@@ -296,6 +297,31 @@ class TestChanges:
         trainer = resumed_in(copied, data=other)
         assert trainer.plan.changed["data"][1] == other
         assert any("the run was begun with other data: " in r.getMessage() for r in caplog.records)
+
+    @pytest.mark.parametrize(
+        ("changes", "anew"), [({"lr0": 0.002, "epochs": 4}, False), ({"box": 75.0}, True), ({"mosaic": 0.5}, True)]
+    )
+    def test_the_divergence_rule_begins_anew_where_the_scale_may_be_another(
+        self, copied: Path, changes: dict[str, float], anew: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """High values never move a settled level: by the old one every step would be an alarm."""
+        saved = read(copied.with_name(NAME))
+        levels = dict(saved.plain["guard"]["divergence"])
+        brake = {**saved.plain["guard"]["brake"], "rollbacks": 2}
+        guard = {**saved.plain["guard"], "brake": brake}
+        copied.with_name(NAME).write_bytes(encode(saved.tensors, {**saved.plain, "guard": guard}))
+        seen: list[Any] = []
+        trainer = unfinished(StableDetectionTrainer)(
+            overrides={"resume": str(copied), "save_dir": str(copied.parent.parent), **changes}
+        )
+        trainer.add_callback("on_train_start", lambda t: seen.append(t.guard.state_dict()))
+        trainer.train()
+        fresh = Divergence(4.0, 10.0, 32).state_dict()
+        assert seen[0]["divergence"] == (fresh if anew else levels)
+        assert seen[0]["brake"]["rollbacks"] == 2
+        assert trainer.guard.counts.applied == 8 + 4 * (trainer.epochs - 2)
+        said = [r for r in caplog.records if "is learned anew: changed " in r.getMessage()]
+        assert bool(said) is anew
 
     def test_nothing_has_changed_when_nothing_was_changed(self, copied: Path) -> None:
         """Ultralytics hands over much that nobody has given."""

@@ -34,6 +34,21 @@ EFFECTS = {
     "nbs": ("weight_decay",),
 }
 """Arguments that are kept in the optimizer's groups, where the saved numbers would win over the new ones."""
+OF_THE_SCHEDULE = (
+    "epochs",
+    "time",
+    "patience",
+    "lr0",
+    "lrf",
+    "cos_lr",
+    "warmup_epochs",
+    "warmup_momentum",
+    "warmup_bias_lr",
+)
+OF_THE_MACHINE = ("device", "workers", "cache", "compile", "profile", "seed", "deterministic")
+OF_THE_OUTPUT = ("save", "save_period", "val", "plots", "verbose", "save_json", "project", "name", "exist_ok")
+SAME_SCALE = frozenset(OF_THE_SCHEDULE + OF_THE_MACHINE + OF_THE_OUTPUT)
+"""Arguments whose change leaves loss and gradients as large as they were; any other may make the old levels wrong for ever."""
 
 
 class GuardedResume(_Base):
@@ -160,7 +175,11 @@ class GuardedResume(_Base):
         assert self.scheduler is not None
         now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         same = self._same_optimizer and self._saved.plain["optimizer"]["class"] == type(self.optimizer).__name__
-        restore_training(self, self._saved, same_optimizer=same, generators=RANK in {-1, 0})
+        other_scale = sorted(key for key in self.plan.changed if key not in SAME_SCALE)
+        if other_scale:
+            LOGGER.info(f"how large loss and gradients usually are is learned anew: changed {', '.join(other_scale)}.")
+        how = {"same_optimizer": same, "same_scale": not other_scale}
+        restore_training(self, self._saved, **how, generators=RANK in {-1, 0})
         self._take_changes(now)
         self.scheduler.last_epoch = self.start_epoch - 1  # as stock leaves it: the loop moves it on
 
