@@ -406,11 +406,15 @@ class TestFiles:
         trainer = StableDetectionTrainer(overrides={"resume": str(copied), "save_dir": str(copied.parent.parent)})
         trainer.train()
         assert {path.name for path in copied.parent.iterdir()} == {"last.pt", "last_good.pt", "best.pt"}
-        with pytest.raises(InvalidCallError, match="has nothing left to resume: it is the result of a whole run"):
-            resumed_in(copied)
+        for more in ({}, {"epochs": 50}):
+            with pytest.raises(
+                InvalidCallError, match="has nothing left to resume: it is the result of a whole"
+            ) as caught:
+                resumed_in(copied, **more)
+            assert str(caught.value).endswith("whole run. Begin a new run from it: without resume.")
 
     def test_an_epoch_count_that_is_reached_is_said(self, copied: Path) -> None:
-        with pytest.raises(InvalidCallError, match="nothing left to resume: it was trained for 2 of 2 epochs"):
+        with pytest.raises(InvalidCallError, match=r"trained for 2 of 2 epochs\. Give more epochs=4, or begin a"):
             resumed_in(copied, epochs=2)
 
     def test_the_newest_run_is_never_guessed(self, tmp_path: Path) -> None:

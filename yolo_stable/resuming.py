@@ -136,10 +136,10 @@ class GuardedResume(_Base):
         start = ckpt.get("epoch", -1) + 1
         if ckpt.get("optimizer") is None or start >= self.epochs:
             done = f"it was trained for {start} of {self.epochs} epochs" if start else "it is the result of a whole run"
-            raise InvalidCallError(
-                f"{self.args.model} has nothing left to resume: {done}. Give more epochs={start + self.epochs},"
-                " or begin a new run from it: without resume."
-            )
+            # Without the state of the optimizer no number of epochs makes it resumable.
+            more = "" if ckpt.get("optimizer") is None else f"Give more epochs={start + self.epochs}, or begin "
+            way = f"{more or 'Begin '}a new run from it: without resume."
+            raise InvalidCallError(f"{self.args.model} has nothing left to resume: {done}. {way}")
         if start > 0:
             super().resume_training(ckpt)
         else:
