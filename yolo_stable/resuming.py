@@ -75,6 +75,8 @@ class GuardedResume(_Base):
 
         Raises:
             OSError: It could not be written; the old one is untouched.
+            TypeError: Something in the state is not what a side file can hold, as a schedule's own object; so for
+                ValueError and SafetensorError.
         """
         if self.guard is None:
             return
