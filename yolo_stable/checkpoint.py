@@ -19,7 +19,7 @@ from .checkpoint_file import LAST_GOOD, culprits, digest, load, network_of
 from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.health import all_finite, non_finite_names
-from .half import beyond_half, optimizer_tensors, put_back
+from .half import beyond_half, halved, put_back
 from .run_log import RunLog
 from .startup import named_state
 from .state_file import NAME as STATE_FILE
@@ -169,7 +169,7 @@ class GuardedCheckpoints(_Base):
         assert self.ema is not None
         assert self.optimizer is not None
         kept = beyond_half(self.ema.ema.state_dict().items())
-        of_optimizer = beyond_half(optimizer_tensors(self.optimizer.state_dict()["state"]))
+        of_optimizer = beyond_half(halved(self.optimizer.state_dict()["state"]))
         if not kept and not of_optimizer:
             return content
         if kept and not self._said_beyond_half:
