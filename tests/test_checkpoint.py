@@ -20,6 +20,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolo_stable import InvalidCallError, StableDetectionTrainer, state_file, whole_file
 from yolo_stable.checkpoint_file import culprits, digest, load, load_good, network_of, newest_good
+from yolo_stable.guard import recovery
 from yolo_stable.state_file import NAME
 
 Arguments = Callable[..., dict[str, Any]]
@@ -133,6 +134,32 @@ class TestContent:
         trainer.add_callback("on_fit_epoch_end", lambda t: seen.append(names(t)))
         trainer.train()
         assert seen == [set(), {"last.pt", "last_good.pt", "best.pt"}]
+
+
+def test_a_finite_ruin_that_waits_for_the_other_ranks_is_not_saved(
+    arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept: list[bytes] = []
+
+    class Ruined(Unfinished):
+        def save_model(self) -> Any:
+            if self.epoch == 0:
+                return super().save_model()
+            kept.append(self.last.read_bytes())
+            trainer: Any = self
+            with torch.no_grad():
+                trainer.model.model[0].conv.weight[0, 0, 0, 0] = 1e30
+            with monkeypatch.context() as patch:
+                patch.setattr(recovery, "shared", lambda: True)
+                assert super().save_model() is False
+            assert "model/model.0.conv.weight" in trainer.guard.recovery.wish
+            return False
+
+    trainer = train(Ruined, arguments(epochs=2, val=False))
+    assert kept == [trainer.last.read_bytes()]
+    assert (trainer.wdir / "last_good.pt").read_bytes() == kept[0]
+    said = "checkpoint of epoch 2 not written, not healthy: model/model.0.conv.weight. The good checkpoint is "
+    assert any(said in r.getMessage() for r in caplog.records)
 
 
 def failing(path_part: str, error: OSError, fired: list[str]) -> Callable[[Any, Any], None]:

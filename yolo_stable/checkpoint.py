@@ -78,8 +78,9 @@ class GuardedCheckpoints(_Base):
             """Write what the checkpoint lacks; see :class:`~yolo_stable.resuming.GuardedResume`."""
 
     def _save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
-        if self.guard is not None:
-            self.guard.inspect()
+        # With several ranks a ruined state waits for the next window to be put right, and may be finite.
+        if self.guard is not None and not self.guard.inspect():
+            return self._refuse(epoch, self._unhealthy(self.guard), "not healthy")
         bad = self._live_culprits()
         if bad:
             return self._refuse(epoch, bad)
@@ -136,11 +137,14 @@ class GuardedCheckpoints(_Base):
         state = [(name, tensor) for name, tensor in state if isinstance(tensor, torch.Tensor)]
         return () if all_finite(tensor for _, tensor in state) else non_finite_names(state)
 
-    def _refuse(self, epoch: int, bad: tuple[str, ...]) -> bool:
+    def _unhealthy(self, guard: StepGuard) -> tuple[str, ...]:
+        assert guard.recovery is not None
+        return guard.recovery.audit.inspect(guard.state.live()).names
+
+    def _refuse(self, epoch: int, bad: tuple[str, ...], what: str = "not finite") -> bool:
         self.run_log.checkpoint_kept(epoch + 1, bad)
         LOGGER.warning(
-            f"checkpoint of epoch {epoch + 1} not written, not finite: {', '.join(bad)}."
-            f" {self.run_log.good_checkpoint()}"
+            f"checkpoint of epoch {epoch + 1} not written, {what}: {', '.join(bad)}. {self.run_log.good_checkpoint()}"
         )
         return False
 
