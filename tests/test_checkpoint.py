@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from yolo_stable import InvalidCallError, StableDetectionTrainer, whole_file
-from yolo_stable.checkpoint_file import culprits, load, load_good, network_of, newest_good
+from yolo_stable import InvalidCallError, StableDetectionTrainer, state_file, whole_file
+from yolo_stable.checkpoint_file import culprits, digest, load, load_good, network_of, newest_good
+from yolo_stable.guard import recovery
+from yolo_stable.state_file import NAME
 
 Arguments = Callable[..., dict[str, Any]]
 
@@ -131,6 +136,32 @@ class TestContent:
         assert seen == [set(), {"last.pt", "last_good.pt", "best.pt"}]
 
 
+def test_a_finite_ruin_that_waits_for_the_other_ranks_is_not_saved(
+    arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept: list[bytes] = []
+
+    class Ruined(Unfinished):
+        def save_model(self) -> Any:
+            if self.epoch == 0:
+                return super().save_model()
+            kept.append(self.last.read_bytes())
+            trainer: Any = self
+            with torch.no_grad():
+                trainer.model.model[0].conv.weight[0, 0, 0, 0] = 1e30
+            with monkeypatch.context() as patch:
+                patch.setattr(recovery, "shared", lambda: True)
+                assert super().save_model() is False
+            assert "model/model.0.conv.weight" in trainer.guard.recovery.wish
+            return False
+
+    trainer = train(Ruined, arguments(epochs=2, val=False))
+    assert kept == [trainer.last.read_bytes()]
+    assert (trainer.wdir / "last_good.pt").read_bytes() == kept[0]
+    said = "checkpoint of epoch 2 not written, not healthy: model/model.0.conv.weight. The good checkpoint is "
+    assert any(said in r.getMessage() for r in caplog.records)
+
+
 def failing(path_part: str, error: OSError, fired: list[str]) -> Callable[[Any, Any], None]:
     """Return an ``os.replace`` that fails for some files."""
     replace = os.replace
@@ -179,6 +210,85 @@ class TestDisk:
             f"{trainer.last} could not be written: No space left on device. Training goes on and tries again with the next"
             " save; the file of the last save is still there."
         )
+
+    def test_a_side_file_that_does_not_fit_on_the_disk_leaves_a_checkpoint_that_is_resumed(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Of the same epoch as the side file of before, which does not belong to it."""
+        fired: list[str] = []
+
+        class Full(Unfinished):
+            def save_now(self, epoch_completed: int) -> bool:
+                if self.epoch != 1 or self._batch_number != 4:
+                    return super().save_now(epoch_completed)
+                assert (self.wdir / NAME).is_file()
+                with monkeypatch.context() as patch:
+                    error = OSError(errno.ENOSPC, "No space left on device")
+                    patch.setattr(os, "replace", failing(NAME, error, fired))
+                    assert super().save_now(epoch_completed) is True
+                raise KeyboardInterrupt
+
+        call = arguments(epochs=3, val=False, guard={"save_every_steps": 2})
+        trainer = Full(overrides=call)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert fired == [NAME]
+        assert names(trainer) == {"last.pt", "last_good.pt", "best.pt"}
+        said = [
+            r.getMessage() for r in caplog.records if f"{NAME} could not be written: No space left" in r.getMessage()
+        ]
+        assert len(said) == 1
+        assert "last.pt is written without it: resumed from that alone, weights are rounded to float16" in said[0]
+        resumed = Unfinished(overrides={"model": str(trainer.last), "resume": True})
+        resumed.train()
+        assert resumed.start_epoch == 1
+
+    @pytest.mark.parametrize("how", ["not JSON", "no number", "safetensors"])
+    def test_a_state_that_no_side_file_can_hold_ends_no_training(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+    ) -> None:
+        class Foreign(Unfinished):
+            def save_model(self) -> Any:
+                assert self.guard is not None
+                if self.epoch == 0:
+                    return super().save_model()
+                assert ((self.wdir / NAME).is_file()) is (self.epoch == 1)
+                wrong = {"not JSON": object(), "no number": torch.ones(2)}
+                if how in wrong:
+                    schedule = SimpleNamespace(state_dict=lambda: Counter(a=wrong[how]), load_state_dict=print)
+                    self.guard.state.schedules["own"] = schedule
+                else:
+
+                    def refuse(*_: Any) -> None:
+                        raise SafetensorError("dtype is not supported")
+
+                    monkeypatch.setattr(state_file, "save", refuse)
+                return super().save_model()
+
+        trainer = train(Foreign, arguments(epochs=3, val=False))
+        assert names(trainer) == {"last.pt", "last_good.pt", "best.pt"}
+        assert load(trainer.last)["epoch"] == 2
+        said = [r.getMessage() for r in caplog.records if f"{NAME} could not be written: " in r.getMessage()]
+        assert len(said) == 1, "it will be so at every save"
+
+    def test_a_side_file_stays_with_the_checkpoint_that_it_belongs_to(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither could be written: those of before still belong together."""
+        fired: list[str] = []
+
+        class Full(Unfinished):
+            def save_model(self) -> Any:
+                if self.epoch == 0:
+                    return super().save_model()
+                with monkeypatch.context() as patch:
+                    error = OSError(errno.ENOSPC, "No space left on device")
+                    patch.setattr(os, "replace", failing("weights", error, fired))
+                    return super().save_model()
+
+        trainer = train(Full, arguments(epochs=2, val=False))
+        assert fired == [NAME, "last.pt"]
+        assert state_file.read(trainer.wdir / NAME).belongs_to(digest(trainer.last))
 
     def test_one_file_that_fails_does_not_keep_the_others(
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch

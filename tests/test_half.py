@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.utils.torch_utils import convert_optimizer_state_dict_to_fp16
 
-from yolo_stable.half import LARGEST, beyond_half, optimizer_tensors, put_back
+from yolo_stable.half import LARGEST, beyond_half, halved, optimizer_tensors, put_back
 
 
 def test_the_limit_is_that_of_the_type() -> None:
@@ -42,3 +43,24 @@ def test_a_rounded_network_gets_its_numbers_back_and_nothing_else() -> None:
 def test_the_state_of_an_optimizer_is_named() -> None:
     state = {0: {"step": 3, "momentum_buffer": torch.ones(1)}, 1: {}}
     assert [name for name, _ in optimizer_tensors(state)] == ["0/momentum_buffer"]
+
+
+def test_what_ultralytics_rounds_of_an_optimizer_is_known() -> None:
+    keys = ("step", "exp_avg", "exp_avg_sq", "square_avg", "momentum_buffer", "max_exp_avg_sq", "sum", "grad_avg")
+    state: dict[int, dict[str, Any]] = {
+        0: {key: torch.ones(1) for key in keys},
+        1: {"momentum_buffer": torch.ones(1).double()},
+    }
+    looked_at = {name for name, _ in halved(state)}
+    after = convert_optimizer_state_dict_to_fp16({"state": state})["state"]
+    assert looked_at == {name for name, tensor in optimizer_tensors(after) if tensor.dtype is torch.float16}
+
+
+def test_a_step_counter_is_not_beyond_float16() -> None:
+    """After 65,504 steps of Adam every save would find it."""
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.state[parameter]["step"].fill_(100_000.0)
+    assert beyond_half(halved(optimizer.state_dict()["state"])) == {}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from equality import assert_same
@@ -22,6 +25,8 @@ from ultralytics.utils.patches import torch_load
 
 from yolo_stable import InvalidCallError, StableDetectionTrainer, train_run
 from yolo_stable.checkpoint_file import LAST_GOOD, culprits, digest, load
+from yolo_stable.data_order import restore_order, save_order
+from yolo_stable.guard.divergence import Divergence
 from yolo_stable.state_file import NAME, encode, read
 from yolo_stable.train_call import TrainCall
 from yolo_stable.trainers import TRAINERS
@@ -293,6 +298,31 @@ class TestChanges:
         assert trainer.plan.changed["data"][1] == other
         assert any("the run was begun with other data: " in r.getMessage() for r in caplog.records)
 
+    @pytest.mark.parametrize(
+        ("changes", "anew"), [({"lr0": 0.002, "epochs": 4}, False), ({"box": 75.0}, True), ({"mosaic": 0.5}, True)]
+    )
+    def test_the_divergence_rule_begins_anew_where_the_scale_may_be_another(
+        self, copied: Path, changes: dict[str, float], anew: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """High values never move a settled level: by the old one every step would be an alarm."""
+        saved = read(copied.with_name(NAME))
+        levels = dict(saved.plain["guard"]["divergence"])
+        brake = {**saved.plain["guard"]["brake"], "rollbacks": 2}
+        guard = {**saved.plain["guard"], "brake": brake}
+        copied.with_name(NAME).write_bytes(encode(saved.tensors, {**saved.plain, "guard": guard}))
+        seen: list[Any] = []
+        trainer = unfinished(StableDetectionTrainer)(
+            overrides={"resume": str(copied), "save_dir": str(copied.parent.parent), **changes}
+        )
+        trainer.add_callback("on_train_start", lambda t: seen.append(t.guard.state_dict()))
+        trainer.train()
+        fresh = Divergence(4.0, 10.0, 32).state_dict()
+        assert seen[0]["divergence"] == (fresh if anew else levels)
+        assert seen[0]["brake"]["rollbacks"] == 2
+        assert trainer.guard.counts.applied == 8 + 4 * (trainer.epochs - 2)
+        said = [r for r in caplog.records if "is learned anew: changed " in r.getMessage()]
+        assert bool(said) is anew
+
     def test_nothing_has_changed_when_nothing_was_changed(self, copied: Path) -> None:
         """Ultralytics hands over much that nobody has given."""
         model = YOLO(str(copied))
@@ -376,11 +406,15 @@ class TestFiles:
         trainer = StableDetectionTrainer(overrides={"resume": str(copied), "save_dir": str(copied.parent.parent)})
         trainer.train()
         assert {path.name for path in copied.parent.iterdir()} == {"last.pt", "last_good.pt", "best.pt"}
-        with pytest.raises(InvalidCallError, match="has nothing left to resume: it is the result of a whole run"):
-            resumed_in(copied)
+        for more in ({}, {"epochs": 50}):
+            with pytest.raises(
+                InvalidCallError, match="has nothing left to resume: it is the result of a whole"
+            ) as caught:
+                resumed_in(copied, **more)
+            assert str(caught.value).endswith("whole run. Begin a new run from it: without resume.")
 
     def test_an_epoch_count_that_is_reached_is_said(self, copied: Path) -> None:
-        with pytest.raises(InvalidCallError, match="nothing left to resume: it was trained for 2 of 2 epochs"):
+        with pytest.raises(InvalidCallError, match=r"trained for 2 of 2 epochs\. Give more epochs=4, or begin a"):
             resumed_in(copied, epochs=2)
 
     def test_the_newest_run_is_never_guessed(self, tmp_path: Path) -> None:
@@ -531,27 +565,65 @@ def test_without_saving_there_is_no_side_file(arguments: Arguments) -> None:
     assert list(trainer.wdir.iterdir()) == []
 
 
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_restores_the_weights_and_keeps_its_own_random_numbers(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
+    copied: Path, monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
     """With several GPUs the side file has the generators of rank 0; all others keep their own."""
     from yolo_stable import resuming
 
-    drawn: list[float] = []
-    trainer = unfinished(StableDetectionTrainer)(
-        overrides={"resume": str(copied), "save_dir": str(copied.parent.parent)}
-    )
-    monkeypatch.setattr(resuming, "RANK", 1)
-    exact = read(copied.with_name(NAME)).tensors["model/model.0.conv.weight"]
+    saved = read(copied.with_name(NAME))
+    seen: dict[str, dict[str, bool]] = {}
 
-    def look(t: Any) -> None:
-        assert torch.equal(t.model.model[0].conv.weight, exact)
-        torch.manual_seed(77)
+    def look(trainer: Any, when: str) -> None:
+        assert torch.equal(trainer.model.model[0].conv.weight, saved.tensors["model/model.0.conv.weight"])
+        seen[when] = {
+            "python": list(random.getstate()[1]) == saved.tensors["rng/python"].tolist(),
+            "torch": torch.equal(torch.get_rng_state(), saved.tensors["rng/torch"]),
+            "loader": torch.equal(trainer.train_loader.generator.get_state(), saved.tensors["data/generator"]),
+        }
 
-    trainer.add_callback("on_train_epoch_start", look)
-    trainer.add_callback("on_train_batch_start", lambda t: drawn.append(torch.initial_seed()))
+    class Looking(unfinished(StableDetectionTrainer)):  # type: ignore[misc]
+        def restore_training_state(self) -> None:
+            random.seed(999)
+            torch.manual_seed(999)
+            super().restore_training_state()
+            look(self, "set up")
+
+        def run_callbacks(self, event: str) -> None:
+            if event == "on_train_epoch_start":
+                self.train_loader.generator.manual_seed(999)
+            super().run_callbacks(event)
+            if event == "on_train_epoch_start":
+                look(self, event)
+
+    trainer = Looking(overrides={"resume": str(copied), "save_dir": str(copied.parent.parent)})
+    monkeypatch.setattr(resuming, "RANK", rank)
     trainer.train()
-    assert set(drawn) == {77}
+    own = rank == 0
+    assert seen["set up"] == {"python": own, "torch": own, "loader": False}
+    assert seen["on_train_epoch_start"] == {"python": own, "torch": own, "loader": own}
+
+
+def test_augmentations_of_a_worker_keep_their_own_generators() -> None:
+    def loader(seed: int) -> Any:
+        pipeline = SimpleNamespace(
+            seed=seed,
+            py_random=random.Random(seed),
+            random_generator=np.random.default_rng(seed),
+            set_random_seed=lambda seed: setattr(pipeline, "seed", seed),
+        )
+        data = type("Data", (list,), {"transforms": pipeline})([0, 1])
+        return SimpleNamespace(dataset=data, generator=torch.Generator().manual_seed(seed), iterator=None)
+
+    tensors, plain = save_order(loader(1))
+    for own, seed in ((True, 1), (False, 2)):
+        other, like = loader(2), loader(seed)
+        restore_order(other, tensors, plain, generators=own)
+        assert torch.equal(other.generator.get_state(), like.generator.get_state())
+        pipeline, alike = other.dataset.transforms, like.dataset.transforms
+        assert (pipeline.seed, pipeline.py_random.random()) == (seed, alike.py_random.random())
+        assert pipeline.random_generator.random() == alike.random_generator.random()
 
 
 def test_a_file_of_now_is_read_by_ultralytics_own_loader(run: Path) -> None:

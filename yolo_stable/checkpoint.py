@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import ultralytics.engine.trainer as stock
+from safetensors import SafetensorError
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
@@ -18,9 +19,10 @@ from .checkpoint_file import LAST_GOOD, culprits, digest, load, network_of
 from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.health import all_finite, non_finite_names
-from .half import beyond_half, optimizer_tensors, put_back
+from .half import beyond_half, halved, put_back
 from .run_log import RunLog
 from .startup import named_state
+from .state_file import NAME as STATE_FILE
 from .whole_file import PART, reason, write_whole
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class GuardedCheckpoints(_Base):
     _digest_on_disk: str | None = None
     """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
     _said_beyond_half = False
+    _said_not_kept = False
 
     def save_model(self) -> Any:
         """Write the checkpoints, unless something in them is not finite: then the ones on disk stay as they are.
@@ -69,12 +72,15 @@ class GuardedCheckpoints(_Base):
         finally:
             self.epoch = epoch
 
-    def write_state_file(self, digest_of_last: str, *, at_the_end_of_an_epoch: bool) -> None:
-        """Write what the checkpoint lacks, before it; see :class:`~yolo_stable.resuming.GuardedResume`."""
+    if TYPE_CHECKING:
+
+        def write_state_file(self, digest_of_last: str, *, at_the_end_of_an_epoch: bool) -> None:
+            """Write what the checkpoint lacks; see :class:`~yolo_stable.resuming.GuardedResume`."""
 
     def _save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
-        if self.guard is not None:
-            self.guard.inspect()
+        # With several ranks a ruined state waits for the next window to be put right, and may be finite.
+        if self.guard is not None and not self.guard.inspect():
+            return self._refuse(epoch, self._unhealthy(self.guard), "not healthy")
         bad = self._live_culprits()
         if bad:
             return self._refuse(epoch, bad)
@@ -95,17 +101,32 @@ class GuardedCheckpoints(_Base):
             return self._refuse(epoch, bad)
         # The side file first: after a crash between the two it is the newer one, and complete by itself.
         of_last = digest(content)
-        if self.args.save:
-            try:
-                self.write_state_file(of_last, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
-            except OSError as error:
-                self._warn(Path(error.filename or self.wdir), error)
+        has_state = not self.args.save or self._write_state(of_last, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
         if not self._write(self.last, content):
             return False
+        if not has_state:  # the one that is there goes with the last.pt of before, and would have this one refused
+            with contextlib.suppress(OSError):
+                (self.wdir / STATE_FILE).unlink(missing_ok=True)
         self._digest_on_disk = of_last
         self.run_log.saved(self.last, epoch + 1, 0 if self.guard is None else self.guard.counts.applied)
         for path in (*(path for path in files if path != self.last), self.last.with_name(LAST_GOOD)):
             self._write(path, content)
+        return True
+
+    def _write_state(self, of_last: str, *, at_the_end_of_an_epoch: bool) -> bool:
+        """Write the side file; what keeps it from being written is said, and the checkpoint is written without it."""
+        path = self.wdir / STATE_FILE
+        try:
+            self.write_state_file(of_last, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
+        except (OSError, TypeError, ValueError, SafetensorError) as error:  # a full disk; a state that is not JSON
+            why = reason(error) if isinstance(error, OSError) else " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, OSError) or not self._said_not_kept:  # the latter will be so at every save
+                LOGGER.warning(
+                    f"{path} could not be written: {why}. Training goes on, and {self.last.name} is written without it:"
+                    " resumed from that alone, weights are rounded to float16 and the order of the data begins anew."
+                )
+                self._said_not_kept |= not isinstance(error, OSError)
+            return False
         return True
 
     def _live_culprits(self) -> tuple[str, ...]:
@@ -116,11 +137,14 @@ class GuardedCheckpoints(_Base):
         state = [(name, tensor) for name, tensor in state if isinstance(tensor, torch.Tensor)]
         return () if all_finite(tensor for _, tensor in state) else non_finite_names(state)
 
-    def _refuse(self, epoch: int, bad: tuple[str, ...]) -> bool:
+    def _unhealthy(self, guard: StepGuard) -> tuple[str, ...]:
+        assert guard.recovery is not None
+        return guard.recovery.audit.inspect(guard.state.live()).names
+
+    def _refuse(self, epoch: int, bad: tuple[str, ...], what: str = "not finite") -> bool:
         self.run_log.checkpoint_kept(epoch + 1, bad)
         LOGGER.warning(
-            f"checkpoint of epoch {epoch + 1} not written, not finite: {', '.join(bad)}."
-            f" {self.run_log.good_checkpoint()}"
+            f"checkpoint of epoch {epoch + 1} not written, {what}: {', '.join(bad)}. {self.run_log.good_checkpoint()}"
         )
         return False
 
@@ -149,7 +173,7 @@ class GuardedCheckpoints(_Base):
         assert self.ema is not None
         assert self.optimizer is not None
         kept = beyond_half(self.ema.ema.state_dict().items())
-        of_optimizer = beyond_half(optimizer_tensors(self.optimizer.state_dict()["state"]))
+        of_optimizer = beyond_half(halved(self.optimizer.state_dict()["state"]))
         if not kept and not of_optimizer:
             return content
         if kept and not self._said_beyond_half:

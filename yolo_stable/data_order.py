@@ -29,13 +29,15 @@ def save_order(loader: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, plain
 
 
-def restore_order(loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+def restore_order(loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any], *, generators: bool = True) -> None:
     """Put the loader back to where it was; images that are kept for mosaics are read again. Other data begin anew.
 
     Args:
         loader: A new loader of the same data, or the same one after its ``reset()``.
         tensors: As from :func:`save_order`; may hold others.
         plain: As from :func:`save_order`.
+        generators: False on another rank than the one that saved: there the loader and its augmentations keep the generators
+            of their own, or all ranks would draw the same.
     """
     dataset = loader.dataset
     if len(dataset) != plain["images"]:
@@ -46,18 +48,20 @@ def restore_order(loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any]
         # it has that draw still before it. Both this and the new iterator draw from the generator: before that is set.
         for _ in range(len(loader)):
             next(loader.iterator._sampler_iter)
-    if GENERATOR in tensors and loader.generator is not None:
+    if generators and GENERATOR in tensors and loader.generator is not None:
         loader.generator.set_state(tensors[GENERATOR])
     if isinstance(getattr(dataset, "buffer", None), list) and not dataset.buffer:
         for index in plain["buffer"]:
             dataset.load_image(index)
     pipelines = list(_pipelines(dataset))
-    if len(pipelines) == len(plain["augmentation"]):
+    if generators and len(pipelines) == len(plain["augmentation"]):
         for pipeline, state in zip(pipelines, plain["augmentation"], strict=True):
             _set(pipeline, state)
 
 
-def restore_behind_reset(loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+def restore_behind_reset(
+    loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any], *, generators: bool = True
+) -> None:
     """Restore once more after the next ``reset()`` of the loader, which the run that was saved has behind it.
 
     The loop resets it when mosaics end. A resumed run passes that place again: in the run that is continued, neither a new
@@ -67,7 +71,7 @@ def restore_behind_reset(loader: Any, tensors: dict[str, Tensor], plain: dict[st
     def reset() -> None:
         del loader.reset
         loader.reset()
-        restore_order(loader, tensors, plain)
+        restore_order(loader, tensors, plain, generators=generators)
 
     loader.reset = reset
 

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 LARGEST = 65504.0
 """The largest finite float16. What is smaller than the smallest one becomes 0, as in stock: it is 0 to the network, too."""
 
+KEPT = ("step", "exp_avg", "exp_avg_sq", "square_avg")
+"""State of an optimizer that Ultralytics leaves in float32."""
+
 
 def beyond_half(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """Return copies on the host, in float32, of the tensors with a number whose magnitude float16 cannot hold.
@@ -53,6 +56,13 @@ def put_back(module: nn.Module, kept: Mapping[str, Tensor]) -> None:
             name = f"{prefix}.{key}" if prefix else key
             if name in kept:
                 part._buffers[key] = kept[name].clone()
+
+
+def halved(state: Mapping[Any, Mapping[str, Any]]) -> Iterable[tuple[str, Tensor]]:
+    """Yield what Ultralytics rounds to float16 of :func:`optimizer_tensors`: not step counters, nor the moments of Adam."""
+    for name, tensor in optimizer_tensors(state):
+        if tensor.dtype is torch.float32 and name.partition("/")[2] not in KEPT:
+            yield name, tensor
 
 
 def optimizer_tensors(state: Mapping[Any, Mapping[str, Any]]) -> Iterable[tuple[str, Tensor]]:

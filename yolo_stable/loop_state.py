@@ -69,13 +69,18 @@ def collect(
     return {**tensors, **generators, **order}, plain
 
 
-def restore_training(trainer: Any, saved: SavedState, *, same_optimizer: bool) -> None:
+def restore_training(
+    trainer: Any, saved: SavedState, *, same_optimizer: bool, same_scale: bool, generators: bool
+) -> None:
     """Put back weights, EMA, optimizer, loss scale, guard, and what the loop remembers of the epochs before.
 
     Args:
         trainer: A guarded trainer that is set up, before its loop; its optimizer's groups have the numbers of now.
         saved: From the side file.
         same_optimizer: False: the optimizer was exchanged and keeps its fresh state.
+        same_scale: False: loss and gradients may be of another size now, and the divergence rule begins anew. High values
+            never move a level that has settled: by that of the old data or gains, every step would be an alarm.
+        generators: Also the random number generators, which are those of the rank that saved.
 
     Raises:
         InvalidCallError: It is the state of another model; nothing has been changed.
@@ -89,8 +94,11 @@ def restore_training(trainer: Any, saved: SavedState, *, same_optimizer: bool) -
     else:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
         plain["optimizer"] = {"class": type(trainer.optimizer).__name__, "groups": groups, "state": {}}
-    guard.state.restore(tensors, plain, schedules=True)
-    _load_guard(guard, plain["guard"])
+    guard.state.restore(tensors, plain, schedules=True, generators=generators)
+    of_guard = dict(plain["guard"])
+    if not same_scale and guard.recovery is not None:
+        of_guard["divergence"] = guard.recovery.divergence.state_dict()  # as it is before the first step
+    _load_guard(guard, of_guard)
     loop = plain["loop"]
     trainer.best_fitness = loop["best_fitness"]
     trainer.stopper.__dict__.update(loop["stopper"])
@@ -105,9 +113,10 @@ def restore_data(trainer: Any, saved: SavedState, *, generators: bool) -> None:
     Args:
         trainer: At the start of its first epoch.
         saved: From the side file.
-        generators: Also the global random number generators, which are those of the rank that saved.
+        generators: Also the random number generators, the global ones and those of the data, which are those of the rank that
+            saved.
     """
-    restore_order(trainer.train_loader, dict(saved.tensors), saved.plain["data"])
+    restore_order(trainer.train_loader, dict(saved.tensors), saved.plain["data"], generators=generators)
     if generators:
         restore_random_state(saved.tensors, saved.plain["rng"], trainer.device)
 

@@ -34,6 +34,21 @@ EFFECTS = {
     "nbs": ("weight_decay",),
 }
 """Arguments that are kept in the optimizer's groups, where the saved numbers would win over the new ones."""
+OF_THE_SCHEDULE = (
+    "epochs",
+    "time",
+    "patience",
+    "lr0",
+    "lrf",
+    "cos_lr",
+    "warmup_epochs",
+    "warmup_momentum",
+    "warmup_bias_lr",
+)
+OF_THE_MACHINE = ("device", "workers", "cache", "compile", "profile", "seed", "deterministic")
+OF_THE_OUTPUT = ("save", "save_period", "val", "plots", "verbose", "save_json", "project", "name", "exist_ok")
+SAME_SCALE = frozenset(OF_THE_SCHEDULE + OF_THE_MACHINE + OF_THE_OUTPUT)
+"""Arguments whose change leaves loss and gradients as large as they were; any other may make the old levels wrong for ever."""
 
 
 class GuardedResume(_Base):
@@ -60,6 +75,8 @@ class GuardedResume(_Base):
 
         Raises:
             OSError: It could not be written; the old one is untouched.
+            TypeError: Something in the state is not what a side file can hold, as a schedule's own object; so for
+                ValueError and SafetensorError.
         """
         if self.guard is None:
             return
@@ -121,10 +138,10 @@ class GuardedResume(_Base):
         start = ckpt.get("epoch", -1) + 1
         if ckpt.get("optimizer") is None or start >= self.epochs:
             done = f"it was trained for {start} of {self.epochs} epochs" if start else "it is the result of a whole run"
-            raise InvalidCallError(
-                f"{self.args.model} has nothing left to resume: {done}. Give more epochs={start + self.epochs},"
-                " or begin a new run from it: without resume."
-            )
+            # Without the state of the optimizer no number of epochs makes it resumable.
+            more = "" if ckpt.get("optimizer") is None else f"Give more epochs={start + self.epochs}, or begin "
+            way = f"{more or 'Begin '}a new run from it: without resume."
+            raise InvalidCallError(f"{self.args.model} has nothing left to resume: {done}. {way}")
         if start > 0:
             super().resume_training(ckpt)
         else:
@@ -160,7 +177,11 @@ class GuardedResume(_Base):
         assert self.scheduler is not None
         now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         same = self._same_optimizer and self._saved.plain["optimizer"]["class"] == type(self.optimizer).__name__
-        restore_training(self, self._saved, same_optimizer=same)
+        other_scale = sorted(key for key in self.plan.changed if key not in SAME_SCALE)
+        if other_scale:
+            LOGGER.info(f"how large loss and gradients usually are is learned anew: changed {', '.join(other_scale)}.")
+        how = {"same_optimizer": same, "same_scale": not other_scale}
+        restore_training(self, self._saved, **how, generators=RANK in {-1, 0})
         self._take_changes(now)
         self.scheduler.last_epoch = self.start_epoch - 1  # as stock leaves it: the loop moves it on
 
@@ -193,9 +214,10 @@ class GuardedResume(_Base):
                 return
             restore_window(self, self._cadence, saved)
             will_close = self.args.close_mosaic and self.epoch >= self.epochs - self.args.close_mosaic
+            own = RANK in {-1, 0}  # the generators that were saved are those of the first rank
             if will_close and saved.plain["loop"]["mosaic_closed"]:
-                restore_behind_reset(self.train_loader, dict(saved.tensors), saved.plain["data"])
-            restore_data(self, saved, generators=RANK in {-1, 0})
+                restore_behind_reset(self.train_loader, dict(saved.tensors), saved.plain["data"], generators=own)
+            restore_data(self, saved, generators=own)
 
     def preprocess_batch(self, batch: Any) -> Any:
         """Hold the loop's next step back until the window that was open is full."""

@@ -94,9 +94,10 @@ def _refused(path: Path, what: str) -> InvalidCallError:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, Tensor) or hasattr(value, "item"):
+    try:
         return value.item()
-    raise TypeError(f"{type(value).__name__} cannot be kept in a side file: {value!r}")
+    except (AttributeError, ValueError, RuntimeError) as error:  # torch and NumPy differ about more elements than one
+        raise TypeError(f"{type(value).__name__} cannot be kept in a side file: {repr(value)[:200]}") from error
 
 
 def _sha256(tensors: Mapping[str, Tensor], text: str) -> str:

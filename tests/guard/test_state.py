@@ -78,6 +78,22 @@ def test_what_follows_the_loop_stays_when_it_is_not_asked_for() -> None:
     assert_same({key: now[key] for key in follows}, {key: later[key] for key in follows})
 
 
+def test_generators_can_stay_where_schedules_are_put_back() -> None:
+    """As on the ranks that did not save."""
+    rig = Rig("AdamW")
+    rig.bare_step(batches(1)[0])
+    tensors, plain = kept(rig.state)
+    before = rig.everything()
+    rig.bare_step(batches(1)[0])
+    later = rig.everything()
+    rig.state.restore(tensors, plain, generators=False)
+    now, drawn = rig.everything(), ("python", "numpy", "torch")
+    assert_same({key: now[key] for key in now if key not in drawn}, {k: before[k] for k in before if k not in drawn})
+    assert_same({key: now[key] for key in drawn}, {key: later[key] for key in drawn})
+    rig.state.restore(tensors, plain, schedules=False, generators=True)
+    assert_same({key: rig.everything()[key] for key in drawn}, {key: before[key] for key in drawn})
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_before_the_first_step_the_optimizer_had_no_state(optimizer: str) -> None:
     rig = Rig(optimizer, scaled=True)
@@ -367,3 +383,51 @@ def test_wrappers_are_looked_through() -> None:
     inner = nn.Module()
     inner.module = model  # an attribute that happens to be called so
     assert unwrap(inner) is inner
+
+
+class Distillation(nn.Module):
+    """In two parts, as Ultralytics' is; its average has no teacher."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        self.teacher_model: nn.Module | None = teacher.eval().requires_grad_(False)
+        self.student_model = network(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.teacher_model is not None
+        return self.student_model(x) - self.teacher_model(x)
+
+
+def distilled(average: str, teacher: nn.Module) -> TrainingState:
+    model = Distillation(teacher)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)  # Ultralytics gives it the teacher's parameters as well
+    ema: Any = torch.optim.swa_utils.AveragedModel(model, use_buffers=True)
+    if average == "ultralytics":
+        ema = copy.deepcopy(model)
+        ema.teacher_model = None
+    model(batches(1)[0]).square().mean().backward()
+    optimizer.step()
+    return TrainingState(model, optimizer, ema=ema)
+
+
+@pytest.mark.parametrize("average", ["torch", "ultralytics"])
+def test_the_teacher_of_a_distillation_is_no_part_of_the_state(average: str) -> None:
+    state, another = distilled(average, network(2)), distilled(average, nn.Linear(4, 1))
+    names = [name for name in state.live() if not name.startswith("optimizer/")]
+    module = "module." if average == "torch" else ""
+    students = [name for name in network().state_dict()]
+    wanted = {f"model/student_model.{n}" for n in students} | {f"ema/{module}student_model.{n}" for n in students}
+    assert set(names) == wanted | ({"ema/n_averaged"} if average == "torch" else set())
+    tensors, plain = kept(state)
+    given: Any = another.model.teacher_model  # anew, and another one
+    before = copy.deepcopy(given.state_dict())
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
+    another.restore(tensors, plain)
+    assert_same(dict(given.state_dict()), dict(before))
+    assert_same(dict(another.model.student_model.state_dict()), dict(state.model.student_model.state_dict()))
+
+
+def test_a_teacher_that_is_trained_is_a_part_like_any_other() -> None:
+    model = nn.ModuleDict({"teacher_model": nn.Linear(2, 2), "student_model": nn.Linear(2, 2)})
+    state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert set(state.live()) == {f"model/{name}" for name in model.state_dict()}

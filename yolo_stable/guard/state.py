@@ -13,6 +13,8 @@ from ..errors import InvalidCallError
 from .generators import random_state, restore_random_state
 
 Slot = tuple[str, dict[str, Any], str]
+TEACHER = "teacher_model"
+"""Name of the frozen half of a distillation, as Ultralytics has it."""
 
 
 class TrainingState:
@@ -21,6 +23,10 @@ class TrainingState:
     Tensors are named by part: ``model/``, ``ema/`` (parameters and all buffers), ``optimizer/I/KEY`` (``I`` counts the
     parameters over all groups), ``outside/I`` (parameters that only the optimizer holds), ``scaler/``, ``rng/``. Plain values
     are JSON: hyperparameters of the groups, counters, schedules.
+
+    The teacher of a distillation (``teacher_model`` in the model, without a parameter that is trained) is no part of it. No
+    step writes to it, so there is nothing to go back to: a copy in every snapshot and side file would only take its memory.
+    And it is given anew, from its own file, to a run that is resumed.
 
     Args:
         model: What is trained; wrappers of ``DistributedDataParallel`` and ``torch.compile`` are looked through.
@@ -58,6 +64,7 @@ class TrainingState:
         """
         named = {f"model/{name}": tensor for name, tensor in self._module(self.model)}
         known = {id(tensor) for tensor in named.values()}
+        known.update(map(id, self.model.parameters()))  # those of a teacher, which optimizers are given with the rest
         for i, parameter in enumerate(_parameters(self.optimizer)):
             if id(parameter) not in known:
                 named[f"outside/{i}"] = parameter
@@ -92,7 +99,14 @@ class TrainingState:
         }
         return generators, plain
 
-    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], *, schedules: bool = True) -> None:
+    def restore(
+        self,
+        tensors: Mapping[str, Tensor],
+        plain: Mapping[str, Any],
+        *,
+        schedules: bool = True,
+        generators: bool | None = None,
+    ) -> None:
         """Put everything back, in place, bit for bit.
 
         A model that has another dtype by now takes the values rounded to it. The state of an optimizer of another class is
@@ -101,9 +115,10 @@ class TrainingState:
         Args:
             tensors: By name, as from :meth:`live` and :meth:`aside`; of any device.
             plain: As from :meth:`aside`.
-            schedules: Also what follows the loop: schedules, the hyperparameters of the groups, and the random number generators.
-                Not, where the loop goes on from where it is, as after a rollback: drawn again, the same numbers could lead to
-                the same fault for ever.
+            schedules: Also what follows the loop: schedules and the hyperparameters of the groups. Not, where the loop goes on
+                from where it is, as after a rollback.
+            generators: Also the random number generators; None: as ``schedules``. Not after a rollback: drawn again, the same
+                numbers could lead to the same fault for ever. Nor on another rank than the one whose state it is.
 
         Raises:
             InvalidCallError: The tensors are those of another model; nothing has been changed.
@@ -137,6 +152,7 @@ class TrainingState:
             for name, part in self.schedules.items():
                 if name in plain["schedules"]:
                     part.load_state_dict(copy.deepcopy(plain["schedules"][name]))
+        if schedules if generators is None else generators:
             restore_random_state(tensors, plain["rng"], self._device())
 
     def restore_ema(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
@@ -159,12 +175,18 @@ class TrainingState:
         return next(self.model.parameters()).device
 
     def _module(self, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-        """Yield parameters and buffers; the tree is walked once, tensors that were replaced since are found."""
+        """Yield parameters and buffers without those of a teacher.
+
+        The tree is walked once, tensors that were replaced since are found.
+        """
         known = self._slots.get(id(module))
         if known is None or known[0] is not module:
             slots: list[Slot] = []
             seen: set[int] = set()
+            teachers = _teachers(module)
             for prefix, part in module.named_modules():
+                if any(prefix == teacher or prefix.startswith(f"{teacher}.") for teacher in teachers):
+                    continue
                 for owner in (part._parameters, part._buffers):
                     for key, tensor in owner.items():
                         if tensor is not None and id(tensor) not in seen:
@@ -244,6 +266,19 @@ def unwrap(model: nn.Module) -> nn.Module:
 def _ddp_module(model: nn.Module) -> nn.Module | None:
     parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     return model.module if isinstance(model, parallel) else None
+
+
+def _teachers(module: nn.Module) -> list[str]:
+    """Return where in a module the frozen half of a distillation is; AveragedModel has it one level deeper."""
+    found = []
+    for prefix in (TEACHER, f"module.{TEACHER}"):
+        try:
+            teacher = module.get_submodule(prefix)
+        except AttributeError:  # there is none, or it was taken out, as Ultralytics does in its average
+            continue
+        if not any(parameter.requires_grad for parameter in teacher.parameters()):
+            found.append(prefix)
+    return found
 
 
 def _averaged(ema: Any) -> nn.Module:
