@@ -233,6 +233,36 @@ class TestFirstEpoch:
         assert copied.with_name(LAST_GOOD).read_bytes() == before
 
 
+class TestFolder:
+    def test_a_copied_run_goes_on_in_its_own_folder(self, copied: Path) -> None:
+        content = load(copied)
+        original = Path(content["train_args"]["save_dir"])
+        assert original != copied.parent.parent, "the checkpoint names the folder that it was written in"
+        before = {path: path.stat().st_mtime_ns for path in original.rglob("*") if path.is_file()}
+        trainer = resume(copied)
+        assert Path(trainer.save_dir) == copied.parent.parent
+        assert {path: path.stat().st_mtime_ns for path in original.rglob("*") if path.is_file()} == before
+
+    def test_a_resume_that_is_refused_leaves_the_arguments_as_they_were(self, copied: Path) -> None:
+        arguments = copied.parent.parent / "args.yaml"
+        before = arguments.read_text()
+        with pytest.raises(InvalidCallError, match="nothing left to resume"):
+            resume(copied, epochs=1, lr0=0.5, guard={"max_norm": 0.001})
+        assert arguments.read_text() == before
+        assert resume(copied).guard.config.max_norm == 10.0
+
+    def test_without_its_side_file_it_says_that_weights_are_rounded(
+        self, copied: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        copied.with_name(NAME).unlink()
+        resume(copied)
+        assert any("rounded to float16" in record.getMessage() for record in caplog.records)
+
+    def test_changed_settings_of_the_guard_are_named(self, copied: Path) -> None:
+        changed = resume(copied, guard={"max_norm": 3.0}).plan.changed
+        assert changed["guard.max_norm"] == (10.0, 3.0)
+
+
 class TestChanges:
     def test_hyperparameters_take_effect_over_the_saved_groups(self, copied: Path) -> None:
         seen: dict[str, Any] = {}

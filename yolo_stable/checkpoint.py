@@ -86,6 +86,7 @@ class GuardedCheckpoints(_Base):
             return self._refuse(epoch, bad)
         files = self._contents()
         if self.last not in files:  # a trainer behind this one writes in its own way
+            self.run_log.saved(self.last, epoch + 1)
             return True
         if not at_the_end_of_an_epoch:
             files = {self.last: files[self.last]}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .cadence import Cadence
@@ -38,11 +39,13 @@ def collect(
     generators, plain = guard.state.aside()
     order, data = save_order(trainer.train_loader)
     batches = len(trainer.train_loader)
+    strides: dict[str, list[int]] = {}  # of gradients: norms are summed in the order of memory
     is_open = at_the_end_of_an_epoch and cadence.last_step < batches * (trainer.epoch + 1) - 1
     if is_open:
         for name, parameter in guard.state.model.named_parameters():
             if parameter.grad is not None:
                 tensors[GRADIENT + name] = parameter.grad
+                strides[name] = list(parameter.grad.stride())
     fitness = trainer.best_fitness
     stopper = {key: getattr(trainer.stopper, key) for key in ("best_fitness", "best_epoch", "possible_stop")}
     plain["loop"] = {
@@ -53,6 +56,7 @@ def collect(
         "accumulate": cadence.nominal(trainer),
         "last_step": cadence.last_step if at_the_end_of_an_epoch else batches * (trainer.epoch + 1) - 1,
         "losses": list(guard._losses) if is_open else [],
+        "strides": strides,
         "mosaic_closed": bool(trainer.args.close_mosaic)
         and trainer.epoch >= trainer.epochs - trainer.args.close_mosaic,
         "best_fitness": None if fitness is None else float(fitness),
@@ -138,7 +142,9 @@ def restore_window(trainer: Any, cadence: Cadence, saved: SavedState) -> None:
     for name, parameter in guard.state.model.named_parameters():
         gradient = saved.tensors.get(GRADIENT + name)
         if gradient is not None and parameter.requires_grad:
-            parameter.grad = gradient.to(parameter.device, parameter.dtype, copy=True)
+            stride = loop["strides"][name]
+            place = {"dtype": parameter.dtype, "device": parameter.device}
+            parameter.grad = torch.empty_strided(gradient.shape, stride, **place).copy_(gradient)
     guard._losses = list(loop["losses"])
 
 

@@ -84,7 +84,12 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
         self._stepped = False
         self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
-        super().__init__(cfg, overrides, _callbacks)
+        try:
+            super().__init__(cfg, overrides, _callbacks)
+        except BaseException:
+            if hasattr(self, "save_dir"):
+                self.leave_arguments_as_they_were()
+            raise
         self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
         if RANK in {-1, 0}:
             # Ultralytics' own arguments stay free of our keys: its validator and its checkpoints refuse what they do not
@@ -274,6 +279,7 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
             self._finish("interrupted", f"KeyboardInterrupt. {self.run_log.good_checkpoint()}")
             raise
         except BaseException as error:
+            self.leave_arguments_as_they_were()
             if self.lowered and "out of memory" in str(error).lower():
                 raise self._halt(
                     f"Out of memory, after the precision had to be lowered: {error}. Lower batch=."

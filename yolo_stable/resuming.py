@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ class GuardedResume(_Base):
     _cadence: Cadence
     _saved: SavedState | None = None
     _same_optimizer = True
+    _args_before: str | None = None
+    """The ``args.yaml`` of the run that is resumed, as it was."""
     _fresh: bool = True
     """Whether the loop has yet to begin its first epoch."""
 
@@ -89,7 +92,8 @@ class GuardedResume(_Base):
         super().final_eval()
         if RANK in {-1, 0}:
             for path in (self.wdir / NAME, *self.wdir.glob(f"*{PART}")):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # it does no harm: the checkpoint that it belongs to is another now
+                    path.unlink(missing_ok=True)
 
     # ---- resuming ------------------------------------------------------------------------------------------------------
 
@@ -111,7 +115,10 @@ class GuardedResume(_Base):
         super().check_resume({})
         if overrides.get("save_dir"):  # a worker of a multi-GPU run is told its folder
             self.args.save_dir = overrides["save_dir"]
-        changed = {}
+        elif path.parent.name == "weights":  # where it is now: the folder may have been moved, or be a copy
+            self.args.save_dir = str(path.parent.parent)
+        self._args_before = _text_of(Path(self.args.save_dir) / "args.yaml") if self.args.save_dir else None
+        changed = dict(self.plan.changed)
         for key, value in given.items():
             old = getattr(self.args, key, None)
             if value != old:
@@ -122,7 +129,15 @@ class GuardedResume(_Base):
             LOGGER.warning(f"the run was begun with other data: {before['data']}; it goes on with {self.args.data}.")
         self.plan = dataclasses.replace(self.plan, changed=changed)
         self._saved = _fitting_state(path, before_epoch=int(checkpoint.get("epoch", -1)))
+        if self._saved is None:
+            LOGGER.warning(f"there is no {NAME} for {path.name}: resuming from weights that were rounded to float16.")
         self._digest_on_disk = digest(path)
+
+    def leave_arguments_as_they_were(self) -> None:
+        """Undo what a resume has written before its first batch, as it was refused or failed."""
+        if self._args_before is not None and self._fresh and RANK in {-1, 0}:
+            with contextlib.suppress(OSError):
+                (self.save_dir / "args.yaml").write_text(self._args_before, encoding="utf-8")
 
     def resume_training(self, ckpt: Any) -> None:
         """Resume as stock does; also from a checkpoint that was saved in the middle of the first epoch.
@@ -269,6 +284,13 @@ def _fitting_state(path: Path, before_epoch: int) -> SavedState | None:
         f" {saved.epoch + 1} of another run or another checkpoint. Delete {NAME} to resume from the checkpoint alone, whose"
         " weights are rounded to float16; or put back the file that was there."
     )
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _same_place(a: Any, b: Any) -> bool:
