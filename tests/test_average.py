@@ -9,7 +9,7 @@ from torch import nn
 from ultralytics.utils.torch_utils import ModelEMA
 
 from yolo_stable import average
-from yolo_stable.average import AverageUpdate, is_usable, kernel_is_right, lerp
+from yolo_stable.average import AverageUpdate, is_stock, is_usable, kernel_is_right, lerp, pairs_of
 
 
 def network() -> nn.Module:
@@ -33,7 +33,9 @@ def test_it_follows_as_ultralytics_does(updates: int) -> None:
         theirs.update(model)
         update(ours, model)
         by_kernel.append(update._usable)
-    assert by_kernel == [False] + [True] * 199, "the first update makes the lists"
+    assert by_kernel == [True] * 200, "from the first on, or a resumed run would round otherwise"
+    lists = [[id(t) for t in part] for part in pairs_of(theirs, model)]
+    assert [len(part) for part in lists] == [len(part) for part in theirs._pairs]
     assert ours.updates == theirs.updates == updates + 200
     for mine, stock in zip(ours.ema.state_dict().values(), theirs.ema.state_dict().values(), strict=True):
         assert torch.allclose(mine, stock, rtol=1e-6, atol=1e-6)
@@ -62,17 +64,13 @@ class Own(ModelEMA):
         super().update(model)
 
 
-def pairs_of(ema: Any, model: nn.Module) -> Any:
-    ema.update(model)
-    return ema._pairs
-
-
 def test_an_average_of_the_users_is_asked_to_update_itself() -> None:
     model = network()
     own, replaced = Own(model), ModelEMA(model)
     replaced.update = replaced.update  # type: ignore[method-assign]
-    for ema in (own, replaced):
-        assert not is_usable(ema, *pairs_of(ema, model))
+    assert is_stock(ModelEMA(model))
+    assert not is_stock(own)
+    assert not is_stock(replaced)
     calls: list[Any] = []
 
     class Counter:
@@ -86,11 +84,9 @@ def test_an_average_of_the_users_is_asked_to_update_itself() -> None:
 def test_tensors_that_the_kernel_cannot_take_are_left_to_ultralytics() -> None:
     half, transposed = network().to(torch.bfloat16), network().to(memory_format=torch.channels_last)
     for model in (half, transposed):
-        ema = ModelEMA(model)
-        assert not is_usable(ema, *pairs_of(ema, model))
+        assert not is_usable(*pairs_of(ModelEMA(model), model))
     model = network()
-    ema = ModelEMA(model)
-    assert is_usable(ema, *pairs_of(ema, model))
+    assert is_usable(*pairs_of(ModelEMA(model), model))
 
 
 def test_one_that_is_switched_off_stands_still() -> None:

@@ -18,7 +18,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from yolo_stable import InvalidCallError, StableDetectionTrainer, state_file, whole_file
+from yolo_stable import InvalidCallError, StableDetectionTrainer, YoloStableError, state_file, whole_file
 from yolo_stable.checkpoint_file import culprits, digest, load, load_good, network_of, newest_good
 from yolo_stable.guard import recovery
 from yolo_stable.state_file import NAME
@@ -155,7 +155,9 @@ def test_a_finite_ruin_that_waits_for_the_other_ranks_is_not_saved(
             assert "model/model.0.conv.weight" in trainer.guard.recovery.wish
             return False
 
-    trainer = train(Ruined, arguments(epochs=2, val=False))
+    trainer = Ruined(overrides=arguments(epochs=2, val=False))
+    with pytest.raises(YoloStableError, match="its checkpoint could not be written"):
+        trainer.train()
     assert kept == [trainer.last.read_bytes()]
     assert (trainer.wdir / "last_good.pt").read_bytes() == kept[0]
     said = "checkpoint of epoch 2 not written, not healthy: model/model.0.conv.weight. The good checkpoint is "
@@ -286,7 +288,9 @@ class TestDisk:
                     patch.setattr(os, "replace", failing("weights", error, fired))
                     return super().save_model()
 
-        trainer = train(Full, arguments(epochs=2, val=False))
+        trainer = Full(overrides=arguments(epochs=2, val=False))
+        with pytest.raises(YoloStableError, match="its checkpoint could not be written"):
+            trainer.train()
         assert fired == [NAME, "last.pt"]
         assert state_file.read(trainer.wdir / NAME).belongs_to(digest(trainer.last))
 

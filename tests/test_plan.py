@@ -177,7 +177,9 @@ def test_each_guard_setting_that_is_given_anew_replaces_the_saved_one(
 ) -> None:
     checkpoint = run_folder(tmp_path, SAVED)
     plan, rest = separate({"resume": checkpoint, "guard": guard})
-    assert plan == RunPlan(guard=expected, preset="cautious")
+    assert (plan.guard, plan.preset) == (expected, "cautious")
+    was, now = GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9}).to_dict(), expected.to_dict()
+    assert plan.changed == {f"guard.{name}": (was[name], now[name]) for name in now if was[name] != now[name]}
     assert rest == {"resume": checkpoint}
 
 

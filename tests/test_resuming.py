@@ -23,7 +23,7 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.patches import torch_load
 
-from yolo_stable import InvalidCallError, StableDetectionTrainer, train_run
+from yolo_stable import InvalidCallError, StableDetectionTrainer, YoloStableError, train_run
 from yolo_stable.checkpoint_file import LAST_GOOD, culprits, digest, load
 from yolo_stable.data_order import restore_order, save_order
 from yolo_stable.guard.divergence import Divergence
@@ -136,7 +136,7 @@ def network(path: Path) -> dict[str, list[Any]]:
 
 KILLED = """
 import json, os, signal, sys
-from yolo_stable import StableDetectionTrainer
+from yolo_stable import StableDetectionTrainer, YoloStableError
 
 class Killed(StableDetectionTrainer):
     def save_model(self):
@@ -227,7 +227,8 @@ class TestFirstEpoch:
                 ema.ema.model[1].bn.running_mean[0] = float("nan")
                 return super().save_model()
 
-        resumed_in(copied, Ruined, guard={"snapshot_every": None})  # or it would be put right first
+        with pytest.raises(YoloStableError, match="its checkpoint could not be written"):
+            resumed_in(copied, Ruined, guard={"snapshot_every": None})  # or it would be put right first
         assert Ruined.fired == 1
         assert copied.read_bytes() == before
         assert copied.with_name(LAST_GOOD).read_bytes() == before

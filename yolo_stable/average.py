@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .guard.state import unwrap
+
 
 class AverageUpdate:
     """Does what ``ModelEMA.update`` does, to rounding, and calls it where that is not certain.
@@ -17,6 +19,7 @@ class AverageUpdate:
     """
 
     def __init__(self) -> None:
+        self._ema: Any = None
         self._pairs: Any = None
         self._usable = False
 
@@ -29,9 +32,12 @@ class AverageUpdate:
 
         Syncs: none.
         """
-        pairs = getattr(ema, "_pairs", None)  # both lists of tensors; made by its first update
-        if pairs is not self._pairs:
-            self._pairs, self._usable = pairs, pairs is not None and is_usable(ema, *pairs)
+        if is_stock(ema) and ema._pairs is None:
+            # As its first update would. From the first update on it is the kernel, or a resumed run would round otherwise.
+            ema._pairs = pairs_of(ema, model)
+        pairs = getattr(ema, "_pairs", None)
+        if pairs is not self._pairs or self._ema is not ema:
+            self._ema, self._pairs, self._usable = ema, pairs, is_stock(ema) and is_usable(*pairs)
         if not self._usable or not ema.enabled:
             ema.update(model)
             return
@@ -40,13 +46,24 @@ class AverageUpdate:
         lerp(averages, tensors, 1 - ema.decay(ema.updates))
 
 
-def is_usable(ema: Any, averages: list[Tensor], tensors: list[Tensor]) -> bool:
-    """Return whether the average is Ultralytics' own, and its tensors are as the kernel takes them for granted."""
+def is_stock(ema: Any) -> bool:
+    """Return whether the average is Ultralytics' own, with its own update."""
     update = type(ema).update
+    own = (update.__module__, update.__qualname__) == ("ultralytics.utils.torch_utils", "ModelEMA.update")
+    return own and "update" not in vars(ema) and hasattr(ema, "_pairs")
+
+
+def pairs_of(ema: Any, model: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the floating tensors of the average and those of the model that they follow."""
+    tensors = unwrap(model).state_dict()
+    followed = [(value, tensors[name]) for name, value in ema.ema.state_dict().items() if value.is_floating_point()]
+    return [value for value, _ in followed], [tensor for _, tensor in followed]
+
+
+def is_usable(averages: list[Tensor], tensors: list[Tensor]) -> bool:
+    """Return whether tensors are as the kernel takes them for granted, and the kernel is right."""
     return (
-        (update.__module__, update.__qualname__) == ("ultralytics.utils.torch_utils", "ModelEMA.update")
-        and "update" not in vars(ema)
-        and bool(averages)
+        bool(averages)
         and all(
             t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in (*averages, *tensors)
         )

@@ -91,7 +91,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         if preset in (None, AUTO) or _same(preset, kept):
             return RunPlan(guard=config, preset=None if kept is None else str(kept), changed=changed), rest
         plan, rest = _with_preset(config, str(preset), rest)
-        return dataclasses.replace(plan, changed={**changed, "preset": (kept, plan.preset)}), rest
+        return dataclasses.replace(plan, changed=changed), rest
     config = GuardConfig.for_trainer(guard)
     if preset is None:
         return RunPlan(guard=config), rest

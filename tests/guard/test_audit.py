@@ -50,7 +50,8 @@ def test_a_single_bad_number_is_found_and_named(place: str, value: float) -> Non
     assert finding
     assert finding.names == (name,)
     assert finding.ema_only is name.startswith("ema/")
-    beyond = " beyond guard.max_value=1e+08" if math.isfinite(value) else ""
+    squared = " squared" if name.endswith(("running_var", "exp_avg_sq", "square_avg")) else ""
+    beyond = f" beyond guard.max_value=1e+08{squared}" if math.isfinite(value) else ""
     assert finding.reason == f"{name} {abs(value):.3g}{beyond}"
 
 
