@@ -34,8 +34,8 @@ def test_it_follows_as_ultralytics_does(updates: int) -> None:
         update(ours, model)
         by_kernel.append(update._usable)
     assert by_kernel == [True] * 200, "from the first on, or a resumed run would round otherwise"
-    lists = [[id(t) for t in part] for part in pairs_of(theirs, model)]
-    assert [len(part) for part in lists] == [len(part) for part in theirs._pairs]
+    stocks: Any = theirs._pairs
+    assert [len(part) for part in pairs_of(theirs, model)] == [len(part) for part in stocks]
     assert ours.updates == theirs.updates == updates + 200
     for mine, stock in zip(ours.ema.state_dict().values(), theirs.ema.state_dict().values(), strict=True):
         assert torch.allclose(mine, stock, rtol=1e-6, atol=1e-6)

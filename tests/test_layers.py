@@ -20,7 +20,7 @@ LAYERS = (
     ("trainers", "train_checks", "run_folder"),
     ("train_call",),
     ("mixin",),
-    ("resuming", "interrupting"),
+    ("resuming", "interrupting", "ending"),
     ("results", "recovering", "checkpoint"),
     ("run_log", "startup", "checkpoint_file", "loop_state"),
     ("plan", "telemetry", "schedules", "average"),
@@ -75,6 +75,7 @@ FRONT_DOOR = "__init__"
 MAY_IMPORT_ULTRALYTICS = {
     "mixin",
     "checkpoint",
+    "ending",
     "interrupting",
     "recovering",
     "results",

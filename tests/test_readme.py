@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from yolo_stable.chaos import CATALOGUE
 from yolo_stable.guard import GuardConfig
 from yolo_stable.presets import preset_names
 
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -45,14 +47,36 @@ def test_both_commands_stand_on_the_first_screen() -> None:
 
 
 def test_the_figures_of_the_costs_are_those_of_the_kept_results() -> None:
-    results = Path(__file__).parent.parent / "benchmarks" / "results"
-    rows = json.loads((results / "step.json").read_text())["rows"]
+    rows = json.loads((RESULTS / "step.json").read_text())["rows"]
     for model in ("yolo11n", "yolo11s", "yolo11m", "yolo26n"):
         measured = {r["optimizer"]: r["guarded / stock"] for r in rows if r["model"] == f"{model}.yaml"}
         written = " | ".join(f"{measured[optimizer]:.2f}" for optimizer in ("SGD", "AdamW", "MuSGD"))
         assert f"| `optimizer_step()`, {model} | {written} |" in README
-    epoch = json.loads((results / "epoch.json").read_text())["rows"][0]
+    epoch = json.loads((RESULTS / "epoch.json").read_text())["rows"][0]
     assert f"| {epoch['guarded / stock']:.2f} ({epoch['95 % low']:.2f} to {epoch['95 % high']:.2f}) |" in README
-    for row in json.loads((results / "reads.json").read_text())["rows"]:
+    for row in json.loads((RESULTS / "reads.json").read_text())["rows"]:
         if row["what"] == "micro-batch":
             assert f"{row['reads']:.1f}" in README
+    snapshots = {r["optimizer"]: r for r in json.loads((RESULTS / "snapshots.json").read_text())["rows"][:2]}
+    steady = [f"{snapshots[optimizer]['steady cost %']:.1f} % ({optimizer})" for optimizer in ("SGD", "AdamW")]
+    back = [f"{snapshots[optimizer]['rollback ms']:.0f} ms ({optimizer})" for optimizer in ("SGD", "AdamW")]
+    assert f"| {', '.join(steady)} |" in README
+    assert f"| {', '.join(back)} |" in README
+
+
+def test_the_table_of_faults_is_that_of_the_kept_results() -> None:
+    rows = json.loads((RESULTS / "faults.json").read_text())["rows"]
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        lost = f", {row['steps lost']} lost" if row["steps lost"] and row["verdict"] == "as clean" else ""
+        cells.setdefault(row["fault"], {})[row["trainer"]] = row["verdict"] + lost
+    assert set(cells) == set(CATALOGUE)
+    for fault, of in cells.items():
+        assert f"| {fault} | {of['stock']} | {of['clip-and-skip']} | {of['guarded']} |" in README
+
+
+def test_the_figures_of_the_kills_are_those_of_the_kept_results() -> None:
+    row = json.loads((RESULTS / "kills.json").read_text())["rows"][0]
+    assert (row["kills"], row["resumable"], row["damaged checkpoints"], row["epochs lost at most"]) == (100, 100, 0, 1)
+    assert "After each of 100 SIGKILLs" in README
+    assert row["inside a save"] == 4

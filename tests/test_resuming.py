@@ -437,7 +437,8 @@ class TestFiles:
         trainer = StableDetectionTrainer(overrides={"resume": str(copied), "save_dir": str(copied.parent.parent)})
         trainer.train()
         assert {path.name for path in copied.parent.iterdir()} == {"last.pt", "last_good.pt", "best.pt"}
-        for more in ({}, {"epochs": 50}):
+        calls: list[dict[str, Any]] = [{}, {"epochs": 50}]
+        for more in calls:
             with pytest.raises(
                 InvalidCallError, match="has nothing left to resume: it is the result of a whole"
             ) as caught:

@@ -35,7 +35,7 @@ class AverageUpdate:
         if is_stock(ema) and ema._pairs is None:
             # As its first update would. From the first update on it is the kernel, or a resumed run would round otherwise.
             ema._pairs = pairs_of(ema, model)
-        pairs = getattr(ema, "_pairs", None)
+        pairs: Any = getattr(ema, "_pairs", None)
         if pairs is not self._pairs or self._ema is not ema:
             self._ema, self._pairs, self._usable = ema, pairs, is_stock(ema) and is_usable(*pairs)
         if not self._usable or not ema.enabled:

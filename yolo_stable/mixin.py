@@ -29,6 +29,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from .average import AverageUpdate
 from .checkpoint import GuardedCheckpoints
 from .collapse import FitnessWatch
+from .ending import GuardedEnding
 from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
 from .guard import Decision, StepGuard
 from .interrupting import GuardedInterrupt
@@ -52,7 +53,9 @@ else:
     _Base = object
 
 
-class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, GuardedResume, GuardedCheckpoints, _Base):
+class GuardedTrainerMixin(
+    GuardedResults, GuardedRecovery, GuardedInterrupt, GuardedEnding, GuardedResume, GuardedCheckpoints, _Base
+):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
@@ -268,73 +271,26 @@ class GuardedTrainerMixin(GuardedResults, GuardedRecovery, GuardedInterrupt, Gua
         try:
             with self.listen():
                 result = super().train()
-                self._require_that_something_was_learned()
-                self._require_that_it_was_saved()
+                self.require_that_something_was_learned()
+                self.require_that_it_was_saved()
         except TrainingHaltedError as error:
-            raise self._halt(str(error)) from error
+            raise self.halted(str(error)) from error
         except TrainingInterruptedError as error:
-            self._finish("interrupted", str(error))
+            self.close_books("interrupted", str(error))
             raise
         except KeyboardInterrupt:  # the second Ctrl-C
-            self._finish("interrupted", f"KeyboardInterrupt. {self.run_log.good_checkpoint()}")
+            self.close_books("interrupted", f"KeyboardInterrupt. {self.run_log.good_checkpoint()}")
             raise
         except BaseException as error:
             self.leave_arguments_as_they_were()
             if self.lowered and "out of memory" in str(error).lower():
-                raise self._halt(
+                raise self.halted(
                     f"Out of memory, after the precision had to be lowered: {error}. Lower batch=."
                 ) from error
-            self._finish("failed", f"{type(error).__name__}: {error}")
+            self.close_books("failed", f"{type(error).__name__}: {error}")
             raise
-        self._finish("done", "")
+        self.close_books("done", "")
         return result
-
-    def _halt(self, reason: str) -> TrainingHaltedError:
-        """Save what the ladder has put back, close the books, and return the error that names the good checkpoint."""
-        self._save_what_was_put_back()
-        message = f"{reason} {self.run_log.good_checkpoint()}"
-        self._finish("halted", message)
-        return TrainingHaltedError(message)
-
-    def _save_what_was_put_back(self) -> None:
-        """Save the snapshot that the ladder ended with, when it is newer than the last checkpoint."""
-        recovery = self.guard.recovery if self.guard is not None else None
-        newest = recovery.ring.newest if recovery is not None else None
-        if newest is not None and newest.step and self.args.save and newest.step > self.run_log.saved_step:
-            self.save_now(self.epoch - 1)
-
-    def _require_that_something_was_learned(self) -> None:
-        if self.guard is None:
-            return
-        counts, recovery = self.guard.counts, self.guard.recovery
-        learned = counts.applied if recovery is None else recovery.trained
-        if learned or not (counts.rejected or counts.rollbacks):
-            return
-        self.run_log.nothing_learned()
-        undone = (
-            f"{counts.applied} optimizer steps were taken, and all undone" if counts.applied else "no step was taken"
-        )
-        raise TrainingHaltedError(
-            f"Nothing was learned: of {counts.micro_batches} micro-batches {counts.rejected_micro_batches} were rejected, and"
-            f" {undone}. Look at the reasons in guard.jsonl."
-        )
-
-    def _require_that_it_was_saved(self) -> None:
-        if RANK in {-1, 0} and self.args.save and not self.run_log.has_saved(self.epoch + 1):
-            raise YoloStableError(
-                f"Training has ended with epoch {self.epoch + 1}, but its checkpoint could not be written."
-                f" {self.run_log.good_checkpoint()} Look at the warnings above."
-            )
-
-    def _finish(self, status: str, message: str) -> None:
-        if self.guard is None or RANK not in {-1, 0}:
-            return
-        rows = self.run_log.finish(status, message, self.guard.counts)
-        if status == "done":
-            metrics: Any = self.metrics or {}
-            shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
-            rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
-        LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
 
 
 def _patient(stopper: Any) -> Patience:

@@ -424,7 +424,8 @@ def test_the_teacher_of_a_distillation_is_no_part_of_the_state(average: str) -> 
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
     another.restore(tensors, plain)
     assert_same(dict(given.state_dict()), dict(before))
-    assert_same(dict(another.model.student_model.state_dict()), dict(state.model.student_model.state_dict()))
+    students: list[Any] = [another.model.student_model, state.model.student_model]
+    assert_same(dict(students[0].state_dict()), dict(students[1].state_dict()))
 
 
 def test_a_teacher_that_is_trained_is_a_part_like_any_other() -> None:
