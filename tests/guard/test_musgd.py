@@ -77,38 +77,33 @@ def test_without_a_gate_the_muon_part_is_stocks_own(nesterov: bool) -> None:
         fill(stock, seed)
         fill(model, seed)
         theirs.step()
-        musgd_step(ours, None, None)
+        musgd_step(ours, None)
         for p, q in zip(stock.parameters(), model.parameters(), strict=True):
             assert torch.equal(theirs.state[p]["momentum_buffer"], ours.state[q]["momentum_buffer"]) or p.ndim == 1
     assert difference(tensors(stock, theirs), tensors(model, ours)) < 1e-6
 
 
 @nesterov_or_not
-@pytest.mark.parametrize("divisor", [1.0, 1024.0, 3.7], ids=str)
-def test_the_gated_update_is_that_of_muon_for_divided_gradients(divisor: float, nesterov: bool) -> None:
+def test_an_open_gate_gives_what_stock_gives(nesterov: bool) -> None:
     generator = torch.Generator().manual_seed(2)
-    grads = [torch.randn(s, generator=generator) for s in SHAPES[:4]]
-    buffers = [torch.randn(s, generator=generator) for s in SHAPES[:4]]
-    divided, theirs = [g / divisor for g in grads], [b.clone() for b in buffers]
-    expected = muon_update(divided, theirs, beta=0.9, nesterov=nesterov)
-    updates = _gated_muon(muon_update, grads, buffers, 0.9, nesterov, torch.tensor(divisor), torch.tensor(0.0))
-    assert difference(theirs, buffers) < 1e-6
-    assert difference(divided, grads) < 1e-6, "the gradients are divided in place, for what comes after"
-    # Orthogonalised in bfloat16: one more or one less in its last place.
-    assert difference(list(expected), updates) < 2**-6
+    params, grads, buffers = ([torch.randn(s, generator=generator) for s in SHAPES[:4]] for _ in range(3))
+    theirs, moved = [p.clone() for p in params], [b.clone() for b in buffers]
+    updates = muon_update([g.clone() for g in grads], moved, beta=0.9, nesterov=nesterov)
+    torch._foreach_add_(theirs, list(updates), alpha=-0.1)
+    _gated_muon(muon_update, params, grads, buffers, 0.9, nesterov, 0.1, torch.tensor(0.0))
+    assert bits(buffers) == bits(moved)
+    assert difference(theirs, params) < 1e-6
 
 
 @nesterov_or_not
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf], ids=str)
 def test_a_closed_gate_lets_nothing_through(wrong: float, nesterov: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
     grads = [torch.full(s, wrong) for s in SHAPES[:4]]
-    buffers = [torch.randn(s, generator=torch.Generator().manual_seed(2)) for s in SHAPES[:4]]
-    before = bits(buffers)
-    updates = _gated_muon(muon_update, grads, buffers, 0.9, nesterov, torch.tensor(wrong), torch.tensor(1.0))
-    assert bits(buffers) == before
-    for update in updates:
-        assert torch.equal(update, torch.zeros_like(update))
-        assert not bool(update.signbit().any()), "adding -(lr * -0.0) would turn a weight of -0.0 into 0.0"
+    params, buffers = ([torch.randn(s, generator=generator) for s in SHAPES[:4]] for _ in range(2))
+    before = bits([*params, *buffers])
+    _gated_muon(muon_update, params, grads, buffers, 0.9, nesterov, 0.1, torch.tensor(1.0))
+    assert bits([*params, *buffers]) == before
 
 
 @nesterov_or_not
@@ -142,10 +137,9 @@ def test_fifty_windows_on_a_device(max_norm: float | None, nesterov: bool) -> No
         size = 10.0 ** (seed % 5 - 3)
         expected, decision = window(reference, seed, size, wrong), window(ours, seed, size, wrong)
         assert (decision.verdict, decision.culprits) == (expected.verdict, expected.culprits)
-    # Not 1e-6: Newton-Schulz in bfloat16 turns a rounding of the gradient into one of bfloat16, now and then.
     worst = difference(tensors(*pairs[0]), tensors(*pairs[1]))
     print(f"largest relative difference {worst:.1e}")
-    assert worst < 1e-4
+    assert worst < 1e-6
 
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
@@ -173,7 +167,7 @@ def test_momentum_that_warms_up_from_zero(on_device: bool) -> None:
             for group in optimizer.param_groups:
                 group["momentum"] = momentum
         assert window(reference, seed).verdict is window(ours, seed).verdict
-    assert difference(tensors(*pairs[0]), tensors(*pairs[1])) < 1e-4
+    assert difference(tensors(*pairs[0]), tensors(*pairs[1])) < 1e-6
 
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
@@ -189,7 +183,7 @@ def test_training_goes_on_from_a_loaded_state(on_device: bool) -> None:
     for seed in range(3, 8):
         wrong = math.nan if seed == 3 else None
         assert window(reference, seed, 5.0, wrong).verdict is window(ours, seed, 5.0, wrong).verdict
-    assert difference(tensors(*pairs[0]), tensors(model, optimizer)) < (1e-4 if on_device else 1e-6)
+    assert difference(tensors(*pairs[0]), tensors(model, optimizer)) < 1e-6
     assert optimizer.state_dict()["param_groups"] == pairs[0][1].state_dict()["param_groups"]
 
 

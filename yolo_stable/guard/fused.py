@@ -28,7 +28,7 @@ from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
 from .gradients import has_no_gaps, kinds_of, total_norm
 from .health import all_finite
-from .musgd import is_musgd, musgd_step
+from .musgd import clip_as_stock, is_musgd, musgd_step
 from .sgd import SGDLists
 from .step import ReferenceStep
 
@@ -107,7 +107,7 @@ class FusedStep(ReferenceStep):
         if self._fused:
             parameters = [p for p in self.parameters() if p.grad is not None]
             self._lay_out(parameters, [p.grad for p in parameters if p.grad is not None])
-            musgd_step(self.optimizer, None, None)
+            musgd_step(self.optimizer, None)
         else:
             super().apply()
 
@@ -152,16 +152,13 @@ class FusedStep(ReferenceStep):
         # number would be taken for infinity, which infinity does not exceed.
         largest = torch.finfo(norm.dtype).max
         believed = norm <= min(largest if self.config.reject_norm is None else self.config.reject_norm, largest)
-        skip = believed.logical_not().to(torch.float32)
-        divisor = scale
-        if self.config.max_norm is not None:
-            clip = (total + (1e-6 if scale is None else 1e-6 * scale)) / self.config.max_norm
-            divisor = clip.clamp(min=1.0) if scale is None else torch.maximum(scale, clip)
-        divisor = divisor if divisor is None else divisor.to(torch.float32)
+        bad = believed.logical_not()
+        skip = bad.to(torch.float32)
         if self._is_musgd:
-            musgd_step(self.optimizer, divisor, skip)
+            clip_as_stock(grads, scale, norm, bad, self.config.max_norm)
+            musgd_step(self.optimizer, skip)
         else:
-            self._kernel(grads, divisor, skip)
+            self._kernel(grads, self._divisor(total, scale), skip)
         value, skipped = torch.stack([norm, skip]).tolist()  # the one read, after all has been queued
         if skipped:
             for p in fresh:  # the kernel made their state and left it at zero: no trace of that either
@@ -174,6 +171,14 @@ class FusedStep(ReferenceStep):
             self._tell(scaler, skip)
             self.loss_scale.applied(scaler)
         return Decision(verdict=verdict, reason=reason, norm=value)
+
+    def _divisor(self, total: Tensor, scale: Tensor | None) -> Tensor | None:
+        """Return what unscales and clips in the kernel, or None."""
+        divisor = scale
+        if self.config.max_norm is not None:
+            clip = (total + (1e-6 if scale is None else 1e-6 * scale)) / self.config.max_norm
+            divisor = clip.clamp(min=1.0) if scale is None else torch.maximum(scale, clip)
+        return divisor if divisor is None else divisor.to(torch.float32)
 
     def _rejected(
         self, parameters: list[nn.Parameter], norm: float, reason: str, scaler: torch.amp.GradScaler | None
