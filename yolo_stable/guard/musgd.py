@@ -24,9 +24,7 @@ def is_musgd(optimizer: torch.optim.Optimizer) -> bool:
     return kind.__name__ == "MuSGD" and hasattr(sys.modules.get(kind.__module__), "muon_update")
 
 
-def clip_as_stock(
-    grads: list[Tensor], scale: Tensor | None, norm: Tensor, bad: Tensor, max_norm: float | None
-) -> None:
+def clip_as_stock(grads: list[Tensor], scale: Tensor | None, norm: Tensor, bad: Tensor, max_norm: float | None) -> None:
     """Unscale and clip in place, bit for bit as ``GradScaler`` and ``clip_grad_norm_``, unless the window is skipped.
 
     Args:
