@@ -64,6 +64,7 @@ LAYERS = (
         "guard.level",
         "guard.loss_scale",
         "guard.ranks",
+        "guard.damage",
         "guard.generators",
     ),
     ("errors",),
