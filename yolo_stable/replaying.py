@@ -1,0 +1,47 @@
+"""The forward pass of a training batch once more, as Ultralytics' loop runs it; in a run, and from a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.utils.torch_utils import autocast
+
+from .autopsy.case import Forward
+
+AMP: dict[str, Any] = {"float32": False, "float16": True, "bfloat16": torch.bfloat16}
+"""What Ultralytics' ``autocast`` takes, by the name of the precision."""
+
+
+def precision_of(amp: bool, asked: Any) -> str:
+    """Return the name of the precision that the loop trains in.
+
+    Args:
+        amp: Whether autocast is on.
+        asked: Ultralytics' ``amp`` argument.
+    """
+    return "float32" if not amp else "bfloat16" if asked == "bf16" else "float16"
+
+
+def forward_of(precision: str, device: torch.device, generators: Callable[[], None]) -> Forward:
+    """Return what runs a batch forward.
+
+    Args:
+        precision: One of :data:`AMP`.
+        device: What is trained on.
+        generators: Sets the random number generators to what they were before the batch.
+
+    Raises:
+        KeyError: Another precision.
+    """
+    amp = AMP[precision]
+
+    def forward(model: nn.Module, batch: Any, wanted: str | None) -> tuple[Tensor, Mapping[str, Any]]:
+        generators()
+        with autocast(amp if wanted is None else False, device=device.type):
+            loss, items = model(batch)
+            return loss.sum(), items
+
+    return forward
