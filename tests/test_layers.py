@@ -20,6 +20,7 @@ LAYERS = (
     ("trainers", "train_checks", "run_folder"),
     ("train_call",),
     ("mixin",),
+    ("tracing",),
     ("resuming", "interrupting", "ending"),
     ("results", "recovering", "checkpoint"),
     ("run_log", "startup", "checkpoint_file", "loop_state"),
@@ -30,6 +31,8 @@ LAYERS = (
     ("guard.fused", "guard.choice", "guard.milestone", "guard.repair"),
     ("guard.snapshot",),
     (
+        "traced_transforms",
+        "quarantine",
         "commented_yaml",
         "events",
         "resources",
@@ -56,7 +59,10 @@ LAYERS = (
         "guard.state",
         "guard.items",
     ),
+    ("traced_labels",),
+    ("provenance",),
     (
+        "regions",
         "whole_file",
         "guard.config",
         "guard.decision",
@@ -85,6 +91,8 @@ MAY_IMPORT_ULTRALYTICS = {
     "trainers",
     "train_run",
     "train_checks",
+    "tracing",
+    "traced_transforms",
 }
 WITHOUT_TORCH = (
     "errors",
