@@ -23,7 +23,7 @@ LAYERS = (
     ("resuming", "interrupting", "ending"),
     ("results", "recovering", "checkpoint"),
     ("run_log", "startup", "checkpoint_file", "loop_state"),
-    ("plan", "telemetry", "schedules", "average"),
+    ("plan", "telemetry", "schedules", "average", "rebuilding"),
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
     ("guard.recovery", "guard.rehearsal"),
@@ -31,7 +31,8 @@ LAYERS = (
     ("guard.snapshot",),
     (
         "commented_yaml",
-        "events",
+        "preview",
+        "network_yaml",
         "resources",
         "scaler_gate",
         "labels",
@@ -56,7 +57,14 @@ LAYERS = (
         "guard.state",
         "guard.items",
     ),
+    ("autopsy.bundle",),
+    ("autopsy.layout", "autopsy.image_levels"),
+    ("autopsy.tensor_file",),
     (
+        "autopsy.exact_json",
+        "autopsy.read_file",
+        "canvas",
+        "events",
         "whole_file",
         "guard.config",
         "guard.decision",
@@ -66,7 +74,7 @@ LAYERS = (
         "guard.ranks",
         "guard.generators",
     ),
-    ("errors",),
+    ("errors", "autopsy"),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""
 FRONT_DOOR = "__init__"
@@ -74,6 +82,7 @@ FRONT_DOOR = "__init__"
 
 MAY_IMPORT_ULTRALYTICS = {
     "mixin",
+    "rebuilding",
     "checkpoint",
     "ending",
     "interrupting",

@@ -14,18 +14,99 @@ from typing import Any
 from .autopsy.bundle import BundleError
 
 LAYERS = frozenset(
-    "AIFI AConv ADown A2C2f Bottleneck BottleneckCSP C1 C2 C2f C2fCIB C2fPSA C2PSA C3 C3Ghost C3k2 C3TR C3x CBFuse CBLinear"
-    " Classify Concat Conv ConvTranspose Depth Detect DWConv DWConvTranspose2d ELAN1 Focus GhostBottleneck GhostConv HGBlock"
-    " HGStem OBB OBB26 Pose Pose26 PSA RepC3 RepConv RepNCSPELAN4 ResNetLayer RTDETRDecoder SCDown Segment Segment26"
-    " SemanticSegment SPP SPPELAN SPPF v10Detect".split()
+    [
+        "AIFI",
+        "AConv",
+        "ADown",
+        "A2C2f",
+        "Bottleneck",
+        "BottleneckCSP",
+        "C1",
+        "C2",
+        "C2f",
+        "C2fCIB",
+        "C2fPSA",
+        "C2PSA",
+        "C3",
+        "C3Ghost",
+        "C3k2",
+        "C3TR",
+        "C3x",
+        "CBFuse",
+        "CBLinear",
+        "Classify",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "Depth",
+        "Detect",
+        "DWConv",
+        "DWConvTranspose2d",
+        "ELAN1",
+        "Focus",
+        "GhostBottleneck",
+        "GhostConv",
+        "HGBlock",
+        "HGStem",
+        "OBB",
+        "OBB26",
+        "Pose",
+        "Pose26",
+        "PSA",
+        "RepC3",
+        "RepConv",
+        "RepNCSPELAN4",
+        "ResNetLayer",
+        "RTDETRDecoder",
+        "SCDown",
+        "Segment",
+        "Segment26",
+        "SemanticSegment",
+        "SPP",
+        "SPPELAN",
+        "SPPF",
+        "v10Detect",
+    ]
 )
 """Layers of Ultralytics that its own networks are made of; none reads a file, asks the network or takes code."""
 TORCH_LAYERS = frozenset(
-    "AvgPool2d BatchNorm2d Conv2d ConvTranspose2d Dropout Identity MaxPool2d Upsample ZeroPad2d".split()
+    [
+        "AvgPool2d",
+        "BatchNorm2d",
+        "Conv2d",
+        "ConvTranspose2d",
+        "Dropout",
+        "Identity",
+        "MaxPool2d",
+        "Upsample",
+        "ZeroPad2d",
+    ]
 )
 ACTIVATIONS = frozenset(
-    "CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6 SELU SiLU"
-    " Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink".split()
+    [
+        "CELU",
+        "ELU",
+        "GELU",
+        "Hardshrink",
+        "Hardsigmoid",
+        "Hardswish",
+        "Hardtanh",
+        "Identity",
+        "LeakyReLU",
+        "LogSigmoid",
+        "Mish",
+        "PReLU",
+        "ReLU",
+        "ReLU6",
+        "SELU",
+        "SiLU",
+        "Sigmoid",
+        "Softplus",
+        "Softshrink",
+        "Softsign",
+        "Tanh",
+        "Tanhshrink",
+    ]
 )
 WORDS = frozenset({"nc", "kpt_shape", "reg_max", "end2end", "None", "True", "False", "nearest", "bilinear"})
 """Text among the arguments of a layer: names of values in the same YAML, constants, and kinds of interpolation."""
@@ -78,7 +159,7 @@ def checked(yaml: Any) -> dict[str, Any]:
 
 def _rows(yaml: dict[str, Any], key: str) -> list[Any]:
     rows = yaml.get(key)
-    known = isinstance(rows, list) and len(rows) <= MOST_LAYERS and (rows or key == "head")
+    known = isinstance(rows, list) and len(rows) <= MOST_LAYERS and (len(rows) > 0 or key == "head")
     _require(known, key, rows, f"a list of at most {MOST_LAYERS} layers")
     return list(rows or ())
 
@@ -123,7 +204,9 @@ def _scales(scales: Any) -> dict[str, list[Any]]:
     good = {}
     for name, scale in scales.items():
         named = isinstance(name, str) and _SCALE_NAME.fullmatch(name) is not None
-        _require(named and isinstance(scale, (list, tuple)) and len(scale) == 3, "scales", name, "[depth, width, channels]")
+        _require(
+            named and isinstance(scale, (list, tuple)) and len(scale) == 3, "scales", name, "[depth, width, channels]"
+        )
         depth, width = (_number(n, "scales", 0.001, 16) for n in scale[:2])
         good[name] = [depth, width, _number(scale[2], "scales", 1, 4 * MOST_SIZE)]
     return good

@@ -1,7 +1,7 @@
 """An Ultralytics model from an incident, without pickle: described in plain values, and built from them anew.
 
-What built the model in the run builds it again, from the same YAML, after `network_yaml` let it through; then each number is put in
-its place. A description and a state may come from a stranger.
+What built the model in the run builds it again, from the same YAML, after `network_yaml` let it through; then each number is
+put in its place. A description and a state may come from a stranger.
 """
 
 from __future__ import annotations
@@ -48,7 +48,18 @@ _INSTEAD = "The answer that was found during the run is in incident.json."
 _INTERNAL = {"shape", "anchors", "strides", "valid_mask", "criterion", "args", "yaml", *vars(nn.Module())}
 """Attributes that are made anew when they are missing, are described on their own, or are torch's."""
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in KINDS}
-_LATER = {"nc", "names", "kpt_shape", "kpt_oks_sigmas", "kpt_names", "class_weights", "task", "end2end", "_end2end", "stride"}
+_LATER = {
+    "nc",
+    "names",
+    "kpt_shape",
+    "kpt_oks_sigmas",
+    "kpt_names",
+    "class_weights",
+    "task",
+    "end2end",
+    "_end2end",
+    "stride",
+}
 """Attributes that Ultralytics gives a model after it is built."""
 
 
@@ -148,8 +159,8 @@ def _built(kind: str, yaml: dict[str, Any]) -> Any:
 @contextlib.contextmanager
 def _ultralytics_untouched() -> Iterator[None]:
     """Put back what building a model leaves behind in the process: the activation, and marks on classes of heads."""
-    heads = [c for c in vars(tasks).values() if isinstance(c, type) and issubclass(c, nn.Module)]
-    marks = [(c, vars(c)["legacy"] if "legacy" in vars(c) else None) for c in heads]
+    heads: list[Any] = [c for c in vars(tasks).values() if isinstance(c, type) and issubclass(c, nn.Module)]
+    marks = [(c, vars(c).get("legacy")) for c in heads]
     activation = Conv.default_act
     try:
         yield
@@ -193,7 +204,7 @@ def _refusing() -> Iterator[None]:
         yield
     except BundleError:
         raise
-    except Exception as error:  # noqa: BLE001 - Ultralytics raises anything on a network that it cannot build
+    except Exception as error:
         what = " ".join(str(error).split())[:300]
         raise BundleError(f"The model cannot be built from this incident: {what}. {_INSTEAD}") from error
 
@@ -285,7 +296,9 @@ def _set_attributes(model: nn.Module, attributes: Any) -> None:
                 value = unpack(packed, {})
                 if dtype is not None:
                     if dtype not in _DTYPES:
-                        raise ValueError(f"the attribute {key!r:.80} of {name!r:.100} has the unknown dtype {dtype!r:.40}")
+                        raise ValueError(
+                            f"the attribute {key!r:.80} of {name!r:.100} has the unknown dtype {dtype!r:.40}"
+                        )
                     value = torch.tensor(value, dtype=_DTYPES[dtype])
                 mine[key] = value
 
