@@ -24,7 +24,7 @@ LAYERS = (
     ("resuming", "interrupting", "ending"),
     ("results", "recovering", "checkpoint"),
     ("run_log", "startup", "checkpoint_file", "loop_state"),
-    ("plan", "telemetry", "schedules", "average"),
+    ("plan", "telemetry", "schedules", "average", "rebuilding"),
     ("presets", "guard"),
     ("settings", "schedule", "builtin_data", "guard.guard"),
     ("guard.recovery", "guard.rehearsal"),
@@ -34,7 +34,8 @@ LAYERS = (
         "traced_transforms",
         "quarantine",
         "commented_yaml",
-        "events",
+        "preview",
+        "network_yaml",
         "resources",
         "scaler_gate",
         "labels",
@@ -63,6 +64,14 @@ LAYERS = (
     ("provenance",),
     (
         "regions",
+    ("autopsy.bundle",),
+    ("autopsy.layout", "autopsy.image_levels"),
+    ("autopsy.tensor_file",),
+    (
+        "autopsy.exact_json",
+        "autopsy.read_file",
+        "canvas",
+        "events",
         "whole_file",
         "guard.config",
         "guard.decision",
@@ -73,7 +82,7 @@ LAYERS = (
         "guard.damage",
         "guard.generators",
     ),
-    ("errors",),
+    ("errors", "autopsy"),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""
 FRONT_DOOR = "__init__"
@@ -81,6 +90,7 @@ FRONT_DOOR = "__init__"
 
 MAY_IMPORT_ULTRALYTICS = {
     "mixin",
+    "rebuilding",
     "checkpoint",
     "ending",
     "interrupting",
