@@ -125,8 +125,10 @@ class Fault:
 class _Spoilt:
     """An attribute of a trainer that a due fault changes on the way in, once."""
 
-    def __init__(self, name: str, armed: Armed, change: Callable[[Any, float], Any], *, last: bool) -> None:
-        self.name, self.armed, self.change, self.last = name, armed, change, last
+    def __init__(
+        self, name: str, armed: Armed, change: Callable[[Any, float], Any], inner: _Spoilt | None, *, last: bool
+    ) -> None:
+        self.name, self.armed, self.change, self.inner, self.last = name, armed, change, inner, last
         self.fired = 0
 
     def __get__(self, trainer: Any, owner: type | None = None) -> Any:
@@ -142,7 +144,10 @@ class _Spoilt:
             self.fired += 1
             if self.last:
                 self.armed.done()
-        vars(trainer)[self.name] = value
+        if self.inner is not None:  # that of another fault in the same trainer, which this one hides
+            self.inner.__set__(trainer, value)
+        else:
+            vars(trainer)[self.name] = value
 
 
 def _spoil_items(items: dict[str, Any], factor: float) -> dict[str, Any]:
@@ -180,8 +185,12 @@ def _with_fault(base: Any, armed: Armed) -> Any:
                 super().optimizer_step()
 
     if armed.fault.place == "loss":  # the loop sets the items first
-        Faulty.loss_items = _Spoilt("loss_items", armed, _spoil_items, last=False)
-        Faulty.loss = _Spoilt("loss", armed, lambda loss, factor: loss * factor, last=True)
+        items, loss = (
+            inner if isinstance(inner := getattr(base, name, None), _Spoilt) else None
+            for name in ("loss_items", "loss")
+        )
+        Faulty.loss_items = _Spoilt("loss_items", armed, _spoil_items, items, last=False)
+        Faulty.loss = _Spoilt("loss", armed, lambda loss, factor: loss * factor, loss, last=True)
     Faulty.__name__ = Faulty.__qualname__ = named(base, armed.fault.place)
     return Faulty
 

@@ -33,7 +33,7 @@ def around_batches(base: Any, armed: Armed, enter: Callable[[nn.Module], Abstrac
 
     class Faulty(base):
         chaos = armed
-        _around = ExitStack()
+        _around = ExitStack()  # one for all faults of a trainer: what came last has to go first
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             self._around.close()
