@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -187,7 +190,7 @@ class _Pass:
             owned += [("buffer " + n, b) for n, b in self.model.named_buffers()]
             for name, tensor in [*owned, *(("input " + n, t) for n, t in self.run_of.inputs)]:
                 self.tracer.outside(name, tensor)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), _plainly():
             try:
                 with self.tracer.places, self.tracer:
                     self.trace(call, loss_fn)
@@ -220,8 +223,8 @@ class _Pass:
         buffers = [(name, b) for name, b in held if self._is_bad(b)]
         wrong = [t for t in [self.loss, *self.items.values()] if isinstance(t, Tensor) and not is_finite(t)]
         wrong += [grad for name, grad in names if name in set(bad) and grad is not None] + [b for _, b in buffers]
-        items = {name: float(value) for name, value in self.items.items()}
-        loss = None if self.loss is None else float(self.loss.sum())
+        items = {n: float(v.detach() if isinstance(v, Tensor) else v) for n, v in self.items.items()}
+        loss = None if self.loss is None else float(self.loss.detach().sum())
         numbers = [*items.values(), *([] if loss is None else [loss])]
         finite = all(map(math.isfinite, numbers)) and not bad and not buffers
         blamed = self._blamed(wrong) if not finite or self.error or self.truncated else []
@@ -296,6 +299,18 @@ class _Pass:
         }
 
 
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Run what is compiled as it was written, so that each operation is seen."""
+    if "torch._dynamo" not in sys.modules:  # nothing has been compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        # A compiled model says that hooks on all modules fire once more for it.
+        warnings.filterwarnings("ignore", "Using `torch.compile")
+        yield
+
+
 def _loss_and_items(output: Any) -> tuple[Tensor | None, dict[str, Any]]:
     """Take apart what a call returned: the loss, and the items by name."""
     loss, items = (output[0], output[1]) if isinstance(output, (tuple, list)) and len(output) > 1 else (output, {})
@@ -338,5 +353,5 @@ def _digest(named: Iterable[tuple[str, Tensor | None]]) -> str:
             continue
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from .operation import in_float64, results
 from .ranges import Range, damage_of, dtype_name, is_finite, range_of
 from .taint import RAW, Birth, Origin, Taint, outside
 
-_sequence = torch._C._autograd._get_sequence_nr
+_sequence = torch.autograd._get_sequence_nr
 _node = torch._C._current_autograd_node
 _KEEP = 1 << 20
 """Elements of an argument that an operation writes into, of which a copy is kept."""
@@ -306,13 +306,11 @@ class Tracer(TorchDispatchMode):
         """Find the forward operation whose gradient an operation of the backward pass computes."""
         if birth.place is not OUTSIDE:
             return  # a forward pass within the backward pass, as checkpointing does it
-        node = _node()
-        if node is not None:
-            self._assign(birth, node)
-            return
-        owner = hooked_module(sys._getframe(1))
+        owner, node = hooked_module(sys._getframe(1)), _node()
         if owner is not None:
             birth.place = self.places.place_of(owner)
+        elif node is not None:
+            self._assign(birth, node)
         else:
             # A hook on a gradient, which runs just before the node that takes that gradient.
             self._waiting.append(birth)
