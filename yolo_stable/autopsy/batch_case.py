@@ -47,7 +47,9 @@ class BatchCase:
     ) -> None:
         images = batch.get("img")
         if not (isinstance(images, Tensor) and images.ndim == 4 and len(images)):
-            raise InvalidCallError("A batch needs 'img', a tensor (samples, channels, height, width) with samples in it.")
+            raise InvalidCallError(
+                "A batch needs 'img', a tensor (samples, channels, height, width) with samples in it."
+            )
         self.model, self.batch, self.forward, self.limit, self.classes = model, dict(batch), forward, limit, classes
         self.boxed = isinstance(batch.get("batch_idx"), Tensor)
         """Whether labels are rows with a number of an image, rather than one class for each image."""
@@ -149,9 +151,7 @@ class BatchCase:
         return str(files[sample]) if sample < len(files) else ""
 
     def _with(self, batch: Mapping[str, Any]) -> BatchCase:
-        return BatchCase(
-            self.model, batch, self.forward, classes=self.classes, overlap=self.overlap, limit=self.limit
-        )
+        return BatchCase(self.model, batch, self.forward, classes=self.classes, overlap=self.overlap, limit=self.limit)
 
     def _is_by_label(self, key: str, value: Any) -> bool:
         return self.boxed and isinstance(value, Tensor) and (key in BY_LABEL or (key == "masks" and not self.overlap))
@@ -167,7 +167,9 @@ class BatchCase:
             return True
         said = getattr(getattr(self.model, "args", None), "overlap_mask", None)
         labels = len(self.batch["batch_idx"])
-        if len(masks) == self.size == labels:  # told by neither shape; with one label for each image there is no difference
+        if (
+            len(masks) == self.size == labels
+        ):  # told by neither shape; with one label for each image there is no difference
             return bool(said) if said is not None else bool((masks > 1).any())
         return len(masks) == self.size
 

@@ -89,9 +89,7 @@ class TensorCase:
         InvalidCallError: The two are not tensors of as many samples.
     """
 
-    def __init__(
-        self, model: nn.Module, batch: tuple[Tensor, Tensor], forward: Forward, *, limit: float = 1e6
-    ) -> None:
+    def __init__(self, model: nn.Module, batch: tuple[Tensor, Tensor], forward: Forward, *, limit: float = 1e6) -> None:
         if not (len(batch) == 2 and all(isinstance(t, Tensor) and t.ndim and len(t) == len(batch[0]) for t in batch)):
             raise InvalidCallError(
                 "TensorCase takes (inputs, targets), two tensors with as many samples each along their first dimension."

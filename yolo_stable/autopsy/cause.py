@@ -98,9 +98,7 @@ def _rerun(e: Evidence) -> Judgement | None:
         if e.sick_otherwise:
             return Judgement(UNDECIDED, "the replay broke in another way than training did")
         if e.healthy_replays >= 2:
-            return Judgement(
-                TRANSIENT, f"the same batch on the same weights was healthy {e.healthy_replays} times"
-            )
+            return Judgement(TRANSIENT, f"the same batch on the same weights was healthy {e.healthy_replays} times")
         return Judgement(UNDECIDED, "the time was up" if e.out_of_time else "it could not be replayed")
     return None
 
@@ -122,7 +120,9 @@ def _concluded(e: Evidence) -> Judgement:
     if e.healthy_in_float64:
         return Judgement(PRECISION, "healthy in float64")
     if e.every:
-        return Judgement(UNDECIDED, "every image breaks it, and no healthy weights were found: the network, its loss or the device")
+        return Judgement(
+            UNDECIDED, "every image breaks it, and no healthy weights were found: the network, its loss or the device"
+        )
     if e.healthy_on_snapshot is False:
         return Judgement(DATA, "it breaks on the snapshot's weights as well")
     if e.healthy_on_fresh is False:
@@ -156,7 +156,10 @@ def next_step(cause: str, *, files: tuple[str, ...] = (), rows: tuple[int, ...] 
     if cause == PRECISION:
         return f"Train in float32: yolo-stable train DATA {'amp=False' if half else '--preset stable amp=False'}"
     if cause == TRANSIENT:
-        return "Go on; if it comes again, test the machine's memory and run this incident elsewhere: yolo-stable autopsy incidents/0001"
+        again = "if it comes again, test the machine's memory, and ask elsewhere"
+        return f"Go on; {again}: yolo-stable autopsy incidents/0001"
     if cause == PERSISTENT:
         return "Train on another device: yolo-stable train DATA device=cpu"
-    return "Run the autopsy again with more time, on another machine if there is one: yolo-stable autopsy incidents/0001"
+    return (
+        "Run the autopsy again with more time, on another machine if there is one: yolo-stable autopsy incidents/0001"
+    )

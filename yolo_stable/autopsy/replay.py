@@ -128,11 +128,13 @@ class Player:
         network = model or case.model
         try:
             with untouched(network, case.images.device), torch.enable_grad(), self.deadline.inside():
-                return self._play(case, self.seen.backward if backward is None else backward, precision, network, scaled)
+                return self._play(
+                    case, self.seen.backward if backward is None else backward, precision, network, scaled
+                )
         except OutOfTimeError:
             return Outcome(error="out of time")
         except Exception as error:  # noqa: BLE001 - whatever a network raises, an autopsy goes on without the answer
-            text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            text = error_in_words(error)
             if text not in self.errors:
                 self.errors.append(text)
             return Outcome(error=text)
@@ -150,8 +152,9 @@ class Player:
         before = [b.detach().clone() for b in buffers] if watched else []
         loss, items = case.call(precision, network if network is not case.model else None)
         total = loss.sum()
-        numbers = {name: float(value) for name, value in items.items()}
-        signs = set(signs_of(float(total), numbers, buffers=self._bad(buffers), nan_only=self.nan_only))
+        value = float(total.detach())
+        numbers = {k: float(v.detach() if isinstance(v, Tensor) else v) for k, v in items.items()}
+        signs = set(signs_of(value, numbers, buffers=self._bad(buffers), nan_only=self.nan_only))
         if watched and _jump(before, buffers) > self.seen.max_jump:
             signs.add("jump")
         norm = None
@@ -163,7 +166,7 @@ class Player:
                 signs.add("gradients")
             elif norm > self.seen.max_norm:
                 signs.add("norm")
-        return Outcome(loss=float(total), items=numbers, norm=norm, signs=frozenset(signs))
+        return Outcome(loss=value, items=numbers, norm=norm, signs=frozenset(signs))
 
     def _bad(self, buffers: list[Tensor]) -> list[str]:
         """Return one word when a buffer is not finite."""
@@ -184,3 +187,8 @@ def _norm(gradients: list[Tensor]) -> float:
         return 0.0
     norms = torch._foreach_norm([g.detach() for g in gradients], 2.0)
     return float(torch.linalg.vector_norm(torch.stack([n.float() for n in norms])))
+
+
+def error_in_words(error: BaseException) -> str:
+    """Return what was raised, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

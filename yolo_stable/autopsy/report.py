@@ -89,7 +89,9 @@ class Report:
                 raise InvalidCallError(f"The autopsy's answer is not JSON: {error}.") from error
         _require(isinstance(value, dict) and set(value) == set(_KEYS), f"the keys {', '.join(_KEYS)}")
         _require(value["schema"] == SCHEMA and type(value["schema"]) is int, f"schema {SCHEMA}")
-        _require(all(type(value[key]) is bool for key in ("reproduced", "bitwise")), "booleans for reproduced and bitwise")
+        _require(
+            all(type(value[key]) is bool for key in ("reproduced", "bitwise")), "booleans for reproduced and bitwise"
+        )
         _require(all(type(value[key]) is str for key in ("module", "op", "next")), "text for module, op and next")
         _require(value["cause"] in CAUSES, f"a cause among {', '.join(CAUSES)}")
         _require(value["phase"] in PHASES, f"a phase among {', '.join(PHASES)}")
@@ -163,7 +165,9 @@ def plain(value: Any) -> Any:
 
 
 def _sample(value: Any) -> Sample:
-    _require(isinstance(value, dict) and set(value) == {"path", "index", "tile", "label_row"}, "samples with their four keys")
+    _require(
+        isinstance(value, dict) and set(value) == {"path", "index", "tile", "label_row"}, "samples with their four keys"
+    )
     path, index, tile, row = (value[key] for key in ("path", "index", "tile", "label_row"))
     _require(type(path) is str and type(index) is int, "a path and an index for each sample")
     _require(row is None or type(row) is int, "a whole number or null for label_row")

@@ -63,7 +63,9 @@ def bisect(sick: Sick, suspects: Sequence[int]) -> Finding:
     return Finding(guilty=group, alone=True, rest_is_healthy=None if answer is None else not answer)
 
 
-def search(sick: Sick, suspects: Sequence[int], *, guess: Sequence[int] = (), neutral: Callable[[], bool | None]) -> Finding:
+def search(
+    sick: Sick, suspects: Sequence[int], *, guess: Sequence[int] = (), neutral: Callable[[], bool | None]
+) -> Finding:
     """Find all guilty suspects, or that none is.
 
     Args:

@@ -70,7 +70,9 @@ class Symptom:
     def max_jump(self) -> float:
         """A jump of running statistics above this is sick in a replay; halfway again, as part of a batch moves them less."""
         found = re.search(r"jumped to ([0-9.e+]+) times", self.reason)
-        return max(MAX_JUMP, math.sqrt(float(found[1]))) if found else math.inf if "jump" not in self.signs else MAX_JUMP
+        return (
+            max(MAX_JUMP, math.sqrt(float(found[1]))) if found else math.inf if "jump" not in self.signs else MAX_JUMP
+        )
 
 
 def signs_of(
