@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -164,6 +167,7 @@ class _Pass:
     def __init__(self, run: _Run, stop_at: int | None, on_break: OnBreak | None, known: Break | None) -> None:
         self.run_of = run
         self.model = run.model
+        self.parameters = list(run.model.named_parameters())
         self.on_break = on_break
         self.known = known
         self.tracer = Tracer(
@@ -182,11 +186,11 @@ class _Pass:
     def run(self, call: Callable[[], Any], loss_fn: Callable[[Any], Any] | None) -> Location:
         """Run the pass and ask what came out of it."""
         with torch.no_grad():
-            owned = [("parameter " + n, p) for n, p in self.model.named_parameters()]
+            owned = [("parameter " + n, p) for n, p in self.parameters]
             owned += [("buffer " + n, b) for n, b in self.model.named_buffers()]
             for name, tensor in [*owned, *(("input " + n, t) for n, t in self.run_of.inputs)]:
                 self.tracer.outside(name, tensor)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), _plainly():
             try:
                 with self.tracer.places, self.tracer:
                     self.trace(call, loss_fn)
@@ -213,13 +217,14 @@ class _Pass:
             total.backward()
 
     def _location(self) -> Location:
-        names = [(name, p.grad) for name, p in self.model.named_parameters()]
+        names = [(name, p.grad) for name, p in self.parameters]
         bad = [name for name, grad in names if grad is not None and not is_finite(grad)]
-        buffers = [(name, b) for name, b in self.model.named_buffers() if self._is_bad(b)]
+        held = list(self.model.named_buffers())
+        buffers = [(name, b) for name, b in held if self._is_bad(b)]
         wrong = [t for t in [self.loss, *self.items.values()] if isinstance(t, Tensor) and not is_finite(t)]
         wrong += [grad for name, grad in names if name in set(bad) and grad is not None] + [b for _, b in buffers]
-        items = {name: float(value) for name, value in self.items.items()}
-        loss = None if self.loss is None else float(self.loss.sum())
+        items = {n: float(v.detach() if isinstance(v, Tensor) else v) for n, v in self.items.items()}
+        loss = None if self.loss is None else float(self.loss.detach().sum())
         numbers = [*items.values(), *([] if loss is None else [loss])]
         finite = all(map(math.isfinite, numbers)) and not bad and not buffers
         blamed = self._blamed(wrong) if not finite or self.error or self.truncated else []
@@ -239,7 +244,7 @@ class _Pass:
             seconds=time.monotonic() - self.run_of.began,
             truncated=self.truncated,
             error=self.error,
-            digests=self._digests(names),
+            digests=self._digests(names, held),
         )
 
     def _is_bad(self, buffer: Tensor) -> bool:
@@ -283,13 +288,27 @@ class _Pass:
         if self.on_break is not None and known is not None:
             self.on_break(known, names)
 
-    def _digests(self, gradients: list[tuple[str, Tensor | None]]) -> dict[str, str]:
+    def _digests(
+        self, gradients: list[tuple[str, Tensor | None]], buffers: Iterable[tuple[str, Tensor]]
+    ) -> dict[str, str]:
         items = [(name, value) for name, value in self.items.items() if isinstance(value, Tensor)]
         return {
             "loss": _digest([("loss", self.loss), *items]),
             "gradients": _digest(gradients),
-            "buffers": _digest(self.model.named_buffers()),
+            "buffers": _digest(buffers),
         }
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Run what is compiled as it was written, so that each operation is seen."""
+    if "torch._dynamo" not in sys.modules:  # nothing has been compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        # A compiled model says that hooks on all modules fire once more for it.
+        warnings.filterwarnings("ignore", "Using `torch.compile")
+        yield
 
 
 def _loss_and_items(output: Any) -> tuple[Tensor | None, dict[str, Any]]:
@@ -334,5 +353,5 @@ def _digest(named: Iterable[tuple[str, Tensor | None]]) -> str:
             continue
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

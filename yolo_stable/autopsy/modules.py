@@ -122,10 +122,9 @@ class Places:
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if not any(entered is module for entered, _ in self._stack):
             return
-        while self._stack:
+        left, place = self._stack.pop()
+        while left is not module:  # those in between ended by an exception
             left, place = self._stack.pop()
-            if left is module:
-                break
         self.now = self._stack[-1][1] if self._stack else OUTSIDE
         if self.frames is not None:
             with _disable_current_modes(), torch.no_grad():  # what is looked at for people is no part of the pass

@@ -18,7 +18,7 @@ LARGEST = 2_000_000_000
 _HEAVY = ("convolution", "convolution_backward", "mm", "addmm", "bmm", "baddbmm")
 _BY_ROW = {"convolution": (0,), "convolution_backward": (0, 1), "mm": (0,), "addmm": (1,), "bmm": (0, 1)}
 """Arguments of which only one row is needed to compute that row of the first output."""
-_ON_CPU = {
+_ON_CPU: dict[str, Any] = {
     "cudnn_batch_norm": torch.ops.aten.native_batch_norm.default,
     "miopen_batch_norm": torch.ops.aten.native_batch_norm.default,
 }

@@ -76,8 +76,16 @@ def is_finite(tensor: Tensor) -> bool:
     tensor = plain(tensor)
     if not tensor.numel():
         return True
-    low, high = torch.aminmax(tensor)
+    low, high = torch.aminmax(in_memory_order(tensor))
     return math.isfinite(low.item()) and math.isfinite(high.item())
+
+
+def in_memory_order(tensor: Tensor) -> Tensor:
+    """Return a view whose elements lie one after the other, as far as permuting does it: reductions copy it otherwise."""
+    if tensor.is_contiguous():
+        return tensor
+    strides = tensor.stride()
+    return tensor.permute(sorted(range(tensor.ndim), key=lambda i: -strides[i]))
 
 
 def range_of(name: str, tensor: Tensor) -> Range:
@@ -91,7 +99,7 @@ def range_of(name: str, tensor: Tensor) -> Range:
     some = values[finite] if bad else values
     low = high = None
     if some.numel():
-        low, high = (float(edge) for edge in torch.aminmax(some))
+        low, high = (float(edge) for edge in torch.aminmax(in_memory_order(some)))
     return Range(
         name=name,
         dtype=dtype_name(tensor.dtype),
@@ -113,15 +121,23 @@ def damage_of(tensor: Tensor) -> Damage:
     flat = bad.reshape(-1)
     first = int(flat.to(torch.uint8).argmax())
     value = float(values.reshape(-1)[first])
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(first), values.shape))
+    index = tuple(_unravel(first, tuple(values.shape)))
     rows = bad.reshape(bad.shape[0], -1).any(1).nonzero().reshape(-1)[:ROWS].tolist() if bad.ndim else []
     return Damage(
         index=index[: tensor.ndim],
-        value="nan" if math.isnan(value) else "inf" if value > 0 else "-inf",
+        value="inf" if value == math.inf else "-inf" if value == -math.inf else "nan",
         non_finite=int(bad.sum()),
         rows=tuple(rows),
         only_minus=bool((values[bad] == -math.inf).all()),
     )
+
+
+def _unravel(flat: int, shape: tuple[int, ...]) -> list[int]:
+    index = []
+    for size in reversed(shape):
+        flat, rest = divmod(flat, size)
+        index.append(rest)
+    return index[::-1]
 
 
 def dtype_name(dtype: torch.dtype) -> str:

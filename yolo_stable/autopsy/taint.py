@@ -45,22 +45,37 @@ class Taint:
     """What the storages hold that is not finite."""
 
     def __init__(self) -> None:
-        self.table: dict[int, Tags] = {}
+        self.table: dict[int, tuple[Tags, int, int]] = {}
+        """By storage: where it comes from; how many elements the tensor had that was found bad, and its version then."""
 
     def of(self, tensor: Tensor) -> Tags:
         """Return what a tensor's memory was last known to come from."""
-        return self.table.get(key_of(tensor), NOTHING)
+        entry = self.table.get(key_of(tensor))
+        return NOTHING if entry is None else entry[0]
+
+    def look(self, tensor: Tensor) -> tuple[Tags, bool]:
+        """Return what its memory comes from, and whether these very elements are known to be bad."""
+        entry = self.table.get(key_of(tensor))
+        if entry is None:
+            return NOTHING, False
+        return entry[0], entry[1] == tensor.numel() and entry[2] == version_of(tensor)
 
     def mark(self, tensor: Tensor, tags: Iterable[Birth | Origin], *, add: bool = False) -> None:
         """Remember where a tensor comes from, beside what the rest of its memory does when it is written in part."""
         key = key_of(tensor)
-        both = set(tags) | (self.table.get(key, NOTHING) if add and not is_whole(tensor) else NOTHING)
-        self.table[key] = earliest(both - {RAW} or both)
+        both = set(tags) | (self.of(tensor) if add and not is_whole(tensor) else NOTHING)
+        bad = tensor.numel() if RAW not in both else -1
+        self.table[key] = (earliest(both - {RAW} or both), bad, version_of(tensor))
 
     def clear(self, tensor: Tensor, *, written: bool = False) -> None:
         """Forget what a fresh result's memory held, or one that was written over as a whole."""
         if not written or is_whole(tensor):
             self.table.pop(key_of(tensor), None)
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was written in place."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def key_of(tensor: Tensor) -> int:

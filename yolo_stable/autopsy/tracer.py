@@ -21,7 +21,7 @@ from .operation import in_float64, results
 from .ranges import Range, damage_of, dtype_name, is_finite, range_of
 from .taint import RAW, Birth, Origin, Taint, outside
 
-_sequence = torch._C._autograd._get_sequence_nr
+_sequence = torch.autograd._get_sequence_nr
 _node = torch._C._current_autograd_node
 _KEEP = 1 << 20
 """Elements of an argument that an operation writes into, of which a copy is kept."""
@@ -122,7 +122,7 @@ class Tracer(TorchDispatchMode):
             self._mark_raw(returned)
         elif before is None and type(returned) is Tensor:
             if not _fine(returned):
-                self._look(kind, args, kwargs or {}, [returned], None)
+                self._look(kind, args, kwargs or {}, [returned], [0], None)
             elif self.taint.table:
                 _quietly(self.taint.clear, returned)
         else:
@@ -146,9 +146,9 @@ class Tracer(TorchDispatchMode):
                 self.read |= {tag for t in args if isinstance(t, Tensor) for tag in self.taint.of(t)}
             return
         found = results(returned, kind, args, kwargs)
-        bad = [t for t in found if type(t) in (Tensor, nn.Parameter) and not _fine(t)]
+        bad = [i for i, t in enumerate(found) if type(t) in (Tensor, nn.Parameter) and not _fine(t)]
         if bad:
-            self._look(kind, args, kwargs, found, before)
+            self._look(kind, args, kwargs, found, bad, before)
         elif self.taint.table:
             for tensor in found:
                 if isinstance(tensor, Tensor):
@@ -178,10 +178,11 @@ class Tracer(TorchDispatchMode):
             held[write.position] = copy
         return kept
 
-    def _look(self, kind: Kind, args: Any, kwargs: Any, found: Sequence[Any], before: _Before | None) -> None:
+    def _look(
+        self, kind: Kind, args: Any, kwargs: Any, found: Sequence[Any], bad: list[int], before: _Before | None
+    ) -> None:
         """A result is not finite: find out whether it was born here, and remember what it comes from."""
         with torch.no_grad():
-            bad = [i for i, t in enumerate(found) if type(t) in (Tensor, nn.Parameter) and not _fine(t)]
             written = {id(t) for t in found} if kind.writes else set()
             tags, literal = self._inputs(kind, args, kwargs, before)
             parent = None if tags else self._parent()
@@ -208,15 +209,21 @@ class Tracer(TorchDispatchMode):
     def _inputs(self, kind: Kind, args: Any, kwargs: Any, before: _Before | None) -> tuple[set[Birth | Origin], bool]:
         """Return what the inputs that are not finite come from, and whether a number in the code is not finite."""
         tags: set[Birth | Origin] = set()
-        literal = any(isinstance(a, float) and not math.isfinite(a) for a in tree_leaves((args, kwargs)))
-        for _, tensor, still in self._tensors(kind, args, kwargs, before):
-            bad = not _fine(tensor) if still or before is None else id(tensor) in before.bad
-            if not bad:
-                continue
-            known = self.taint.of(tensor)
-            if known:
+        read = self._tensors(kind, args, kwargs, before)
+        unknown = []
+        for _, tensor, still in read:
+            known, sure = self.taint.look(tensor)
+            if not known:
+                unknown.append((tensor, still))
+            elif sure or (not _fine(tensor) if still or before is None else id(tensor) in before.bad):
                 tags |= known
-            elif tensor.numel() == 1:
+        if any(not tag.soft for tag in tags):
+            return tags, False  # all results were looked at, so what is not in the table is finite
+        literal = any(isinstance(a, float) and not math.isfinite(a) for a in tree_leaves((args, kwargs)))
+        for tensor, still in unknown:
+            if not still or _fine(tensor):
+                continue
+            if tensor.numel() == 1:
                 literal = True
             else:
                 shape = "x".join(map(str, tensor.shape))
@@ -299,13 +306,11 @@ class Tracer(TorchDispatchMode):
         """Find the forward operation whose gradient an operation of the backward pass computes."""
         if birth.place is not OUTSIDE:
             return  # a forward pass within the backward pass, as checkpointing does it
-        node = _node()
-        if node is not None:
-            self._assign(birth, node)
-            return
-        owner = hooked_module(sys._getframe(1))
+        owner, node = hooked_module(sys._getframe(1)), _node()
         if owner is not None:
             birth.place = self.places.place_of(owner)
+        elif node is not None:
+            self._assign(birth, node)
         else:
             # A hook on a gradient, which runs just before the node that takes that gradient.
             self._waiting.append(birth)
