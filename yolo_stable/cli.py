@@ -50,6 +50,13 @@ def train(
             "Without it: 'stable' for a model that starts from weights, 'guarded' for one that starts from a YAML."
         ),
     ] = None,
+    inject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAULT@EPOCH.BATCH",
+            help="Put a fault in on purpose, to see what happens: nan-pixel@2.10, inf-gradient@1.3x5, nan-layer:model.4@2.1, ...",
+        ),
+    ] = None,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show Python's traceback of an unexpected error.")
     ] = False,
@@ -64,13 +71,16 @@ def train(
 
     Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
     """
+    from .inject import parse as parse_faults
     from .train_call import TrainCall, one_line
 
     try:
         call = TrainCall.parse(data, settings or [], preset)
+        if inject is not None:
+            parse_faults(inject)
         from .train_run import run  # torch and ultralytics: only now that the words are known to be right
 
-        run(call)
+        run(call, inject=inject)
     except TrainingInterruptedError:  # says what was saved; also when it comes from Ctrl-C
         raise
     except Exception as error:

@@ -119,7 +119,8 @@ class Incident:
         """Return what a replay in another process is compared with; without gradients where none were computed."""
         if self.report.location is None or self.seen is None:
             return {}
-        return {k: v for k, v in self.report.location.digests.items() if k != "gradients" or self.seen.needs_backward}
+        went_back = self.seen.backward or not self.seen.signs & {"loss", "buffers", "jump"}
+        return {k: v for k, v in self.report.location.digests.items() if k != "gradients" or went_back}
 
 
 def symptom_of(decision: Decision, fault: str, scale: float) -> Symptom:

@@ -138,7 +138,7 @@ class GuardedIncidents(_Base):
         try:
             report = report_of_climb(climb)
             found = Incident(kind=climb.rung.value, reason=climb.reason, report=report, where=self._circumstances())
-            self._write(found)
+            self._write_down(found)
         except Exception as error:  # noqa: BLE001 - as above
             LOGGER.warning(f"This could not be written down: {type(error).__name__}: {one_line(error)}")
 
@@ -175,7 +175,7 @@ class GuardedIncidents(_Base):
             drawn=drawn[guilty] if drawn else None,
             seen=seen,
         )
-        self._write(found)
+        self._write_down(found)
         self._blame(report)
 
     def _newest_snapshot(self) -> dict[str, Tensor] | None:
@@ -217,7 +217,7 @@ class GuardedIncidents(_Base):
             classes=int(self.data["nc"]),
         )
 
-    def _write(self, found: Incident) -> None:
+    def _write_down(self, found: Incident) -> None:
         """Put an incident on the disk, while there is room for it, and say it in a line."""
         assert self.incidents is not None
         assert self.guard is not None
