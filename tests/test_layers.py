@@ -33,6 +33,7 @@ LAYERS = (
         "commented_yaml",
         "preview",
         "network_yaml",
+        "plain_attributes",
         "resources",
         "scaler_gate",
         "labels",
