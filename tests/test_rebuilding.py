@@ -14,6 +14,9 @@ import torch
 from equality import assert_same
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
+from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Conv, Detect
 
@@ -29,6 +32,12 @@ CLASSES = {
     "obb": tasks.OBBModel,
     "classify": tasks.ClassificationModel,
     "rtdetr": tasks.RTDETRDetectionModel,
+}
+TRAINERS = {
+    "detect": DetectionTrainer,
+    "end2end": DetectionTrainer,
+    "pose": PoseTrainer,
+    "classify": ClassificationTrainer,
 }
 
 
@@ -195,6 +204,36 @@ class TestTheSameModel:
         assert time.perf_counter() - started < 2  # a tenth of a second was measured
 
 
+@pytest.mark.parametrize("task", ["detect", "pose", "classify", "end2end"])
+def test_the_model_in_the_middle_of_a_training(
+    arguments: Callable[..., dict[str, Any]], task: str, tmp_path: Path
+) -> None:
+    """As Ultralytics' trainer made it, with the data set's names, class weights and arguments."""
+    seen = []
+
+    def keep(trainer: Any) -> None:
+        if not seen:
+            batch = {key: value for key, value in trainer.batch_seen.items() if isinstance(value, Tensor)}
+            plain = {"model": describe_model(trainer.model)}
+            write_bundle(tmp_path / "1", {}, batch=batch, state=state_of(trainer.model), plain=plain)
+            model = copy.deepcopy(trainer.model)
+            seen.append(loss_of(model, batch))
+
+    trainer: Any = TRAINERS[task](overrides=arguments(task, epochs=1, cls_pw=0.5, val=False))
+    preprocess = trainer.preprocess_batch
+
+    def preprocess_batch(batch: dict[str, Any]) -> dict[str, Any]:
+        trainer.batch_seen = preprocess(batch)
+        return trainer.batch_seen
+
+    trainer.preprocess_batch = preprocess_batch
+    trainer.add_callback("on_train_batch_end", keep)
+    trainer.train()
+    bundle = read_bundle(tmp_path / "1")
+    again = rebuild_model(bundle.plain["model"], bundle.state, images=bundle.batch["img"].shape)
+    assert_same(loss_of(again, bundle.batch), seen[0])
+
+
 class TestWhatCannotBeBuilt:
     def test_another_class(self) -> None:
         with pytest.raises(BundleError, match=r"Sequential cannot be built .*in incident\.json"):
@@ -228,10 +267,16 @@ class TestWhatCannotBeBuilt:
             rebuild_model(described, {name: t.to(torch.int32) for name, t in state.items()})
 
 
-@pytest.fixture
-def described(narrow: Callable[[str], str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+@pytest.fixture(scope="module")
+def detector(narrow: Callable[[str], str]) -> tuple[str, dict[str, Tensor]]:
     model = model_for("detect", narrow("detect"))
-    return json.loads(json.dumps(describe_model(model))), state_of(model)
+    return json.dumps(describe_model(model)), state_of(model)
+
+
+@pytest.fixture
+def described(detector: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a description that a test may change, and the state that belongs to it."""
+    return json.loads(detector[0]), detector[1]
 
 
 def layer(row: Any) -> Callable[[dict[str, Any]], None]:
