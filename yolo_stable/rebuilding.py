@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +22,10 @@ from ultralytics.utils.torch_utils import initialize_weights
 
 from .autopsy.bundle import BundleError
 from .autopsy.exact_json import pack, unpack
-from .autopsy.tensor_file import KINDS
+from .autopsy.read_file import memory_of_machine
 from .guard.state import unwrap
 from .network_yaml import checked
+from .plain_attributes import differing, is_plain, set_attributes
 
 CLASSES = {
     name: getattr(tasks, name)
@@ -43,24 +43,9 @@ CLASSES = {
 """The models that can be built again."""
 PREFIX = "model/"
 """Before the names of the model's own tensors in a state, as `TrainingState` has them."""
-MOST_CONSTANTS = 100_000
+SPARE = 4
+"""How many times the memory of the machine all results of a pass may take together: most are not kept until its end."""
 _INSTEAD = "The answer that was found during the run is in incident.json."
-_INTERNAL = {"shape", "anchors", "strides", "valid_mask", "criterion", "args", "yaml", *vars(nn.Module())}
-"""Attributes that are made anew when they are missing, are described on their own, or are torch's."""
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in KINDS}
-_LATER = {
-    "nc",
-    "names",
-    "kpt_shape",
-    "kpt_oks_sigmas",
-    "kpt_names",
-    "class_weights",
-    "task",
-    "end2end",
-    "_end2end",
-    "stride",
-}
-"""Attributes that Ultralytics gives a model after it is built."""
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
@@ -89,7 +74,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     types = {name: _type(module) for name, module in model.named_modules()}
     _require_same(types, {name: _type(module) for name, module in fresh.named_modules()})
     twins = dict(fresh.named_modules())
-    attributes = {name: _differing(module, twins[name]) for name, module in model.named_modules()}
+    attributes = {name: differing(module, twins[name]) for name, module in model.named_modules()}
     updates = getattr(getattr(model, "criterion", None), "updates", None)
     arguments = getattr(model, "args", None) or {}
     arguments = arguments if isinstance(arguments, Mapping) else vars(arguments)
@@ -98,7 +83,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "yaml": yaml,
         "types": types,
         "attributes": {name: found for name, found in attributes.items() if found},
-        "args": {k: pack(v, {}, k) for k, v in arguments.items() if _is_plain(v) and not isinstance(v, Tensor)},
+        "args": {k: pack(v, {}, k) for k, v in arguments.items() if is_plain(v) and not isinstance(v, Tensor)},
         "updates": updates if isinstance(updates, int) else None,
         "training": model.training,
         "otherwise": [name for name, module in model.named_modules() if module.training != model.training],
@@ -106,7 +91,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def rebuild_model(description: Any, state: Mapping[str, Tensor]) -> nn.Module:
+def rebuild_model(description: Any, state: Mapping[str, Tensor], *, images: Sequence[int] | None = None) -> nn.Module:
     """Build the model that was described, on the CPU, with each number of the state.
 
     No random number is drawn, and Ultralytics' own settings stay as they are.
@@ -114,6 +99,8 @@ def rebuild_model(description: Any, state: Mapping[str, Tensor]) -> nn.Module:
     Args:
         description: As from :func:`describe_model`; may come from a stranger.
         state: As of `TrainingState`; those of its tensors whose names start with ``model/``. The model has them, not copies.
+        images: Shape of the batch (B, C, H, W), where it is known: a network whose pass over it this machine has by far not the
+            memory for is refused as well.
 
     Raises:
         BundleError: It cannot be built, or state and model do not fit together; nothing was built that is larger than the state.
@@ -128,9 +115,11 @@ def rebuild_model(description: Any, state: Mapping[str, Tensor]) -> nn.Module:
             fresh = _built(kind, yaml)
         _require_same(description.get("types"), {name: _type(module) for name, module in fresh.named_modules()})
         _require_fit(fresh, numbers)
+        if images is not None:
+            _require_memory(fresh, images)
         with torch.device("cpu"), torch.random.fork_rng(devices=[]), _ultralytics_untouched():
             model = _built(kind, yaml)
-        _set_attributes(model, description.get("attributes"))
+        set_attributes(model, description.get("attributes"))
         _load(model, numbers)
         _set_flags(model, description)
         arguments = description.get("args")
@@ -194,8 +183,30 @@ class _Meter(TorchDispatchMode):
         self.parts += 1
         self.numbers += made.numel() if isinstance(made, Tensor) else 0
         if self.numbers > self.most or self.parts > self.most_parts:
-            raise ValueError("its network is far larger than its state")
+            raise _TooLargeError("its network is far larger than its state")
         return made
+
+
+class _TooLargeError(ValueError):
+    """A network, or a pass through it, is larger than it may be."""
+
+
+def _require_memory(model: nn.Module, images: Sequence[int]) -> None:
+    """Pass images without numbers through a model without numbers, and add up what comes out of its operations."""
+    most = SPARE * memory_of_machine() / 4
+    try:
+        with torch.device("meta"), torch.no_grad(), _Meter(most, math.inf):
+            model.train()(torch.empty(tuple(images)))
+    except _TooLargeError as error:
+        memory = memory_of_machine() / 2**30
+        raise ValueError(f"a pass of its batch needs far more than the {memory:.0f} GiB of this machine") from error
+    except (
+        RuntimeError,
+        NotImplementedError,
+        TypeError,
+        IndexError,
+    ):  # an operation that asks for numbers ends the count
+        return
 
 
 @contextlib.contextmanager
@@ -226,8 +237,7 @@ def _require_same(theirs: Any, mine: dict[str, str]) -> None:
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters and all buffers, as `TrainingState` names them."""
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: named[name] for name in named}
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _require_fit(model: nn.Module, numbers: Mapping[str, Tensor]) -> None:
@@ -268,46 +278,3 @@ def _set_updates(model: Any, updates: Any) -> None:
     if updates and hasattr(model.criterion, "update"):
         model.criterion.updates = updates - 1
         model.criterion.update()
-
-
-def _differing(module: nn.Module, fresh: nn.Module) -> dict[str, Any]:
-    """Return the plain attributes that are not those of a fresh module, and all small tensors that are neither kind of state."""
-    found: dict[str, Any] = {}
-    for key, value in vars(module).items():
-        if key in _INTERNAL or not _is_plain(value):
-            continue
-        if isinstance(value, Tensor):
-            found[key] = [str(value.dtype).removeprefix("torch."), pack(value.tolist(), {}, key)]
-        elif key not in vars(fresh) or type(vars(fresh)[key]) is not type(value) or vars(fresh)[key] != value:
-            found[key] = [None, pack(value, {}, key)]
-    return found
-
-
-def _set_attributes(model: nn.Module, attributes: Any) -> None:
-    if not isinstance(attributes, dict):
-        raise ValueError("its attributes are not said")
-    modules = dict(model.named_modules())
-    for name, values in attributes.items():
-        mine = vars(modules[name])
-        for key, (dtype, packed) in values.items():
-            if key in _INTERNAL or not key.isidentifier() or (key in mine and not _is_plain(mine[key])):
-                raise ValueError(f"the attribute {key!r:.80} of {name!r:.100} is not one to set")
-            if key in mine or key in _LATER:  # others are the run's own, which no layer reads
-                value = unpack(packed, {})
-                if dtype is not None:
-                    if dtype not in _DTYPES:
-                        raise ValueError(
-                            f"the attribute {key!r:.80} of {name!r:.100} has the unknown dtype {dtype!r:.40}"
-                        )
-                    value = torch.tensor(value, dtype=_DTYPES[dtype])
-                mine[key] = value
-
-
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, Tensor):
-        return value.numel() <= MOST_CONSTANTS and not isinstance(value, nn.Parameter) and depth == 0
-    if isinstance(value, (list, tuple)):
-        return depth < 8 and all(_is_plain(part, depth + 1) for part in value)
-    if isinstance(value, dict):
-        return depth < 8 and all(_is_plain(k, depth + 1) and _is_plain(v, depth + 1) for k, v in value.items())
-    return value is None or isinstance(value, (bool, int, float, str, PurePath))

@@ -31,7 +31,7 @@ def read_file(path: Path, written: Mapping[str, Any] | None = None, *, most: int
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise ValueError("it is no regular file")
-        most = min(most, _memory() // 3)
+        most = min(most, memory_of_machine() // 3)
         if about.st_size > most:
             raise ValueError(f"it has {about.st_size} bytes, and at most {most} are read here")
         if written is not None and about.st_size != written.get("bytes"):
@@ -45,8 +45,8 @@ def read_file(path: Path, written: Mapping[str, Any] | None = None, *, most: int
     return content
 
 
-def _memory() -> int:
-    """Return the bytes of memory of this machine, where the system tells."""
+def memory_of_machine() -> int:
+    """Return the bytes of memory of this machine; far more than any has where the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
