@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -119,6 +120,43 @@ def test_any_number_comes_to_the_pixels(value: float, dataset: Callable[..., Any
     assert (image == torch.tensor(value)).any()
 
 
+HSV = {"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "comes"),
+    [
+        ({"mosaic": 0.0, **HSV}, True),
+        ({"mosaic": 0.0, "mixup": 1.0, **HSV}, False),
+        ({"mosaic": 1.0, **HSV}, False),
+        ({"mosaic": 1.0}, False),
+        ({"mosaic": 0.0}, None),
+    ],
+    ids=["plain", "mixup", "mosaic, no colours", "mosaic", "colours"],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_a_cache_of_an_image_in_floats_comes_to_training_without_mosaic_and_colours_only(
+    changes: dict[str, Any], comes: bool | None, dataset: Callable[..., Any]
+) -> None:
+    """What Ultralytics does with a NaN in a ``.npy`` beside an image: canvases of 8 bits swallow it; OpenCV refuses it."""
+    data = dataset(**changes)
+    file = Path(data.im_files[0])
+    image = np.asarray(cv2.imread(str(file)), dtype=np.float32)
+    image[20:44, 20:44] = NAN
+    np.save(file.with_suffix(".npy"), image)
+    try:
+        if comes is None:
+            with pytest.raises(cv2.error, match="lut"):
+                data[0]
+        else:
+            seed(1)
+            sample = data[0]["img"]
+            assert (not sample.float().isfinite().all()) is comes
+            assert (sample.dtype == torch.float32) is comes
+    finally:
+        file.with_suffix(".npy").unlink()
+
+
 @pytest.mark.parametrize(("kind", "value"), [("box", NAN), ("box", 1e20), ("box", -0.5), ("class", 99.0)])
 @pytest.mark.parametrize("name", ["affine", "mosaic", "mixup"])
 def test_one_row_of_one_file(name: str, kind: str, value: float, dataset: Callable[..., Any]) -> None:
@@ -156,7 +194,8 @@ def test_other_tasks(task: str, dataset: Callable[..., Any]) -> None:
 
 
 def test_a_data_set_for_classification(shapes: Callable[..., str]) -> None:
-    data = ClassificationDataset(shapes("classify") + "/train", get_cfg(overrides={"imgsz": 64}), augment=True)
+    args: Any = get_cfg(overrides={"imgsz": 64})
+    data = ClassificationDataset(shapes("classify") + "/train", args, augment=True)
     file = data.samples[2][0]
     with FileFault(file).install(data) as armed:
         broken = [bool((~data[i]["img"].isfinite()).all()) for i in range(len(data))]

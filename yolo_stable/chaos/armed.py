@@ -50,6 +50,11 @@ class Planned(Protocol):
         """The batch from which on it fires, from 0."""
         ...
 
+    @property
+    def truth(self) -> Truth:
+        """What is known of it before it has fired."""
+        ...
+
 
 def require_batches(at: tuple[int, ...], since: int | None) -> None:
     """Refuse a fault that would never fire.
@@ -71,7 +76,7 @@ class Armed:
         self.fired = 0
         self.due = 0
         """How often it still has to fire for the batches begun so far."""
-        self.truth: Truth | None = getattr(fault, "truth", None)
+        self.truth = fault.truth
         """What is known before, or what a fault that finds its own operation has found."""
 
     def begin_batch(self) -> None:

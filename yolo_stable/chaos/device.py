@@ -128,8 +128,7 @@ class _WrongDevice(TorchDispatchMode):
         self.reached = False  # for this call of the module
         if self.fault.persistent or not self.fired:
             self._spoil(tensor)
-            if self.armed.truth is not None:
-                self.armed.truth = self.armed.truth._replace(op=str(func))
+            self.armed.truth = self.armed.truth._replace(op=str(func))
             if not self.fired:
                 self.armed.done()
             self.fired = True

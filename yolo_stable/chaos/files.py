@@ -5,8 +5,9 @@ numbers, once with the file's pixels changed, and the pixels that differ are tho
 labels gets a class that no other row has while the sample is made. So it holds for mosaic, mixup, cutmix and copy-paste,
 and owes nothing to whatever else may keep account of the files.
 
-Ultralytics' images have 8 bits: NaN cannot come out of an image file. What is written here stands for what a broken decoder,
-cache or transform of one's own makes of one file.
+Ultralytics' images have 8 bits: NaN cannot come out of an image file. A ``.npy`` of floats beside an image is read as it is, but
+the canvases of mosaic and mixup cast it to 8 bits, and the colour augmentation fails on it; without these it comes to training.
+What is written here stands for what a broken decoder, cache or transform of one's own makes of one file.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class LayerFault:
     def _run_whole(self, module: nn.Module, run: Callable[[], Any], once: _Once) -> Any:
         with _FirstBroken() as seen:
             output = WHOLE[self.kind](module, run)
-        if seen.op and once.armed.truth is not None:
+        if seen.op:
             once.armed.truth = once.armed.truth._replace(op=seen.op)
             once.done()
         return output
