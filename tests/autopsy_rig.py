@@ -117,14 +117,21 @@ def boxes(sizes: tuple[int, ...], columns: int = 4, seed: int = 5) -> dict[str, 
     }
 
 
-def detector(path: str, seed: int = 0) -> nn.Module:
-    """A narrow Ultralytics detector, ready to train."""
+def network(path: str, task: str = "detect", seed: int = 0) -> nn.Module:
+    """A narrow Ultralytics network for a task, ready to train."""
     from ultralytics.cfg import get_cfg
-    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.nn import tasks
 
+    kinds = {
+        "segment": "SegmentationModel",
+        "pose": "PoseModel",
+        "obb": "OBBModel",
+        "classify": "ClassificationModel",
+        "rtdetr": "RTDETRDetectionModel",
+    }
     torch.manual_seed(seed)
-    model: Any = DetectionModel(path, verbose=False).train()
-    model.args = get_cfg()
+    model: Any = getattr(tasks, kinds.get(task, "DetectionModel"))(path, verbose=False).train()
+    model.args, model.nc = get_cfg(), 4
     return model
 
 

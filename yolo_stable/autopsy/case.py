@@ -158,9 +158,15 @@ def widened(model: nn.Module, batch: Any, precision: str | None) -> Any:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        yield copy.deepcopy(model).double(), _double(batch)
+        yield doubled(model), _double(batch)
     finally:
         torch.set_default_dtype(before)
+
+
+def doubled(model: nn.Module) -> nn.Module:
+    """Return a copy of a network in float64; the network itself when it is that already."""
+    wide = all(p.dtype == torch.float64 for p in model.parameters() if p.is_floating_point())
+    return model if wide else copy.deepcopy(model).double()
 
 
 def _double(value: Any) -> Any:

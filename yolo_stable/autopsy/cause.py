@@ -117,7 +117,7 @@ def _concluded(e: Evidence) -> Judgement:
         on = "the snapshot's weights" if e.healthy_on_snapshot else "fresh weights (there was no snapshot)"
         what = "every image breaks this state" if e.every else "finite, ordinary numbers break this state"
         return Judgement(OPTIMISATION, f"{what}, and all is healthy on {on}")
-    if e.healthy_in_float64:
+    if e.healthy_in_float64 and e.wide != "overflow":  # what overflows in float32 is absurd in any precision
         return Judgement(PRECISION, "healthy in float64")
     if e.every:
         return Judgement(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from .case import Case
+from .case import Case, doubled
 from .symptom import Symptom, signs_of
 from .untouched import untouched
 
@@ -125,8 +125,10 @@ class Player:
         if self.deadline.over():
             return Outcome(error="out of time")
         self.replays += 1
-        network = model or case.model
         try:
+            network = model or case.model
+            if precision == "float64":
+                network = doubled(network)  # here, so that its gradients and buffers can be looked at
             with untouched(network, case.images.device), torch.enable_grad(), self.deadline.inside():
                 return self._play(
                     case, self.seen.backward if backward is None else backward, precision, network, scaled
