@@ -106,7 +106,7 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) ->
                 raise BundleError(f"{bundle.folder}: its random number generators are damaged ({error}).") from error
 
     generators()  # refused here rather than in the middle
-    model = rebuild_model(bundle.incident.get("model"), bundle.state, images=tuple(bundle.batch["img"].shape))
+    model = rebuild_model(bundle.plain.get("model"), bundle.state, images=tuple(bundle.batch["img"].shape))
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in bundle.batch.items()}
     return BatchCase(model.to(device), batch, forward_of(precision, device, generators), classes=classes)
 

@@ -84,12 +84,8 @@ class Incident:
     """The batch; None when it takes none to say what happened."""
     seen: Symptom | None = None
 
-    def to_json(self, model: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the record for ``incident.json``.
-
-        Args:
-            model: What it takes to build the model anew; None where nothing can be replayed.
-        """
+    def to_json(self) -> dict[str, Any]:
+        """Return the record for ``incident.json``."""
         location = self.report.location
         drawn = self.drawn
         return {
@@ -110,7 +106,6 @@ class Incident:
             "versions": versions(),
             "platform": platform.platform(),
             "flags": flags(),
-            "model": model,
             "autopsy": self.report.to_json(),
             "digests": self._digests(),
         }

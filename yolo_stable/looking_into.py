@@ -230,8 +230,9 @@ class GuardedIncidents(_Base):
                 tensors, plain = state_before(self.guard.state, drawn.generators)
                 batch = drawn.as_drawn()
                 pictures = pictures_of(found, model)
-            record = found.to_json(_described(model) if tensors else None)
-            write_bundle(folder, record, batch=batch, state=tensors, plain=plain, extra_files=pictures)
+            if tensors:
+                plain["model"] = _described(model)
+            write_bundle(folder, found.to_json(), batch=batch, state=tensors, plain=plain, extra_files=pictures)
             self.incidents.written()
         line = self.run_log.incident(found, folder)
         LOGGER.warning(line)
