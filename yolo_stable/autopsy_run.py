@@ -80,7 +80,9 @@ def _replayed(
     if not isinstance(images, Tensor) or images.ndim != 4:
         raise BundleError(f"{bundle.folder}: its batch has no images.")
     if precision not in AMP or type(classes) is not int:
-        raise BundleError(f"{bundle.folder}: its incident.json does not say in which precision or for how many classes.")
+        raise BundleError(
+            f"{bundle.folder}: its incident.json does not say in which precision or for how many classes."
+        )
     here = _case(bundle, device, precision, classes)
     elsewhere = None if device.type == "cpu" else _case(bundle, torch.device("cpu"), precision, classes)
     provenance = record.get("provenance")
@@ -125,7 +127,9 @@ def _device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
         what = str(error).splitlines()[0]
-        raise InvalidCallError(f"autopsy: --device {name} cannot be used here: {what} Leave it out for the CPU.") from error
+        raise InvalidCallError(
+            f"autopsy: --device {name} cannot be used here: {what} Leave it out for the CPU."
+        ) from error
     return device
 
 
@@ -141,7 +145,7 @@ def _stop(found: Break, names: dict[str, Any]) -> None:
     """Hand over to the person at the terminal; variables of the code around it are in ``names``."""
     op_args, op_kwargs, op_result = names.get("op_args"), names.get("op_kwargs"), names.get("op_result")
     print(f"{found.op} in {found.module or 'the model'}: op_args, op_kwargs, op_result and names are here; c goes on.")
-    pdb.set_trace()  # noqa: T100 - what was asked for
+    pdb.set_trace()
     del op_args, op_kwargs, op_result
 
 

@@ -100,10 +100,15 @@ def autopsy(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON, schema 1, as well.")
     ] = None,
     frames: Annotated[
-        int, typer.Option(min=0, max=1000, metavar="N", help="Show the last N modules before the break, with their ranges.")
+        int,
+        typer.Option(min=0, max=1000, metavar="N", help="Show the last N modules before the break, with their ranges."),
     ] = 0,
-    debug: Annotated[bool, typer.Option("--pdb", help="Stop in Python's debugger at the operation that broke.")] = False,
-    device: Annotated[str, typer.Option(help="Replay on this device, as torch names it: cpu, cuda:0, mps, xpu.")] = "cpu",
+    debug: Annotated[
+        bool, typer.Option("--pdb", help="Stop in Python's debugger at the operation that broke.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="Replay on this device, as torch names it: cpu, cuda:0, mps, xpu.")
+    ] = "cpu",
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Replay nothing more after so many seconds. Without it: no limit.")
     ] = None,

@@ -250,4 +250,3 @@ def _number(value: Any) -> float | None:
         return float(value)
     except ValueError:
         return None
-

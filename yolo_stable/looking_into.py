@@ -15,6 +15,7 @@ from .autopsy.report import Report
 from .guard import Climb, Decision, StepGuard
 from .guard.generators import Draw
 from .guard.state import unwrap
+from .incident_picture import pictures_of
 from .incident_record import (
     Circumstances,
     Drawn,
@@ -25,15 +26,14 @@ from .incident_record import (
     state_before,
     symptom_of,
 )
-from .incident_picture import pictures_of
 from .incidents import Incidents
 from .plan import RunPlan
 from .quarantine import Quarantine
-from .replaying import forward_of, precision_of
 from .rebuilding import describe_model
+from .replaying import forward_of, precision_of
 from .run_log import RunLog
-from .train_call import one_line
 from .tracing import parts_of, retrace, take, trace
+from .train_call import one_line
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base

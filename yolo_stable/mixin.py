@@ -32,8 +32,8 @@ from .collapse import FitnessWatch
 from .ending import GuardedEnding
 from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
 from .guard import Decision, StepGuard
-from .interrupting import GuardedInterrupt
 from .incidents import Incidents
+from .interrupting import GuardedInterrupt
 from .labels import disarm
 from .looking_into import GuardedIncidents
 from .plan import separate
@@ -56,7 +56,14 @@ else:
 
 
 class GuardedTrainerMixin(
-    GuardedResults, GuardedIncidents, GuardedRecovery, GuardedInterrupt, GuardedEnding, GuardedResume, GuardedCheckpoints, _Base
+    GuardedResults,
+    GuardedIncidents,
+    GuardedRecovery,
+    GuardedInterrupt,
+    GuardedEnding,
+    GuardedResume,
+    GuardedCheckpoints,
+    _Base,
 ):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
