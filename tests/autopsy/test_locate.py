@@ -368,6 +368,17 @@ class TestOrigins:
         one = broken(locate(Scaled(lambda y: y * weight), torch.ones(1, 3), torch.sum))
         assert (one.op, one.origin) == ("aten.mul.Tensor", "a tensor from outside, 3 float32")
 
+    def test_a_number_in_the_code_is_no_tensor_from_outside(self) -> None:
+        one = broken(locate(Scaled(lambda y: y * torch.tensor([1.0, math.nan, 1.0])), torch.ones(1, 3), torch.sum))
+        assert (one.op, one.origin) == ("aten.mul.Tensor", "")
+
+    def test_a_buffer_that_nothing_reads(self) -> None:
+        model = small()
+        model.register_buffer("spare", torch.tensor([1.0, math.nan]))
+        found = locate(model, images(), mean_square)
+        one = broken(found)
+        assert (one.op, one.origin, found.bad_buffers) == ("", "buffer spare", ("spare",))
+
     def test_uninitialised_memory_is_not_blamed(self) -> None:
         def filled(y: Tensor) -> Tensor:
             memory = torch.empty_like(y)
@@ -475,6 +486,19 @@ class TestRunning:
         model = Scaled(torch.log)
         compiled = cast("nn.Module", torch.compile(model, backend="eager"))
         assert broken(locate(compiled, torch.zeros(1, 3), torch.sum)).op == "aten.log.default"
+
+    def test_a_tensor_of_a_kind_of_its_own_does_no_harm(self) -> None:
+        class Own(Tensor):
+            pass
+
+        x = torch.zeros(1, 3).as_subclass(Own)
+        assert locate(Scaled(lambda y: y + x), torch.ones(1, 3), mean_square).healthy
+
+    def test_it_can_be_called_in_inference_mode(self) -> None:
+        model, x = Scaled(torch.sqrt), torch.ones(1, 3)
+        with torch.inference_mode():
+            found = locate(model, x, torch.sum)
+        assert found.healthy
 
     def test_it_can_be_called_without_gradients(self) -> None:
         with torch.no_grad():

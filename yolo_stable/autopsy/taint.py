@@ -38,6 +38,8 @@ class Origin:
 
 Tags = frozenset[Birth | Origin]
 RAW = Origin("uninitialised memory", soft=False)
+LITERAL = Origin("", soft=False)
+"""A number in the code."""
 NOTHING: Tags = frozenset()
 
 
