@@ -464,6 +464,18 @@ class TestRunning:
         assert names["op_result"].tolist() == [[-math.inf] * 3]
         assert names["op_args"][0].tolist() == [[0.0] * 3]
 
+    def test_the_second_run_stops_within_the_backward_pass(self) -> None:
+        seen: list[dict[str, Any]] = []
+        model = Scaled(torch.sqrt)
+        found = locate(model, torch.zeros(1, 3), torch.sum, on_break=lambda one, names: seen.append(names))
+        assert broken(found).phase == "backward"
+        assert [names["op_result"].tolist() for names in seen] == [[[math.inf] * 3]]
+        assert not torch.nn.modules.module._has_any_global_hook()
+
+    def test_a_pass_can_be_stopped_at_any_operation(self) -> None:
+        found = locate_call(Scaled(torch.log), lambda: torch.zeros(1, 3).log().sum(), stop_at=1)
+        assert (found.operations, found.truncated, found.healthy) == (1, True, False)
+
     def test_frames_end_at_the_module_that_broke(self) -> None:
         model = small()
         nn.init.constant_(cast("Any", model[4]).weight, 3e38)

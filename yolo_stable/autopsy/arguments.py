@@ -51,6 +51,8 @@ def keep(taint: Taint, kind: Kind, args: Any, kwargs: Any) -> Before | None:
         copy = tensor.detach().clone()
         if id(tensor) in kept.bad:
             taint.mark(copy, taint.of(tensor))
+        elif taint.table:
+            taint.clear(copy)  # its memory may have been somebody else's
         held[write.position] = copy
     return kept
 

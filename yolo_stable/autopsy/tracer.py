@@ -19,14 +19,12 @@ from .arguments import Before, fine, keep, origins, tensors_read
 from .history import History, in_backward, sequence
 from .kinds import BOUNDED, Kind, kind_of
 from .modules import Places, caller, source_of
-from .operation import in_float64, results
+from .operation import Budget, in_float64, results
 from .ranges import Range, damage_of, dtype_name, range_of
 from .taint import LITERAL, RAW, Birth, Origin, Taint, outside
 
 _DETAILED = 256
 """Births of which everything is noted; later ones are known by place alone."""
-_WIDE = 16
-"""Births whose operation is done again in float64."""
 
 
 class Stopped(BaseException):
@@ -65,6 +63,7 @@ class Tracer(TorchDispatchMode):
         self._until = math.inf if until is None else until
         self._stop_at = stop_at
         self._on_stop = on_stop
+        self._budget = Budget()
         self._kinds: dict[int, Kind] = {}
         self.history = History(self.places, anchor)
 
@@ -85,7 +84,7 @@ class Tracer(TorchDispatchMode):
         if kind.view:
             returned = func(*args, **kwargs) if kwargs else func(*args)
             if kind.constant and type(returned) is Tensor and not self.taint.of(returned) and not fine(returned):
-                _quietly(self.taint.mark, returned, {LITERAL})
+                self.taint.mark(returned, {LITERAL})
             return returned
         self.ordinal += 1
         if time.monotonic() > self._until:
@@ -98,7 +97,7 @@ class Tracer(TorchDispatchMode):
             if not fine(returned):
                 self._look(kind, args, kwargs or {}, [returned], [0], None)
             elif self.taint.table:
-                _quietly(self.taint.clear, returned)
+                self.taint.clear(returned)
         else:
             self._several(kind, args, kwargs or {}, returned, before)
         if self.ordinal == self._stop_at:
@@ -126,7 +125,7 @@ class Tracer(TorchDispatchMode):
         elif self.taint.table:
             for tensor in found:
                 if isinstance(tensor, Tensor):
-                    _quietly(self.taint.clear, tensor, written=bool(kind.writes))
+                    self.taint.clear(tensor, written=bool(kind.writes))
 
     def _look(
         self, kind: Kind, args: Any, kwargs: Any, found: Sequence[Any], bad: list[int], before: Before | None
@@ -154,7 +153,7 @@ class Tracer(TorchDispatchMode):
                 if i in bad:
                     self.taint.mark(tensor, births, add=id(tensor) in written)
                 else:
-                    _quietly(self.taint.clear, tensor, written=id(tensor) in written)
+                    self.taint.clear(tensor, written=id(tensor) in written)
 
     def _birth(
         self,
@@ -181,35 +180,57 @@ class Tracer(TorchDispatchMode):
         }
         soft = False
         if len(self.births) < _DETAILED:
-            damage = damage_of(broken)
-            facts |= {
-                "index": damage.index,
-                "value": damage.value,
-                "non_finite": damage.non_finite,
-                "rows": damage.rows,
-                "inputs": tuple(
-                    range_of(name, t)
-                    if still
-                    else Range(name=name, dtype=dtype_name(t.dtype), shape=tuple(t.shape), numel=t.numel())
-                    for name, t, still in tensors_read(kind, args, kwargs, before)
-                ),
-            }
-            soft = (literal or (origin is not None and origin.soft)) and damage.only_minus
-            if origin is not None or literal:
-                facts["wide"] = "not finite"
-            elif len(self.births) < _WIDE and not (before is not None and before.lost and kind.name not in BOUNDED):
-                row = damage.rows[0] if damage.rows else None
-                again = (before.args, before.kwargs) if before is not None else (args, kwargs)
-                facts["wide"] = in_float64(kind, *again, output, broken, row)
+            try:
+                facts |= self._details(kind, args, kwargs, broken, output, before, origin, literal)
+            except (RuntimeError, TypeError):  # a dtype or layout that cannot be read; the place is known all the same
+                facts["value"] = ""
+            only_minus = facts.pop("only_minus", False)
+            soft = only_minus and (literal or (origin is not None and origin.soft))
         birth = Birth(self.ordinal, soft, place, facts)
         if self.backward_from is not None or in_backward():
             self.history.belongs(birth)
         return birth
 
+    def _details(
+        self,
+        kind: Kind,
+        args: Any,
+        kwargs: Any,
+        broken: Tensor,
+        output: int,
+        before: Before | None,
+        origin: Origin | None,
+        literal: bool,
+    ) -> dict[str, Any]:
+        """Return where the result is not finite, what the inputs held, and what float64 says."""
+        damage = damage_of(broken)
+        ranges = tuple(
+            range_of(name, t)
+            if still
+            else Range(name=name, dtype=dtype_name(t.dtype), shape=tuple(t.shape), numel=t.numel())
+            for name, t, still in tensors_read(kind, args, kwargs, before)
+        )
+        wide = ""
+        if origin is not None or literal:
+            wide = "not finite"
+        elif before is None or not before.lost or kind.name in BOUNDED:
+            again = (before.args, before.kwargs) if before is not None else (args, kwargs)
+            row = damage.rows[0] if damage.rows else None
+            wide = in_float64(kind, *again, output, broken, row, self._budget)
+        return {
+            "index": damage.index,
+            "value": damage.value,
+            "non_finite": damage.non_finite,
+            "rows": damage.rows,
+            "only_minus": damage.only_minus,
+            "inputs": ranges,
+            "wide": wide,
+        }
+
     def _mark_raw(self, returned: Any) -> None:
         for tensor in returned if isinstance(returned, (list, tuple)) else [returned]:
             if isinstance(tensor, Tensor) and tensor.is_floating_point():
-                _quietly(self.taint.mark, tensor, {RAW})
+                self.taint.mark(tensor, {RAW})
 
     def _stop(self, kind: Kind, args: Any, kwargs: Any, returned: Any) -> None:
         frame = caller(sys._getframe(2), self._anchor)
@@ -231,11 +252,3 @@ def plainly() -> Iterator[None]:
         # A compiled model says that hooks on all modules fire once more for it.
         warnings.filterwarnings("ignore", "Using `torch.compile")
         yield
-
-
-def _quietly(change: Callable[..., None], tensor: Tensor, *more: Any, **named: Any) -> None:
-    """Change the taint of a tensor, unless it has no storage: sparse ones and those of other backends."""
-    try:
-        change(tensor, *more, **named)
-    except (RuntimeError, NotImplementedError):
-        return
