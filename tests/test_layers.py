@@ -26,6 +26,13 @@ LAYERS = (
         "looking_into",
         "recovering",
     ),
+    ("autopsy",),
+    ("autopsy.locate",),
+    ("autopsy.tracer", "autopsy.finding", "autopsy.ends"),
+    ("autopsy.arguments", "autopsy.history"),
+    ("autopsy.taint",),
+    ("autopsy.modules", "autopsy.operation"),
+    ("autopsy.frames", "autopsy.kinds", "autopsy.untouched"),
     (
         "autopsy_run",
         "incident_picture",

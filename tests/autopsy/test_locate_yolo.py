@@ -13,14 +13,14 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_stable.autopsy import locate, locate_call
-from yolo_stable.autopsy.locate import _digest
+from yolo_stable.autopsy.ends import digest_of
 
 
 @pytest.fixture(scope="module")
 def model(narrow: Callable[[str], str]) -> DetectionModel:
     torch.manual_seed(0)
     detector = DetectionModel(narrow("detect"), ch=3, nc=3, verbose=False)
-    detector.args = get_cfg()
+    cast("Any", detector).args = get_cfg()
     return detector.train()
 
 
@@ -35,7 +35,10 @@ def batch() -> dict[str, Tensor]:
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    found = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) and ".dfl" not in n]
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    found: list[tuple[str, nn.Module]] = [
+        (n, m) for n, m in model.named_modules() if isinstance(m, kinds) and ".dfl" not in n
+    ]
     assert len(found) >= 24
     return found[:: max(1, len(found) // 24)]
 
@@ -99,7 +102,7 @@ def test_a_weight_that_overflows_is_found_at_its_convolution(model: DetectionMod
         assert "ultralytics" in found.first.source
 
 
-def test_a_pixel_a_label_and_the_loss(model: DetectionModel) -> None:
+def test_a_pixel_and_the_loss(model: DetectionModel) -> None:
     data = batch()
     data["img"][1, 0, 5, 5] = math.nan
     one = locate(model, (data,)).first
@@ -110,12 +113,13 @@ def test_a_pixel_a_label_and_the_loss(model: DetectionModel) -> None:
         "input img",
         (1,),
     )
-    data = batch()
-    data["bboxes"][4, 2] = math.nan
-    found = locate(model, (data,))
-    if not found.healthy:
-        assert found.first is not None
-        assert (found.first.phase, found.first.origin) == ("loss", "input bboxes")
+    gain, model.criterion.hyp.box = model.criterion.hyp.box, 1e39
+    found = locate(model, (batch(),))
+    model.criterion.hyp.box = gain
+    assert found.first is not None
+    assert (found.first.phase, found.first.module, found.first.op) == ("loss", "", "aten.mul_.Tensor")
+    assert "loss.py" in found.first.source
+    assert math.isinf(found.items["box_loss"])
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -128,9 +132,9 @@ def test_a_traced_pass_gives_the_very_bits_of_one_that_is_not(model: DetectionMo
     loss, items = model(data)
     loss.sum().backward()
     plain = {
-        "loss": _digest([("loss", loss), *items.items()]),
-        "gradients": _digest([(name, p.grad) for name, p in model.named_parameters()]),
-        "buffers": _digest(model.named_buffers()),
+        "loss": digest_of([("loss", loss), *items.items()]),
+        "gradients": digest_of([(name, p.grad) for name, p in model.named_parameters()]),
+        "buffers": digest_of(model.named_buffers()),
     }
     for name, b in model.named_buffers():
         b.copy_(kept[name])
@@ -138,4 +142,4 @@ def test_a_traced_pass_gives_the_very_bits_of_one_that_is_not(model: DetectionMo
     model.train()
     assert found.digests == plain
     assert found.items == pytest.approx({name: float(value) for name, value in items.items()})
-    assert found.loss == pytest.approx(float(loss.sum()))
+    assert found.loss == pytest.approx(float(loss.detach().sum()))

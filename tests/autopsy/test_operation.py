@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from yolo_stable.autopsy.kinds import kind_of
-from yolo_stable.autopsy.operation import LARGEST, in_float64
+from yolo_stable.autopsy.operation import LARGEST, Budget, in_float64
 
 aten = torch.ops.aten
 NAN = torch.tensor([[math.nan, 1.0]])
@@ -57,6 +57,12 @@ def test_what_takes_too_long_is_not_known() -> None:
     args = [torch.ones(4000, 1).expand(4000, 4000), torch.ones(4000, 1).expand(4000, 4000)]
     broken = torch.full((1, 1), math.nan).expand(4000, 4000)
     assert in_float64(kind_of(aten.bmm.default), [a[None] for a in args], {}, 0, broken[None], 0) == ""
+
+
+def test_a_budget_is_spent_once() -> None:
+    budget, kind, args = Budget(left=20), kind_of(aten.log.default), [torch.tensor([[0.0, 1.0]])]
+    said = [in_float64(kind, args, {}, 0, NAN, 0, budget) for _ in range(2)]
+    assert said == ["not finite", ""]
 
 
 def test_an_operation_that_the_cpu_does_not_have_is_not_known() -> None:

@@ -31,6 +31,12 @@ def mess_up(model: nn.Module) -> None:
     torch.set_autocast_enabled("cpu", True)
 
 
+def seed() -> None:
+    random.seed(4)
+    np.random.seed(5)
+    torch.manual_seed(6)
+
+
 def drawn() -> list[float]:
     return [random.random(), float(np.random.rand()), float(torch.rand(1))]
 
@@ -38,9 +44,9 @@ def drawn() -> list[float]:
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
 def test_everything_is_as_before(error: type[BaseException] | None) -> None:
     model = network()
-    random.seed(4), np.random.seed(5), torch.manual_seed(6)
+    seed()
     expected = drawn()
-    random.seed(4), np.random.seed(5), torch.manual_seed(6)
+    seed()
     with torch.no_grad():
         model[1].running_var[2] = float("nan")  # pyright: ignore[reportIndexIssue]
     buffers = [(name, id(b), b.data_ptr(), b.clone()) for name, b in model.named_buffers()]
