@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def dataset(images: Path, task: str = "detect", *, mode: str = "train", names: i
     batch = changes.pop("batch", 4)
     data = {"names": {n: str(n) for n in range(names)}, "nc": names, "channels": 3, **changes.pop("data", {})}
     augmentations = changes.pop("augmentations", [])
-    cfg = get_cfg(overrides={**plain, **changes})
+    cfg: Any = get_cfg(overrides={**plain, **changes})
     cfg.augmentations = augmentations  # the defaults blur now and then
     if task == "rtdetr":
         return RTDETRDataset(
@@ -81,5 +80,6 @@ def samples(data: Any, indices: range, number: int) -> tuple[list[dict[str, Any]
     return [data[index] for index in indices], generators()
 
 
-def close_mosaic(data: YOLODataset, cfg: Any = None) -> None:
-    data.close_mosaic(hyp=copy.copy(cfg or get_cfg(overrides={"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0})))
+def close_mosaic(data: YOLODataset) -> None:
+    cfg: Any = get_cfg(overrides={"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0})
+    data.close_mosaic(hyp=cfg)

@@ -45,7 +45,7 @@ class TracedLabels(np.ndarray):
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
         """Keep the rows when there still is one label to each."""
-        out = super().reshape(*shape, **kwargs)
+        out: Any = super().reshape(*shape, **kwargs)
         if self.rows is not None and out.ndim and len(out) == len(self.rows) == out.size == self.size:
             out.rows = self.rows
         return out

@@ -35,8 +35,7 @@ def recipe_of(labels: dict[str, Any]) -> Recipe:
 
 def _size(labels: dict[str, Any]) -> tuple[int, int]:
     """Return width and height of an image that is not a tensor yet."""
-    height, width = labels["img"].shape[:2]
-    return width, height
+    return labels["img"].shape[1::-1]
 
 
 class TracedMosaic(augment.Mosaic):
@@ -72,7 +71,7 @@ class TracedMixUp(augment.MixUp):
     """Notes the second image."""
 
     def apply_image(self, labels: dict[str, Any], params: Any = None) -> dict[str, Any]:
-        """Note both."""
+        """Note it."""
         labels = super().apply_image(labels, params)
         labels[KEY] = ("mixup", recipe_of(labels), recipe_of(labels["mix_labels"][0]))
         return labels
@@ -206,11 +205,11 @@ class TracedFormat(_TracedRows, augment.Format):
 
 
 class TracedSemanticFormat(_TracedRows, augment.SemanticFormat):
-    """See :class:`_TracedRows`; no boxes are left behind it."""
+    """The same; it leaves no boxes."""
 
 
 class TracedDepthFormat(_TracedRows, augment.DepthFormat):
-    """See :class:`_TracedRows`; no boxes are left behind it."""
+    """The same; it leaves no boxes."""
 
 
 class TracedCompose(augment.Compose):
@@ -256,9 +255,9 @@ def _finished(sample: dict[str, Any]) -> Provenance:
     recipe, codes = recipe_of(sample), None
     if recipe[0] == "boxes":
         _, recipe, codes = recipe
-    boxes = len(sample["cls"]) if "cls" in sample else 0
-    height, width = sample["img"].shape[-2:]
-    return Provenance.of(recipe, codes, boxes, (int(height), int(width)))
+    boxes = sample["cls"].shape[0] if "cls" in sample else 0
+    _, height, width = sample["img"].shape
+    return Provenance.of(recipe, codes, boxes, (height, width))
 
 
 TRACED = {
@@ -277,8 +276,7 @@ TRACED = {
     augment.Compose: TracedCompose,
 }
 """Of exactly these classes; what a class derived from one does to an image cannot be known."""
-FOLLOWED = {*TRACED.values(), TracedPipeline, augment.RandomHSV, augment.LoadVisualPrompt}
-"""The last two leave all pixels where they are."""
+FOLLOWED = {*TRACED.values(), TracedPipeline, augment.RandomHSV, augment.LoadVisualPrompt}  # these two move no pixel
 
 
 def follow(transform: Any) -> bool:

@@ -150,7 +150,7 @@ class TracedDraw:
         mark: Mark = getattr(dataset, MARK)
         count, inner = len(dataset), self.inner
         asked = place = int(index) % count
-        if mark.quarantine is not None:
+        if mark.quarantine is not None and mark.quarantine.has_out(asked + mark.start):
             place = mark.instead(asked, count, dataset.batch if getattr(dataset, "rect", False) else None)
             index = index if place == asked else place
         labels = type(dataset).get_image_and_label(dataset, index) if inner is None else inner(index)
