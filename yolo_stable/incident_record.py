@@ -72,7 +72,8 @@ class Incident:
     """One event that was not healthy, with what was found out about it."""
 
     kind: str
-    """``micro_batch`` or ``window`` (rejected), or the rung of a climb: ``repair``, ``roll_back``, ``lower_precision``, ``halt``."""
+    """``micro_batch`` or ``window`` (rejected), or the rung of a climb: ``repair``, ``roll_back``, ``lower_precision``,
+    ``halt``."""
     reason: str
     report: Report
     where: Circumstances
@@ -176,11 +177,11 @@ def report_of_climb(climb: Climb) -> Report:
     if damage:
         first = climb.damage[0]
         part, _, name = first.name.partition("/")
-        what = f"{first.name} was not as training leaves it ({first.value:.4g})"
+        what = f"{'' if part == 'model' else f'({part}) '}{name.rpartition('.')[2]} was {first.value:.4g}"
         why = "numbers that no training step puts there were in the state; it was put back to a snapshot"
         once = "Once may be an accident of the memory. Again: train with device=cpu for a few epochs and compare"
         evidence = {"what": what, "why": why, "damage": damage, "healthy_neighbours": neighbours}
-        module = name.rpartition(".")[0] if part in ("model", "ema") else ""
+        module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
         return Report(cause="weights", phase="state", module=module, evidence=evidence, next=f"{once}.")
     lower = "Lower the learning rate (lr0=) or take a calmer preset: --preset cautious"
     halted = climb.rung is Rung.HALT

@@ -32,7 +32,7 @@ from .quarantine import Quarantine
 from .rebuilding import describe_model
 from .replaying import forward_of, precision_of
 from .run_log import RunLog
-from .tracing import parts_of, retrace, take, trace
+from .tracing import parts_of, take, trace
 from .train_call import one_line
 
 if TYPE_CHECKING:
@@ -70,11 +70,6 @@ class GuardedIncidents(_Base):
             self.quarantine = quarantine
             self._fill_quarantine()
         return dataset
-
-    def _close_dataloader_mosaic(self) -> None:
-        """Follow the transforms that are put in when mosaics end."""
-        super()._close_dataloader_mosaic()
-        retrace(self.train_loader.dataset)
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
         """Take out of a batch of the loader what the model does not need."""
@@ -242,12 +237,15 @@ class GuardedIncidents(_Base):
         if self.quarantine is None or report.cause != "data":
             return
         for sample in report.samples:
+            refused = len(self.quarantine.refused)
             if sample.path and self.quarantine.blame(sample.path):
                 path = self.save_dir / "quarantine.txt"
-                LOGGER.warning(f"{sample.path} was found guilty twice: it is left out from here on, see {path}")
+                LOGGER.warning(f"{sample.path} was found guilty twice: it is left out from here on, see {path}.")
                 self.run_log.left_out(sample.path)
                 if RANK in {-1, 0}:
                     self.quarantine.write(path)
+            elif len(self.quarantine.refused) > refused:
+                LOGGER.warning(f"{sample.path} was found guilty twice, but stays: half of the images must remain.")
 
 
 def _described(model: nn.Module) -> dict[str, Any] | None:
