@@ -368,6 +368,17 @@ class TestOrigins:
         one = broken(locate(Scaled(lambda y: y * weight), torch.ones(1, 3), torch.sum))
         assert (one.op, one.origin) == ("aten.mul.Tensor", "a tensor from outside, 3 float32")
 
+    def test_a_number_in_the_code_is_no_tensor_from_outside(self) -> None:
+        one = broken(locate(Scaled(lambda y: y * torch.tensor([1.0, math.nan, 1.0])), torch.ones(1, 3), torch.sum))
+        assert (one.op, one.origin) == ("aten.mul.Tensor", "")
+
+    def test_a_buffer_that_nothing_reads(self) -> None:
+        model = small()
+        model.register_buffer("spare", torch.tensor([1.0, math.nan]))
+        found = locate(model, images(), mean_square)
+        one = broken(found)
+        assert (one.op, one.origin, found.bad_buffers) == ("", "buffer spare", ("spare",))
+
     def test_uninitialised_memory_is_not_blamed(self) -> None:
         def filled(y: Tensor) -> Tensor:
             memory = torch.empty_like(y)
@@ -453,6 +464,18 @@ class TestRunning:
         assert names["op_result"].tolist() == [[-math.inf] * 3]
         assert names["op_args"][0].tolist() == [[0.0] * 3]
 
+    def test_the_second_run_stops_within_the_backward_pass(self) -> None:
+        seen: list[dict[str, Any]] = []
+        model = Scaled(torch.sqrt)
+        found = locate(model, torch.zeros(1, 3), torch.sum, on_break=lambda one, names: seen.append(names))
+        assert broken(found).phase == "backward"
+        assert [names["op_result"].tolist() for names in seen] == [[[math.inf] * 3]]
+        assert not torch.nn.modules.module._has_any_global_hook()
+
+    def test_a_pass_can_be_stopped_at_any_operation(self) -> None:
+        found = locate_call(Scaled(torch.log), lambda: torch.zeros(1, 3).log().sum(), stop_at=1)
+        assert (found.operations, found.truncated, found.healthy) == (1, True, False)
+
     def test_frames_end_at_the_module_that_broke(self) -> None:
         model = small()
         nn.init.constant_(cast("Any", model[4]).weight, 3e38)
@@ -475,6 +498,19 @@ class TestRunning:
         model = Scaled(torch.log)
         compiled = cast("nn.Module", torch.compile(model, backend="eager"))
         assert broken(locate(compiled, torch.zeros(1, 3), torch.sum)).op == "aten.log.default"
+
+    def test_a_tensor_of_a_kind_of_its_own_does_no_harm(self) -> None:
+        class Own(Tensor):
+            pass
+
+        x = torch.zeros(1, 3).as_subclass(Own)
+        assert locate(Scaled(lambda y: y + x), torch.ones(1, 3), mean_square).healthy
+
+    def test_it_can_be_called_in_inference_mode(self) -> None:
+        model, x = Scaled(torch.sqrt), torch.ones(1, 3)
+        with torch.inference_mode():
+            found = locate(model, x, torch.sum)
+        assert found.healthy
 
     def test_it_can_be_called_without_gradients(self) -> None:
         with torch.no_grad():

@@ -57,7 +57,7 @@ class Location:
     """None when the forward pass did not come to an end."""
     items: dict[str, float] = field(default_factory=dict)
     healthy: bool = True
-    """Loss, items, gradients and buffers came out finite."""
+    """The pass came to its end, and loss, items, gradients and buffers came out finite."""
     first: Break | None = None
     """The earliest break that what came out wrong depends on."""
     also: tuple[Break, ...] = ()

@@ -10,8 +10,10 @@ import torch
 BATCH_NORMS = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"}
 """They write the running statistics when they train (argument 5), and their schemas do not say so."""
 _RAW = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted", "resize_", "set_"}
-_SAME = {"lift_fresh", "lift", "_unsafe_view", "scalar_tensor", "_reshape_alias"}
-"""They hand on memory, or make a number into a tensor: not operations of their own."""
+_CONSTANT = {"lift_fresh", "lift", "scalar_tensor"}
+"""They make numbers in the code into a tensor."""
+_SAME = {"_unsafe_view", "_reshape_alias", *_CONSTANT}
+"""They hand on memory, though their schemas do not say so."""
 _FILL = {
     "copy_",
     "fill_",
@@ -51,16 +53,13 @@ class Kind:
     """Such as ``add``."""
     view: bool
     raw: bool
+    constant: bool
+    """Numbers in the code become a tensor: no operation of its own."""
     writes: tuple[Write, ...]
     hidden: bool
     """The writes are those of BatchNorm's running statistics."""
     random: bool
     arguments: tuple[str, ...]
-
-    @property
-    def quiet(self) -> bool:
-        """No new numbers come out."""
-        return self.view or self.raw
 
 
 def kind_of(func: Any) -> Kind:
@@ -83,6 +82,7 @@ def kind_of(func: Any) -> Kind:
         name=name,
         view=not writes and (shares or name in _SAME),
         raw=name in _RAW,
+        constant=name in _CONSTANT,
         writes=tuple(writes),
         hidden=hidden,
         random=torch.Tag.nondeterministic_seeded in func.tags,

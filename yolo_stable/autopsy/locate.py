@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .ends import bracket, digest_of, loss_and_items, named_inputs
 from .finding import Break, Location
 from .frames import before, tensors_in
 from .modules import Places
 from .ranges import is_finite
 from .taint import Birth, Origin, earliest
-from .tracer import Stopped, Tracer
+from .tracer import Stopped, Tracer, plainly
 from .untouched import untouched
 
 OnBreak = Callable[[Break, dict[str, Any]], None]
@@ -105,17 +101,6 @@ def locate_call(
     return run.all(call, None, on_break, stop_at)
 
 
-def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
-    """Return the tensors among a module's inputs: a single dict's by their keys, others by the name of the argument."""
-    if len(args) == 1 and not kwargs and not isinstance(args[0], Tensor):
-        return list(tensors_in(args[0]))
-    try:
-        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-    except (TypeError, ValueError):
-        bound = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
-    return list(tensors_in(dict(bound)))
-
-
 class _Run:
     """One model, one way to run it, once or twice."""
 
@@ -190,7 +175,7 @@ class _Pass:
             owned += [("buffer " + n, b) for n, b in self.model.named_buffers()]
             for name, tensor in [*owned, *(("input " + n, t) for n, t in self.run_of.inputs)]:
                 self.tracer.outside(name, tensor)
-        with torch.inference_mode(False), torch.enable_grad(), _plainly():
+        with torch.inference_mode(False), torch.enable_grad(), plainly():
             try:
                 with self.tracer.places, self.tracer:
                     self.trace(call, loss_fn)
@@ -209,7 +194,7 @@ class _Pass:
         if loss_fn is not None:
             self.loss_from = self.tracer.ordinal
             output = loss_fn(output)
-        self.loss, self.items = _loss_and_items(output)
+        self.loss, self.items = loss_and_items(output)
         total = self.loss if self.loss is None or self.loss.ndim == 0 else self.loss.sum()
         self.tracer.places.forward = False
         if self.run_of.backward and total is not None and total.requires_grad:
@@ -233,11 +218,11 @@ class _Pass:
         return Location(
             loss=loss,
             items=items,
-            healthy=finite and not self.error and not (self.truncated and blamed),
+            healthy=finite and not self.error and not self.truncated,
             first=breaks[0] if breaks else None,
             also=tuple(_independent(breaks)),
             bad_gradients=tuple(bad),
-            good_gradients=tuple(_bracket([n for n, grad in names if grad is not None], set(bad))),
+            good_gradients=tuple(bracket([n for n, grad in names if grad is not None], set(bad))),
             bad_buffers=tuple(name for name, _ in buffers),
             frames=before(frames, blamed[0].place.call if blamed else 0, self.run_of.frames),
             operations=self.tracer.ordinal,
@@ -293,45 +278,10 @@ class _Pass:
     ) -> dict[str, str]:
         items = [(name, value) for name, value in self.items.items() if isinstance(value, Tensor)]
         return {
-            "loss": _digest([("loss", self.loss), *items]),
-            "gradients": _digest(gradients),
-            "buffers": _digest(buffers),
+            "loss": digest_of([("loss", self.loss), *items]),
+            "gradients": digest_of(gradients),
+            "buffers": digest_of(buffers),
         }
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """Run what is compiled as it was written, so that each operation is seen."""
-    if "torch._dynamo" not in sys.modules:  # nothing has been compiled
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        # A compiled model says that hooks on all modules fire once more for it.
-        warnings.filterwarnings("ignore", "Using `torch.compile")
-        yield
-
-
-def _loss_and_items(output: Any) -> tuple[Tensor | None, dict[str, Any]]:
-    """Take apart what a call returned: the loss, and the items by name."""
-    loss, items = (output[0], output[1]) if isinstance(output, (tuple, list)) and len(output) > 1 else (output, {})
-    if isinstance(loss, (tuple, list)) and loss:
-        loss = loss[0]
-    if isinstance(items, Tensor):
-        items = {str(i): value for i, value in enumerate(items.detach().reshape(-1))}
-    elif isinstance(items, (list, tuple)):
-        items = {str(i): value for i, value in enumerate(items)}
-    named = items.items() if isinstance(items, Mapping) else ()
-    kept = {
-        str(name): v for name, v in named if isinstance(v, (int, float)) or (isinstance(v, Tensor) and v.numel() == 1)
-    }
-    return (loss if isinstance(loss, Tensor) else None), kept
-
-
-def _bracket(names: list[str], bad: set[str]) -> Iterator[str]:
-    """Yield the finite neighbours of those that are not."""
-    for i, name in enumerate(names):
-        if name not in bad and (set(names[max(0, i - 1) : i + 2]) & bad):
-            yield name
 
 
 def _independent(breaks: list[Break]) -> Iterator[Break]:
@@ -342,16 +292,3 @@ def _independent(breaks: list[Break]) -> Iterator[Break]:
         if place not in seen:
             seen.add(place)
             yield replace(one)
-
-
-def _digest(named: Iterable[tuple[str, Tensor | None]]) -> str:
-    """Return the SHA-256 of names, dtypes, shapes and bits."""
-    digest = hashlib.sha256()
-    for name, tensor in named:
-        if tensor is None:
-            digest.update(f"{name} none;".encode())
-            continue
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()

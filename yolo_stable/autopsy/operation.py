@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .kinds import BOUNDED, Kind
 
 LARGEST = 2_000_000_000
-"""Multiplications and additions, above which an operation is not done again: about a second in float64."""
+"""Multiplications and additions that are spent on doing operations again: about a second in float64."""
 _HEAVY = ("convolution", "convolution_backward", "mm", "addmm", "bmm", "baddbmm")
 _BY_ROW = {"convolution": (0,), "convolution_backward": (0, 1), "mm": (0,), "addmm": (1,), "bmm": (0, 1)}
 """Arguments of which only one row is needed to compute that row of the first output."""
@@ -22,6 +23,20 @@ _ON_CPU: dict[str, Any] = {
     "cudnn_batch_norm": torch.ops.aten.native_batch_norm.default,
     "miopen_batch_norm": torch.ops.aten.native_batch_norm.default,
 }
+
+
+@dataclass(slots=True)
+class Budget:
+    """Work that may still be done; counted and not timed, so that the answer is the same each time."""
+
+    left: int = LARGEST
+
+    def take(self, work: int) -> bool:
+        """Return whether there is enough left, and take it."""
+        if work > self.left:
+            return False
+        self.left -= work
+        return True
 
 
 def results(returned: object, kind: Kind, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -39,7 +54,13 @@ def results(returned: object, kind: Kind, args: Sequence[Any], kwargs: dict[str,
 
 
 def in_float64(
-    kind: Kind, args: Sequence[Any], kwargs: dict[str, Any], output: int, broken: Tensor, row: int | None
+    kind: Kind,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    output: int,
+    broken: Tensor,
+    row: int | None,
+    budget: Budget | None = None,
 ) -> str:
     """Carry out an operation in float64 on the CPU and say what it gives where the first result is not finite.
 
@@ -50,6 +71,7 @@ def in_float64(
         output: Which of its results is not finite.
         broken: That result.
         row: The first row of it that is not finite, for operations that can be done for one row alone.
+        budget: What may be spent on it.
 
     Returns:
         ``finite``, ``overflow``, ``not finite``, or an empty string when it is random, too large or not known on the CPU.
@@ -69,7 +91,7 @@ def in_float64(
                 args[10] = [True, False, False]
             if kind.name == "addmm" and args[0].ndim == 2 and args[0].shape[0] > 1:
                 args[0] = args[0][row : row + 1]
-        if _work(kind, args, wanted) > LARGEST:
+        if not (budget or Budget()).take(_work(kind, args, wanted)):
             return ""
         with _disable_current_modes(), torch.no_grad(), torch.autocast("cpu", enabled=False):
             wide = _again(kind, args, kwargs, torch.float64)[output]

@@ -38,6 +38,8 @@ class Origin:
 
 Tags = frozenset[Birth | Origin]
 RAW = Origin("uninitialised memory", soft=False)
+LITERAL = Origin("", soft=False)
+"""A number in the code."""
 NOTHING: Tags = frozenset()
 
 
@@ -80,12 +82,18 @@ def version_of(tensor: Tensor) -> int:
 
 def key_of(tensor: Tensor) -> int:
     """Return what all views of a tensor share, those that autograd has saved included."""
-    return tensor.untyped_storage()._cdata
+    try:
+        return tensor.untyped_storage()._cdata
+    except RuntimeError:  # sparse ones and those of other backends have no storage
+        return -id(tensor)
 
 
 def is_whole(tensor: Tensor) -> bool:
     """Return whether a tensor covers all of its memory."""
-    return tensor.numel() * tensor.element_size() >= tensor.untyped_storage().nbytes()
+    try:
+        return tensor.numel() * tensor.element_size() >= tensor.untyped_storage().nbytes()
+    except RuntimeError:
+        return True
 
 
 def earliest(tags: Iterable[Birth | Origin]) -> Tags:

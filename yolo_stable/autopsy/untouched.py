@@ -31,7 +31,7 @@ def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[
     tensors, numbers = random_state(device)
     modules = list(model.modules())
     training = [module.training for module in modules]
-    buffers = [dict(module._buffers) for module in modules]
+    buffers = [dict(module._buffers.items()) for module in modules]
     values = {id(b): (b, b.detach().clone()) for held in buffers for b in held.values() if b is not None}
     gradients: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in model.parameters()]
     grad_mode = torch.is_grad_enabled()
@@ -48,8 +48,9 @@ def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[
             torch.set_autocast_dtype(kind, dtype)
         for module, flag, held in zip(modules, training, buffers, strict=True):
             module.training = flag
-            module._buffers.clear()
-            module._buffers.update(held)
+            if isinstance(module._buffers, dict):  # a scripted module's is of another kind, and fixed
+                module._buffers.clear()
+                module._buffers.update(held)
         for buffer, value in values.values():
             buffer.data.copy_(value)  # through `data`: what autograd has saved of a graph that is alive stays valid
         for p, gradient in gradients:
