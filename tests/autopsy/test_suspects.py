@@ -86,7 +86,20 @@ def test_a_single_sample_is_guilty_without_any_question() -> None:
     assert (finding.guilty, finding.every, court.asked) == ((0,), False, 0)
 
 
-def test_parts_that_heal_are_named_and_all_of_them_when_none_does() -> None:
-    assert healing(lambda n: n != 2, 4) == (2,)
-    assert healing(lambda n: True, 4) == (0, 1, 2, 3)
-    assert healing(lambda n: None, 2) == (0, 1)
+@pytest.mark.parametrize("count", [1, 2, 4, 8, 9])
+def test_the_part_that_heals_is_found(count: int) -> None:
+    for guilty in range(count):
+        court = Court(lambda gone, guilty=guilty: guilty not in gone)
+        assert healing(court, range(count)) == guilty
+        assert court.asked <= math.ceil(math.log2(count)) + 1
+
+
+@pytest.mark.parametrize("answer", [True, None])
+def test_no_part_is_named_when_none_heals(answer: bool | None) -> None:
+    assert healing(Court(lambda gone: answer), range(4)) is None
+
+
+def test_who_was_seen_is_only_asked_whether_it_breaks_alone() -> None:
+    court = Court(lambda part: 5 in part)
+    finding = search(court, range(16), guess=(5,), sure=True, neutral=innocent)
+    assert (finding.guilty, finding.alone, court.asked) == ((5,), True, 1)

@@ -55,17 +55,18 @@ class Culprits:
                 culprits.append(Culprit(sample, self._sources_of(sample, bad), bad))
         return tuple(culprits)
 
-    def by_replay(self, guess: Sequence[int]) -> tuple[Finding, tuple[Culprit, ...]]:
+    def by_replay(self, seen: Sequence[int], *, labels: bool) -> tuple[Finding, tuple[Culprit, ...]]:
         """Return the samples that break the training, found by replaying parts of the batch.
 
         Args:
-            guess: Samples to look at first.
+            seen: Samples in which the first break was seen, to look at first.
+            labels: Whether labels can be to blame.
         """
-        finding = search(self._sick, range(self.case.size), guess=guess, neutral=self._neutral)
+        finding = search(self._sick, range(self.case.size), guess=seen, sure=True, neutral=self._neutral)
         if finding.every:
             return finding, ()
         told = len(finding.guilty) == 1 and finding.alone
-        culprits = [self._looked_at(s) if told else Culprit(s) for s in finding.guilty]
+        culprits = [self._looked_at(s, labels) if told else Culprit(s) for s in finding.guilty]
         return finding, tuple(culprits)
 
     def smallest(self, finding: Finding) -> Case:
@@ -107,10 +108,10 @@ class Culprits:
         one = self.case.select([0])
         return self.player.sick(one.blank(0, None, one.rows_of(0)).select([0, 0]))
 
-    def _looked_at(self, sample: int) -> Culprit:
+    def _looked_at(self, sample: int, labels: bool) -> Culprit:
         """Look into one guilty sample: a label row, or a tile."""
         one = self.case.select([sample])
-        rows = one.rows_of(0)
+        rows = one.rows_of(0) if labels else ()
         if rows and self.player.sick(one.without_labels(rows).select([0, 0])) is False:
             finding = bisect(lambda kept: self._sick_with(one, kept), range(len(rows)))
             if finding.exact and len(finding.guilty) == 1:
@@ -133,15 +134,19 @@ class Culprits:
         up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])
         rows = one.rows_of(0)
 
-        def sick_without(n: int) -> bool | None:
-            region = origin.sources[n].region
-            if not region:
-                return True  # nothing of it can be seen
-            polygon = [(x * across, y * up) for x, y in region]
-            own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] == n]
-            return self.player.sick(one.blank(0, polygon, own).select([0, 0]))
+        def sick_without(gone: Sequence[int]) -> bool | None:
+            lesser = one
+            for n in gone:
+                if region := origin.sources[n].region:  # else nothing of it can be seen
+                    lesser = lesser.blank(0, [(x * across, y * up) for x, y in region], ())
+            own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] in gone]
+            return self.player.sick(lesser.without_labels(own).select([0, 0]))
 
-        return healing(sick_without, len(origin.sources))
+        found = healing(sick_without, range(len(origin.sources)))
+        if found is None:
+            return ()
+        blended = [n for n in range(len(origin.sources)) if n != found and _lie_on_each_other(origin, n, found)]
+        return tuple(sorted([found, *(n for n in blended if sick_without([n]) is False)]))
 
     # ---- by provenance -------------------------------------------------------------------------------------------------
 
@@ -170,3 +175,11 @@ def _corners(tile: Any) -> tuple[int, int, int, int] | None:
         return None
     x1, y1, x2, y2 = (round(corner) for corner in tile)
     return x1, y1, x2, y2
+
+
+def _lie_on_each_other(origin: Any, a: int, b: int) -> bool:
+    """Tell whether a pixel can be made of both: the tiles of one mosaic never are, though their bounding boxes may meet."""
+    first, second = origin.tile(a), origin.tile(b)
+    if first is None or second is None or {origin.sources[a].how, origin.sources[b].how} <= {"mosaic", "image"}:
+        return False
+    return max(first[0], second[0]) < min(first[2], second[2]) and max(first[1], second[1]) < min(first[3], second[3])

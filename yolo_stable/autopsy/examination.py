@@ -10,7 +10,7 @@ from torch import Tensor
 from .case import Case
 from .culprits import Culprit, Culprits
 from .facts import facts_of, shortened, weights_in_words
-from .finding import Location
+from .finding import Break, Location
 from .inspection import bad_pixels, sick_weights
 from .locate import OnBreak, locate_call
 from .other_weights import other_weights
@@ -227,8 +227,8 @@ class Examination:
             self.known["healthy_on_reference"] = _healthy(self.player.play(self.reference))
             if self.known["healthy_on_reference"]:
                 return
-        guess = first.rows if first is not None and first.shape[:1] == (self.case.size,) else ()
-        finding, self.culprits = self.names.by_replay(guess)
+        rows = first.rows if first is not None and first.shape[:1] == (self.case.size,) else ()
+        finding, self.culprits = self.names.by_replay(rows, labels=_labels_matter(first))
         self.known["every"] = finding.every
         self._describe(finding)
         if not self.known.get("healthy_in_float32"):
@@ -252,3 +252,10 @@ class Examination:
 
 def _healthy(outcome: Outcome) -> bool | None:
     return None if outcome.sick is None else not outcome.sick
+
+
+def _labels_matter(first: Break | None) -> bool:
+    """Tell whether a break can come from labels: not when it came in a module, before any loss."""
+    if first is None or first.phase == "loss":
+        return True
+    return first.phase == "backward" and (not first.module or first.module.startswith(("<", "criterion")))

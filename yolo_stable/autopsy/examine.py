@@ -58,7 +58,10 @@ def examine(
     try:
         player = Player(seen, Deadline(seconds), nan_only=nan_only)
         examination = Examination(cases, seen, provenance, healthy_state, player, reference)
-        examination.run(frames, on_break)
+        try:
+            examination.run(frames, on_break)
+        except Exception as error:  # noqa: BLE001 - what was found until then still counts
+            examination.known["error"] = examination.facts["error"] = error_in_words(error)
         return report_of(examination)
     except Exception as error:  # noqa: BLE001 - a fault in here must never harm the training that asked
         return Report(evidence={"error": error_in_words(error)}, next=next_step("undecided"))

@@ -64,7 +64,12 @@ def bisect(sick: Sick, suspects: Sequence[int]) -> Finding:
 
 
 def search(
-    sick: Sick, suspects: Sequence[int], *, guess: Sequence[int] = (), neutral: Callable[[], bool | None]
+    sick: Sick,
+    suspects: Sequence[int],
+    *,
+    guess: Sequence[int] = (),
+    sure: bool = False,
+    neutral: Callable[[], bool | None],
 ) -> Finding:
     """Find all guilty suspects, or that none is.
 
@@ -72,6 +77,7 @@ def search(
         sick: Is asked about parts of the suspects.
         suspects: All of them; together they break the training.
         guess: Who is looked at first; a good one saves the search.
+        sure: The guess was seen, not guessed: when they break it alone, the others are not asked about.
         neutral: Tells whether even something beyond suspicion breaks the training.
 
     Returns:
@@ -82,8 +88,8 @@ def search(
     first = tuple(s for s in everyone if s in set(guess))
     if first and len(first) < len(everyone) and sick(first):
         rest = tuple(s for s in everyone if s not in first)
-        if sick(rest) is False:
-            return Finding(guilty=first, alone=True, rest_is_healthy=True)
+        if sure or sick(rest) is False:
+            return Finding(guilty=first, alone=True, rest_is_healthy=None if sure else True)
     if neutral():
         return Finding(guilty=everyone, alone=True, every=True)
     found: list[int] = []
@@ -102,12 +108,22 @@ def search(
             return Finding(guilty=everyone, alone=True, rest_is_healthy=False, every=True)
 
 
-def healing(sick_without: Callable[[int], bool | None], count: int) -> tuple[int, ...]:
-    """Return which parts heal the training when they are taken away one at a time; all when none does.
+def healing(sick_without: Sick, suspects: Sequence[int]) -> int | None:
+    """Return a part without which the training is healthy; None when no single one is found.
+
+    It asks at most ``ceil(log2(n)) + 1`` times.
 
     Args:
-        sick_without: Tells whether it still breaks without one part.
-        count: How many parts there are.
+        sick_without: Tells whether it still breaks when these parts are taken away.
+        suspects: All parts.
+
+    Examples:
+        >>> healing(lambda gone: 2 not in gone, range(4))
+        2
     """
-    found = tuple(n for n in range(count) if sick_without(n) is False)
-    return found or tuple(range(count))
+    group, known = tuple(suspects), False
+    while len(group) > 1:
+        half = group[: len(group) // 2]
+        answer = sick_without(half)
+        group, known = (half, True) if answer is False else (group[len(half) :], False)
+    return group[0] if group and (known or sick_without(group) is False) else None
