@@ -1,0 +1,297 @@
+"""A guarded trainer that is fed batches one at a time, as Ultralytics' loop does it, and what it finds out about the bad ones.
+
+Everything between the batch and the incident is the package's own: the traced data set with its mosaics, ``preprocess_batch``,
+the scaler that asks the guard, the rejection, ``look_into``. Only the loop around it is here.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+from yolo_stable import looking_into
+from yolo_stable.builtin_data import make
+from yolo_stable.incident_record import Incident
+from yolo_stable.replaying import AMP
+from yolo_stable.trainers import TRAINERS
+
+from .narrow import NETWORK
+
+IMGSZ, BATCH, IMAGES = 64, 4, 32
+HEADS: dict[str, list[Any]] = {
+    "segment": ["Segment", ["nc", 8, 16]],
+    "pose": ["Pose", ["nc", [4, 3]]],
+    "obb": ["OBB", ["nc", 1]],
+    # classes, width, queries, sampling points, heads, layers, width of the feed-forward part
+    "rtdetr": ["RTDETRDecoder", ["nc", 32, 20, 2, 2, 1, 64]],
+}
+ALWAYS = {"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "mosaic": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a rig trains."""
+
+    task: str
+    precision: str = "float32"
+    accumulate: int = 1
+    """Micro-batches of a window."""
+    changes: tuple[tuple[str, Any], ...] = ()
+    """Further overrides of the trainer."""
+
+
+MIXED = (("mixup", 0.5), ("cutmix", 0.3), ("copy_paste", 0.5))
+SETTINGS: dict[str, Setting] = {
+    **{task: Setting(task) for task in TRAINERS},
+    "end2end": Setting("detect"),
+    "windows": Setting("detect", accumulate=2),
+    "mixed": Setting("detect", changes=MIXED),
+    "mixed segment": Setting("segment", changes=(*MIXED, ("degrees", 10.0), ("perspective", 0.0005))),
+    "adamw": Setting("detect", changes=(("optimizer", "AdamW"), ("lr0", 0.002))),
+    "float16": Setting("detect", precision="float16"),
+    "bfloat16": Setting("segment", precision="bfloat16"),
+}
+"""Each network is about an eighth of the smallest YOLO11 in width; mosaic is on in all, where the task has it."""
+
+
+def network(folder: Path, name: str, task: str) -> Path:
+    """Return the YAML of a narrow network."""
+    path = folder / f"narrow-{name.replace(' ', '-')}-{task}.yaml"
+    spec: dict[str, Any] = {**NETWORK}
+    if task == "classify":
+        spec["head"] = [[-1, 1, "Classify", ["nc"]]]
+    elif task in HEADS:
+        spec["head"] = [*NETWORK["head"][:-1], [[9, 12], 1, *HEADS[task]]]
+    if task == "pose":
+        spec["kpt_shape"] = [4, 3]
+    if name == "end2end":
+        spec.update(end2end=True, reg_max=1)
+    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    return path
+
+
+@dataclass
+class Answer:
+    """What a run said about one bad batch."""
+
+    incident: Incident
+    seconds: float
+    """Of the autopsy: from the symptom to the report."""
+    folder: Path | None = None
+    """Its bundle."""
+
+
+@dataclass
+class Heard:
+    """What came out of the feeding of one window."""
+
+    answers: list[Answer] = field(default_factory=list)
+    climbs: list[Incident] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _listening(base: Any) -> Any:
+    class Listening(base):
+        heard: Heard
+        bundle_to: Path | None = None
+
+        def _write_down(self, found: Incident) -> None:
+            if found.seen is None:
+                self.heard.climbs.append(found)
+                return
+            self.heard.answers.append(Answer(found, LAST["seconds"], self.bundle_to))
+            if self.bundle_to is not None:
+                folder, self.bundle_to = self.bundle_to, None
+                self.incidents.next_folder = lambda: folder
+                super()._write_down(found)
+
+    return Listening
+
+
+LAST = {"seconds": 0.0}
+"""What the last autopsy took."""
+
+
+@contextmanager
+def clocked() -> Iterator[None]:
+    """Measure each autopsy for a time."""
+    own = looking_into.examine
+
+    def examine(*args: Any, **kwargs: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return own(*args, **kwargs)
+        finally:
+            LAST["seconds"] = time.perf_counter() - begun
+
+    looking_into.examine = examine
+    try:
+        yield
+    finally:
+        looking_into.examine = own
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+class Rig:
+    """One guarded trainer, trained for a few steps.
+
+    Args:
+        name: A key of ``SETTINGS``.
+        folder: For data, networks and runs.
+        warm: Healthy windows before anything is broken.
+        imgsz: Side of the images, in pixels.
+        batch: Images of a micro-batch.
+        model: A network's YAML; None: a narrow one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        warm: int = 24,
+        imgsz: int = IMGSZ,
+        batch: int = BATCH,
+        model: str | None = None,
+    ) -> None:
+        self.name, self.setting = name, SETTINGS[name]
+        task = self.setting.task
+        data_task = "detect" if task == "rtdetr" else task
+        data = make("shapes", task=data_task, cache=folder, train=IMAGES, val=4, imgsz=imgsz)
+        guard = {"incidents": 10**6, "quarantine": False, "max_consecutive": 10**6, "max_total": 10**9}
+        overrides: dict[str, Any] = {
+            "model": model or str(network(folder, name, task)),
+            "data": str(data),
+            "imgsz": imgsz,
+            "batch": batch,
+            "nbs": batch * self.setting.accumulate,
+            "epochs": 100,
+            "optimizer": "SGD",
+            "lr0": 0.01,
+            "warmup_epochs": 0,
+            "amp": False,
+            "device": "cpu",
+            "plots": False,
+            "verbose": False,
+            "project": str(folder / "runs"),
+            "name": name.replace(" ", "-"),
+            "exist_ok": True,
+            "guard": guard,
+            **(ALWAYS if task != "classify" else {}),
+            **dict(self.setting.changes),
+        }
+        seed_all(0)
+        self.trainer: Any = _listening(TRAINERS[task])(overrides=overrides)
+        self.trainer.heard = Heard()
+        self.trainer._setup_train()
+        self.trainer.epoch = 0
+        self.trainer.run_callbacks("on_train_start")
+        self.trainer.run_callbacks("on_train_epoch_start")
+        self.trainer._model_train()
+        self.trainer.optimizer.zero_grad()
+        self._set_precision()
+        self.times: list[float] = []
+        self._drawn = 0
+        for _ in range(warm):
+            self.healthy()
+        self.times.clear()
+        self._keep()
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.trainer.model
+
+    @property
+    def dataset(self) -> Any:
+        """The traced training data."""
+        return self.trainer.train_loader.dataset
+
+    @property
+    def files(self) -> list[str]:
+        """The image files of the training data."""
+        data = self.dataset
+        return list(getattr(data, "im_files", None) or [sample[0] for sample in data.samples])
+
+    def draw(self, seed: int) -> dict[str, Any]:
+        """Return a batch as the loader makes it, of images chosen by the seed."""
+        seed_all(seed)
+        data = self.dataset
+        chosen = random.sample(range(len(data)), self.trainer.batch_size)
+        collate = self.trainer.train_loader.collate_fn
+        return collate([data[i] for i in chosen])
+
+    def feed(self, *batches: dict[str, Any]) -> Heard:
+        """Give the trainer a window of micro-batches, and return what it said."""
+        trainer: Any = self.trainer
+        trainer.heard = Heard()
+        begun = time.perf_counter()
+        for batch in batches:
+            trainer.run_callbacks("on_train_batch_start")
+            dtype = AMP[self.setting.precision]
+            with torch.amp.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+                ready = trainer.preprocess_batch(batch)
+                loss, trainer.loss_items = trainer.model(ready)
+                trainer.loss = loss.sum()
+                trainer.tloss = trainer.loss_items
+            trainer.scaler.scale(trainer.loss).backward()
+        trainer.optimizer_step()
+        trainer.heard.seconds = time.perf_counter() - begun
+        return trainer.heard
+
+    def healthy(self) -> Heard:
+        """Train on a window of ordinary batches, and note how long it took."""
+        self._drawn += 1
+        batches = [self.draw(10_000_000 + 10 * self._drawn + n) for n in range(self.setting.accumulate)]
+        heard = self.feed(*batches)
+        self.times.append(heard.seconds)
+        return heard
+
+    @property
+    def step_seconds(self) -> float:
+        """Median time of a healthy window: forward, backward and optimizer step."""
+        return statistics.median(self.times)
+
+    def _keep(self) -> None:
+        state = self.trainer.guard.state
+        aside, plain = state.aside()
+        self._kept = {n: t.clone() for n, t in state.live().items()} | aside, plain
+        self._counters = self.trainer.guard.state_dict()
+
+    def go_back(self) -> None:
+        """Put back the state from before the first fault, and train three steps, so that the snapshot is an older one."""
+        guard = self.trainer.guard
+        guard.abandon_window()
+        guard.state.restore(*self._kept)
+        guard.load_state_dict(self._counters)
+        for _ in range(3):
+            self.healthy()
+
+    def _set_precision(self) -> None:
+        """Train in half precision on the CPU, where Ultralytics itself would not."""
+        precision = self.setting.precision
+        if precision != "float32":
+            self.trainer.amp = True
+            self.trainer.args.amp = "bf16" if precision == "bfloat16" else True
+
+
+def same_state(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Tell whether two states are the same, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k].view(-1).view(torch.uint8), b[k].view(-1).view(torch.uint8)) for k in a)
