@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +159,7 @@ class Rig:
         imgsz: Side of the images, in pixels.
         batch: Images of a micro-batch.
         model: A network's YAML; None: a narrow one.
+        guard: Settings of the guard; None: every incident is looked into, and nothing follows from it.
     """
 
     def __init__(
@@ -170,12 +171,13 @@ class Rig:
         imgsz: int = IMGSZ,
         batch: int = BATCH,
         model: str | None = None,
+        guard: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.setting = name, SETTINGS[name]
         task = self.setting.task
         data_task = "detect" if task == "rtdetr" else task
         data = make("shapes", task=data_task, cache=folder, train=IMAGES, val=4, imgsz=imgsz)
-        guard = {"incidents": 10**6, "quarantine": False, "max_consecutive": 10**6, "max_total": 10**9}
+        patient = {"incidents": 10**6, "quarantine": False, "max_consecutive": 10**6, "max_total": 10**9}
         overrides: dict[str, Any] = {
             "model": model or str(network(folder, name, task)),
             "data": str(data),
@@ -193,7 +195,7 @@ class Rig:
             "project": str(folder / "runs"),
             "name": name.replace(" ", "-"),
             "exist_ok": True,
-            "guard": guard,
+            "guard": dict(patient if guard is None else guard),
             **(ALWAYS if task != "classify" else {}),
             **dict(self.setting.changes),
         }
@@ -211,7 +213,7 @@ class Rig:
         self._drawn = 0
         for _ in range(warm):
             self.healthy()
-        self.times.clear()
+        del self.times[:2]  # they build state and caches
         self._keep()
 
     @property

@@ -1,0 +1,128 @@
+"""What a healthy run pays for being able to name the culprit: provenance, remembered batches, and the guard's readiness.
+
+    python -m benchmarks.provenance [--model yolo11n.yaml] [--pairs 6] [--batches 8] [--imgsz 160] [--batch 8] [--json F]
+
+Guarded trainers with ``guard.incidents`` as it is and with None, which leaves all of it out, the same data, seeds and
+settings, mosaic on: whole trainings one after the other in alternating order, the time of each epoch against the same one of
+the other; and then two trainers side by side that get the same batches in turns, drawing included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_stable.builtin_data import make
+from yolo_stable.trainers import TRAINERS
+
+from .autopsy_rig import Rig
+from .contenders import quiet
+from .epoch import interval
+from .record import keep, show
+
+GUARDS: dict[str, dict[str, Any]] = {"off": {"incidents": None}, "on": {}}
+
+
+def epoch_times(task: str, guard: str, settings: dict[str, Any]) -> list[float]:
+    """Return the seconds of process time of each epoch but the first, which builds state and caches."""
+    trainer: Any = TRAINERS[task](overrides={**settings, "guard": GUARDS[guard], "name": guard})
+    times: list[float] = []
+    begun = 0.0
+
+    def start(_: Any) -> None:
+        nonlocal begun
+        begun = time.process_time()
+
+    trainer.add_callback("on_train_epoch_start", start)
+    trainer.add_callback("on_train_epoch_end", lambda _: times.append(time.process_time() - begun))
+    trainer.train()
+    return times[1:]
+
+
+def whole_runs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return a row for whole trainings in turns."""
+    images = options.batches * options.batch
+    settings: dict[str, Any] = {
+        "model": options.model,
+        "data": str(make("shapes", cache=folder, train=images, val=4, imgsz=options.imgsz)),
+        "epochs": 4,
+        "imgsz": options.imgsz,
+        "batch": options.batch,
+        "nbs": options.batch,
+        "optimizer": "SGD",
+        "lr0": 0.001,
+        "close_mosaic": 0,
+        "amp": False,
+        "val": False,
+        "plots": False,
+        "verbose": False,
+        "device": "cpu",
+        "project": str(folder),
+        "exist_ok": True,
+    }
+    ratios: list[float] = []
+    for pair in range(options.pairs):
+        order = ("off", "on") if pair % 2 else ("on", "off")
+        times = {guard: epoch_times("detect", guard, settings) for guard in order}
+        ratios += [a / b for a, b in zip(times["on"], times["off"], strict=True)]
+        print(f"pair {pair + 1}: {[round(r, 3) for r in ratios[-3:]]}", flush=True)
+    return row("whole epochs", options.model, ratios)
+
+
+def side_by_side(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return a row for batches in turns."""
+    size = {"warm": 3, "imgsz": options.imgsz, "batch": options.batch, "model": options.model}
+    rigs = {guard: Rig("detect", folder / guard, **size, guard=GUARDS[guard]) for guard in GUARDS}
+    ratios: list[float] = []
+    for number in range(options.windows):
+        times = {}
+        for guard in ("off", "on") if number % 2 else ("on", "off"):
+            begun = time.process_time()
+            rigs[guard].feed(rigs[guard].draw(number))
+            times[guard] = time.process_time() - begun
+        ratios.append(times["on"] / times["off"])
+    return row("batches in turns", options.model, ratios)
+
+
+def row(what: str, model: str, ratios: list[float]) -> dict[str, Any]:
+    """Return the ratio's median and its interval; met when the interval does not lie above 1."""
+    low, high = interval(ratios)
+    middle = statistics.median(ratios)
+    return {
+        "what": what,
+        "model": model,
+        "pairs": len(ratios),
+        "on / off": middle,
+        "95 % low": low,
+        "95 % high": high,
+        "met": low <= 1.0,
+    }
+
+
+def main() -> None:
+    """Measure both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="yolo11n.yaml")
+    parser.add_argument("--pairs", type=int, default=6, help="runs of three measured epochs, of each")
+    parser.add_argument("--windows", type=int, default=80, help="batches in turns")
+    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--imgsz", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [side_by_side(options, Path(folder)), whole_runs(options, Path(folder))]
+    show("process time with incidents and provenance, of that without", rows)
+    print(keep("provenance", rows, {k: v for k, v in vars(options).items() if k != "json"}, options.json))
+
+
+if __name__ == "__main__":
+    main()
