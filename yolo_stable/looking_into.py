@@ -12,6 +12,7 @@ from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
 from .autopsy.report import Report
+from .errors import InvalidCallError
 from .guard import Climb, Decision, StepGuard
 from .guard.generators import Draw
 from .guard.state import unwrap
@@ -215,8 +216,17 @@ class GuardedIncidents(_Base):
     def _write_down(self, found: Incident) -> None:
         """Put an incident on the disk, while there is room for it, and say it in a line."""
         assert self.incidents is not None
-        assert self.guard is not None
         folder = self.incidents.next_folder()
+        try:
+            self._put_on_disk(found, folder)
+        except (OSError, InvalidCallError) as error:
+            LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
+            folder = None
+        LOGGER.warning(self.run_log.incident(found, folder))
+
+    def _put_on_disk(self, found: Incident, folder: Path | None) -> None:
+        assert self.incidents is not None
+        assert self.guard is not None
         if folder is not None:
             model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
             tensors, plain, batch, pictures = {}, {}, {}, {}
@@ -229,8 +239,6 @@ class GuardedIncidents(_Base):
                 plain["model"] = _described(model)
             write_bundle(folder, found.to_json(), batch=batch, state=tensors, plain=plain, extra_files=pictures)
             self.incidents.written()
-        line = self.run_log.incident(found, folder)
-        LOGGER.warning(line)
 
     def _blame(self, report: Report) -> None:
         """Count against the images that were found guilty, and leave out those that are for the second time."""
