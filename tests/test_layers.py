@@ -182,7 +182,6 @@ FRONT_DOOR = "__init__"
 
 MAY_IMPORT_ULTRALYTICS = {
     "looking_into",
-    "replaying",
     "mixin",
     "rebuilding",
     "checkpoint",

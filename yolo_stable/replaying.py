@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics.utils.torch_utils import autocast
 
 from .autopsy.case import Forward
 
-AMP: dict[str, Any] = {"float32": False, "float16": True, "bfloat16": torch.bfloat16}
-"""What Ultralytics' ``autocast`` takes, by the name of the precision."""
+AMP: dict[str, torch.dtype | None] = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""The dtype of autocast, by the name of the precision; None: without autocast.
+
+It is named on every device: left to the device, float16 would be bfloat16 on the CPU, and Ultralytics' own ``autocast`` refuses
+bfloat16 there.
+"""
 
 
 def precision_of(amp: bool, asked: Any) -> str:
@@ -36,11 +39,11 @@ def forward_of(precision: str, device: torch.device, generators: Callable[[], No
     Raises:
         KeyError: Another precision.
     """
-    amp = AMP[precision]
+    dtype = AMP[precision]
 
     def forward(model: nn.Module, batch: Any, wanted: str | None) -> tuple[Tensor, Mapping[str, Any]]:
         generators()
-        with autocast(amp if wanted is None else False, device=device.type):
+        with torch.amp.autocast(device.type, dtype=dtype, enabled=dtype is not None and wanted is None):
             loss, items = model(batch)
             return loss.sum(), items
 
