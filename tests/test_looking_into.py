@@ -39,9 +39,9 @@ def said() -> Any:
 
 
 def train(fault: Any, overrides: dict[str, Any], task: str = "detect") -> Any:
-    trainer = (TRAINERS[task] if fault is None else fault.on(TRAINERS[task]))(overrides=overrides)
+    trainer = fault.on(TRAINERS[task])(overrides=overrides)
     trainer.train()
-    assert fault is None or trainer.chaos.fired, "the fault never fired: nothing was tested"
+    assert trainer.chaos.fired, "the fault never fired: nothing was tested"
     return trainer
 
 
@@ -146,9 +146,9 @@ def test_an_image_found_guilty_twice_is_left_out_of_the_rest(arguments: Argument
     image = sorted((Path(overrides["data"]).parent / "images" / "train").iterdir())[5]
     trainer = train(FileFault(image.name, "image", NAN), overrides)
     assert trainer.chaos.fired == 2
-    assert [event["path"] for event in read_events(trainer.save_dir / "guard.jsonl") if event["event"] == "left_out"] == [
-        str(image)
-    ]
+    assert [
+        event["path"] for event in read_events(trainer.save_dir / "guard.jsonl") if event["event"] == "left_out"
+    ] == [str(image)]
     assert (trainer.save_dir / "quarantine.txt").read_text().splitlines()[-1] == str(image)
     assert any("found guilty twice: it is left out" in line for line in said)
     assert json.loads((trainer.save_dir / "summary.json").read_text())["left_out"] == [str(image)]
@@ -156,7 +156,9 @@ def test_an_image_found_guilty_twice_is_left_out_of_the_rest(arguments: Argument
     assert files == [str(image)] * 2
 
     listed = {"quarantine_from": str(trainer.save_dir / "quarantine.txt")}
-    again = FileFault(image.name, "image", NAN).on(TRAINERS["detect"])(overrides={**overrides, "epochs": 1, "guard": listed})
+    again = FileFault(image.name, "image", NAN).on(TRAINERS["detect"])(
+        overrides={**overrides, "epochs": 1, "guard": listed}
+    )
     again.train()
     assert again.chaos.fired == 0, "the next run never draws it"
     assert any("1 image is left out" in line for line in said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,8 @@ class GuardedIncidents(_Base):
         """Put an incident on the disk, while there is room for it, and say it in a line."""
         assert self.incidents is not None
         folder = self.incidents.next_folder()
+        where = None if folder is None else str(folder)
+        found = replace(found, report=found.report.naming(folder=where, data=str(self.args.data)))
         try:
             self._put_on_disk(found, folder)
         except (OSError, InvalidCallError) as error:
