@@ -60,6 +60,8 @@ class GuardedIncidents(_Base):
     _quarantined: Quarantine | None = None
     """What was left out before the pipeline was built anew."""
     _drawn: list[Drawn]
+    own_fault: tuple[Decision, list[Drawn]] | None
+    """With several ranks: what this one found in its own micro-batches of the open window."""
 
     # ---- what went into a batch ------------------------------------------------------------------------------------------
 
@@ -93,6 +95,7 @@ class GuardedIncidents(_Base):
     def forget(self) -> None:
         """Drop the batches of a window that is closed."""
         self._drawn = []
+        self.own_fault = None
 
     def _quarantine_for(self, dataset: Any) -> Quarantine | None:
         """Return what keeps guilty images out of a data set; None of one that cannot be traced."""
@@ -146,8 +149,9 @@ class GuardedIncidents(_Base):
         return scaled and decision.norm is not None and self.guard.counts.consecutive < USUAL_OVERFLOWS
 
     def _open_incident(self, decision: Decision) -> None:
+        decision, drawn = self.own_fault or (decision, self._drawn)
         window = decision.norm is not None
-        drawn = self._drawn if window else self._drawn[-1:]
+        drawn = drawn if window else drawn[-1:]
         model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
         seen = symptom_of(decision, drawn[-1].fault if drawn and not window else "", self._scale())
         report = Report()
@@ -159,6 +163,8 @@ class GuardedIncidents(_Base):
                 healthy_state=self._newest_snapshot(),
                 seconds=self.plan.guard.autopsy_seconds,
             )
+        if RANK != -1 and window and not report.reproduced:
+            return  # all ranks have rejected the window, and another one may know why
         guilty = int(report.evidence.get("micro_batch", len(drawn) - 1))
         found = Incident(
             kind=seen.kind,
