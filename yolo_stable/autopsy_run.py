@@ -64,6 +64,8 @@ def run(
             report = _replayed(bundle, on, frames, seconds, _stop if debug else None)
         if recorded is not None and recorded.cause != report.cause:
             notes.append(f"During the run, with its snapshots at hand, the cause was: {recorded.cause}.")
+    arguments = _mapping(bundle.incident.get("args"))
+    report = report.naming(folder=str(folder), data=str(arguments["data"]) if "data" in arguments else None)
     if json_file is not None:
         _write(json_file, report)
     parts = [report.text(), *(f"  note       {note}" for note in notes)]
@@ -79,7 +81,7 @@ def _replayed(
     images, precision, classes = bundle.batch.get("img"), record.get("precision"), record.get("classes")
     if not isinstance(images, Tensor) or images.ndim != 4:
         raise BundleError(f"{bundle.folder}: its batch has no images.")
-    if precision not in AMP or type(classes) is not int:
+    if not isinstance(precision, str) or precision not in AMP or type(classes) is not int:
         raise BundleError(
             f"{bundle.folder}: its incident.json does not say in which precision or for how many classes."
         )
@@ -108,9 +110,13 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) ->
                 raise BundleError(f"{bundle.folder}: its random number generators are damaged ({error}).") from error
 
     generators()  # refused here rather than in the middle
-    model = rebuild_model(bundle.plain.get("model"), bundle.state, images=tuple(bundle.batch["img"].shape))
+    model: Any = rebuild_model(bundle.plain.get("model"), bundle.state, images=tuple(bundle.batch["img"].shape)).to(
+        device
+    )
+    if getattr(model, "criterion", None) is None:  # made by the first pass, it would shift the count of its operations
+        model.criterion = model.init_criterion()
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in bundle.batch.items()}
-    return BatchCase(model.to(device), batch, forward_of(precision, device, generators), classes=classes)
+    return BatchCase(model, batch, forward_of(precision, device, generators), classes=classes)
 
 
 def _recorded(bundle: Bundle) -> Report | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
 from .autopsy.report import Report
+from .errors import InvalidCallError
 from .guard import Climb, Decision, StepGuard
 from .guard.generators import Draw
 from .guard.state import unwrap
@@ -58,6 +60,8 @@ class GuardedIncidents(_Base):
     _quarantined: Quarantine | None = None
     """What was left out before the pipeline was built anew."""
     _drawn: list[Drawn]
+    own_fault: tuple[Decision, list[Drawn]] | None
+    """With several ranks: what this one found in its own micro-batches of the open window."""
 
     # ---- what went into a batch ------------------------------------------------------------------------------------------
 
@@ -91,6 +95,7 @@ class GuardedIncidents(_Base):
     def forget(self) -> None:
         """Drop the batches of a window that is closed."""
         self._drawn = []
+        self.own_fault = None
 
     def _quarantine_for(self, dataset: Any) -> Quarantine | None:
         """Return what keeps guilty images out of a data set; None of one that cannot be traced."""
@@ -144,8 +149,9 @@ class GuardedIncidents(_Base):
         return scaled and decision.norm is not None and self.guard.counts.consecutive < USUAL_OVERFLOWS
 
     def _open_incident(self, decision: Decision) -> None:
+        decision, drawn = self.own_fault or (decision, self._drawn)
         window = decision.norm is not None
-        drawn = self._drawn if window else self._drawn[-1:]
+        drawn = drawn if window else drawn[-1:]
         model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
         seen = symptom_of(decision, drawn[-1].fault if drawn and not window else "", self._scale())
         report = Report()
@@ -157,6 +163,8 @@ class GuardedIncidents(_Base):
                 healthy_state=self._newest_snapshot(),
                 seconds=self.plan.guard.autopsy_seconds,
             )
+        if RANK != -1 and window and not report.reproduced:
+            return  # all ranks have rejected the window, and another one may know why
         guilty = int(report.evidence.get("micro_batch", len(drawn) - 1))
         found = Incident(
             kind=seen.kind,
@@ -215,8 +223,19 @@ class GuardedIncidents(_Base):
     def _write_down(self, found: Incident) -> None:
         """Put an incident on the disk, while there is room for it, and say it in a line."""
         assert self.incidents is not None
-        assert self.guard is not None
         folder = self.incidents.next_folder()
+        where = None if folder is None else str(folder)
+        found = replace(found, report=found.report.naming(folder=where, data=str(self.args.data)))
+        try:
+            self._put_on_disk(found, folder)
+        except (OSError, InvalidCallError) as error:
+            LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
+            folder = None
+        LOGGER.warning(self.run_log.incident(found, folder))
+
+    def _put_on_disk(self, found: Incident, folder: Path | None) -> None:
+        assert self.incidents is not None
+        assert self.guard is not None
         if folder is not None:
             model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
             tensors, plain, batch, pictures = {}, {}, {}, {}
@@ -229,8 +248,6 @@ class GuardedIncidents(_Base):
                 plain["model"] = _described(model)
             write_bundle(folder, found.to_json(), batch=batch, state=tensors, plain=plain, extra_files=pictures)
             self.incidents.written()
-        line = self.run_log.incident(found, folder)
-        LOGGER.warning(line)
 
     def _blame(self, report: Report) -> None:
         """Count against the images that were found guilty, and leave out those that are for the second time."""

@@ -43,6 +43,8 @@ CLASSES = {
 """The models that can be built again."""
 PREFIX = "model/"
 """Before the names of the model's own tensors in a state, as `TrainingState` has them."""
+CRITERION = "criterion"
+"""Where a model keeps its loss, which it makes when it is first asked for it; RT-DETR's is a module, without numbers."""
 SPARE = 4
 """How many times the memory of the machine all results of a pass may take together: most are not kept until its end."""
 _INSTEAD = "The answer that was found during the run is in incident.json."
@@ -71,10 +73,11 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     yaml = checked(getattr(model, "yaml", None))
     with _without_numbers():
         fresh = _built(kind, yaml)
-    types = {name: _type(module) for name, module in model.named_modules()}
+    modules = {name: module for name, module in model.named_modules() if name.split(".")[0] != CRITERION}
+    types = {name: _type(module) for name, module in modules.items()}
     _require_same(types, {name: _type(module) for name, module in fresh.named_modules()})
     twins = dict(fresh.named_modules())
-    attributes = {name: differing(module, twins[name]) for name, module in model.named_modules()}
+    attributes = {name: differing(module, twins[name]) for name, module in modules.items()}
     updates = getattr(getattr(model, "criterion", None), "updates", None)
     arguments = getattr(model, "args", None) or {}
     arguments = arguments if isinstance(arguments, Mapping) else vars(arguments)
@@ -86,7 +89,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "args": {k: pack(v, {}, k) for k, v in arguments.items() if is_plain(v) and not isinstance(v, Tensor)},
         "updates": updates if isinstance(updates, int) else None,
         "training": model.training,
-        "otherwise": [name for name, module in model.named_modules() if module.training != model.training],
+        "otherwise": [name for name, module in modules.items() if module.training != model.training],
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
     }
 

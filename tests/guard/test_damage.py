@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from yolo_stable.guard import StepGuard
+from yolo_stable.guard import Climb, StepGuard
 from yolo_stable.guard.damage import damages
 
 NAN = math.nan
@@ -50,12 +50,18 @@ def test_a_scalar_and_a_snapshot_of_another_shape() -> None:
 def test_a_rollback_tells_what_was_wrong() -> None:
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    climbs, order = [], []
+    climbs: list[Climb] = []
+    order: list[str] = []
+
+    def note(climb: Climb) -> None:
+        climbs.append(climb)
+        order.append("climb")
+
     guard = StepGuard(
         model,
         optimizer,
         snapshot_every=1,
-        on_climb=lambda climb: (climbs.append(climb), order.append("climb")),
+        on_climb=note,
         on_reject=lambda decision: order.append(decision.verdict.value),
     )
     was = float(model.weight[0, 1].detach())

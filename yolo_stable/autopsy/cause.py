@@ -9,6 +9,10 @@ TRANSIENT, PERSISTENT, UNDECIDED = "hardware transient", "hardware persistent", 
 CAUSES = (DATA, WEIGHTS, OPTIMISATION, PRECISION, TRANSIENT, PERSISTENT, UNDECIDED)
 
 
+EXAMPLE = "incidents/0001"
+"""Stands in a next step for the incident's folder."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """All that the rules look at; None: not asked, or not known."""
@@ -157,9 +161,7 @@ def next_step(cause: str, *, files: tuple[str, ...] = (), rows: tuple[int, ...] 
         return f"Train in float32: yolo-stable train DATA {'amp=False' if half else '--preset stable amp=False'}"
     if cause == TRANSIENT:
         again = "if it comes again, test the machine's memory, and ask elsewhere"
-        return f"Go on; {again}: yolo-stable autopsy incidents/0001"
+        return f"Go on; {again}: yolo-stable autopsy {EXAMPLE}"
     if cause == PERSISTENT:
         return "Train on another device: yolo-stable train DATA device=cpu"
-    return (
-        "Run the autopsy again with more time, on another machine if there is one: yolo-stable autopsy incidents/0001"
-    )
+    return f"Run the autopsy again with more time, on another machine if there is one: yolo-stable autopsy {EXAMPLE}"

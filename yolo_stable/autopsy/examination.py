@@ -246,7 +246,10 @@ class Examination:
         """Ask whether what breaks this state breaks other weights too, and wider numbers."""
         key = "healthy_on_fresh" if self.healthy_state is None else "healthy_on_snapshot"
         self.known[key] = _healthy(self.player.play(suspect, model=other_weights(suspect.model, self.healthy_state)))
-        if not self.known[key] and not self.known["half"] and self.known["wide"] != "overflow":
+        first = self.location.first if self.location is not None else None
+        # An infinity out of finite numbers is an overflow, also where the operation could not be computed again.
+        overflow = first is not None and (first.wide == "overflow" or (not first.wide and first.value != "nan"))
+        if not self.known[key] and not self.known["half"] and not overflow:
             self.known["healthy_in_float64"] = _healthy(self.player.play(suspect, precision="float64"))
 
 

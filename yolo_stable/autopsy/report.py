@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
 from ..errors import InvalidCallError
-from .cause import CAUSES, UNDECIDED
+from .cause import CAUSES, EXAMPLE, UNDECIDED
 
 SCHEMA = 1
 PHASES = ("data", "forward", "loss", "backward", "step", "state")
@@ -100,6 +101,20 @@ class Report:
         samples = tuple(_sample(one) for one in value["samples"])
         return cls(**{key: value[key] for key in _KEYS if key not in {"schema", "samples"}}, samples=samples)
 
+    def naming(self, *, folder: str | None = None, data: str | None = None) -> Report:
+        """Return the same answer with the names of this run in its next step, in place of those of an example.
+
+        Examples:
+            >>> Report(next="yolo-stable train DATA amp=False").naming(data="my data.yaml").next
+            "yolo-stable train 'my data.yaml' amp=False"
+        """
+        words = self.next
+        if folder is not None:
+            words = words.replace(f"autopsy {EXAMPLE}", f"autopsy {shlex.quote(folder)}")
+        if data is not None:
+            words = words.replace("train DATA", f"train {shlex.quote(data)}")
+        return replace(self, next=words)
+
     def headline(self) -> str:
         """Return the one line that a person needs.
 
@@ -142,7 +157,8 @@ class Report:
             row = f", label row {sample.label_row}" if sample.label_row is not None else ""
             names.append(f"{name} (tile {tile}{row})" if tile else f"{name} ({row[2:]})" if row else name)
         if not names:
-            return f"{self.op} in {self.module}" if self.module and self.op else self.module or self.op or "the batch"
+            nobody = "the run" if self.phase in ("step", "state") else "the batch"
+            return f"{self.op} in {self.module}" if self.module and self.op else self.module or self.op or nobody
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
