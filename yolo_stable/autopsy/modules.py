@@ -54,7 +54,10 @@ class Places:
 
     def __init__(self, model: nn.Module, clock: Callable[[], int], frames: bool = False) -> None:
         self.model = model
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names: dict[int, list[str]] = {}
+        """Of each module; several of one that is in several places, as an activation that all layers share."""
+        for name, module in model.named_modules(remove_duplicate=False):
+            self.names.setdefault(id(module), []).append(name)
         self.clock = clock
         self.now = OUTSIDE
         self.calls = 0
@@ -95,7 +98,7 @@ class Places:
 
     def place_of(self, module: nn.Module) -> Place:
         """Return a place for a module that is not running."""
-        name, kind = self.names.get(id(module)), type(module).__name__
+        name, kind = self._name(module), type(module).__name__
         return Place(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
 
     def owner_of(self, parameter: Tensor) -> Place:
@@ -107,7 +110,7 @@ class Places:
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         self.calls += 1
-        name = self.names.get(id(module))
+        name = self._name(module)
         kind = type(module).__name__
         lossy = isinstance(module, _Loss) or name == "criterion"
         self.now = Place(
@@ -118,6 +121,13 @@ class Places:
             loss=self.now.loss or lossy,
         )
         self._stack.append((module, self.now))
+
+    def _name(self, module: nn.Module) -> str | None:
+        """Return the name in the model; of several the one inside the module that is running."""
+        names = self.names.get(id(module))
+        if names is None:
+            return None
+        return next((name for name in names if name.rpartition(".")[0] == self.now.module), names[0])
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if not any(entered is module for entered, _ in self._stack):
