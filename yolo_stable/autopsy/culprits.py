@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,10 @@ from .inspection import BadPixels
 from .replay import Player
 from .report import Sample
 from .suspects import Finding, bisect, healing, search
+
+EDGE = 1.5
+"""So many pixels beyond its region a file can still be mixed into its neighbours."""
+_AROUND = ((-EDGE, 0.0), (EDGE, 0.0), (0.0, -EDGE), (0.0, EDGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class Culprits:
             lesser = one
             for n in gone:
                 if region := origin.sources[n].region:  # else nothing of it can be seen
-                    lesser = lesser.blank(0, [(x * across, y * up) for x, y in region], ())
+                    lesser = lesser.blank(0, _grown([(x * across, y * up) for x, y in region]), ())
             own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] in gone]
             return self.player.sick(lesser.without_labels(own).select([0, 0]))
 
@@ -156,11 +161,15 @@ class Culprits:
         origin = self.provenance[bad.sample]
         height, width = self.case.images.shape[-2:]
         up, across = origin.size[0] / height, origin.size[1] / width  # the batch may have been resized as a whole
-        held: dict[int, None] = {}
+        held: set[int] = set()
+        inside: set[int] = set()
         for y, x in bad.places:
-            for source in origin.at(x * across, y * up):
-                held.update(dict.fromkeys(n for n, one in enumerate(origin.sources) if one is source))
-        return tuple(sorted(held))
+            here = _holding(origin, x * across, y * up)
+            held |= here
+            if here - inside and all(_holding(origin, x * across + dx, y * up + dy) == here for dx, dy in _AROUND):
+                inside |= here
+        # At the edge of a tile the interpolation mixes two files: a pixel there says nothing while there are others.
+        return tuple(sorted(inside or held))
 
     def _sources_of(self, sample: int, rows: Iterable[int]) -> tuple[int, ...]:
         if not self.provenance:
@@ -175,6 +184,19 @@ def _corners(tile: Any) -> tuple[int, int, int, int] | None:
         return None
     x1, y1, x2, y2 = (round(corner) for corner in tile)
     return x1, y1, x2, y2
+
+
+def _holding(origin: Any, x: float, y: float) -> set[int]:
+    """Return the positions of the sources that hold a pixel; beyond the edge of the image, that on the edge."""
+    height, width = origin.size
+    held = origin.at(min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0))
+    return {n for n, one in enumerate(origin.sources) if any(one is source for source in held)}
+
+
+def _grown(region: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return a region with the pixels around it that interpolation has mixed it into."""
+    middle_x, middle_y = (sum(part) / len(region) for part in zip(*region, strict=True))
+    return [(x + math.copysign(EDGE, x - middle_x), y + math.copysign(EDGE, y - middle_y)) for x, y in region]
 
 
 def _lie_on_each_other(origin: Any, a: int, b: int) -> bool:
