@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .case import Case
@@ -13,7 +13,7 @@ from .replay import Player
 from .report import Sample
 from .suspects import Finding, bisect, healing, search
 
-EDGE = 1.5
+EDGE = 1.25
 """So many pixels beyond its region a file can still be mixed into its neighbours."""
 _AROUND = ((-EDGE, 0.0), (EDGE, 0.0), (0.0, -EDGE), (0.0, EDGE))
 
@@ -68,11 +68,17 @@ class Culprits:
             labels: Whether labels can be to blame.
         """
         finding = search(self._sick, range(self.case.size), guess=seen, sure=True, neutral=self._neutral)
+        if len(finding.guilty) > 1 and (common := self._common(finding.guilty)):
+            return replace(finding, every=False), common
         if finding.every:
             return finding, ()
         told = len(finding.guilty) == 1 and finding.alone
-        culprits = [self._looked_at(s, labels) if told else Culprit(s) for s in finding.guilty]
-        return finding, tuple(culprits)
+        culprits = tuple(self._looked_at(s, labels) if told else Culprit(s) for s in finding.guilty)
+        others = [sample for sample in range(self.case.size) if sample not in finding.guilty]
+        believed = finding.alone and finding.rest_is_healthy is None  # nobody was asked but those that were seen
+        if believed and others and not any(c.sources or c.rows for c in culprits) and self._sick(others[:1]):
+            return replace(finding, every=True), ()
+        return finding, culprits
 
     def smallest(self, finding: Finding) -> Case:
         """Return the smallest case that still breaks: one guilty sample, twice, or all."""
@@ -113,6 +119,20 @@ class Culprits:
         one = self.case.select([0])
         return self.player.sick(one.blank(0, None, one.rows_of(0)).select([0, 0]))
 
+    def _common(self, guilty: Sequence[int]) -> tuple[Culprit, ...]:
+        """Return guilty samples that have one file in common, when the first is healthy without it; else nothing."""
+        if not self.provenance:
+            return ()
+        origins = [self.provenance[sample] for sample in guilty]
+        paths = set.intersection(*({source.path for source in origin.sources} for origin in origins)) - {""}
+        if len(paths) != 1:
+            return ()
+        parts = [tuple(n for n, source in enumerate(o.sources) if source.path in paths) for o in origins]
+        one = self.case.select([guilty[0]])
+        if self._sick_without_tiles(guilty[0], one, parts[0]) is not False:
+            return ()
+        return tuple(Culprit(sample, part) for sample, part in zip(guilty, parts, strict=True))
+
     def _looked_at(self, sample: int, labels: bool) -> Culprit:
         """Look into one guilty sample: a label row, or a tile."""
         one = self.case.select([sample])
@@ -135,23 +155,26 @@ class Culprits:
         origin = self.provenance[sample] if self.provenance else None
         if origin is None or len(origin.sources) < 2 or any(source.region is None for source in origin.sources):
             return ()
-        height, width = one.images.shape[-2:]
-        up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])
-        rows = one.rows_of(0)
 
         def sick_without(gone: Sequence[int]) -> bool | None:
-            lesser = one
-            for n in gone:
-                if region := origin.sources[n].region:  # else nothing of it can be seen
-                    lesser = lesser.blank(0, _grown([(x * across, y * up) for x, y in region]), ())
-            own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] in gone]
-            return self.player.sick(lesser.without_labels(own).select([0, 0]))
+            return self._sick_without_tiles(sample, one, gone)
 
         found = healing(sick_without, range(len(origin.sources)))
         if found is None:
             return ()
         blended = [n for n in range(len(origin.sources)) if n != found and _lie_on_each_other(origin, n, found)]
         return tuple(sorted([found, *(n for n in blended if sick_without([n]) is False)]))
+
+    def _sick_without_tiles(self, sample: int, one: Case, gone: Sequence[int]) -> bool | None:
+        origin = self.provenance[sample]
+        height, width = one.images.shape[-2:]
+        up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])
+        rows, lesser = one.rows_of(0), one
+        for n in gone:
+            if region := origin.sources[n].region:  # else nothing of it can be seen
+                lesser = lesser.blank(0, _grown([(x * across, y * up) for x, y in region]), ())
+        own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] in gone]
+        return self.player.sick(lesser.without_labels(own).select([0, 0]))
 
     # ---- by provenance -------------------------------------------------------------------------------------------------
 
@@ -161,15 +184,17 @@ class Culprits:
         origin = self.provenance[bad.sample]
         height, width = self.case.images.shape[-2:]
         up, across = origin.size[0] / height, origin.size[1] / width  # the batch may have been resized as a whole
-        held: set[int] = set()
-        inside: set[int] = set()
+        sure: set[int] = set()
+        edges: list[tuple[set[int], set[int]]] = []
         for y, x in bad.places:
             here = _holding(origin, x * across, y * up)
-            held |= here
-            if here - inside and all(_holding(origin, x * across + dx, y * up + dy) == here for dx, dy in _AROUND):
-                inside |= here
-        # At the edge of a tile the interpolation mixes two files: a pixel there says nothing while there are others.
-        return tuple(sorted(inside or held))
+            around = [_holding(origin, x * across + dx, y * up + dy) for dx, dy in _AROUND]
+            if all(held == here for held in around):
+                sure |= here
+            else:
+                edges.append((here, here.union(*around)))
+        # At the edge of a tile interpolation mixes two files: a pixel there says nothing where one of them is known.
+        return tuple(sorted(sure.union(*(here for here, near in edges if not near & sure))))
 
     def _sources_of(self, sample: int, rows: Iterable[int]) -> tuple[int, ...]:
         if not self.provenance:
