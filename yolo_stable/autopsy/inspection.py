@@ -13,6 +13,8 @@ from .case import Case
 
 MAX_WEIGHT = 1e8
 """A weight beyond this magnitude is absurd; a running variance beyond its square. As ``guard.max_value``."""
+MAX_ORDINARY = 1e4
+"""When half of all parameters have a weight beyond this magnitude, they have run away together."""
 MOST_PLACES = 256
 """How many bad pixels of an image are looked up, evenly over all of them."""
 
@@ -91,8 +93,13 @@ def sick_weights(model: nn.Module) -> WeightFindings:
     return WeightFindings(
         not_finite=tuple(not_finite),
         absurd=tuple(sorted(absurd.items(), key=lambda pair: -pair[1])),
-        widespread=len(absurd) >= max(2, 0.1 * len(parameters)),
+        widespread=len(absurd) >= max(2, 0.1 * len(parameters)) or _median(parameters.values()) > MAX_ORDINARY,
     )
+
+
+def _median(values: Iterable[float]) -> float:
+    ordered = sorted(value for value in values if math.isfinite(value))
+    return ordered[len(ordered) // 2] if ordered else 0.0
 
 
 def _largest(named: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
