@@ -124,10 +124,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """Weights of a convolution before a BatchNorm so large that float16 cannot hold what comes out, and float32 can."""
+    """Weights of a convolution before a BatchNorm so large that float16 holds them, and not what comes out of it."""
 
     module: str
-    factor: float = 3e5
+    largest: float = 6e4
     place = "weight"
     value = 0.0
     at: tuple[int, ...] = ()
@@ -144,7 +144,7 @@ class Grown:
         armed = Armed(self)
         weight: Tensor = find(model, self.module)[1].weight  # pyright: ignore[reportAssignmentType]
         before = weight.detach().clone()
-        weight.data.mul_(self.factor)
+        weight.data.mul_(self.largest / float(before.abs().max()))
         armed.fired += 1
         try:
             yield armed

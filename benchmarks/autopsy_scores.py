@@ -90,10 +90,12 @@ def judged(trial: Trial, truth: Any, answer: Answer, rig: Rig) -> Row:
         module = trial.module or truth.module
         found["true module"], found["true op"] = module, truth.op
         found["operation right"] = (report.module, report.op) == (module, truth.op)
-        if truth.forward_op:
-            found["forward op"] = report.evidence.get("forward_op", "")
-            found["true forward op"] = truth.forward_op
-            found["forward op right"] = found["forward op"] == truth.forward_op
+        found["pass"] = report.evidence.get("pass", "")
+        found["pass right"] = found["pass"] == ("loss" if trial.group == "loss" else truth.phase)
+        if truth.forward_op:  # where the forward pass made something not finite already, that operation is named itself
+            op = report.op if found["pass"] == "forward" else report.evidence.get("forward_op", "")
+            found["forward op"], found["true forward op"] = op, truth.forward_op
+            found["forward op right"] = op == truth.forward_op
     elif trial.group == "weights":
         found["true module"] = truth.module
         told = f"{report.module} {report.evidence.get('weights', '')}"
@@ -151,8 +153,11 @@ def bars(rows: list[Row]) -> list[Row]:
         bar("operation and module, precision", *share(by.get("precision", []), "operation right"), 0.99),
         bar("operation and module, hardware", *share(by.get("hardware", []), "operation right"), 0.99),
         bar("forward operation of a backward fault", *share(asked, "forward op right"), 0.99),
+        bar("pass: forward, loss or backward", *share(asked, "pass right"), 0.0),
         bar("module of sick weights", *share(asked, "weights' module right"), 0.99),
         bar("image file exact, mosaic on", *share(plain, "file right"), 0.98),
+        bar("image file exact, in one image of the batch", *share([r for r in plain if r["images"] == 1], "file right"), 0.98),
+        bar("image file exact, in several", *share([r for r in plain if r["images"] > 1], "file right"), 0.98),
         bar("image file in the named set, mixup and copy-paste on", *share(mixed, "file named"), 0.98),
         bar("image file exact, mixup and copy-paste on", *share(mixed, "file right"), 0.0),
         bar("label row exact", *share(asked, "row right"), 0.98),
