@@ -38,7 +38,21 @@ from .contenders import quiet
 from .record import keep, show
 
 QUICK = ("detect", "classify")
-SHOWN = ("rig", "kind", "where", "wrong", "cause", "said", "module", "true module", "op", "true op", "files", "why", "error")
+SHOWN = (
+    "rig",
+    "kind",
+    "where",
+    "wrong",
+    "cause",
+    "said",
+    "module",
+    "true module",
+    "op",
+    "true op",
+    "files",
+    "why",
+    "error",
+)
 
 
 def injected(names: list[str], seeds: int, scale: float, most_of_each: int | None, bundles: int, work: Path) -> Any:
@@ -132,7 +146,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--scale", type=float, default=0.5, help="share of the places at which each kind is put")
     parser.add_argument("--replays", type=int, default=90, help="bundles that are written and replayed")
-    parser.add_argument("--model", default="yolo11n.yaml", help="network of real size for the costs; 'none': not measured")
+    parser.add_argument(
+        "--model", default="yolo11n.yaml", help="network of real size for the costs; 'none': not measured"
+    )
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--quick", action="store_true")
@@ -168,14 +184,23 @@ def main() -> None:
             table.append(bar("replay by the command line, bitwise", bool(said.get("bitwise")), 1, 1.0))
             (work / "hostile").mkdir()
             damaged = hostile(from_data[0][0], work / "hostile")
-            table.append(bar("hostile bundles: as they should, one line, nothing run", sum(r["met"] for r in damaged), len(damaged), 1.0))
+            table.append(
+                bar(
+                    "hostile bundles: one line, nothing run",
+                    sum(r["met"] for r in damaged),
+                    len(damaged),
+                    1.0,
+                )
+            )
         else:
             damaged = []
         if options.model != "none":
             table += at_real_size(options.model, options.imgsz, options.batch, 6, work)
     wrong = [{key: row[key] for key in ("group", "seed", *SHOWN) if key in row} for row in misses(rows)]
     for row in wrong:
-        print(f"{row['rig']} | {row['kind']} | {', '.join(row['wrong'])} | {row['cause']} -> {row['said']} | {row['why']}")
+        print(
+            f"{row['rig']} | {row['kind']} | {', '.join(row['wrong'])} | {row['cause']} -> {row['said']} | {row['why']}"
+        )
     unfired = Counter(f"{r['kind']} ({r['rig']})" for r in rows if not r["fired"])
     quietly = Counter(r["kind"] for r in rows if r["fired"] and not r["rejected"])
     print(f"not fired: {dict(unfired)}\nfired, and the guard found nothing wrong: {dict(quietly)}")
@@ -195,7 +220,10 @@ def main() -> None:
         *({"table": "kinds", **row} for row in by_kind(rows)),
         *({"table": "misses", **row} for row in wrong),
         *({"table": "replays", **row} for row in replays),
-        *({"table": "hostile", **{k: row[k] for k in ("damage", "wanted", "outcome", "seconds", "met")}} for row in damaged),
+        *(
+            {"table": "hostile", **{k: row[k] for k in ("damage", "wanted", "outcome", "seconds", "met")}}
+            for row in damaged
+        ),
     ]
     settings = {k: v for k, v in vars(options).items() if k != "json"}
     settings |= {"not fired": dict(unfired), "not rejected": dict(quietly)}

@@ -22,7 +22,8 @@ from torch import nn
 from yolo_stable import autopsy_run
 from yolo_stable.chaos import DeviceFault, LayerFault
 
-from .autopsy_faults import Cancel, Shared, Trial
+from .autopsy_faults import Trial
+from .autopsy_planted import Cancel, Shared
 from .contenders import quiet
 
 Row = dict[str, Any]

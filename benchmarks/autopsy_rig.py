@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from yolo_stable import looking_into
 from yolo_stable.builtin_data import make
@@ -292,8 +292,3 @@ class Rig:
         if precision != "float32":
             self.trainer.amp = True
             self.trainer.args.amp = "bf16" if precision == "bfloat16" else True
-
-
-def same_state(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Tell whether two states are the same, bit for bit."""
-    return a.keys() == b.keys() and all(torch.equal(a[k].view(-1).view(torch.uint8), b[k].view(-1).view(torch.uint8)) for k in a)

@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .autopsy_faults import Leap, Trial
+from .autopsy_faults import Trial
+from .autopsy_planted import Leap
 from .autopsy_rig import Answer, Rig
 
 Row = dict[str, Any]
@@ -58,9 +59,8 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None) -> Row:
     if heard.answers:
         truth = counted[-1].truth if counted and model is not None else None
         row.update(judged(trial, truth, heard.answers[0], rig))
-    if heard.climbs or isinstance(model, Leap) or (heard.answers and trial.group in {"weights", "optimisation"}):
-        rig.go_back()
-    elif not heard.answers:
+    changed = isinstance(model, Leap) or trial.group == "weights"
+    if heard.climbs or changed or not heard.answers:
         rig.go_back()
     return row
 
@@ -144,7 +144,7 @@ def bars(rows: list[Row]) -> list[Row]:
     by = {group: [r for r in asked if r["group"] == group] for group in {r["group"] for r in asked}}
     mixed = [r for r in asked if r["rig"].startswith("mixed")]
     plain = [r for r in asked if not r["rig"].startswith("mixed")]
-    table = [
+    return [
         {"what": "faults that fired and were rejected", "of": len(asked), "bar": ">= 400", "met": len(asked) >= 400},
         bar("operation and module, all", *share(asked, "operation right"), 0.99),
         bar("operation and module, forward", *share(by.get("forward", []), "operation right"), 0.99),
@@ -156,17 +156,23 @@ def bars(rows: list[Row]) -> list[Row]:
         bar("pass: forward, loss or backward", *share(asked, "pass right"), 0.0),
         bar("module of sick weights", *share(asked, "weights' module right"), 0.99),
         bar("image file exact, mosaic on", *share(plain, "file right"), 0.98),
-        bar("image file exact, in one image of the batch", *share([r for r in plain if r["images"] == 1], "file right"), 0.98),
+        bar(
+            "image file exact, in one image of the batch",
+            *share([r for r in plain if r["images"] == 1], "file right"),
+            0.98,
+        ),
         bar("image file exact, in several", *share([r for r in plain if r["images"] > 1], "file right"), 0.98),
         bar("image file in the named set, mixup and copy-paste on", *share(mixed, "file named"), 0.98),
         bar("image file exact, mixup and copy-paste on", *share(mixed, "file right"), 0.0),
         bar("label row exact", *share(asked, "row right"), 0.98),
         bar("cause", *share(asked, "cause right"), 0.95),
-        *(bar(f"cause, where it is {c}", *share([r for r in asked if r["cause"] == c], "cause right"), 0.95) for c in CAUSES),
+        *(
+            bar(f"cause, where it is {c}", *share([r for r in asked if r["cause"] == c], "cause right"), 0.95)
+            for c in CAUSES
+        ),
         most("autopsy, operation only (step times)", _numbers(asked, "operation steps"), 4.0),
         most("autopsy with the image (step times)", [r["steps"] for r in asked], 8.0),
     ]
-    return table
 
 
 def _numbers(rows: list[Row], key: str) -> list[float]:
@@ -196,7 +202,15 @@ def by_kind(rows: list[Row]) -> list[Row]:
     return table
 
 
-ASKED = ("operation right", "forward op right", "weights' module right", "file right", "file named", "row right", "cause right")
+ASKED = (
+    "operation right",
+    "forward op right",
+    "weights' module right",
+    "file right",
+    "file named",
+    "row right",
+    "cause right",
+)
 
 
 def misses(rows: list[Row]) -> list[Row]:

@@ -187,7 +187,9 @@ class Examination:
             return self._compare_with_snapshot()
         if not found and seen.signs and seen.signs <= {"buffers", "jump"} and self.bitwise:
             # To the bit the same loss, and healthy statistics: it was not this batch that wrote those that were seen.
-            self.known["weights"] = f"running statistics were not as training leaves them: {', '.join(shortened(seen.culprits))}"
+            self.known["weights"] = (
+                f"running statistics were not as training leaves them: {', '.join(shortened(seen.culprits))}"
+            )
             self.what = "met running statistics that no training can use"
             return False
         again = self.player.play(self.case, backward=seen.backward or not seen.signs)
