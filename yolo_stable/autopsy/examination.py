@@ -185,14 +185,13 @@ class Examination:
         if seen.kind == "state" and not seen.signs and not found:
             self.known["diverged"] = True
             return self._compare_with_snapshot()
-        if not found and seen.signs and seen.signs <= {"buffers", "jump"} and self.bitwise:
+        again = self.player.play(self.case, backward=seen.backward or not seen.signs)
+        if not found and again.sick is False and self.bitwise and seen.signs and seen.signs <= {"buffers", "jump"}:
             # To the bit the same loss, and healthy statistics: it was not this batch that wrote those that were seen.
-            self.known["weights"] = (
-                f"running statistics were not as training leaves them: {', '.join(shortened(seen.culprits))}"
-            )
+            names = ", ".join(shortened(seen.culprits))
+            self.known["weights"] = f"running statistics were not as training leaves them: {names}"
             self.what = "met running statistics that no training can use"
             return False
-        again = self.player.play(self.case, backward=seen.backward or not seen.signs)
         if again.norm is not None:
             self.facts["norm"] = again.norm
         self.known["reproduced"] = bool(again.sick) and agree(seen.signs, again.signs)

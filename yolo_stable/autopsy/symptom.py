@@ -113,8 +113,13 @@ def agree(seen: frozenset[str], again: frozenset[str]) -> bool:
 
 
 def same_bits(seen: Symptom, loss: float | None, items: Mapping[str, float], digests: Mapping[str, str]) -> bool:
-    """Tell whether a replay gave the very numbers that were seen: loss, all items, and the digests that both have."""
-    if seen.loss is None or loss is None or not _equal(seen.loss, loss):
+    """Tell whether a replay gave the very numbers that were seen: loss, all items, and the digests that both have.
+
+    Of a window no loss was read; there it takes the digests.
+    """
+    if seen.loss is None and not seen.digests:
+        return False
+    if seen.loss is not None and (loss is None or not _equal(seen.loss, loss)):
         return False
     if any(name not in items or not _equal(value, items[name]) for name, value in seen.items.items()):
         return False
