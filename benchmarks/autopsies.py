@@ -183,7 +183,7 @@ def main() -> None:
             said = by_command(from_data[0][0])
             table.append(bar("replay by the command line, bitwise", bool(said.get("bitwise")), 1, 1.0))
             (work / "hostile").mkdir()
-            damaged = hostile(from_data[0][0], work / "hostile")
+            damaged = hostile(from_data[0][0], work / "hostile", slow=not options.quick)
             table.append(
                 bar(
                     "hostile bundles: one line, nothing run",

@@ -34,7 +34,7 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None) -> Row:
     model, file = trial.model, trial.file
     row["where"] = repr(model if file is None else file if model is None else (model, file))
     with ExitStack() as stack:
-        counted = []
+        counted, batches = [], []
         windows = range(rig.setting.accumulate)
         if file is not None:
             armed = stack.enter_context(file.install(rig.dataset))
@@ -96,7 +96,7 @@ def judged(trial: Trial, truth: Any, answer: Answer, rig: Rig) -> Row:
             op = report.op if found["pass"] == "forward" else report.evidence.get("forward_op", "")
             found["forward op"], found["true forward op"] = op, truth.forward_op
             found["forward op right"] = op == truth.forward_op
-    elif trial.group == "weights":
+    elif trial.group == "weights" and truth is not None:
         found["true module"] = truth.module
         told = f"{report.module} {report.evidence.get('weights', '')}"
         found["weights' module right"] = truth.module in told
