@@ -66,8 +66,8 @@ def fresh(bundles: Sequence[tuple[Path, Trial, Row]], work: Path) -> list[Row]:
         work: For the list and the answers.
 
     Returns:
-        A row for each: ``bitwise``; ``same``: operation and module as in the run; of a fault that happened once: that the
-        replay says that it could not be reproduced.
+        A row for each; ``met``: to the bit as in the run, or what else is asked of one that is not run again; ``same``: operation
+        and module as in the run.
     """
     (work / "list.pickle").write_bytes(pickle.dumps([(folder, trial) for folder, trial, _ in bundles]))
     command = [sys.executable, "-m", "benchmarks.autopsy_replays", str(work)]
@@ -84,6 +84,7 @@ def fresh(bundles: Sequence[tuple[Path, Trial, Row]], work: Path) -> list[Row]:
             "group": trial.group,
             "kind": trial.kind,
             "once": once,
+            "told by its labels": run["operation steps"] is None and not once,
             "bitwise": answer.get("bitwise"),
             "reproduced": answer.get("reproduced"),
             "same": (answer.get("module"), answer.get("op")) == (run["module"], run["op"]),
@@ -93,7 +94,12 @@ def fresh(bundles: Sequence[tuple[Path, Trial, Row]], work: Path) -> list[Row]:
             "why": (answer.get("evidence") or {}).get("why", ""),
             "bundle": folder.name,
         }
-        row["met"] = row["reproduced"] is False if once else row["bitwise"] is True
+        if once:
+            row["met"] = row["reproduced"] is False
+        elif row["told by its labels"]:  # nothing was run: such labels can take a device down
+            row["met"] = row["reproduced"] is True and row["cause"] == run["said"]
+        else:
+            row["met"] = row["bitwise"] is True
         rows.append(row)
     return rows
 

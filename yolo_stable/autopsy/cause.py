@@ -49,6 +49,8 @@ class Evidence:
     """The same samples on weights drawn anew."""
     every: bool = False
     """Whatever image was tried breaks this state."""
+    together: bool = False
+    """No image breaks it alone."""
     diverged: bool = False
     """Nothing is sick but the size of the loss."""
 
@@ -126,6 +128,10 @@ def _concluded(e: Evidence) -> Judgement:
     if e.every:
         return Judgement(
             UNDECIDED, "every image breaks it, and no healthy weights were found: the network, its loss or the device"
+        )
+    if e.together:
+        return Judgement(
+            UNDECIDED, "no image breaks it alone, and no healthy weights were found: the network or its loss"
         )
     if e.healthy_on_snapshot is False:
         return Judgement(DATA, "it breaks on the snapshot's weights as well")

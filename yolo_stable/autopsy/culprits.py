@@ -15,7 +15,7 @@ from .suspects import Finding, bisect, healing, search
 
 EDGE = 1.25
 """So many pixels beyond its region a file can still be mixed into its neighbours."""
-_AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1))
+_AROUND = tuple((dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy)
 
 
 @dataclass(frozen=True, slots=True)

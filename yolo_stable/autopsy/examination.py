@@ -235,7 +235,7 @@ class Examination:
                 return
         rows = first.rows if first is not None and first.shape[:1] == (self.case.size,) else ()
         finding, self.culprits = self.names.by_replay(rows, labels=_labels_matter(first))
-        self.known["every"] = finding.every
+        self.known.update(every=finding.every, together=not finding.alone)
         self._describe(finding)
         if not self.known.get("healthy_in_float32"):
             self._try_other_weights(self.names.smallest(finding))
