@@ -86,6 +86,7 @@ def injected(names: list[str], seeds: int, scale: float, most_of_each: int | Non
             if folder is not None and folder.is_dir():
                 written.append((folder, trial, row))
             own += row["fired"] and row["rejected"]
+        rig.close()
         print(f"{name}: {own} of {len(trials)} in {time.perf_counter() - begun:.0f} s", flush=True)
     return rows, written
 

@@ -166,6 +166,10 @@ class Rig:
         del self.times[:2]  # they build state and caches
         self._keep()
 
+    def close(self) -> None:
+        """Close the files of the run."""
+        self.trainer.close_books("interrupted", "that was all")
+
     @property
     def model(self) -> nn.Module:
         """The network."""

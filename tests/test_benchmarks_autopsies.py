@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    return Rig("detect", tmp_path_factory.mktemp("rig"), warm=4)
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    rig = Rig("detect", tmp_path_factory.mktemp("rig"), warm=4)
+    yield rig
+    rig.close()
 
 
 def test_a_slice_of_all_of_it(tmp_path: Path) -> None:

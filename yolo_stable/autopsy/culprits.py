@@ -15,6 +15,8 @@ from .suspects import Finding, bisect, healing, search
 
 EDGE = 1.25
 """So many pixels beyond its region a file can still be mixed into its neighbours."""
+BLUR = 4.0
+"""So many further where a filter has run over the whole image, as Ultralytics lets Albumentations do now and then."""
 _AROUND = tuple((dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy)
 
 
@@ -156,20 +158,25 @@ class Culprits:
         if origin is None or len(origin.sources) < 2 or any(source.region is None for source in origin.sources):
             return ()
 
+        further = 0.0
+
         def sick_without(gone: Sequence[int]) -> bool | None:
-            return self._sick_without_tiles(sample, one, gone)
+            return self._sick_without_tiles(sample, one, gone, further)
 
         found = healing(sick_without, range(len(origin.sources)))
+        if found is None:  # it may have been blurred as a whole
+            further = BLUR
+            found = healing(sick_without, range(len(origin.sources)))
         if found is None:
             return ()
         blended = [n for n in range(len(origin.sources)) if n != found and _lie_on_each_other(origin, n, found)]
         return tuple(sorted([found, *(n for n in blended if sick_without([n]) is False)]))
 
-    def _sick_without_tiles(self, sample: int, one: Case, gone: Sequence[int]) -> bool | None:
+    def _sick_without_tiles(self, sample: int, one: Case, gone: Sequence[int], further: float = 0.0) -> bool | None:
         origin = self.provenance[sample]
         height, width = one.images.shape[-2:]
         up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])
-        reach = EDGE if up == across == 1 else EDGE * (1 + max(up, across))
+        reach = further + (EDGE if up == across == 1 else EDGE * (1 + max(up, across)))
         rows, lesser = one.rows_of(0), one
         for n in gone:
             if region := origin.sources[n].region:  # else nothing of it can be seen
