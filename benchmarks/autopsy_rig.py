@@ -6,6 +6,7 @@ the scaler that asks the guard, the rejection, ``look_into``. Only the loop arou
 
 from __future__ import annotations
 
+import hashlib
 import random
 import statistics
 import time
@@ -58,6 +59,7 @@ SETTINGS: dict[str, Setting] = {
     "windows": Setting("detect", accumulate=2),
     "mixed": Setting("detect", changes=MIXED),
     "mixed segment": Setting("segment", changes=(*MIXED, ("degrees", 10.0), ("perspective", 0.0005))),
+    "multi scale": Setting("detect", changes=(("multi_scale", 0.5), ("degrees", 5.0))),
     "adamw": Setting("detect", changes=(("optimizer", "AdamW"), ("lr0", 0.002))),
     "float16": Setting("detect", precision="float16"),
     "bfloat16": Setting("segment", precision="bfloat16"),
@@ -270,6 +272,16 @@ class Rig:
     def step_seconds(self) -> float:
         """Median time of a healthy window: forward, backward and optimizer step."""
         return statistics.median(self.times)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the whole state of the training, and of the random number generators."""
+        state = self.trainer.guard.state
+        drawn = () if "multi_scale" in dict(self.setting.changes) else (random.getstate(),)  # it draws a size itself
+        digest = hashlib.sha256(repr((drawn, np.random.get_state())).encode())
+        for name, tensor in [*sorted(state.live().items()), ("torch", torch.get_rng_state())]:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def _keep(self) -> None:
         state = self.trainer.guard.state

@@ -11,7 +11,7 @@ from typing import Any
 
 from .autopsy_faults import Trial
 from .autopsy_planted import Leap
-from .autopsy_rig import Answer, Rig
+from .autopsy_rig import Answer, Rig, seed_all
 
 Row = dict[str, Any]
 TRIES = 60
@@ -19,13 +19,14 @@ TRIES = 60
 CAUSES = ("data", "weights", "optimisation", "precision", "hardware transient", "hardware persistent", "undecided")
 
 
-def play(rig: Rig, trial: Trial, folder: Path | None = None) -> Row:
+def play(rig: Rig, trial: Trial, folder: Path | None = None, *, twice: bool = False) -> Row:
     """Break something, feed the batch, and judge the answer.
 
     Args:
         rig: Is put back to where it was before the next fault, when anything was changed.
         trial: What is broken.
         folder: Where a bundle is written; None: none.
+        twice: Feed the same batch once more, and compare the answers.
 
     Returns:
         A row: what was broken, whether it fired and was rejected, and which parts of the answer are right (None: not asked).
@@ -45,6 +46,8 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None) -> Row:
             counted.append(armed)
         else:
             batches = [rig.draw(trial.seed + n) for n in windows]
+        seed_all(trial.seed)
+        before, same = rig.fingerprint(), [dict(batch) for batch in batches]
         if isinstance(model, Leap):
             model.leap(rig)
         elif model is not None:
@@ -53,6 +56,11 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None) -> Row:
         rig.trainer.bundle_to = folder
         heard = rig.feed(*batches)
         rig.trainer.bundle_to = None
+        again = None
+        lasting = trial.group != "weights" and trial.cause != "hardware transient"
+        if twice and lasting and heard.answers and not heard.climbs:
+            seed_all(trial.seed)
+            again = rig.feed(*same)
     row["fired"] = all(armed.fired for armed in counted)
     row["images"] = counted[0].fired if file is not None and counted else 0
     row["rejected"] = bool(heard.answers)
@@ -62,6 +70,11 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None) -> Row:
     changed = isinstance(model, Leap) or trial.group == "weights"
     if heard.climbs or changed or not heard.answers:
         rig.go_back()
+    else:
+        row["untouched"] = rig.fingerprint() == before
+    if again is not None:
+        first, second = (h.answers[0].incident.report.to_json() if h.answers else None for h in (heard, again))
+        row["same again"] = first == second
     return row
 
 
@@ -170,6 +183,8 @@ def bars(rows: list[Row]) -> list[Row]:
             bar(f"cause, where it is {c}", *share([r for r in asked if r["cause"] == c], "cause right"), 0.95)
             for c in CAUSES
         ),
+        bar("state and generators left as they were", *share(asked, "untouched"), 1.0),
+        bar("the same answer a second time", *share(asked, "same again"), 1.0),
         most("autopsy, operation only (step times)", _numbers(asked, "operation steps"), 4.0),
         most("autopsy with the image (step times)", [r["steps"] for r in asked], 8.0),
     ]
@@ -210,6 +225,8 @@ ASKED = (
     "file named",
     "row right",
     "cause right",
+    "untouched",
+    "same again",
 )
 
 

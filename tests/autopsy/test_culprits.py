@@ -51,6 +51,36 @@ def test_only_the_file_below_the_pixel_is_named_when_the_other_does_not_reach_it
     assert culprit.sources == (1,)
 
 
+def test_pixels_on_the_edge_of_a_tile_name_the_file_behind_it_alone() -> None:
+    found = culprits([mosaic(0)], (2,))
+    found.case.images[0, :, 10:20, 12:33] = float("nan")  # one column further than the upper left tile reaches
+    (culprit,) = found.by_pixels(bad_pixels(found.case))
+    assert culprit.sources == (0,)
+    found.case.images[0, :, 10:20, 12:33] = 4.0
+    _, (culprit,) = found.by_replay((0,), labels=False)
+    assert culprit.sources == (0,)
+
+
+def test_a_file_in_two_guilty_images_is_named_and_no_other() -> None:
+    shared = Provenance((*mosaic(1).sources[:3], Source("data/img_002.jpg", 2, mosaic(1).sources[3].region)))
+    found = culprits([mosaic(0), shared, mosaic(2)], (2, 2, 2))
+    found.case.images[0, :, 40:50, 10:20] = found.case.images[1, :, 40:50, 40:50] = 4.0
+    _, guilty = found.by_replay((0, 1), labels=False)
+    assert guilty == (Culprit(0, (2,)), Culprit(1, (3,)))
+    assert {s.path for s in found.named(guilty, labels=False)[0]} == {"data/img_002.jpg"}
+
+
+def test_an_image_is_not_guilty_when_any_other_breaks_alone_as_well() -> None:
+    def always(model: nn.Module, batch: Any, precision: str | None) -> tuple[Tensor, Mapping[str, Any]]:
+        return model(batch["img"].mean((2, 3))).sum() / 0, {}
+
+    case = BatchCase(nn.Linear(3, 1), boxes((2, 2)), always)
+    found = Culprits(case, [mosaic(0), mosaic(1)], Player(Symptom(), Deadline(None)))
+    finding, guilty = found.by_replay((1,), labels=False)
+    assert finding.every
+    assert guilty == ()
+
+
 def test_label_rows_lead_to_their_files() -> None:
     found = culprits([mosaic(0, ((3, 5), (1, 0))), mosaic(1, ((2, 9), None))])
     named, tiles = found.named(found.by_labels([0, 2]), labels=True)

@@ -18,6 +18,7 @@ from yolo_stable.autopsy.batch_case import BatchCase
 from yolo_stable.autopsy.examine import examine
 from yolo_stable.autopsy.report import Report, Sample
 from yolo_stable.autopsy.symptom import Symptom
+from yolo_stable.autopsy.untouched import untouched
 
 NAN, INF = math.nan, math.inf
 SIZES = (2, 1, 3, 2)
@@ -381,6 +382,19 @@ class TestItself:
         case = box_case(detector)
         case.images[1, 0, 0, 0] = NAN
         assert autopsy(case, Symptom(loss=NAN), provenance=ORIGINS[:2]).samples[0].path == "data/img_001.jpg"
+
+    def test_statistics_that_were_ruined_before_the_batch_are_no_fault_of_it(self) -> None:
+        case = tensor_case(classifier())
+        with untouched(case.model):
+            loss = float(case.call()[0].detach())
+        for reason in (
+            "a running statistic is not finite",
+            "a running statistic of BatchNorm jumped to 5e+29 times what it was",
+        ):
+            seen = Symptom(reason=reason, loss=loss, items={"loss": loss}, culprits=("1.running_var",))
+            report = autopsy(case, seen)
+            assert (report.cause, report.phase, report.module) == ("weights", "state", "1")
+            assert autopsy(case, Symptom(reason=reason, loss=loss + 1, culprits=("1.running_var",))).cause != "weights"
 
     def test_the_recorded_bits_are_compared(self) -> None:
         model = nn.Sequential(Exp(30.0), *classifier())

@@ -54,6 +54,10 @@ def test_one_ruined_weight_is_told_from_many() -> None:
         for p in model.parameters():
             p.fill_(1e12)
         assert sick_weights(model).widespread
+        for p in model.parameters():
+            p.fill_(1e7)
+        model.get_submodule("6").weight[0, 0] = 2e8  # type: ignore[index]
+        assert sick_weights(model).widespread, "one of them is absurd, and all have run away"
         model.get_buffer("1.running_var").fill_(math.nan)
         assert sick_weights(model).not_finite == ("1.running_var",)
 

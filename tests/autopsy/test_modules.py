@@ -38,7 +38,7 @@ def test_a_module_is_known_while_it_runs() -> None:
         model(torch.ones(1))
         Watch.forward(watch, torch.ones(1))
         assert places.now is OUTSIDE
-    assert seen == ["0", "1.0", ""], "a module registered twice goes by the place where it runs"
+    assert seen == ["0", "1.0", ""], "a module registered twice goes by the name of the place where it runs"
     model(torch.ones(1))
     assert places.calls == 4
     assert not torch.nn.modules.module._has_any_global_hook()

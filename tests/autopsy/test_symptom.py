@@ -52,3 +52,6 @@ def test_bits_are_the_same_when_all_that_was_recorded_is() -> None:
     assert not same_bits(seen, math.inf, {"a": 1.5}, {})
     assert not same_bits(seen, NAN, {}, {})
     assert not same_bits(Symptom(), 1.0, {}, {})
+    window = Symptom(kind="window", norm=NAN, digests={"gradients": "x"})
+    assert same_bits(window, 1.0, {}, {"gradients": "x"})
+    assert not same_bits(window, 1.0, {}, {"gradients": "y"})

@@ -15,7 +15,7 @@ from .suspects import Finding, bisect, healing, search
 
 EDGE = 1.25
 """So many pixels beyond its region a file can still be mixed into its neighbours."""
-_AROUND = ((-EDGE, 0.0), (EDGE, 0.0), (0.0, -EDGE), (0.0, EDGE))
+_AROUND = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +125,11 @@ class Culprits:
             return ()
         origins = [self.provenance[sample] for sample in guilty]
         paths = set.intersection(*({source.path for source in origin.sources} for origin in origins)) - {""}
-        if len(paths) != 1:
-            return ()
-        parts = [tuple(n for n, source in enumerate(o.sources) if source.path in paths) for o in origins]
         one = self.case.select([guilty[0]])
-        if self._sick_without_tiles(guilty[0], one, parts[0]) is not False:
+        if len(paths) > 1:
+            paths &= {origins[0].sources[n].path for n in self._guilty_tiles(guilty[0], one)}
+        parts = [tuple(n for n, source in enumerate(o.sources) if source.path in paths) for o in origins]
+        if len(paths) != 1 or self._sick_without_tiles(guilty[0], one, parts[0]) is not False:
             return ()
         return tuple(Culprit(sample, part) for sample, part in zip(guilty, parts, strict=True))
 
@@ -169,10 +169,11 @@ class Culprits:
         origin = self.provenance[sample]
         height, width = one.images.shape[-2:]
         up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])
+        reach = EDGE if up == across == 1 else EDGE * (1 + max(up, across))
         rows, lesser = one.rows_of(0), one
         for n in gone:
             if region := origin.sources[n].region:  # else nothing of it can be seen
-                lesser = lesser.blank(0, _grown([(x * across, y * up) for x, y in region]), ())
+                lesser = lesser.blank(0, _grown([(x * across, y * up) for x, y in region], reach), ())
         own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] in gone]
         return self.player.sick(lesser.without_labels(own).select([0, 0]))
 
@@ -184,11 +185,12 @@ class Culprits:
         origin = self.provenance[bad.sample]
         height, width = self.case.images.shape[-2:]
         up, across = origin.size[0] / height, origin.size[1] / width  # the batch may have been resized as a whole
+        reach = EDGE if up == across == 1 else 2 * EDGE  # it was interpolated twice
         sure: set[int] = set()
         edges: list[tuple[set[int], set[int]]] = []
         for y, x in bad.places:
             here = _holding(origin, x * across, y * up)
-            around = [_holding(origin, x * across + dx, y * up + dy) for dx, dy in _AROUND]
+            around = [_holding(origin, x * across + dx * reach, y * up + dy * reach) for dx, dy in _AROUND]
             if all(held == here for held in around):
                 sure |= here
             else:
@@ -218,10 +220,10 @@ def _holding(origin: Any, x: float, y: float) -> set[int]:
     return {n for n, one in enumerate(origin.sources) if any(one is source for source in held)}
 
 
-def _grown(region: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _grown(region: Sequence[tuple[float, float]], reach: float) -> list[tuple[float, float]]:
     """Return a region with the pixels around it that interpolation has mixed it into."""
     middle_x, middle_y = (sum(part) / len(region) for part in zip(*region, strict=True))
-    return [(x + math.copysign(EDGE, x - middle_x), y + math.copysign(EDGE, y - middle_y)) for x, y in region]
+    return [(x + math.copysign(reach, x - middle_x), y + math.copysign(reach, y - middle_y)) for x, y in region]
 
 
 def _lie_on_each_other(origin: Any, a: int, b: int) -> bool:
