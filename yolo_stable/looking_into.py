@@ -253,7 +253,9 @@ class GuardedIncidents(_Base):
         """Count against the images that were found guilty, and leave out those that are for the second time."""
         if self.quarantine is None or report.cause != "data":
             return
-        for file in dict.fromkeys(sample.path for sample in report.samples if sample.path):  # it may be in several tiles
+        for file in dict.fromkeys(
+            sample.path for sample in report.samples if sample.path
+        ):  # it may be in several tiles
             refused = len(self.quarantine.refused)
             if self.quarantine.blame(file):
                 path = self.save_dir / "quarantine.txt"

@@ -66,7 +66,16 @@ OTHERS: dict[str, Any] = {
     "quarantine": False,
     "quarantine_from": "quarantine.txt",
 }
-NUMBERS = ("max_norm", "reject_norm", "max_jump", "min_scale", "max_value", "max_loss_rise", "max_norm_rise", "autopsy_seconds")
+NUMBERS = (
+    "max_norm",
+    "reject_norm",
+    "max_jump",
+    "min_scale",
+    "max_value",
+    "max_loss_rise",
+    "max_norm_rise",
+    "autopsy_seconds",
+)
 COUNTS = ("max_consecutive", "max_total", "patience", "max_rollbacks", "ramp_steps")
 
 
@@ -238,5 +247,7 @@ def test_settings_cannot_be_changed_behind_the_guards_back() -> None:
 
 
 def test_the_list_of_a_quarantine_is_a_path() -> None:
-    with pytest.raises(InvalidCallError, match=r"guard\.quarantine_from=3 is not allowed\. It must be the path of a file"):
+    with pytest.raises(
+        InvalidCallError, match=r"guard\.quarantine_from=3 is not allowed\. It must be the path of a file"
+    ):
         GuardConfig.from_mapping({"quarantine_from": 3})
