@@ -24,13 +24,21 @@ LAYERS = (
     ("results", "recovering", "checkpoint"),
     ("run_log", "startup", "checkpoint_file", "loop_state"),
     ("plan", "telemetry", "schedules", "average"),
-    ("presets", "guard"),
-    ("settings", "schedule", "builtin_data", "guard.guard"),
+    ("presets", "guard", "dataset"),
+    ("dataset.command",),
+    ("dataset.check", "dataset.repair", "dataset.page"),
+    ("dataset.duplicates", "dataset.place"),
+    ("dataset.scan", "dataset.sample", "dataset.description"),
+    ("dataset.pixels", "dataset.array_file", "dataset.polygons", "dataset.keypoints"),
+    ("dataset.boxes", "dataset.picture", "dataset.folders", "dataset.balance"),
+    ("settings", "schedule", "builtin_data", "guard.guard", "dataset.layout"),
     ("guard.recovery", "guard.rehearsal"),
+    ("dataset.header", "dataset.files", "dataset.label_file", "dataset.report"),
     ("guard.fused", "guard.choice", "guard.milestone", "guard.repair"),
     ("guard.snapshot",),
     (
         "commented_yaml",
+        "dataset.rules",
         "events",
         "resources",
         "scaler_gate",
@@ -58,6 +66,8 @@ LAYERS = (
     ),
     (
         "whole_file",
+        "augment",
+        "dataset.finding",
         "guard.config",
         "guard.decision",
         "guard.health",
@@ -73,6 +83,8 @@ FRONT_DOOR = "__init__"
 """``yolo_stable`` itself: its names come from everywhere, but only when they are asked for."""
 
 MAY_IMPORT_ULTRALYTICS = {
+    "dataset.description",
+    "dataset.sample",
     "mixin",
     "checkpoint",
     "ending",

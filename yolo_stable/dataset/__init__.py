@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .check import check as check
-from .check import run_check as run_check
+from .command import run_check as run_check
 from .finding import Finding as Finding
 from .finding import Rule as Rule
 from .finding import Severity as Severity

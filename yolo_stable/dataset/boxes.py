@@ -79,8 +79,10 @@ def check_boxes(rows: Rows, classes: int, imgsz: int, findings: list[Finding]) -
     report(
         tiny,
         "box-subpixel",
-        lambda i: f"{pixels[i]:.2g} pixels at imgsz={imgsz}, {w[i] * width[i]:.3g} x {h[i] * height[i]:.3g} in the"
-        " file; expected are 1 or more",
+        lambda i: (
+            f"{pixels[i]:.2g} pixels at imgsz={imgsz}, {w[i] * width[i]:.3g} x {h[i] * height[i]:.3g} in the"
+            " file; expected are 1 or more"
+        ),
     )
     beyond = np.maximum(
         np.maximum(w / 2 - x, x + w / 2 - 1) * width, np.maximum(h / 2 - y, y + h / 2 - 1) * height

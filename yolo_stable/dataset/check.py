@@ -1,10 +1,8 @@
-"""The whole check of a data set, and the function behind ``yolo-stable check``."""
+"""The whole check of a data set, from its description to what augmentation makes of it."""
 
 from __future__ import annotations
 
-import json as json_format
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -16,7 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import InvalidCallError
-from ..whole_file import reason, write_whole
 from .balance import check_balance
 from .duplicates import exact_duplicates, near_duplicates
 from .files import FORMATS, label_path, list_images, orphans
@@ -62,7 +59,7 @@ def check(
     Raises:
         InvalidCallError: There is no such data set, or a value is not allowed.
     """
-    only = _splits(split)
+    only = splits_wanted(split)
     for name, value, least in (("workers", workers, 1), ("sample", sample, 0), ("imgsz", imgsz, 32)):
         if value is not None and value < least:
             raise InvalidCallError(f"{WHERE}: {name}={value} is not allowed. It must be {least} or more.")
@@ -80,7 +77,9 @@ def check(
     findings += _labels_at_all(layout, scans, findings)
     same = layout.splits.get("train") == layout.splits.get("val") and bool(layout.splits.get("train"))
     if same:
-        findings.append(found("split-same", layout.place, "train and val are the same images", line=layout.lines.get("val")))
+        findings.append(
+            found("split-same", layout.place, "train and val are the same images", line=layout.lines.get("val"))
+        )
         scans.pop("val", None)
     exact = list(exact_duplicates(scans))
     findings += exact
@@ -103,76 +102,12 @@ def check(
     )
 
 
-def run_check(
-    data: str,
-    *,
-    task: str | None = None,
-    split: str | None = None,
-    json: Path | None = None,
-    html: Path | None = None,
-    fix: Path | None = None,
-    near: bool = True,
-    sample: int = 32,
-    imgsz: int = 640,
-    workers: int | None = None,
-    progress: bool = True,
-    console: Console | None = None,
-) -> int:
-    """Check a data set, print the table and write what was asked for: the body of ``yolo-stable check``.
-
-    Args:
-        data: As for :func:`check`, with ``task``, ``near``, ``sample``, ``imgsz`` and ``workers``.
-        task: See there.
-        split: One split, or several with commas between them.
-        json: File for all findings, schema 1.
-        html: File for a page with thumbnails.
-        fix: Folder for a cleaned copy; it must be empty or not be there, and lie outside the data.
-        near: See :func:`check`.
-        sample: See there.
-        imgsz: See there.
-        workers: See there.
-        progress: Show a bar when stderr is a terminal.
-        console: Where the table goes; None: stdout.
-
-    Returns:
-        The exit code: 0 clean or warnings, 1 errors.
+def splits_wanted(split: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the splits that are asked for.
 
     Raises:
-        InvalidCallError: The call is wrong (exit code 2), or a file cannot be written.
+        InvalidCallError: There is no such split.
     """
-    from .repair import check_target, repair
-
-    splits = [word.strip() for word in split.split(",")] if split else None
-    if fix is not None:
-        layout = read_layout(data, task, SPLITS)
-        check_target(fix, layout)
-    show = progress and sys.stderr.isatty()
-    report = check(
-        data, task=task, split=splits, near=near, sample=sample, imgsz=imgsz, workers=workers, progress=show
-    )
-    console = console or Console(width=None if sys.stdout.isatty() else 160)
-    report.show(console)
-    if json is not None:
-        text = json_format.dumps(report.to_dict(), indent=1, ensure_ascii=True)
-        _write(json, text.encode("ascii"))
-    if html is not None:
-        from .page import render
-
-        _write(html, render(report).encode("utf-8", "replace"))
-    if fix is not None:
-        done = repair(report, fix)
-        console.print(done.verdict, markup=False, highlight=False, soft_wrap=True)
-    return report.exit_code
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_whole(Path(path), content)
-    except OSError as error:
-        raise InvalidCallError(f"{WHERE}: {path} cannot be written: {reason(error)}.") from error
-
-
-def _splits(split: str | Sequence[str] | None) -> tuple[str, ...]:
     wanted = SPLITS if split is None else (split,) if isinstance(split, str) else tuple(split)
     for name in wanted:
         if name not in SPLITS:
@@ -210,7 +145,9 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Fi
     for image in images:
         name = class_of(image, source)
         if name is None:
-            findings.append(found("image-stray", image, f"lies in {source} itself; expected is a class folder", image=image))
+            findings.append(
+                found("image-stray", image, f"lies in {source} itself; expected is a class folder", image=image)
+            )
         else:
             inside[name] = inside.get(name, 0) + 1
             kept.append(image)

@@ -11,9 +11,9 @@ from pathlib import Path
 from .finding import Finding
 from .rules import found
 
-FORMATS = frozenset("avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split())
+FORMATS = frozenset(["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"])
 """Endings of the files that Ultralytics takes for images."""
-OTHER_IMAGES = frozenset("gif jfif jpe ppm pgm pbm exr hdr tga psd svg jxl".split())
+OTHER_IMAGES = frozenset(["gif", "jfif", "jpe", "ppm", "pgm", "pbm", "exr", "hdr", "tga", "psd", "svg", "jxl"])
 """Endings of images that it passes over without a word."""
 NOT_LABELS = frozenset({"classes", "readme", "notes", "license", "labels", "train", "val", "test", "obj", "data"})
 """Stems of text files that often lie beside images and are no labels."""
@@ -69,7 +69,9 @@ def _walk(folder: str, above: tuple[str, ...], findings: list[Finding], hidden: 
         elif ending in FORMATS and ending != entry.name.lower():
             yield entry.path
         elif ending in OTHER_IMAGES:
-            findings.append(found("image-ignored", entry.path, f"ends in .{ending}; read are {', '.join(sorted(FORMATS))}"))
+            findings.append(
+                found("image-ignored", entry.path, f"ends in .{ending}; read are {', '.join(sorted(FORMATS))}")
+            )
 
 
 def _link_fault(path: str, above: tuple[str, ...]) -> str:
@@ -100,7 +102,9 @@ def _clashes(images: list[str]) -> Iterator[Finding]:
     for image in images:
         other = lowered.setdefault(image.lower(), image)
         if other != image:
-            yield found("case-clash", image, f"differs from {os.path.basename(other)} only in capital letters", image=image)
+            yield found(
+                "case-clash", image, f"differs from {os.path.basename(other)} only in capital letters", image=image
+            )
         stem = image.rpartition(".")[0]
         twin = stems.setdefault(stem, image)
         if twin != image:

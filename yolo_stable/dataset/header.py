@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -38,8 +39,8 @@ _GREY = {"1", "L", "I;16", "I;16B", "I", "F"}
 _FLAT_JPEG = 0.036
 """Bytes for a pixel that a JPEG of one colour cannot exceed: 6 bits for each of 3 channels of a block of 64 pixels."""
 _PROBE = 2048
-_FEW = 40
-"""Different bytes in the first rows of a PNG of one colour: its values, filtered in any of the five ways, at most."""
+"""Bytes of a PNG's first row that are looked at."""
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 @dataclass(slots=True)
@@ -57,14 +58,17 @@ class Header:
     """Whether it may be damaged or of one colour, which only decoding tells."""
     trailing: bool = False
     """A JPEG that does not end where its picture does."""
+    picture: Image.Image | None = None
+    """The opened image, not decoded yet; only when the file was read whole."""
 
 
-def read_header(path: str, findings: list[Finding]) -> Header:
+def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> Header:
     """Read the header and look at what can be known without decoding.
 
     Args:
         path: The image.
         findings: What is wrong is appended here.
+        whole: Read the file whole, for an image that is decoded afterwards.
 
     Returns:
         The header; its size is 0 when the image cannot be used.
@@ -80,7 +84,8 @@ def read_header(path: str, findings: list[Finding]) -> Header:
             tail = file.read()
             header.key = size << 32 | zlib.crc32(tail)
             file.seek(0)
-            _read(file, path, size, tail, header, findings)
+            _read(io.BytesIO(file.read()) if whole else file, path, size, tail, header, findings)
+            header.picture = header.picture if whole else None
     except OSError as error:  # Pillow's errors are of this kind as well
         reason = error.strerror or ("of no known format" if isinstance(error, UnidentifiedImageError) else str(error))
         rule = "image-float" if _is_float_tiff(path) else "image-unreadable"
@@ -95,7 +100,7 @@ def read_header(path: str, findings: list[Finding]) -> Header:
 
 
 def _read(file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[Finding]) -> None:
-    image = Image.open(file)
+    image = header.picture = Image.open(file)
     header.format, header.mode = image.format or "", image.mode
     width, height = image.size
     bits = 8
@@ -148,7 +153,9 @@ def _judge(image: Image.Image, path: str, bits: int) -> Iterator[Finding]:
         yield found("image-huge", path, f"{width} x {height} pixels; expected are at most {limit}", image=path)
     if max(width, height) > LARGEST_ASPECT * min(width, height):
         aspect = max(width, height) / max(min(width, height), 1)
-        yield found("image-aspect", path, f"sides are {aspect:.1f} : 1; expected is {LARGEST_ASPECT:g} : 1 at most", image=path)
+        yield found(
+            "image-aspect", path, f"sides are {aspect:.1f} : 1; expected is {LARGEST_ASPECT:g} : 1 at most", image=path
+        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -180,14 +187,21 @@ def _png_fault(content: bytes) -> str:
 
 
 def _png_is_flat(content: bytes) -> bool:
-    """Say whether a PNG may be of one colour: whether its first rows have few different bytes."""
-    at = content.find(b"IDAT")
-    length = int.from_bytes(content[at - 4 : at], "big")
+    """Say whether a PNG may be of one colour: whether, behind the first pixel, its first row is one pixel repeated.
+
+    In a row of one colour that holds for each of the five ways in which PNG filters rows.
+    """
+    width, bits, kind, interlaced = int.from_bytes(content[16:20], "big"), content[24], content[25], content[28]
+    pixel = max(bits * _PNG_CHANNELS.get(kind, 1) // 8, 1)
+    length = min(-(-width * bits * _PNG_CHANNELS.get(kind, 1) // 8) + 1, _PROBE)
+    at = content.find(b"IDAT") + 4
+    if interlaced or at < 4:
+        return True
     try:
-        rows = zlib.decompressobj().decompress(content[at + 4 : at + 4 + min(length, _PROBE)], _PROBE)
+        row = zlib.decompressobj().decompress(content[at : at + _PROBE], length)
     except zlib.error:
         return True
-    return len(set(rows)) <= _FEW
+    return row[1 + pixel : -pixel] == row[1 + 2 * pixel :]
 
 
 def _is_float_tiff(path: str) -> bool:

@@ -61,7 +61,9 @@ class Rows:
         self.lines.append(line)
 
 
-def read_labels(path: str, image: str, size: tuple[int, int], form: Format, rows: Rows, findings: list[Finding]) -> bool:
+def read_labels(
+    path: str, image: str, size: tuple[int, int], form: Format, rows: Rows, findings: list[Finding]
+) -> bool:
     """Read a label file.
 
     Args:

@@ -31,7 +31,7 @@ def mended(path: str, ending: str) -> bytes:
     except OSError:
         image = _by_opencv(path)
     if image.mode in WIDE:
-        image = eight_bits(np.asarray(image))
+        image = eight_bits(image)
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         image = image.convert("RGBA")
         below = Image.new("RGBA", image.size, "white")
@@ -64,8 +64,9 @@ def _by_opencv(path: str) -> Image.Image:
     return eight_bits(pixels[..., 2::-1] if pixels.ndim == 3 else pixels)
 
 
-def eight_bits(pixels: np.ndarray) -> Image.Image:
+def eight_bits(image: Image.Image | np.ndarray) -> Image.Image:
     """Scale numbers to 0..255: 16-bit ones by their high byte, as Ultralytics does; floats from 0..1 or 0..255."""
+    pixels = np.asarray(image)
     values = np.nan_to_num(pixels.astype(np.float32))
     if pixels.dtype.kind == "f":
         scale = 255.0 if values.max(initial=0) <= 1 else 1.0

@@ -33,7 +33,7 @@ def look(path: str, header: Header, findings: list[Finding]) -> np.ndarray | Non
         Its difference hash: ``(WORDS,)`` uint64; None when it could not be decoded or is of one colour.
     """
     try:
-        with Image.open(path) as image:
+        with header.picture or Image.open(path) as image:
             image.draft("L", (_DRAFT, _DRAFT))
             image.load()
             grey = _grey(image)
@@ -61,7 +61,7 @@ def difference_hash(grey: Image.Image) -> np.ndarray:
 def _grey(image: Image.Image) -> Image.Image:
     """Return one channel of 0 to 255 in any case."""
     if image.mode in WIDE:
-        image = eight_bits(np.asarray(image))
+        image = eight_bits(image)
     if image.mode in {"RGBA", "LA", "PA", "P"}:
         image = image.convert("RGB")
     return image if image.mode == "L" else image.convert("L")

@@ -35,10 +35,14 @@ def read_layout(data: str, task: str | None = None, only: tuple[str, ...] = SPLI
             inside = [file for file in inside if file.stem == path.stem] or inside
         if len(inside) != 1:
             what = f"{len(inside)} YAML files ({some(file.name for file in inside)})" if inside else "no YAML file"
-            raise InvalidCallError(f"{WHERE}: {path} holds {what} and no class folders. Give the path of the data.yaml.")
+            raise InvalidCallError(
+                f"{WHERE}: {path} holds {what} and no class folders. Give the path of the data.yaml."
+            )
         path = inside[0]
     if task == "classify":
-        raise InvalidCallError(f"{WHERE}: {path} is a file. For task=classify give the folder that holds train/ and val/.")
+        raise InvalidCallError(
+            f"{WHERE}: {path} is a file. For task=classify give the folder that holds train/ and val/."
+        )
     return read_yaml(path, task, only)
 
 
@@ -47,7 +51,9 @@ def _locate(data: str, task: str | None) -> Path:
         return Path(make(data, task=task or "detect"))
     path = Path(data)
     if "://" in data or path.suffix in {".zip", ".tar", ".gz", ".ndjson"}:
-        raise InvalidCallError(f"{WHERE}: {data} is not a folder or a YAML on this machine. Download and unpack it first.")
+        raise InvalidCallError(
+            f"{WHERE}: {data} is not a folder or a YAML on this machine. Download and unpack it first."
+        )
     if path.exists():
         return path.resolve()
     spec = importlib.util.find_spec("ultralytics")  # finds the folder without importing anything

@@ -22,9 +22,12 @@ from .picture import mended, new_ending
 from .report import Report
 
 LEFT_OUT = frozenset(
-    "image-empty image-unreadable image-truncated image-format image-small image-constant link-broken label-encoding"
-    " label-parse label-columns label-not-finite class-fraction class-range duplicate augment-failed augment-not-finite"
-    " keypoint-outside keypoint-visibility polygon-points".split()
+    {
+        *("image-empty", "image-unreadable", "image-truncated", "image-format", "image-small", "image-constant"),
+        *("link-broken", "label-encoding", "label-parse", "label-columns", "label-not-finite", "class-fraction"),
+        *("class-range", "duplicate", "augment-failed", "augment-not-finite", "keypoint-outside"),
+        *("keypoint-visibility", "polygon-points"),
+    }
 )
 """Rules whose images are not copied: they cannot be read, or an object in them would become background."""
 REDRAWN = frozenset({"image-rotated", "image-cmyk", "image-16bit", "image-float", "image-alpha", "image-trailing"})
@@ -162,9 +165,7 @@ def _is_split(folder: Path, report: Report) -> bool:
     return folder.parent == report.root
 
 
-def _copy_labels(
-    source: str, target: str, report: Report, drop: dict[tuple[str, int], str], done: Repair
-) -> None:
+def _copy_labels(source: str, target: str, report: Report, drop: dict[tuple[str, int], str], done: Repair) -> None:
     try:
         text = Path(source).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -193,7 +194,10 @@ def _clean_lines(
 def _clip(words: list[str], report: Report) -> list[str]:
     """Return the words of a line with its box or outline clipped to the image; words that are inside stay as they are."""
     if len(words) > 6 and report.task != "pose":
-        return [words[0], *(word if 0 <= float(word) <= 1 else f"{min(max(float(word), 0), 1):g}" for word in words[1:])]
+        return [
+            words[0],
+            *(word if 0 <= float(word) <= 1 else f"{min(max(float(word), 0), 1):g}" for word in words[1:]),
+        ]
     x, y, w, h = map(float, words[1:5])
     sides = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
     inside = [min(max(side, 0.0), 1.0) for side in sides]

@@ -57,7 +57,9 @@ class Report:
     def verdict(self) -> str:
         """One line that says what came of it."""
         splits = ", ".join(f"{split} {len(images)}" for split, images in self.images.items()) or "none"
-        said = [f"{self.count(severity)} {severity.value}{'s' * (severity is not Severity.INFO)}" for severity in Severity]
+        said = [
+            f"{self.count(severity)} {severity.value}{'s' * (severity is not Severity.INFO)}" for severity in Severity
+        ]
         return f"{self.total} images ({splits}), {self.task}: {', '.join(said)}."
 
     def relative(self, path: str) -> str:
@@ -111,4 +113,6 @@ def printable(text: str) -> str:
         >>> printable("a\x1b[31m.jpg")
         'a\\x1b[31m.jpg'
     """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text)
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )

@@ -58,7 +58,9 @@ def check_sample(
             origin = _copy(chosen, layout, Path(folder))
             dataset = _classified(layout, folder) if layout.task == "classify" else _detected(layout, folder)
         except Exception as error:  # noqa: BLE001 - whatever Ultralytics says is the finding
-            return [found("augment-failed", layout.place, f"the pipeline cannot be built: {type(error).__name__}: {error}")]
+            return [
+                found("augment-failed", layout.place, f"the pipeline cannot be built: {type(error).__name__}: {error}")
+            ]
         return list(_draw(dataset, origin, layout))
 
 
@@ -66,10 +68,7 @@ def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[F
     collate = getattr(dataset, "collate_fn", None)
     items: list[dict[str, Any]] = []
     for index in range(len(dataset)):
-        if layout.task == "classify":
-            image = origin[dataset.samples[index][0]]
-        else:
-            image = origin[dataset.im_files[index]]
+        image = origin[dataset.samples[index][0] if layout.task == "classify" else dataset.im_files[index]]
         try:
             item = dataset[index]
         except Exception as error:  # noqa: BLE001 - whatever it is, training would end with it
@@ -155,13 +154,14 @@ def _classified(layout: Layout, folder: str) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what Ultralytics prints of its scan to itself."""
-    logger = logging.getLogger("ultralytics")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    from ultralytics.utils import LOGGER  # sets its level when it is imported
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.CRITICAL)  # its progress bars ask for this level too
     try:
         yield
     finally:
-        logger.setLevel(level)
+        LOGGER.setLevel(level)
 
 
 @contextmanager

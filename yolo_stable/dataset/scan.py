@@ -112,10 +112,11 @@ def examine(images: Sequence[str], job: Job) -> Scan:
     rows = Rows()
     none = np.zeros(WORDS, dtype=np.uint64)
     for image in images:
-        header = read_header(image, part.findings)
+        header = read_header(image, part.findings, whole=job.pixels)
         part.keys.append(header.key)
         usable = min(header.width, header.height) >= SMALLEST_SIDE
         hashed = look(image, header, part.findings) if usable and (job.pixels or header.suspect) else None
+        header.picture = None
         part.hashes.frombytes((none if hashed is None or not job.pixels else hashed).tobytes())
         beside = image.rpartition(".")[0] + ".npy"
         if os.path.exists(beside):
