@@ -68,6 +68,7 @@ LAYERS = (
         "whole_file",
         "augment",
         "dataset.finding",
+        "dataset.opening",
         "guard.config",
         "guard.decision",
         "guard.health",

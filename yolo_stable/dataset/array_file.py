@@ -35,6 +35,7 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
         bad = sum(int((~np.isfinite(array[at : at + _ROWS])).sum()) for at in range(0, len(array), _ROWS))
         if bad:
             findings.append(found("npy-not-finite", path, f"{bad} of {array.size} values are NaN or Inf", image=image))
+            return
     elif array.dtype.kind not in "bui":
         findings.append(found("npy-unreadable", path, f"holds {array.dtype}; expected is uint8", image=image))
         return

@@ -111,7 +111,7 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
         layout.names = {int(key): str(name) for key, name in pairs}
     except (TypeError, ValueError):
         layout.add("names-nc", f"ids of names are {some(names)}; they must be whole numbers", "names")
-        layout.names = dict(enumerate(str(name) for name in names.values()))
+        layout.names = dict(enumerate(map(str, names if isinstance(names, list) else names.values())))
     count = len(layout.names)
     if nc is not None and nc != count:
         layout.add("names-nc", f"nc is {nc} and names has {count}; they must be equal", "nc")
@@ -127,14 +127,14 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
 
 def _read_keypoints(layout: Layout, content: dict[str, Any]) -> None:
     shape, flip = content.get("kpt_shape"), content.get("flip_idx")
-    good = isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)
-    if good and shape[0] > 0 and shape[1] in (2, 3):
-        layout.keypoints = (shape[0], shape[1])
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(value) is int for value in shape)
+    count, size = shape if isinstance(shape, list) and whole else (0, 0)
+    if count > 0 and size in (2, 3):
+        layout.keypoints = (count, size)
         layout.task = layout.task or "pose"
     elif shape is not None or layout.task == "pose":
         given = "missing" if shape is None else f"{shape!r}"
         layout.add("kpt-shape", f"kpt_shape is {given}; it must be [number of keypoints, 2 or 3]", "kpt_shape")
-    count = layout.keypoints[0]
     if flip is not None and count and sorted(map(str, flip)) != sorted(map(str, range(count))):
         layout.add("flip-idx", f"flip_idx is {flip!r}; it must hold 0 to {number(count - 1)}, each once", "flip_idx")
 

@@ -79,7 +79,9 @@ def _link_fault(path: str, above: tuple[str, ...]) -> str:
         os.stat(path)
     except OSError as error:
         return "symlink-loop" if error.errno == errno.ELOOP else "link-broken"
-    return "symlink-loop" if os.path.isdir(path) and os.path.realpath(path) in above else ""
+    target = os.path.realpath(path)
+    around = above[-1].startswith(target.rstrip(os.sep) + os.sep)  # it holds the folder that holds the link
+    return "symlink-loop" if os.path.isdir(path) and (around or target in above) else ""
 
 
 def _read_list(source: Path, listing: Listing) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .finding import Finding, Severity
+from .finding import Finding
+from .opening import BROKEN, open_image
 from .rules import found
 
 SMALLEST_SIDE = 10
@@ -86,21 +87,15 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> H
             file.seek(0)
             _read(io.BytesIO(file.read()) if whole else file, path, size, tail, header, findings)
             header.picture = header.picture if whole else None
-    except OSError as error:  # Pillow's errors are of this kind as well
-        reason = error.strerror or ("of no known format" if isinstance(error, UnidentifiedImageError) else str(error))
+    except BROKEN as error:
         rule = "image-float" if _is_float_tiff(path) else "image-unreadable"
-        findings.append(found(rule, path, f"cannot be read: {reason}"))
-        header.width = 0
-    except Image.DecompressionBombError as error:
-        findings.append(found("image-huge", path, str(error).split(",")[0], severity=Severity.ERROR))
-    except (ValueError, SyntaxError, struct.error, zlib.error, EOFError) as error:
-        findings.append(found("image-unreadable", path, f"cannot be read: {error}", image=path))
+        findings.append(found(rule, path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
         header.width = 0
     return header
 
 
 def _read(file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[Finding]) -> None:
-    image = header.picture = Image.open(file)
+    image = header.picture = open_image(file)
     header.format, header.mode = image.format or "", image.mode
     width, height = image.size
     bits = 8

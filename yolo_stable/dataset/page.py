@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageOps
 
 from .finding import Finding
+from .opening import BROKEN, open_path
 from .picture import WIDE, eight_bits
 from .report import Report, printable
 
@@ -62,12 +63,12 @@ def thumbnail(finding: Finding) -> str:
     if not finding.image or not os.path.isfile(finding.image):
         return ""
     try:
-        with Image.open(finding.image) as opened:
+        with open_path(finding.image) as opened:
             opened.draft("RGB", (SIDE, SIDE))
             image = ImageOps.exif_transpose(opened)
             image = eight_bits(image) if image.mode in WIDE else image
             image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+    except BROKEN:
         return ""
     image.thumbnail((SIDE, SIDE))
     _outline(image, finding.points)

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .header import ENDINGS
+from .opening import BROKEN, open_path
 
 QUALITY = 95
 WIDE = frozenset({"I", "F", "I;16", "I;16B", "I;16L"})
@@ -26,7 +27,7 @@ def mended(path: str, ending: str) -> bytes:
         OSError: The image cannot be read.
     """
     try:
-        with Image.open(path) as opened:
+        with open_path(path) as opened:
             image = ImageOps.exif_transpose(opened)
     except OSError:
         image = _by_opencv(path)
@@ -48,9 +49,9 @@ def mended(path: str, ending: str) -> bytes:
 def new_ending(path: str, ending: str) -> str:
     """Return the ending that says what an image is, or the one that it has when that is right or nobody knows."""
     try:
-        with Image.open(path) as image:
+        with open_path(path) as image:
             allowed = ENDINGS.get(image.format or "", ())
-    except (OSError, ValueError):
+    except BROKEN:
         return ending
     return ending if not allowed or ending[1:].lower() in allowed else f".{allowed[0]}"
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .finding import Finding
 from .header import Header
+from .opening import BROKEN, open_path
 from .picture import WIDE, eight_bits
 from .rules import found
 
@@ -33,11 +34,11 @@ def look(path: str, header: Header, findings: list[Finding]) -> np.ndarray | Non
         Its difference hash: ``(WORDS,)`` uint64; None when it could not be decoded or is of one colour.
     """
     try:
-        with header.picture or Image.open(path) as image:
+        with header.picture or open_path(path) as image:
             image.draft("L", (_DRAFT, _DRAFT))
             image.load()
             grey = _grey(image)
-    except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except BROKEN as error:
         findings.append(found("image-truncated", path, f"cannot be decoded to its end: {error}", image=path))
         return None
     if header.trailing:

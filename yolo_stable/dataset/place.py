@@ -29,7 +29,7 @@ def read_layout(data: str, task: str | None = None, only: tuple[str, ...] = SPLI
     path = _locate(data, task)
     if path.is_dir():
         inside = sorted(path.glob("*.yaml")) or sorted(path.rglob("*.yaml")) or sorted(path.rglob("*.yml"))
-        if task == "classify" or (not inside and _looks_classified(path)):
+        if task == "classify" or (task is None and _looks_classified(path)):
             return read_folders(path, only)
         if len(inside) > 1:
             inside = [file for file in inside if file.stem == path.stem] or inside
@@ -65,4 +65,6 @@ def _locate(data: str, task: str | None) -> Path:
 
 
 def _looks_classified(path: Path) -> bool:
-    return (path / "train").is_dir() and any(child.is_dir() for child in (path / "train").iterdir())
+    """Say whether ``train`` holds folders of classes; ``train/images`` with ``train/labels`` are no classes."""
+    folders = {child.name for child in (path / "train").iterdir() if child.is_dir()} if (path / "train").is_dir() else set()
+    return bool(folders) and not folders & {"images", "labels"}

@@ -48,7 +48,7 @@ def check_sample(
     bad = {finding.image for finding in findings if finding.severity is Severity.ERROR}
     good = [image for image in images.get("train", ()) if image not in bad]
     if layout.task != "classify":
-        good = [image for image in good if os.path.exists(label_path(image))] or good
+        good = [image for image in good if os.path.exists(label_path(image))]
     if not good or not layout.names or layout.task is None:
         return []
     step = max(len(good) // size, 1)
@@ -147,7 +147,7 @@ def _classified(layout: Layout, folder: str) -> Any:
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import ClassificationDataset
 
-    args = get_cfg(overrides={"task": "classify", "imgsz": IMGSZ})
+    args: Any = get_cfg(overrides={"task": "classify", "imgsz": IMGSZ})
     return ClassificationDataset(str(Path(folder, "train")), args, augment=True)
 
 
