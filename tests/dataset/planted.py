@@ -49,7 +49,11 @@ class Planted:
             (root / "labels" / split).mkdir(parents=True, exist_ok=True)
 
     def add(
-        self, name: str, content: bytes | None = None, labels: Sequence[str] | bytes | None = (BOX,), split: str = "train"
+        self,
+        name: str,
+        content: bytes | None = None,
+        labels: Sequence[str] | bytes | None = (BOX,),
+        split: str = "train",
     ) -> Path:
         """Write an image, by default a clean PNG that is like no other, and its labels; None: no label file."""
         self._seed += 1

@@ -63,6 +63,7 @@ class TestEveryDefect:
         assert "allowed are 0 to 1" in by_rule["class-range"]
         assert "9 pixels" in by_rule["image-small"].replace(" x 9", " 9")
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its files are left open
     def test_what_ultralytics_leaves_out_is_an_error(self, spoilt: Planted, tmp_path: Path) -> None:
         """On a copy, as Ultralytics rewrites damaged JPEGs where they lie."""
         from ultralytics.data.utils import verify_image_label
@@ -96,7 +97,9 @@ class TestTogether:
         data.image("duplicate-across-splits", "leak", first.read_bytes(), split="val")
         near = Image.open(data.root / "images/train/clean-train-1.png").resize((80, 56))
         data.image("near-duplicate", "small.jpg", encoded(np.asarray(near), "JPEG", quality=60))
-        data.image("near-duplicate-across-splits", "frame.jpg", encoded(np.asarray(near), "JPEG", quality=70), split="val")
+        data.image(
+            "near-duplicate-across-splits", "frame.jpg", encoded(np.asarray(near), "JPEG", quality=70), split="val"
+        )
         assert found_in(check(data.root)) == data.expected
         exact = {place for place in data.expected if not place[0].startswith("near")}
         assert found_in(check(data.root, near=False)) == exact
@@ -145,7 +148,9 @@ class TestTogether:
 
 
 class TestAfterAugmentation:
-    def test_nan_in_an_array_is_seen_as_training_would_see_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nan_in_an_array_is_seen_as_training_would_see_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The rule for arrays is switched off, so that only the pipeline can find it."""
         data = clean(tmp_path)
         image = data.root / "images/train/clean-train-0.png"

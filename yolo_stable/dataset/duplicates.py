@@ -37,9 +37,11 @@ def exact_duplicates(scans: Mapping[str, Scan]) -> Iterator[Finding]:
     """
     paths, splits = _flat(scans)
     keys = np.concatenate([np.zeros(0, np.uint64), *(np.frombuffer(scan.keys, np.uint64) for scan in scans.values())])
+    if not len(keys):
+        return
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(keys) else np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
         if end - begin < 2 or ordered[begin] == 0:
             continue

@@ -79,7 +79,7 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> H
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
-                findings.append(found("image-empty", path, "0 bytes"))
+                findings.append(found("image-empty", path, "0 bytes; an image has more", image=path))
                 return header
             file.seek(-min(TAIL, size), os.SEEK_END)
             tail = file.read()
@@ -89,7 +89,8 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> H
             header.picture = header.picture if whole else None
     except BROKEN as error:
         rule = "image-float" if _is_float_tiff(path) else "image-unreadable"
-        findings.append(found(rule, path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+        message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        findings.append(found(rule, path, message, image=path))
         header.width = 0
     return header
 
@@ -196,6 +197,7 @@ def _png_is_flat(content: bytes) -> bool:
         row = zlib.decompressobj().decompress(content[at : at + _PROBE], length)
     except zlib.error:
         return True
+    row = row if bits >= 8 else row[:-1]  # its last byte may hold bits that belong to no pixel
     return row[1 + pixel : -pixel] == row[1 + 2 * pixel :]
 
 

@@ -66,5 +66,7 @@ def _locate(data: str, task: str | None) -> Path:
 
 def _looks_classified(path: Path) -> bool:
     """Say whether ``train`` holds folders of classes; ``train/images`` with ``train/labels`` are no classes."""
-    folders = {child.name for child in (path / "train").iterdir() if child.is_dir()} if (path / "train").is_dir() else set()
+    folders = (
+        {child.name for child in (path / "train").iterdir() if child.is_dir()} if (path / "train").is_dir() else set()
+    )
     return bool(folders) and not folders & {"images", "labels"}
