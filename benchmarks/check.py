@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import yaml
+from PIL import Image
 
 from yolo_stable.builtin_data import make
 from yolo_stable.dataset import check
@@ -43,7 +43,7 @@ def as_jpeg(source: Path, target: Path) -> Path:
         place = target / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".png":
-            cv2.imwrite(str(place.with_suffix(".jpg")), cv2.imread(str(file)), [cv2.IMWRITE_JPEG_QUALITY, 90])
+            Image.open(file).save(place.with_suffix(".jpg"), quality=90)
         elif file.suffix == ".txt":
             place.write_bytes(file.read_bytes())
     path = target / "data.yaml"

@@ -54,7 +54,7 @@ def check_boxes(rows: Rows, classes: int, imgsz: int, findings: list[Finding]) -
             )
 
     fraction = cls % 1 != 0
-    outside = ((cls < 0) | (cls >= classes)) & ~fraction
+    outside = ((cls < 0) | (cls >= classes)) & ~fraction & (classes > 0)  # without classes every one would be
     report(fraction, "class-fraction", lambda i: f"class {number(cls[i])}; expected is a whole number")
     report(outside, "class-range", lambda i: f"class {number(cls[i])}; allowed are 0 to {classes - 1}")
 

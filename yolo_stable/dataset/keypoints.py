@@ -23,8 +23,8 @@ def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[Findi
     count, size = keypoints
     values = np.array(rows.keypoints, dtype=np.float32).reshape(-1, count, size)
     points = values[..., :2]
-    dropped: np.ndarray = ((points > 1 + TOLERANCE) | (points < -TOLERANCE)).any(-1)
-    outside: np.ndarray = ((points > 1 + ROUNDING) | (points < -ROUNDING)).any(-1)
+    dropped = np.asarray(((points > 1 + TOLERANCE) | (points < -TOLERANCE)).any(-1))
+    outside = np.asarray(((points > 1 + ROUNDING) | (points < -ROUNDING)).any(-1))
     if size == 3:
         seen = values[..., 2]
         strange = (seen != 0) & (seen != 1) & (seen != 2)

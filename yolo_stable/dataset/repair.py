@@ -15,7 +15,7 @@ import yaml
 from ..errors import InvalidCallError
 from ..whole_file import write_whole
 from .files import label_path
-from .finding import Finding, Severity
+from .finding import Severity
 from .folders import class_of
 from .layout import WHERE, Layout
 from .picture import mended, new_ending
@@ -23,13 +23,15 @@ from .report import Report
 
 LEFT_OUT = frozenset(
     {
-        *("image-empty", "image-unreadable", "image-truncated", "image-format", "image-small", "image-constant"),
-        *("link-broken", "label-encoding", "label-parse", "label-columns", "label-not-finite", "class-fraction"),
-        *("class-range", "duplicate", "augment-failed", "augment-not-finite", "keypoint-outside"),
-        *("keypoint-visibility", "polygon-points"),
+        *("image-empty", "image-unreadable", "image-truncated", "image-format", "image-small", "link-broken"),
+        *("label-encoding", "label-parse", "label-columns", "label-not-finite", "class-fraction", "class-range"),
+        *("coordinate-negative", "coordinate-above-one", "polygon-points", "keypoint-outside", "keypoint-visibility"),
+        *("augment-failed", "augment-not-finite"),
     }
 )
-"""Rules whose images are not copied: they cannot be read, or an object in them would become background."""
+"""Rules whose images are not copied when they are errors: nobody can read them, or an object would become background."""
+SUPERFLUOUS = frozenset({"duplicate", "image-constant"})
+"""Rules whose images are not copied in any case."""
 REDRAWN = frozenset({"image-rotated", "image-cmyk", "image-16bit", "image-float", "image-alpha", "image-trailing"})
 """Rules whose images are saved anew."""
 DROPPED_LINES = frozenset({"box-zero-area", "polygon-zero-area", "box-duplicate"})
@@ -138,7 +140,7 @@ def _images_to_leave(report: Report) -> dict[tuple[str, str], str]:
         if rule == "duplicate-across-splits":
             for twin in (path for path in finding.others if "train" in split_of.get(path, ())):
                 why.setdefault(("train", twin), rule)
-        elif rule in LEFT_OUT or (rule.startswith("coordinate-") and finding.severity is Severity.ERROR):
+        elif rule in SUPERFLUOUS or (rule in LEFT_OUT and finding.severity is Severity.ERROR):
             for split in split_of.get(image, ()):
                 why.setdefault((split, image), rule)
     return why
@@ -220,8 +222,3 @@ def _describe(report: Report, done: Repair) -> None:
         write_whole(done.folder / "data.yaml", text.encode("utf-8"))
     changes = {"left_out": done.left_out, "redrawn": done.redrawn, "dropped": done.dropped, "clipped": done.clipped}
     write_whole(done.folder / CHANGES, json.dumps(changes, indent=1).encode("ascii"))
-
-
-def fixable(finding: Finding) -> bool:
-    """Say whether the copy does without what the finding is about."""
-    return finding.rule.id in LEFT_OUT | REDRAWN | DROPPED_LINES or finding.rule.id == "box-over-edge"
