@@ -51,7 +51,9 @@ class TestCleanTwin:
 class TestEveryDefect:
     @pytest.mark.parametrize("near", [True, False])
     def test_each_is_found_at_its_place_and_nothing_else(self, spoilt: Planted, near: bool) -> None:
-        found = found_in(check(spoilt.root, near=near, sample=0))
+        report = check(spoilt.root, near=near, sample=0)
+        found = found_in(report)
+        assert len(found) == len(report.findings)
         assert found - spoilt.expected == set()
         assert spoilt.expected - found == set()
 

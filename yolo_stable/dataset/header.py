@@ -57,6 +57,8 @@ class Header:
     """Length and end of the file as one number: equal in files that are equal."""
     suspect: bool = False
     """Whether it may be damaged or of one colour, which only decoding tells."""
+    damaged: bool = False
+    """Known to be, so that decoding would only say it again."""
     trailing: bool = False
     """A JPEG that does not end where its picture does."""
     picture: Image.Image | None = None
@@ -88,8 +90,9 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> H
             _read(io.BytesIO(file.read()) if whole else file, path, size, tail, header, findings)
             header.picture = header.picture if whole else None
     except BROKEN as error:
-        rule = "image-float" if _is_float_tiff(path) else "image-unreadable"
-        message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        rule, message = "image-unreadable", f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        if _is_float_tiff(path):
+            rule, message = "image-float", "holds floating-point numbers; expected are 8 bits"
         findings.append(found(rule, path, message, image=path))
         header.width = 0
     return header
@@ -111,7 +114,7 @@ def _read(file: BinaryIO, path: str, size: int, tail: bytes, header: Header, fin
         header.suspect = _png_is_flat(content)
         if fault := _png_fault(content):
             findings.append(found("image-truncated", path, fault, image=path))
-            header.suspect = False
+            header.damaged = True
     else:
         header.suspect = True  # rare formats are decoded
         if header.format == "TIFF":

@@ -114,7 +114,7 @@ def examine(images: Sequence[str], job: Job) -> Scan:
     for image in images:
         header = read_header(image, part.findings, whole=job.pixels)
         part.keys.append(header.key)
-        usable = min(header.width, header.height) >= SMALLEST_SIDE
+        usable = min(header.width, header.height) >= SMALLEST_SIDE and not header.damaged
         hashed = look(image, header, part.findings) if usable and (job.pixels or header.suspect) else None
         header.picture = None
         part.hashes.frombytes((none if hashed is None or not job.pixels else hashed).tobytes())
