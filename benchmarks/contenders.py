@@ -67,7 +67,7 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
         trainer.telemetry = EpochTelemetry()
         trainer.run_log = RunLog(Path(), resumed=False, write=False)
         trainer._follow = AverageUpdate()
-        trainer._cadence, trainer._batch_number, trainer.epoch, trainer.train_loader = Cadence(), 1, 0, range(1)
+        trainer._cadence, trainer.batch_number, trainer.epoch, trainer.train_loader = Cadence(), 1, 0, range(1)
     trainer.args = get_cfg(DEFAULT_CFG)
     trainer.device = torch.device("cpu")
     trainer.data = {"nc": 80}

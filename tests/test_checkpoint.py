@@ -221,7 +221,7 @@ class TestDisk:
 
         class Full(Unfinished):
             def save_now(self, epoch_completed: int) -> bool:
-                if self.epoch != 1 or self._batch_number != 4:
+                if self.epoch != 1 or self.batch_number != 4:
                     return super().save_now(epoch_completed)
                 assert (self.wdir / NAME).is_file()
                 with monkeypatch.context() as patch:

@@ -325,7 +325,7 @@ class TestOptionsOfUltralytics:
 
         class Full(Fault("weight", NAN, at=(9,)).on(StableDetectionTrainer)):  # type: ignore[misc]
             def preprocess_batch(self, batch: Any) -> Any:
-                if self._batch_number == 3 and not failed:
+                if self.batch_number == 3 and not failed:
                     failed.append(self.batch_size)
                     raise RuntimeError("CUDA out of memory. (said by a test)")
                 return super().preprocess_batch(batch)

@@ -524,7 +524,7 @@ class TestInTheMiddle:
         class Saved(StableDetectionTrainer):
             def optimizer_step(self) -> None:
                 super().optimizer_step()
-                if self.epoch == epoch and self._batch_number == 3:
+                if self.epoch == epoch and self.batch_number == 3:
                     assert self.save_now(self.epoch - 1) is True
                     assert self.epoch == epoch
                     model: Any = self.model
@@ -573,7 +573,7 @@ class TestInTheMiddle:
         class Saved(StableDetectionTrainer):
             def guarded_backward(self, loss: Any) -> None:
                 super().guarded_backward(loss)
-                if self.epoch == 1 and self._batch_number == 1:
+                if self.epoch == 1 and self.batch_number == 1:
                     self.save_now(0)
                     raise Stopped
 
@@ -585,7 +585,7 @@ class TestInTheMiddle:
 
         class Counting(StableDetectionTrainer):
             def optimizer_step(self) -> None:
-                steps.append(self._batch_number)
+                steps.append(self.batch_number)
                 super().optimizer_step()
 
         resume(trainer.last, Counting)

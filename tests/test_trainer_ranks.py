@@ -21,6 +21,7 @@ import torch.distributed as dist
 from equality import assert_same
 from torch import nn
 
+from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.chaos import Fault
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.events import read_events
@@ -206,6 +207,15 @@ def test_the_first_rank_keeps_the_record(name: str, reports: list[dict[str, Any]
     halts = [e for e in climbs if e["rung"] == "halt"]
     assert len(climbs) - len(halts) == reports[0]["counts"]["rollbacks"]
     assert bool(halts) is (name == "never ends")
+
+
+def test_the_rank_that_drew_the_bad_image_names_it(folder: Path) -> None:
+    incidents = folder / "pixel on rank 1" / "incidents"
+    assert [path.name for path in incidents.iterdir()] == ["0001-rank1"], "the other one knows nothing of it"
+    record = read_bundle(incidents / "0001-rank1").incident
+    assert (record["kind"], record["rank"], record["autopsy"]["cause"]) == ("micro_batch", 1, "data")
+    assert record["autopsy"]["bitwise"]
+    assert Path(record["autopsy"]["samples"][0]["path"]).is_file()
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class TestTasks:
             fired = 0
 
             def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-                if self._batch_number == 2:
+                if self.batch_number == 2:
                     batch[label].view(-1)[0] = value
                     Faulty.fired += 1
                 return super().preprocess_batch(batch)
@@ -365,7 +365,7 @@ class TestDuring:
             failed = 0
 
             def guarded_backward(self, loss: Tensor) -> None:
-                if self.batch_size == 4 and self._batch_number == 2:
+                if self.batch_size == 4 and self.batch_number == 2:
                     Cramped.failed += 1
                     raise RuntimeError("CUDA out of memory. (said by a test)")
                 super().guarded_backward(loss)

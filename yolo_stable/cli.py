@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -49,6 +50,13 @@ def train(
             "Without it: 'stable' for a model that starts from weights, 'guarded' for one that starts from a YAML."
         ),
     ] = None,
+    inject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAULT@EPOCH.BATCH",
+            help="Put a fault in on purpose, to see what happens: nan-pixel@2.10, inf-gradient@1.3x5, nan-layer:model.4@2.1, ...",
+        ),
+    ] = None,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show Python's traceback of an unexpected error.")
     ] = False,
@@ -63,13 +71,16 @@ def train(
 
     Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
     """
+    from .inject import parse as parse_faults
     from .train_call import TrainCall, one_line
 
     try:
         call = TrainCall.parse(data, settings or [], preset)
+        if inject is not None:
+            parse_faults(inject)
         from .train_run import run  # torch and ultralytics: only now that the words are known to be right
 
-        run(call)
+        run(call, inject=inject)
     except TrainingInterruptedError:  # says what was saved; also when it comes from Ctrl-C
         raise
     except Exception as error:
@@ -80,6 +91,37 @@ def train(
         raise YoloStableError(
             f"Training failed: {type(error).__name__}: {one_line(error)} (--traceback shows where)"
         ) from error
+
+
+@app.command()
+def autopsy(
+    incident: Annotated[Path, typer.Argument(metavar="INCIDENT", help="Folder of an incident: RUN/incidents/0001.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON, schema 1, as well.")
+    ] = None,
+    frames: Annotated[
+        int,
+        typer.Option(min=0, max=1000, metavar="N", help="Show the last N modules before the break, with their ranges."),
+    ] = 0,
+    debug: Annotated[
+        bool, typer.Option("--pdb", help="Stop in Python's debugger at the operation that broke.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="Replay on this device, as torch names it: cpu, cuda:0, mps, xpu.")
+    ] = "cpu",
+    seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Replay nothing more after so many seconds. Without it: no limit.")
+    ] = None,
+) -> None:
+    """Replay a bad batch from its bundle, and name the operation, the image and the cause.
+
+    A bundle holds no pickle, and opening it executes nothing: it may come from a stranger.
+
+    Example: yolo-stable autopsy runs/detect/train/incidents/0001 --frames 5
+    """
+    from .autopsy_run import run
+
+    print(run(incident, json_file=json_file, frames=frames, debug=debug, device=device, seconds=seconds))
 
 
 def _comes_from_ctrl_c(error: BaseException | None) -> bool:

@@ -15,6 +15,9 @@ training). The events, with their further keys:
   whole state; ``lower_precision``: that, and ``precision`` is computed in from here on; ``halt``), ``reason``, ``culprits``,
   ``step`` and ``to_step`` (optimizer steps applied then, and in the snapshot), ``lost`` (steps undone), ``lr_factor`` (what the
   learning rate is multiplied by from here on).
+- ``incident``: a rejection or a climb was looked into. ``kind``, ``folder`` (where it is in full, or null), and the answer of the
+  autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``, ``samples``, ``evidence``, ``next``.
+- ``left_out``: ``path`` of an image that was found guilty twice and is left out of the rest of the run.
 - ``validation_not_finite``: ``names`` of results that were not finite although all weights are.
 - ``checkpoint_kept``: a save was refused because of ``culprits``; the file on disk stays as it was.
 - ``end``: ``status`` (``done``, ``halted`` by the guard, or ``failed`` for another reason), ``message``, ``counts``.

@@ -32,8 +32,10 @@ from .collapse import FitnessWatch
 from .ending import GuardedEnding
 from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
 from .guard import Decision, StepGuard
+from .incidents import Incidents
 from .interrupting import GuardedInterrupt
 from .labels import disarm
+from .looking_into import GuardedIncidents
 from .plan import separate
 from .recovering import GuardedRecovery
 from .results import GuardedResults
@@ -54,7 +56,14 @@ else:
 
 
 class GuardedTrainerMixin(
-    GuardedResults, GuardedRecovery, GuardedInterrupt, GuardedEnding, GuardedResume, GuardedCheckpoints, _Base
+    GuardedResults,
+    GuardedIncidents,
+    GuardedRecovery,
+    GuardedInterrupt,
+    GuardedEnding,
+    GuardedResume,
+    GuardedCheckpoints,
+    _Base,
 ):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
@@ -82,8 +91,10 @@ class GuardedTrainerMixin(
         self.fitness_watch = FitnessWatch()
         self._follow = AverageUpdate()
         self._gate: ScalerGate | None = None
-        self._batch_number = 0
+        self.batch_number = 0
         self._label_fault = ""
+        self._told: Decision | None = None
+        self.forget()
         self._stepped = False
         self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
@@ -93,6 +104,8 @@ class GuardedTrainerMixin(
             if hasattr(self, "save_dir"):
                 self.leave_arguments_as_they_were()
             raise
+        if self.plan.guard.incidents is not None and not self.ddp:
+            self.incidents = Incidents(self.save_dir / "incidents", self.plan.guard.incidents, RANK)
         self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
         if RANK in {-1, 0}:
             # Ultralytics' own arguments stay free of our keys: its validator and its checkpoints refuse what they do not
@@ -150,6 +163,7 @@ class GuardedTrainerMixin(
                 self._follow(self.ema, self.model)
             else:  # with the reference step all is stock's, bit for bit
                 self.ema.update(self.model)
+        self.forget()
         self.guard.state.ema = self.ema
         self.guard.settle()
         if self.telemetry.loss:
@@ -160,32 +174,44 @@ class GuardedTrainerMixin(
 
     def _note(self, decision: Decision | None) -> None:
         assert decision is not None
-        assert self.guard is not None
         self.telemetry.add(decision)
-        if decision.rejected:
-            where = (self.epoch + 1, self.epochs, self._batch_number, len(self.train_loader))
-            line = self.run_log.rejection(decision, where, self.guard.counts.applied)
-            if line and RANK in {-1, 0}:
-                LOGGER.info("")  # ends the line of the progress bar
-                LOGGER.warning(line)
+        if decision.rejected and decision is not self._told:  # one of several ranks, whose window will be rejected by all
+            self._tell(decision)
+            self.own_fault = decision, self._drawn[-1:]
         if decision.norm is not None or decision.verdict.value == "empty":
             self.run_log.window_closed()
 
+    def on_reject(self, decision: Decision) -> None:
+        """Tell of a rejection and look into it, before anything else follows from it."""
+        self._tell(decision)
+        self.look_into(decision)
+
+    def _tell(self, decision: Decision) -> None:
+        assert self.guard is not None
+        self._told = decision
+        where = (self.epoch + 1, self.epochs, self.batch_number, len(self.train_loader))
+        line = self.run_log.rejection(decision, where, self.guard.counts.applied)
+        if line and RANK in {-1, 0}:
+            LOGGER.info("")  # ends the line of the progress bar
+            LOGGER.warning(line)
+
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Remember which image files the batch has, and look at its labels while they are on the host."""
+        drawn = self.draw(batch)
         self._label_fault = disarm(batch, self.data["nc"])
         batch = super().preprocess_batch(batch)
         self.run_log.batch_files(batch.get("im_file", ()))
+        self.remember(drawn, batch, self._label_fault)
         return batch
 
     def run_callbacks(self, event: str) -> None:
         """Keep track of epoch and batch; not a registered callback, so that nobody can remove or pickle it."""
         if event == "on_train_epoch_start":
-            self._batch_number = 0
+            self.batch_number = 0
             self.telemetry.begin()
             self.run_log.begin_epoch()
         elif event == "on_train_batch_start":
-            self._batch_number += 1
+            self.batch_number += 1
         elif event == "on_train_epoch_end":
             self._require_that_the_guard_was_asked()
             self.run_log.epoch(self.epoch + 1, self.telemetry)
@@ -196,14 +222,14 @@ class GuardedTrainerMixin(
 
     def _require_that_the_guard_was_asked(self) -> None:
         judged = self.telemetry.accepted + self.telemetry.rejected
-        if self._batch_number and not judged:
+        if self.batch_number and not judged:
             what, call = "forward pass", "self.scaler.scale(self.loss).backward()"
         elif self.telemetry.accepted > self.accumulate and not self._stepped:
             what, call = "optimizer step", "super().optimizer_step()"
         else:
             return
         raise YoloStableError(
-            f"{self._batch_number} batches were trained without the guard being asked about a single {what}:"
+            f"{self.batch_number} batches were trained without the guard being asked about a single {what}:"
             f" {type(self).__name__} or this version of Ultralytics does not call {call}."
             " Call it, or install the Ultralytics version that yolo-stable names in its requirements."
         )
@@ -225,6 +251,7 @@ class GuardedTrainerMixin(
             ema=self.ema,
             schedules=schedules_of(self),
             lower_precision=self.lower_precision,
+            on_reject=self.on_reject,
             on_climb=self.on_climb,
             config=self.plan.guard,
         )
@@ -250,6 +277,7 @@ class GuardedTrainerMixin(
         """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
         if self.guard is not None:
             self.guard.abandon_window()
+            self.forget()
             if self.guard.recovery is not None:
                 self.guard.recovery.out_of_memory()
             self.run_log.window_closed()

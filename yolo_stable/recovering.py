@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ class GuardedRecovery(_Base):
     guard: StepGuard | None
     run_log: RunLog
     fitness_watch: FitnessWatch
+    tell_of_climb: Callable[[Climb], None]
     lowered = False
     """Whether the precision was lowered in this run."""
 
@@ -33,6 +35,7 @@ class GuardedRecovery(_Base):
         if RANK in {-1, 0}:
             LOGGER.info("")  # ends the line of the progress bar
             LOGGER.warning(line)
+        self.tell_of_climb(climb)
 
     def precisions(self) -> int:
         """Return how many precisions there are to try, the one of now included."""

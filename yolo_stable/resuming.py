@@ -57,7 +57,7 @@ class GuardedResume(_Base):
 
     plan: RunPlan
     guard: StepGuard | None
-    _batch_number: int
+    batch_number: int
     _digest_on_disk: str | None
     _cadence: Cadence
     _saved: SavedState | None = None
@@ -236,12 +236,12 @@ class GuardedResume(_Base):
 
     def preprocess_batch(self, batch: Any) -> Any:
         """Hold the loop's next step back until the window that was open is full."""
-        self._cadence.before_forward(self, self._batch_number)
+        self._cadence.before_forward(self, self.batch_number)
         return super().preprocess_batch(batch)
 
     def note_step(self) -> None:
         """The loop has called for a step."""
-        self._cadence.stepped(self, self._batch_number)
+        self._cadence.stepped(self, self.batch_number)
 
     def _build_train_pipeline(self) -> None:
         self._cadence.began()

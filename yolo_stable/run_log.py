@@ -13,6 +13,7 @@ from typing import Any
 
 from .events import SCHEMA, Event, EventLog, strict
 from .guard import Climb, Counts, Decision, Rung
+from .incident_record import Incident
 from .plan import RunPlan
 from .telemetry import EpochTelemetry
 
@@ -45,6 +46,8 @@ class RunLog:
         self._incidents: list[dict[str, Any]] = []
         self._rejections = 0  # with several GPUs the guard does not count the micro-batches that spoilt a window
         self._climbs = self._lost = 0
+        self._causes: dict[str, int] = {}
+        self._left_out: list[str] = []
         self._saved: tuple[Path, int] | None = None
         self.saved_step = 0
         self._untrained = False
@@ -150,6 +153,26 @@ class RunLog:
             self._incidents.append({"epoch": epoch, "what": what, "reason": climb.reason})
         return f"epoch {epoch}: {_what_was_done(climb)}. Reason: {climb.reason}."
 
+    def incident(self, found: Incident, folder: Path | None) -> str:
+        """Record what was found out about an incident, and return a line for the terminal.
+
+        Args:
+            found: The incident.
+            folder: Where it was written in full; None: it was not.
+        """
+        report = found.report
+        self._epoch = found.where.epoch
+        answer = {key: value for key, value in report.to_json().items() if key != "schema"}
+        self._write("incident", {"kind": found.kind, "folder": str(folder) if folder else None, **answer})
+        self._causes[report.cause] = self._causes.get(report.cause, 0) + 1
+        where = f" Bundle: {folder}" if folder else ""
+        return f"{report.headline()}. Next: {report.next}{where}"
+
+    def left_out(self, path: str) -> None:
+        """Record that an image is left out of the rest of the run."""
+        self._left_out.append(path)
+        self._write("left_out", {"path": path})
+
     def validation_not_finite(self, epoch: int, names: list[str]) -> None:
         """Record that a validation of healthy weights was not finite."""
         self._epoch = epoch
@@ -194,6 +217,8 @@ class RunLog:
             "incidents": self._incidents,
             "incidents_in_all": self._rejections + self._climbs,
             "steps_undone": self._lost,
+            "causes": self._causes,
+            "left_out": self._left_out,
         }
         rows = [
             ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
@@ -201,6 +226,10 @@ class RunLog:
         ]
         if self._climbs:
             rows.append(("put back", f"{self._climbs} times, {self._lost} steps undone"))
+        if self._causes:
+            found = ", ".join(f"{cause}: {count}" for cause, count in sorted(self._causes.items()))
+            rows.append(("causes found", f"{found}; see {self.folder / 'incidents'}"))
+        rows += [("left out", path) for path in self._left_out[:10]]
         rows += [("", _incident_row(incident)) for incident in self._incidents[:10]]
         if len(self._incidents) > 10:
             rows.append(("", f"and {self._rejections + self._climbs - 10} more, in guard.jsonl"))

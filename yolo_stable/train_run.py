@@ -13,6 +13,7 @@ from ultralytics.utils import LOGGER
 from .checkpoint_file import load_good
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
+from .inject import faulty
 from .plan import separate
 from .presets import AUTO, hyperparameters
 from .run_folder import RunFolder
@@ -21,11 +22,12 @@ from .train_checks import check_arguments, check_data, planned_folder
 from .trainers import TRAINERS
 
 
-def run(call: TrainCall) -> Path:
+def run(call: TrainCall, inject: str | None = None) -> Path:
     """Check everything, then train.
 
     Args:
         call: The parsed call.
+        inject: Faults to put in on purpose, see ``inject.py``.
 
     Returns:
         The run's folder.
@@ -64,15 +66,20 @@ def run(call: TrainCall) -> Path:
     folder = None if resume else RunFolder(planned_folder({**values, "task": task}), WHERE)
     if resume:  # by name: asked for by True, Ultralytics begins a new run where no epoch was completed
         settings["resume"] = name
-    return _train(model, task, {"data": data, **ours, **settings}, folder)
+    return _train(model, task, {"data": data, **ours, **settings}, folder, inject)
 
 
-def _train(model: Any, task: str, arguments: dict[str, Any], folder: RunFolder | None) -> Path:
+def _train(
+    model: Any, task: str, arguments: dict[str, Any], folder: RunFolder | None, inject: str | None = None
+) -> Path:
     """Train, and return the run's folder; of a new run that fails before its first batch, the folder is removed."""
     made: list[Path] = []
     model.add_callback("on_pretrain_routine_start", lambda trainer: made.append(Path(trainer.save_dir)))
     try:
-        model.train(trainer=TRAINERS["rtdetr" if isinstance(model, RTDETR) else task], **arguments)
+        trainer_class = TRAINERS["rtdetr" if isinstance(model, RTDETR) else task]
+        model.train(
+            trainer=faulty(trainer_class, inject, LOGGER.warning) if inject is not None else trainer_class, **arguments
+        )
     except BaseException as error:
         trainer: Any = model.trainer
         if trainer is not None:  # with several GPUs the callback is called in the workers only

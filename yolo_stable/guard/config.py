@@ -111,9 +111,24 @@ class GuardConfig:
     save_every_steps: int | None = None
     """Optimizer steps between two checkpoints within an epoch, >= 1; only the guarded trainers save. None: none within."""
 
+    incidents: int | None = 10
+    """Incidents of a run that are written in full, with all that a replay needs, >= 1; ten times as many are looked into, and
+    further ones are counted. None: none, and nothing is remembered for them. This and the three below: only the guarded
+    trainers."""
+
+    autopsy_seconds: float | None = 60.0
+    """How long looking into an incident may take at most, > 0. None: nothing is looked into during the run."""
+
+    quarantine: bool = True
+    """Leave an image out of the rest of the run when it was found guilty twice, and list it in ``quarantine.txt``."""
+
+    quarantine_from: str | None = None
+    """A ``quarantine.txt``, of another run or written by hand, whose images are left out from the start."""
+
     def __post_init__(self) -> None:
         for name in ("max_norm", "reject_norm", "max_jump", "max_value", "max_loss_rise", "max_norm_rise"):
             _check_positive_number(name, getattr(self, name), allow_none=True)
+        _check_positive_number("autopsy_seconds", self.autopsy_seconds, allow_none=True)
         _check_positive_number("min_scale", self.min_scale, allow_none=False)
         for name, least, allow_none in (
             ("max_consecutive", 1, False),
@@ -124,6 +139,7 @@ class GuardConfig:
             ("max_rollbacks", 1, False),
             ("ramp_steps", 1, False),
             ("save_every_steps", 1, True),
+            ("incidents", 1, True),
         ):
             _check_count(name, getattr(self, name), least, allow_none=allow_none)
         for name in ("max_jump", "max_loss_rise", "max_norm_rise"):
@@ -142,7 +158,11 @@ class GuardConfig:
             raise InvalidCallError(
                 f"guard.snapshot_device={self.snapshot_device!r} is not allowed. It must be one of {', '.join(PLACES)}."
             )
-        for name in ("batchnorm", "lower_precision"):
+        if not isinstance(self.quarantine_from, (str, type(None))):
+            raise InvalidCallError(
+                f"guard.quarantine_from={self.quarantine_from!r} is not allowed. It must be the path of a file, or None."
+            )
+        for name in ("batchnorm", "lower_precision", "quarantine"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidCallError(
                     f"guard.{name}={getattr(self, name)!r} is not allowed. It must be True or False."

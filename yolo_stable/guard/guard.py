@@ -70,6 +70,7 @@ class StepGuard:
         schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values that follow the loop, by name.
         lower_precision: Makes the loop compute in the next safer precision and returns its name; None when there is none. True
             or False is the setting of this name.
+        on_reject: Told of every rejection that counts, after it was undone, and before anything is put back because of it.
         on_climb: Told when the state was put back, the precision lowered, or training is about to halt.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
@@ -87,6 +88,7 @@ class StepGuard:
         ema: Any = None,
         schedules: Mapping[str, Any] | None = None,
         lower_precision: Callable[[], str | None] | bool | None = None,
+        on_reject: Callable[[Decision], None] | None = None,
         on_climb: Callable[[Climb], None] | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
@@ -109,6 +111,7 @@ class StepGuard:
         """Everything that training reads and writes, as snapshots and files keep it."""
         self.recovery: Recovery | None = None
         """Snapshots and the ladder; None without ``snapshot_every``."""
+        self._on_reject = on_reject
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
             act = self.abandon_window, self._resync_buffers, lower_precision, on_climb
@@ -300,6 +303,8 @@ class StepGuard:
     def _record(self, decision: Decision) -> Decision:
         self.counts.add(decision)
         self.last = decision
+        if decision.rejected and self._on_reject is not None:
+            self._on_reject(decision)
         if decision.rejected and self.recovery is not None:
             self.recovery.after_rejection(decision)
         elif decision.rejected and (why := limit_passed(self.counts, self.config)):

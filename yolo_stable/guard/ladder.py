@@ -12,6 +12,7 @@ import torch
 
 from ..errors import InvalidCallError
 from .config import GuardConfig
+from .damage import Damage
 
 REFILL = 10
 """Budgets are full again after this many times ``ramp_steps`` applied without a climb."""
@@ -51,6 +52,8 @@ class Climb:
     """What is computed in from here on, when it was lowered."""
     lost: int = 0
     """Optimizer steps that this climb undid; less than ``step - to_step`` when earlier ones had undone some of these."""
+    damage: tuple[Damage, ...] = ()
+    """What was wrong with the state, looked at closely before it was put back."""
 
 
 def next_rung(rollbacks: int, config: GuardConfig, *, has_snapshot: bool, can_lower: bool) -> Rung:

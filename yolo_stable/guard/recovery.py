@@ -11,6 +11,7 @@ from ..errors import InvalidCallError
 from .audit import Audit, Finding
 from .choice import choose, copies
 from .config import GuardConfig
+from .damage import damages
 from .decision import Decision
 from .divergence import Divergence
 from .ladder import Brake, Climb, Rung, next_rung
@@ -292,6 +293,7 @@ class Recovery:
         step = -1 if newest is None else newest.step - (again and newest is self._target)
         snapshot = to if to is not None else choose(self.ring, step, self._device())
         trained = self.trained
+        damage = damages(self.state.live(), culprits, None if snapshot is None else snapshot.tensors)
         if snapshot is not None:
             self._put_back(snapshot)
         self._tell(
@@ -304,6 +306,7 @@ class Recovery:
                 lr_factor=self.brake.factor,
                 precision=precision,
                 lost=0 if snapshot is None else trained - snapshot.trained,
+                damage=damage,
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .audit import Finding
+from .damage import damages
 from .ladder import Climb, Rung
 from .snapshot import Snapshot
 from .state import TrainingState
@@ -36,6 +37,7 @@ class EmaRepair:
             What was done, to be told.
         """
         reason = finding.reason
+        damage = damages(self._state.live(), finding.names, newest.tensors)
         self._state.restore_ema(newest.tensors, newest.plain)
         if self._repaired_at is not None and step - self._repaired_at <= self._every:
             self._state.renew_ema()
@@ -48,4 +50,5 @@ class EmaRepair:
             step=step,
             to_step=newest.step,
             lr_factor=lr_factor,
+            damage=damage,
         )

@@ -1,8 +1,4 @@
-"""Faults as data: what is put where, and at which batches of a training run.
-
-A :class:`Fault` is put into a trainer from outside, with a subclass that it makes of the trainer's class; no trainer knows
-of this module, and it knows Ultralytics' loop by the names of two methods and two attributes only. It works on stock
-trainers, on guarded ones, and on any class with ``preprocess_batch``, ``optimizer_step``, ``model`` and ``optimizer``.
+"""Faults of the loop and of the state between two steps: what is put where, and at which batches.
 
 The places:
 
@@ -17,7 +13,6 @@ One element is written, the one in the middle of its tensor, except by ``loss``,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +20,26 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .errors import InvalidCallError, nearest
+from ..errors import InvalidCallError, nearest
+from .armed import Armed, Truth, require_batches
+from .loop import named
+from .modules import find, middle_index
 
-NAN, INF = math.nan, math.inf
 STATE_PLACES = ("weight", "momentum", "exp_avg_sq", "ema", "running_var")
 PLACES = ("pixel", "label", "loss", "gradient", *STATE_PLACES, "lr", "overflow")
 MOMENTUM_KEYS = ("momentum_buffer", "exp_avg")
 """What optimizers call their first moment: SGD and MuSGD, the Adam family."""
+ON_MODULES = {"weight": "weight", "running_var": "running_var"}
+"""The places that a module can be named for, and its tensor."""
+PHASES = {
+    "pixel": "data",
+    "label": "data",
+    "loss": "loss",
+    "gradient": "backward",
+    "overflow": "backward",
+    "lr": "step",
+}
+CAUSES = {"pixel": "data", "label": "data", "weight": "weights", "running_var": "weights"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +51,10 @@ class Fault:
         value: What is written: NaN, an infinity or any number; for ``loss`` and ``lr`` a factor.
         at: Batches of the whole run at which it fires, from 0, each once. The batches of an epoch that is done again count on.
         since: Every batch from this one on as well, from 0; None: only those of ``at``.
+        module: Of ``weight`` and ``running_var``: whose; empty: the one in the middle.
 
     Raises:
-        InvalidCallError: An unknown place, a negative batch, or no batch at all.
+        InvalidCallError: An unknown place, a negative batch, no batch at all, or a module for a place that has none.
 
     Examples:
         >>> Fault("weight", float("inf"), at=(20,)).optimizer, Fault("exp_avg_sq", 1e30, since=0).optimizer
@@ -56,14 +65,21 @@ class Fault:
     value: float
     at: tuple[int, ...] = ()
     since: int | None = None
+    module: str = ""
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
             raise InvalidCallError(
                 f"There is no place {self.place!r} for a fault: {', '.join(PLACES)}.{nearest(self.place, PLACES)}"
             )
-        if not (self.at or self.since is not None) or min((*self.at, self.since or 0)) < 0:
-            raise InvalidCallError(f"A fault needs batches, counted from 0: at={self.at}, since={self.since}.")
+        require_batches(self.at, self.since)
+        if self.module and self.place not in ON_MODULES:
+            raise InvalidCallError(f"The place {self.place!r} is not in a module: module={self.module!r}.")
+
+    @property
+    def truth(self) -> Truth:
+        """The phase, and the module if one was named."""
+        return Truth(PHASES.get(self.place, "state"), self.module, "", "", CAUSES.get(self.place, ""))
 
     @property
     def optimizer(self) -> str | None:
@@ -84,52 +100,35 @@ class Fault:
         """
         return _with_fault(base, Armed(self))
 
+    @contextmanager
+    def install(self, model: nn.Module) -> Iterator[Armed]:
+        """Write the value into a module of a network for a time; afterwards the element is what it was, bit for bit.
 
-class Armed:
-    """A fault in one run: which batch the run is at, and how often the fault has fired."""
+        For ``weight`` and ``running_var`` of a named module, whatever the batches.
 
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        self.batches = 0
-        """Batches begun."""
-        self.fired = 0
-        self.due = 0
-        """How often it still has to fire for the batches begun so far."""
-
-    def begin_batch(self) -> None:
-        """Count a batch, and know whether it is one of the fault's."""
-        if self.fault.since is not None and self.batches >= self.fault.since:
-            self.due = max(self.due, 1)  # a place that comes once in a window is not owed one for each micro-batch
-        elif self.batches in self.fault.at:
-            self.due += 1
-        self.batches += 1
-
-    def is_due(self, *places: str) -> bool:
-        """Tell whether the fault belongs to one of these places and has to fire."""
-        return self.due > 0 and self.fault.place in places
-
-    def fire(self, *targets: Tensor | None) -> None:
-        """Write the value into tensors, or wait when there are none.
-
-        Written through ``data``, which leaves the tensors' version counters as they are: a memory that flips tells nobody.
+        Raises:
+            InvalidCallError: Another place, no such module, or one without such a tensor.
         """
-        found = [target for target in targets if target is not None]
-        for target in found:
-            target.data.fill_(self.fault.value)
-        if found:
-            self.done()
-
-    def done(self) -> None:
-        """Count that it has fired."""
-        self.fired += 1
-        self.due -= 1
+        if not self.module:
+            raise InvalidCallError(f"Only {' and '.join(ON_MODULES)} of a named module can be put into a bare network.")
+        armed = Armed(self)
+        element = _module_element(model, self.module, self.place)
+        before = element.clone()
+        armed.due = 1
+        armed.fire(element)
+        try:
+            yield armed
+        finally:
+            element.copy_(before)
 
 
 class _Spoilt:
     """An attribute of a trainer that a due fault changes on the way in, once."""
 
-    def __init__(self, name: str, armed: Armed, change: Callable[[Any, float], Any], *, last: bool) -> None:
-        self.name, self.armed, self.change, self.last = name, armed, change, last
+    def __init__(
+        self, name: str, armed: Armed, change: Callable[[Any, float], Any], inner: _Spoilt | None, *, last: bool
+    ) -> None:
+        self.name, self.armed, self.change, self.inner, self.last = name, armed, change, inner, last
         self.fired = 0
 
     def __get__(self, trainer: Any, owner: type | None = None) -> Any:
@@ -145,7 +144,10 @@ class _Spoilt:
             self.fired += 1
             if self.last:
                 self.armed.done()
-        vars(trainer)[self.name] = value
+        if self.inner is not None:  # that of another fault in the same trainer, which this one hides
+            self.inner.__set__(trainer, value)
+        else:
+            vars(trainer)[self.name] = value
 
 
 def _spoil_items(items: dict[str, Any], factor: float) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def _with_fault(base: Any, armed: Armed) -> Any:
                 batch = {**batch, "cls": batch["cls"].clone()}  # the loader may serve its own again
                 armed.fire(_middle(batch["cls"]))
             if armed.is_due(*STATE_PLACES):
-                armed.fire(_state_element(self, armed.fault.place))
+                armed.fire(_state_element(self, armed.fault))
             batch = super().preprocess_batch(batch)
             if armed.is_due("pixel"):
                 armed.fire(_middle(batch["img"]))
@@ -183,9 +185,13 @@ def _with_fault(base: Any, armed: Armed) -> Any:
                 super().optimizer_step()
 
     if armed.fault.place == "loss":  # the loop sets the items first
-        Faulty.loss_items = _Spoilt("loss_items", armed, _spoil_items, last=False)
-        Faulty.loss = _Spoilt("loss", armed, lambda loss, factor: loss * factor, last=True)
-    Faulty.__name__ = Faulty.__qualname__ = f"{base.__name__}With{armed.fault.place.title().replace('_', '')}Fault"
+        items, loss = (
+            inner if isinstance(inner := getattr(base, name, None), _Spoilt) else None
+            for name in ("loss_items", "loss")
+        )
+        Faulty.loss_items = _Spoilt("loss_items", armed, _spoil_items, items, last=False)
+        Faulty.loss = _Spoilt("loss", armed, lambda loss, factor: loss * factor, loss, last=True)
+    Faulty.__name__ = Faulty.__qualname__ = named(base, armed.fault.place)
     return Faulty
 
 
@@ -208,11 +214,22 @@ def _learning_rate_times(optimizer: Any, factor: float) -> Iterator[None]:
 
 def _middle(tensor: Tensor) -> Tensor | None:
     """Return a view of the element in the middle, whatever the memory layout; None of an empty tensor."""
-    return tensor.data[tuple(n // 2 for n in tensor.shape)] if tensor.numel() else None
+    return tensor.data[middle_index(tuple(tensor.shape))] if tensor.numel() else None
 
 
-def _state_element(trainer: Any, place: str) -> Tensor | None:
+def _module_element(model: nn.Module, place: str, tensor: str) -> Tensor:
+    name, module = find(model, place)
+    found = _middle(value) if isinstance(value := getattr(module, ON_MODULES[tensor], None), Tensor) else None
+    if found is None:
+        raise InvalidCallError(f"{name} ({type(module).__name__}) has no {tensor}: a fault cannot be put there.")
+    return found
+
+
+def _state_element(trainer: Any, fault: Any) -> Tensor | None:
     """Return the element of the state that a fault is written to, or None when that state is not there yet."""
+    place = fault.place
+    if fault.module:
+        return _module_element(trainer.model, fault.module, place)
     if place == "running_var":
         norms = [m for m in trainer.model.modules() if isinstance(getattr(m, "running_var", None), Tensor)]
         return _middle(norms[len(norms) // 2].running_var) if norms else None
@@ -235,62 +252,3 @@ def _optimizer_element(optimizer: Any, weight: nn.Parameter, place: str) -> Tens
     if not found:
         raise InvalidCallError(f"{type(optimizer).__name__} keeps no {place}: a fault cannot be put there.")
     return _middle(found[0])
-
-
-Schedule = Callable[[int, int], Fault]
-"""Makes a fault for a run of so many epochs of so many batches."""
-
-_VALUES = {"nan": NAN, "inf": INF, "1e30": 1e30}
-_STATE_NAMES = ("a weight", "the momentum", "exp_avg_sq", "the EMA", "running_var")
-
-
-def _first(place: str, value: float) -> Schedule:
-    return lambda epochs, batches: Fault(place, value, at=(0,))
-
-
-def _middle_of_run(place: str, value: float) -> Schedule:
-    return lambda epochs, batches: Fault(place, value, at=(batches + batches // 4,))
-
-
-def _last(place: str, value: float) -> Schedule:
-    return lambda epochs, batches: Fault(place, value, at=(epochs * batches - 1,))
-
-
-def _every_epoch(place: str, value: float) -> Schedule:
-    return lambda epochs, batches: Fault(place, value, at=tuple(e * batches + batches // 5 for e in range(epochs)))
-
-
-def _from_epoch(place: str, value: float, epoch: int) -> Schedule:
-    return lambda epochs, batches: Fault(place, value, since=(epoch - 1) * batches)
-
-
-CATALOGUE: dict[str, Schedule] = {
-    "nan pixel, first batch of the first epoch": _first("pixel", NAN),
-    "nan pixel, in the middle": _middle_of_run("pixel", NAN),
-    "nan pixel, last batch": _last("pixel", NAN),
-    "nan pixel, in every epoch": _every_epoch("pixel", NAN),
-    "inf pixel": _middle_of_run("pixel", INF),
-    "huge pixel": _middle_of_run("pixel", 1e20),
-    "nan loss, first batch of the first epoch": _first("loss", NAN),
-    "nan loss, in the middle": _middle_of_run("loss", NAN),
-    "nan loss, last batch of an epoch": lambda epochs, batches: Fault("loss", NAN, at=(batches - 1,)),
-    "nan loss, last batch": _last("loss", NAN),
-    "inf loss, in every epoch": _every_epoch("loss", INF),
-    "nan gradient": _middle_of_run("gradient", NAN),
-    "inf gradient": _middle_of_run("gradient", INF),
-    "-inf gradient, first step": _first("gradient", -INF),
-    "1e18 gradient": _middle_of_run("gradient", 1e18),
-    "1e25 gradient": _middle_of_run("gradient", 1e25),
-    "class out of range": _middle_of_run("label", 99),
-    **{
-        f"{shown} in {where}": _middle_of_run(place, value)
-        for place, where in zip(STATE_PLACES, _STATE_NAMES, strict=True)
-        for shown, value in _VALUES.items()
-    },
-    # Stock can do a later epoch again from last.pt; in the first one there is none.
-    "nan in a weight, in the first epoch": lambda epochs, batches: Fault("weight", NAN, at=(batches // 4,)),
-    "lr 100 times too high from the first step": _from_epoch("lr", 100.0, epoch=1),
-    "lr 100 times too high from epoch 3": _from_epoch("lr", 100.0, epoch=3),
-    "overflow in every step from epoch 2": _from_epoch("overflow", INF, epoch=2),
-}
-"""The named faults; ``CATALOGUE[name](epochs, batches)`` is the :class:`Fault` for a run of that size (epochs from 1)."""

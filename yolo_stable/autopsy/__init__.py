@@ -1,0 +1,22 @@
+"""The autopsy: what broke a training step, and why. Pure PyTorch; nothing here knows about Ultralytics."""
+
+from __future__ import annotations
+
+from .batch_case import BatchCase as BatchCase
+from .bundle import Bundle as Bundle
+from .bundle import BundleError as BundleError
+from .bundle import read_bundle as read_bundle
+from .bundle import write_bundle as write_bundle
+from .case import TensorCase as TensorCase
+from .examine import examine as examine
+from .finding import Break as Break
+from .finding import Location as Location
+from .frames import Frame as Frame
+from .frames import frames_table as frames_table
+from .locate import locate as locate
+from .locate import locate_call as locate_call
+from .ranges import Range as Range
+from .report import Report as Report
+from .report import Sample as Sample
+from .symptom import Symptom as Symptom
+from .untouched import untouched as untouched

@@ -1,0 +1,119 @@
+"""What an operation read: its arguments, and those that it wrote over as they were before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from .kinds import BOUNDED, Kind
+from .ranges import dtype_name, is_finite
+from .taint import LITERAL, Birth, Origin, Taint, outside
+
+_KEEP = 1 << 20
+"""Elements of an argument that an operation writes into, of which a copy is kept."""
+
+
+@dataclass(slots=True)
+class Before:
+    """The arguments of an operation that writes into them, as they were."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    bad: set[int] = field(default_factory=set)
+    """Ids of the written arguments that were not finite."""
+    lost: set[int] = field(default_factory=set)
+    """Ids of those of which no copy was kept."""
+
+
+def keep(taint: Taint, kind: Kind, args: Any, kwargs: Any) -> Before | None:
+    """Keep what an operation is about to write over, as far as it reads it and as it is cheap."""
+    if kind.hidden and not args[5]:
+        return Before(args, kwargs)
+    kept = Before(list(args), dict(kwargs))
+    for write in kind.writes:
+        held: Any = kept.kwargs if isinstance(write.position, str) else kept.args
+        whole = _get(held, write.position)
+        for tensor in whole if isinstance(whole, (list, tuple)) else [whole]:
+            if not isinstance(tensor, Tensor) or not write.read:
+                continue
+            if taint.table and taint.of(tensor) and not fine(tensor):
+                kept.bad.add(id(tensor))
+            if kind.name in BOUNDED or tensor.numel() > _KEEP or tensor is not whole:
+                kept.lost.add(id(tensor))
+        tensor = whole
+        if not isinstance(tensor, Tensor) or not write.read or id(tensor) in kept.lost:
+            continue
+        copy = tensor.detach().clone()
+        if id(tensor) in kept.bad:
+            taint.mark(copy, taint.of(tensor))
+        elif taint.table:
+            taint.clear(copy)  # its memory may have been somebody else's
+        held[write.position] = copy
+    return kept
+
+
+def origins(
+    taint: Taint, kind: Kind, args: Any, kwargs: Any, before: Before | None
+) -> tuple[set[Birth | Origin], bool]:
+    """Return what the inputs that are not finite come from, and whether a number in the code is not finite."""
+    tags: set[Birth | Origin] = set()
+    read = tensors_read(kind, args, kwargs, before)
+    unknown = []
+    for _, tensor, still in read:
+        known, sure = taint.look(tensor)
+        if not known:
+            unknown.append((tensor, still))
+        elif sure or (not fine(tensor) if still or before is None else id(tensor) in before.bad):
+            tags |= known
+    literal = LITERAL in tags
+    tags.discard(LITERAL)
+    if any(not tag.soft for tag in tags):
+        return tags, literal  # all results were looked at, so what is not in the table is finite
+    numbers = (a for a in tree_leaves((args, kwargs)) if isinstance(a, float))
+    literal = literal or not all(map(math.isfinite, numbers))
+    for tensor, still in unknown:
+        if not still or fine(tensor):
+            continue
+        shape = "x".join(map(str, tensor.shape)) or "scalar"
+        origin = outside(tensor, f"a tensor from outside, {shape} {dtype_name(tensor.dtype)}")
+        if origin is not None:
+            taint.mark(tensor, {origin})
+            tags.add(origin)
+    return tags, literal
+
+
+def tensors_read(kind: Kind, args: Any, kwargs: Any, before: Before | None) -> list[tuple[str, Tensor, bool]]:
+    """Return the tensors that an operation read: name, the tensor, and whether it still holds what was read."""
+    over = {id(_get(kwargs if isinstance(w.position, str) else args, w.position)) for w in kind.writes if not w.read}
+    if before is not None:
+        args, kwargs = before.args, before.kwargs
+    named = [(kind.arguments[i] if i < len(kind.arguments) else str(i), a) for i, a in enumerate(args)]
+    read = []
+    for name, value in [*named, *kwargs.items()]:
+        members = value if isinstance(value, (list, tuple)) else [value]
+        for i, member in enumerate(members):
+            if type(member) not in (Tensor, nn.Parameter) or id(member) in over:
+                continue
+            if member.is_floating_point() or member.is_complex():
+                label = f"{name}.{i}" if member is not value else name
+                read.append((label, member, before is None or id(member) not in before.lost))
+    return read
+
+
+def fine(tensor: Tensor) -> bool:
+    """Return whether a tensor is finite, as far as that can be asked of its kind: one without values counts as finite."""
+    try:
+        return is_finite(tensor)
+    except (RuntimeError, TypeError):
+        return True
+
+
+def _get(held: Sequence[Any] | Mapping[str, Any], position: Any) -> Any:
+    if isinstance(held, Mapping):
+        return held.get(position)
+    return held[position] if position < len(held) else None

@@ -1,0 +1,220 @@
+"""Ultralytics' batches, dictionaries of tensors, cut down and changed for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidCallError
+from .case import GREY, Forward, Polygon, widened
+
+BY_LABEL = ("cls", "bboxes", "batch_idx", "keypoints", "segments", "obb")
+"""Entries with a row for each label; all others with as many rows as there are images have one for each image."""
+MAX_BOX = 1e3
+"""A box coordinate beyond this magnitude is absurd: they are shares of the image's size, or radians."""
+
+
+class BatchCase:
+    """One batch as Ultralytics' trainers give it to their models.
+
+    Args:
+        model: The network, in the state before the batch.
+        batch: ``img`` (B, C, H, W) float in [0, 1] (classification: normalised) and ``cls``; for boxes ``bboxes`` (N, 4 or 5)
+            and ``batch_idx`` (N,); where the task has them ``masks`` ((B, H, W) of indices from 1, or (N, H, W)), ``keypoints``,
+            ``sem_masks``; lists such as ``im_file`` with one entry for each image. It is never written to.
+        forward: See :data:`~.case.Forward`.
+        classes: Number of classes; None: no class is too high.
+        overlap: Whether ``masks`` holds indices for each image; None: as ``model.args.overlap_mask`` says, else by the shape.
+        limit: Pixels beyond this magnitude are absurd.
+
+    Raises:
+        InvalidCallError: There is no ``img`` with samples in it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        forward: Forward,
+        *,
+        classes: int | None = None,
+        overlap: bool | None = None,
+        limit: float = 1e3,
+    ) -> None:
+        images = batch.get("img")
+        if not (isinstance(images, Tensor) and images.ndim == 4 and len(images)):
+            raise InvalidCallError(
+                "A batch needs 'img', a tensor (samples, channels, height, width) with samples in it."
+            )
+        self.model, self.batch, self.forward, self.limit, self.classes = model, dict(batch), forward, limit, classes
+        self.boxed = isinstance(batch.get("batch_idx"), Tensor)
+        """Whether labels are rows with a number of an image, rather than one class for each image."""
+        self.overlap = self._overlap() if overlap is None else overlap
+
+    @property
+    def size(self) -> int:
+        """How many images there are."""
+        return len(self.batch["img"])
+
+    @property
+    def images(self) -> Tensor:
+        """The pixels."""
+        return self.batch["img"]
+
+    def call(self, precision: str | None = None, model: nn.Module | None = None) -> tuple[Tensor, Mapping[str, Any]]:
+        """Run the forward pass and the loss on a dictionary that the trainer's code may write to."""
+        with widened(model or self.model, dict(self.batch), precision) as (network, batch):
+            return self.forward(network, batch, precision)
+
+    def select(self, samples: Sequence[int]) -> BatchCase:
+        """Return a case of these images, with their labels renumbered."""
+        rows: list[int] = []
+        owners: list[int] = []
+        for position, sample in enumerate(samples):
+            own = self.rows_of(sample)
+            rows += own
+            owners += [position] * len(own)
+        batch: dict[str, Any] = {}
+        for key, value in self.batch.items():
+            if self._is_by_label(key, value):
+                batch[key] = _take(value, rows)
+            elif self._is_by_image(value):
+                batch[key] = _take(value, samples)
+            else:
+                batch[key] = value
+        if self.boxed:
+            old = self.batch["batch_idx"]
+            batch["batch_idx"] = torch.as_tensor(owners, device=old.device).to(old.dtype).view(-1, *old.shape[1:])
+        return self._with(batch)
+
+    def blank(self, sample: int, polygon: Polygon | None, rows: Iterable[int] | None = None) -> BatchCase:
+        """Return a case with a part of one image grey and its labels gone.
+
+        Args:
+            sample: Which image.
+            polygon: The part, in pixels of ``img``; None: all of it.
+            rows: Label rows that go with it; None: those whose box is centred in it.
+        """
+        images = self.batch["img"].clone()
+        inside = _raster(polygon, images.shape[-2], images.shape[-1]).to(images.device)
+        images[sample, :, inside] = GREY
+        case = self._with({**self.batch, "img": images})
+        return case.without_labels(self._rows_inside(sample, inside) if rows is None else rows)
+
+    def without_labels(self, rows: Iterable[int]) -> BatchCase:
+        """Return a case without these label rows; a class of a whole image cannot be taken away."""
+        gone = set(rows)
+        if not self.boxed or not gone:
+            return self
+        count = len(self.batch["batch_idx"])
+        kept = [row for row in range(count) if row not in gone]
+        batch = {k: _take(v, kept) if self._is_by_label(k, v) else v for k, v in self.batch.items()}
+        if self.overlap and isinstance(masks := self.batch.get("masks"), Tensor):
+            batch["masks"] = self._renumbered(masks, gone)
+        return self._with(batch)
+
+    def rows_of(self, sample: int) -> tuple[int, ...]:
+        """Return the label rows of an image, in the order of the batch; of a classification there are none."""
+        if not self.boxed:
+            return ()
+        return tuple((self.batch["batch_idx"].view(-1) == sample).nonzero().flatten().tolist())
+
+    def label_faults(self) -> dict[int, str]:
+        """Return what is wrong with labels as such, by row; of a classification by image.
+
+        Syncs: a few reads.
+        """
+        wrong: dict[int, str] = {}
+        cls, boxes, points = (self.batch.get(key) for key in ("cls", "bboxes", "keypoints"))
+        if isinstance(cls, Tensor) and cls.numel():
+            values = cls.reshape(len(cls), -1)
+            good = (values >= 0) & (values < (torch.inf if self.classes is None else self.classes))  # NaN is neither
+            for row in _rows_with(~good):
+                upto = "" if self.classes is None else f" not in 0..{self.classes - 1}"
+                wrong[row] = f"class {values[row, 0].item():g}{upto or ' is no class'}"
+        for value, name, most in ((boxes, "box", MAX_BOX), (points, "keypoint", None)):
+            if isinstance(value, Tensor) and value.numel() and value.is_floating_point():
+                for row in _rows_with(~value.isfinite()):
+                    wrong.setdefault(row, f"{name} not finite")
+                if most is not None:
+                    for row in _rows_with(value.abs() > most):
+                        wrong.setdefault(row, f"{name} of {value[row].abs().max().item():.3g}")
+        return wrong
+
+    def path(self, sample: int) -> str:
+        """Return the file that an image came from, or an empty string."""
+        files = self.batch.get("im_file", ())
+        return str(files[sample]) if sample < len(files) else ""
+
+    def _with(self, batch: Mapping[str, Any]) -> BatchCase:
+        return BatchCase(self.model, batch, self.forward, classes=self.classes, overlap=self.overlap, limit=self.limit)
+
+    def _is_by_label(self, key: str, value: Any) -> bool:
+        return self.boxed and isinstance(value, Tensor) and (key in BY_LABEL or (key == "masks" and not self.overlap))
+
+    def _is_by_image(self, value: Any) -> bool:
+        if isinstance(value, Tensor):
+            return value.ndim > 0 and len(value) == self.size
+        return isinstance(value, (list, tuple)) and len(value) == self.size
+
+    def _overlap(self) -> bool:
+        masks = self.batch.get("masks")
+        if not isinstance(masks, Tensor) or not self.boxed:
+            return True
+        said = getattr(getattr(self.model, "args", None), "overlap_mask", None)
+        labels = len(self.batch["batch_idx"])
+        if (
+            len(masks) == self.size == labels
+        ):  # told by neither shape; with one label for each image there is no difference
+            return bool(said) if said is not None else bool((masks > 1).any())
+        return len(masks) == self.size
+
+    def _rows_inside(self, sample: int, inside: Tensor) -> list[int]:
+        rows, boxes = self.rows_of(sample), self.batch.get("bboxes")
+        if not rows or not isinstance(boxes, Tensor):
+            return []
+        h, w = inside.shape
+        centres = boxes[list(rows), :2].detach().double().nan_to_num(0.5).cpu()
+        x = (centres[:, 0] * w).long().clamp(0, w - 1)
+        y = (centres[:, 1] * h).long().clamp(0, h - 1)
+        hit = inside.cpu()[y, x].tolist()
+        return [row for row, is_in in zip(rows, hit, strict=True) if is_in]
+
+    def _renumbered(self, masks: Tensor, gone: set[int]) -> Tensor:
+        """Return masks of indices in which the labels that are gone are background, and the others count on without gaps."""
+        masks = masks.clone()
+        for sample in range(self.size):
+            rows = self.rows_of(sample)
+            if gone.isdisjoint(rows):
+                continue
+            kept = [row not in gone for row in rows]
+            numbers = [0, *(n if keep else 0 for n, keep in zip(np.cumsum(kept).tolist(), kept, strict=True))]
+            table = torch.as_tensor(numbers, device=masks.device)
+            masks[sample] = table[masks[sample].long().clamp(0, len(rows))].to(masks.dtype)
+        return masks
+
+
+def _take(value: Any, rows: Sequence[int]) -> Any:
+    if isinstance(value, Tensor):
+        return value[torch.as_tensor(list(rows), dtype=torch.long, device=value.device)]
+    return type(value)([value[row] for row in rows])
+
+
+def _rows_with(bad: Tensor) -> list[int]:
+    return bad.reshape(len(bad), -1).any(1).nonzero().flatten().tolist()
+
+
+def _raster(polygon: Polygon | None, height: int, width: int) -> Tensor:
+    """Return which pixels have their centre in a polygon, bool (height, width); by the number of edges to the right of each."""
+    if polygon is None:
+        return torch.ones(height, width, dtype=torch.bool)
+    y, x = np.arange(height)[:, None] + 0.5, np.arange(width)[None, :] + 0.5
+    inside = np.zeros((height, width), dtype=bool)
+    for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], polygon[0]], strict=True):
+        if y1 != y2:
+            inside ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return torch.from_numpy(inside)

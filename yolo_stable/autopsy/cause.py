@@ -1,0 +1,167 @@
+"""From evidence to a cause and the next step: pure rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DATA, WEIGHTS, OPTIMISATION, PRECISION = "data", "weights", "optimisation", "precision"
+TRANSIENT, PERSISTENT, UNDECIDED = "hardware transient", "hardware persistent", "undecided"
+CAUSES = (DATA, WEIGHTS, OPTIMISATION, PRECISION, TRANSIENT, PERSISTENT, UNDECIDED)
+
+
+EXAMPLE = "incidents/0001"
+"""Stands in a next step for the incident's folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """All that the rules look at; None: not asked, or not known."""
+
+    error: str = ""
+    """What the autopsy itself, or the replay, ended with."""
+    out_of_time: bool = False
+    reproduced: bool = False
+    """A replay was sick in the way that was seen."""
+    sick_otherwise: bool = False
+    """A replay was sick, but in another way."""
+    healthy_replays: int = 0
+    labels: str = ""
+    """What is wrong with labels; empty when nothing is."""
+    pixels: str = ""
+    """What is wrong with pixels; empty when they are ordinary."""
+    weights: str = ""
+    """What was wrong with parameters or buffers before the batch; empty when they were ordinary."""
+    widespread: bool = False
+    """The weights are absurd not in one place but everywhere."""
+    half: bool = False
+    """The operation computed in float16 or bfloat16."""
+    wide: str = ""
+    """What the operation gives in float64 on the CPU, as ``Break.wide``."""
+    sick_again: bool | None = None
+    """Whether a second replay was sick as the first one was."""
+    healthy_in_float32: bool | None = None
+    healthy_in_float64: bool | None = None
+    healthy_on_reference: bool | None = None
+    """The same batch on another device, in the same precision."""
+    healthy_on_snapshot: bool | None = None
+    """The same samples on weights from before."""
+    healthy_on_fresh: bool | None = None
+    """The same samples on weights drawn anew."""
+    every: bool = False
+    """Whatever image was tried breaks this state."""
+    diverged: bool = False
+    """Nothing is sick but the size of the loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the rules say."""
+
+    cause: str
+    why: str
+    """In words, for people."""
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Return the cause that the evidence speaks for.
+
+    What can be seen comes before what must be concluded: labels, pixels, weights; then whether it happens again; then which
+    precision, device or state it takes.
+
+    Examples:
+        >>> judge(Evidence(reproduced=True, pixels="NaN pixels")).cause
+        'data'
+        >>> judge(Evidence(healthy_replays=2))
+        Judgement(cause='hardware transient', why='the same batch on the same weights was healthy 2 times')
+        >>> judge(Evidence(reproduced=True, healthy_on_snapshot=True)).cause
+        'optimisation'
+    """
+    return _seen(evidence) or _rerun(evidence) or _concluded(evidence)
+
+
+def _seen(e: Evidence) -> Judgement | None:
+    if e.labels:
+        return Judgement(DATA, e.labels)
+    if e.pixels:
+        return Judgement(DATA, e.pixels)
+    if e.weights and e.widespread:
+        return Judgement(OPTIMISATION, f"{e.weights}: the weights have run away together")
+    if e.weights:
+        return Judgement(WEIGHTS, f"{e.weights} before the batch came")
+    return None
+
+
+def _rerun(e: Evidence) -> Judgement | None:
+    if e.error:
+        return Judgement(UNDECIDED, f"the replay ended with {e.error}")
+    if e.diverged:
+        if e.healthy_on_snapshot:
+            return Judgement(OPTIMISATION, "all numbers are finite, and the loss is ordinary on the snapshot's weights")
+        return Judgement(UNDECIDED, "all numbers are finite and ordinary")
+    if not e.reproduced:
+        if e.sick_otherwise:
+            return Judgement(UNDECIDED, "the replay broke in another way than training did")
+        if e.healthy_replays >= 2:
+            return Judgement(TRANSIENT, f"the same batch on the same weights was healthy {e.healthy_replays} times")
+        return Judgement(UNDECIDED, "the time was up" if e.out_of_time else "it could not be replayed")
+    return None
+
+
+def _concluded(e: Evidence) -> Judgement:
+    if e.half and e.healthy_in_float32:
+        return Judgement(PRECISION, "healthy in float32")
+    if e.wide == "finite":
+        if e.sick_again is False:
+            return Judgement(TRANSIENT, "the operation gives a finite result on the CPU, and the rerun was healthy")
+        if e.sick_again:
+            return Judgement(PERSISTENT, "the operation gives a finite result on the CPU, and the rerun broke again")
+    if e.healthy_on_reference:
+        return Judgement(PERSISTENT, "the same batch is healthy on the reference device in the same precision")
+    if e.healthy_on_snapshot or (e.healthy_on_snapshot is None and e.healthy_on_fresh):
+        on = "the snapshot's weights" if e.healthy_on_snapshot else "fresh weights (there was no snapshot)"
+        what = "every image breaks this state" if e.every else "finite, ordinary numbers break this state"
+        return Judgement(OPTIMISATION, f"{what}, and all is healthy on {on}")
+    if e.healthy_in_float64 and e.wide != "overflow":  # what overflows in float32 is absurd in any precision
+        return Judgement(PRECISION, "healthy in float64")
+    if e.every:
+        return Judgement(
+            UNDECIDED, "every image breaks it, and no healthy weights were found: the network, its loss or the device"
+        )
+    if e.healthy_on_snapshot is False:
+        return Judgement(DATA, "it breaks on the snapshot's weights as well")
+    if e.healthy_on_fresh is False:
+        return Judgement(DATA, "it breaks on fresh weights as well (there was no snapshot)")
+    return Judgement(UNDECIDED, "the time was up" if e.out_of_time else "batch and weights are finite and ordinary")
+
+
+def next_step(cause: str, *, files: tuple[str, ...] = (), rows: tuple[int, ...] = (), half: bool = False) -> str:
+    """Return the one thing to do now, with a command to type.
+
+    Args:
+        cause: One of ``CAUSES``.
+        files: Guilty files, when there are any.
+        rows: Guilty rows of their label files, from 0.
+        half: Whether training computed in float16 or bfloat16.
+
+    Examples:
+        >>> next_step("precision", half=True)
+        'Train in float32: yolo-stable train DATA amp=False'
+    """
+    named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    if cause == DATA and named:
+        what = f"the label in line {rows[0] + 1} of the labels of {named}" if len(rows) == 1 else named
+        return f"Repair or remove {what}, then go on: yolo-stable train DATA resume=True"
+    if cause == DATA:
+        return "Repair or remove the images and labels of this batch, then go on: yolo-stable train DATA resume=True"
+    if cause == WEIGHTS:
+        return "Start again from weights that were good: yolo-stable train DATA model=best.pt --preset recovery"
+    if cause == OPTIMISATION:
+        return "Take smaller steps: yolo-stable train DATA --preset cautious"
+    if cause == PRECISION:
+        return f"Train in float32: yolo-stable train DATA {'amp=False' if half else '--preset stable amp=False'}"
+    if cause == TRANSIENT:
+        again = "if it comes again, test the machine's memory, and ask elsewhere"
+        return f"Go on; {again}: yolo-stable autopsy {EXAMPLE}"
+    if cause == PERSISTENT:
+        return "Train on another device: yolo-stable train DATA device=cpu"
+    return f"Run the autopsy again with more time, on another machine if there is one: yolo-stable autopsy {EXAMPLE}"

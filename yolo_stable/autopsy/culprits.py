@@ -1,0 +1,185 @@
+"""From a batch to the image files, tiles and label rows that break it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .case import Case
+from .inspection import BadPixels
+from .replay import Player
+from .report import Sample
+from .suspects import Finding, bisect, healing, search
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """One sample of a batch that is guilty."""
+
+    sample: int
+    """Position in the batch."""
+    sources: tuple[int, ...] = ()
+    """Positions in its provenance; empty: not told apart, so all of them."""
+    rows: tuple[int, ...] = ()
+    """Guilty labels, counted within the sample in the order of the batch."""
+
+
+class Culprits:
+    """Finds the guilty in one case, and names them.
+
+    Args:
+        case: The batch.
+        provenance: One for each sample, or nothing; each with ``sources``, ``rows``, ``size``, ``at`` and ``tile``.
+        player: Replays parts of the batch.
+    """
+
+    def __init__(self, case: Case, provenance: Sequence[Any], player: Player) -> None:
+        self.case, self.player = case, player
+        self.provenance = provenance if len(provenance) == case.size else ()
+
+    def by_pixels(self, found: Iterable[BadPixels]) -> tuple[Culprit, ...]:
+        """Return the samples with bad pixels, each with the files that lie where the pixels are."""
+        return tuple(Culprit(bad.sample, self._sources_at(bad)) for bad in found)
+
+    def by_labels(self, rows: Iterable[int]) -> tuple[Culprit, ...]:
+        """Return the samples that label rows of the batch belong to."""
+        wanted = set(rows)
+        boxed = [self.case.rows_of(sample) for sample in range(self.case.size)]
+        if not any(boxed):  # one target for each sample
+            return tuple(Culprit(row, (), (0,)) for row in sorted(wanted) if row < self.case.size)
+        culprits = []
+        for sample, own in enumerate(boxed):
+            bad = tuple(k for k, row in enumerate(own) if row in wanted)
+            if bad:
+                culprits.append(Culprit(sample, self._sources_of(sample, bad), bad))
+        return tuple(culprits)
+
+    def by_replay(self, seen: Sequence[int], *, labels: bool) -> tuple[Finding, tuple[Culprit, ...]]:
+        """Return the samples that break the training, found by replaying parts of the batch.
+
+        Args:
+            seen: Samples in which the first break was seen, to look at first.
+            labels: Whether labels can be to blame.
+        """
+        finding = search(self._sick, range(self.case.size), guess=seen, sure=True, neutral=self._neutral)
+        if finding.every:
+            return finding, ()
+        told = len(finding.guilty) == 1 and finding.alone
+        culprits = [self._looked_at(s, labels) if told else Culprit(s) for s in finding.guilty]
+        return finding, tuple(culprits)
+
+    def smallest(self, finding: Finding) -> Case:
+        """Return the smallest case that still breaks: one guilty sample, twice, or all."""
+        return self.case.select([finding.guilty[0]] * 2) if finding.alone else self.case
+
+    def named(self, culprits: Iterable[Culprit], *, labels: bool) -> tuple[tuple[Sample, ...], list[str]]:
+        """Return the culprits as samples of a report, and for each which tile of how many it is, in words.
+
+        Args:
+            culprits: Who.
+            labels: Whether to name label rows: only when they are the cause.
+        """
+        named: dict[Sample, str] = {}
+        for culprit in culprits:
+            if not self.provenance:
+                row = culprit.rows[0] if labels and culprit.rows and self.case.rows_of(culprit.sample) else None
+                named.setdefault(Sample(self.case.path(culprit.sample), culprit.sample, None, row), "")
+                continue
+            origin = self.provenance[culprit.sample]
+            rows = [origin.rows[k] for k in culprit.rows if k < len(origin.rows)] if labels else []
+            known = [pair for pair in rows if pair is not None]
+            for n in [n for n, _ in known] or culprit.sources or range(len(origin.sources)):
+                source, several = origin.sources[n], len(origin.sources) > 1
+                row = next((r for at, r in known if at == n), None)
+                sample = Sample(source.path, source.index, _corners(origin.tile(n)) if several else None, row)
+                named.setdefault(sample, f"{n + 1} of {len(origin.sources)}" if several else "")
+        return tuple(named), list(named.values())
+
+    # ---- by replaying --------------------------------------------------------------------------------------------------
+
+    def _sick(self, samples: Sequence[int]) -> bool | None:
+        if len(samples) == self.case.size:
+            return True  # that is where the search began
+        # Twice when it is one: BatchNorm cannot train on a single value for each channel.
+        return self.player.sick(self.case.select(list(samples) * (2 if len(samples) == 1 else 1)))
+
+    def _neutral(self) -> bool | None:
+        one = self.case.select([0])
+        return self.player.sick(one.blank(0, None, one.rows_of(0)).select([0, 0]))
+
+    def _looked_at(self, sample: int, labels: bool) -> Culprit:
+        """Look into one guilty sample: a label row, or a tile."""
+        one = self.case.select([sample])
+        rows = one.rows_of(0) if labels else ()
+        if rows and self.player.sick(one.without_labels(rows).select([0, 0])) is False:
+            finding = bisect(lambda kept: self._sick_with(one, kept), range(len(rows)))
+            if finding.exact and len(finding.guilty) == 1:
+                return Culprit(sample, self._sources_of(sample, finding.guilty), finding.guilty)
+        return Culprit(sample, self._guilty_tiles(sample, one))
+
+    def _sick_with(self, one: Case, kept: Sequence[int]) -> bool | None:
+        rows = one.rows_of(0)
+        if len(kept) == len(rows):
+            return True
+        return self.player.sick(
+            one.without_labels([row for k, row in enumerate(rows) if k not in set(kept)]).select([0, 0])
+        )
+
+    def _guilty_tiles(self, sample: int, one: Case) -> tuple[int, ...]:
+        origin = self.provenance[sample] if self.provenance else None
+        if origin is None or len(origin.sources) < 2 or any(source.region is None for source in origin.sources):
+            return ()
+        height, width = one.images.shape[-2:]
+        up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])
+        rows = one.rows_of(0)
+
+        def sick_without(gone: Sequence[int]) -> bool | None:
+            lesser = one
+            for n in gone:
+                if region := origin.sources[n].region:  # else nothing of it can be seen
+                    lesser = lesser.blank(0, [(x * across, y * up) for x, y in region], ())
+            own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] in gone]
+            return self.player.sick(lesser.without_labels(own).select([0, 0]))
+
+        found = healing(sick_without, range(len(origin.sources)))
+        if found is None:
+            return ()
+        blended = [n for n in range(len(origin.sources)) if n != found and _lie_on_each_other(origin, n, found)]
+        return tuple(sorted([found, *(n for n in blended if sick_without([n]) is False)]))
+
+    # ---- by provenance -------------------------------------------------------------------------------------------------
+
+    def _sources_at(self, bad: BadPixels) -> tuple[int, ...]:
+        if not self.provenance:
+            return ()
+        origin = self.provenance[bad.sample]
+        height, width = self.case.images.shape[-2:]
+        up, across = origin.size[0] / height, origin.size[1] / width  # the batch may have been resized as a whole
+        held: dict[int, None] = {}
+        for y, x in bad.places:
+            for source in origin.at(x * across, y * up):
+                held.update(dict.fromkeys(n for n, one in enumerate(origin.sources) if one is source))
+        return tuple(sorted(held))
+
+    def _sources_of(self, sample: int, rows: Iterable[int]) -> tuple[int, ...]:
+        if not self.provenance:
+            return ()
+        known = self.provenance[sample].rows
+        pairs = [known[k] for k in rows if k < len(known)]
+        return tuple(sorted({pair[0] for pair in pairs if pair is not None}))
+
+
+def _corners(tile: Any) -> tuple[int, int, int, int] | None:
+    if tile is None:
+        return None
+    x1, y1, x2, y2 = (round(corner) for corner in tile)
+    return x1, y1, x2, y2
+
+
+def _lie_on_each_other(origin: Any, a: int, b: int) -> bool:
+    """Tell whether a pixel can be made of both: the tiles of one mosaic never are, though their bounding boxes may meet."""
+    first, second = origin.tile(a), origin.tile(b)
+    if first is None or second is None or {origin.sources[a].how, origin.sources[b].how} <= {"mosaic", "image"}:
+        return False
+    return max(first[0], second[0]) < min(first[2], second[2]) and max(first[1], second[1]) < min(first[3], second[3])

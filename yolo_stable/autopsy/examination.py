@@ -1,0 +1,264 @@
+"""The steps of an autopsy; each adds to the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .case import Case
+from .culprits import Culprit, Culprits
+from .facts import facts_of, shortened, weights_in_words
+from .finding import Break, Location
+from .inspection import bad_pixels, sick_weights
+from .locate import OnBreak, locate_call
+from .other_weights import other_weights
+from .replay import Outcome, Player, error_in_words
+from .suspects import Finding
+from .symptom import Symptom, agree, same_bits, signs_of
+
+HALVES = ("float16", "bfloat16")
+
+
+class Examination:
+    """One autopsy.
+
+    Args:
+        cases: The micro-batches, oldest first.
+        seen: What was seen in training.
+        provenance: One for each image of all of them, or nothing.
+        healthy_state: Weights from before, or None.
+        player: Replays.
+        reference: The same batch on another device, or None.
+    """
+
+    def __init__(
+        self,
+        cases: list[Case],
+        seen: Symptom,
+        provenance: Sequence[Any],
+        healthy_state: Mapping[str, Tensor] | None,
+        player: Player,
+        reference: Case | None,
+    ) -> None:
+        self.cases, self.seen, self.provenance, self.player = cases, seen, provenance, player
+        self.healthy_state, self.reference = healthy_state, reference
+        self.known: dict[str, Any] = {}
+        """Fields of `Evidence`."""
+        self.facts: dict[str, Any] = {}
+        self.location: Location | None = None
+        self.culprits: tuple[Culprit, ...] = ()
+        self.what = ""
+        """What the culprits did, for the first line."""
+        self.bitwise = False
+        self.turn_to(0)
+
+    def turn_to(self, number: int) -> None:
+        """Look at one micro-batch from here on."""
+        self.case = self.cases[number]
+        start = sum(case.size for case in self.cases[:number])
+        own = self.provenance[start : start + self.case.size]
+        self.names = Culprits(self.case, own, self.player)
+        self.micro_batch = number
+
+    def run(self, frames: int, on_break: OnBreak | None) -> None:
+        """Do everything, and stop as soon as the cause is plain."""
+        if self._labels_are_unusable() or self._state_is_known():
+            return
+        self._choose_micro_batch()
+        self._look()
+        if not self._trace(frames, on_break):
+            return
+        if not (self.known.get("pixels") or self.known.get("weights") or self._suspicious_labels()):
+            self._conclude()
+
+    # ---- without running anything ----------------------------------------------------------------------------------------
+
+    def _labels_are_unusable(self) -> bool:
+        """Labels that were found at fault before the forward pass: a replay could take the device down with it."""
+        for number, case in enumerate(self.cases):
+            wrong = {row: what for row, what in case.label_faults().items() if self.seen.fault or "class" in what}
+            rows = tuple(wrong) or (self.seen.rows if len(self.cases) == 1 else ())
+            if wrong or (self.seen.fault and number == len(self.cases) - 1):
+                self.turn_to(number)
+                self._blame_labels(rows, self.seen.fault or ", ".join(dict.fromkeys(wrong.values())))
+                self.known["reproduced"] = bool(wrong)
+                return True
+        return False
+
+    def _blame_labels(self, rows: Sequence[int], fault: str) -> None:
+        self.culprits = self.names.by_labels(rows)
+        self.known["labels"] = fault if "label" in fault or "target" in fault else f"label {fault}"
+        self.what = f"has a label that no loss can use ({fault})"
+
+    def _state_is_known(self) -> bool:
+        """An audit has found a number that is not finite, or one that is absurd."""
+        if self.seen.kind != "state" or not self.seen.culprits:
+            return False
+        found = sick_weights(self.case.model)
+        self.known.update(weights=weights_in_words(found) or f"not finite: {', '.join(self.seen.culprits)}")
+        self.known.update(widespread=found.widespread and not found.not_finite, reproduced=bool(found))
+        self.facts["culprits"] = shortened(self.seen.culprits)
+        self.what = "holds numbers that no training can use"
+        return True
+
+    def _choose_micro_batch(self) -> None:
+        """Turn to the micro-batch of a window that breaks: one that can be told by its pixels, else by replaying each."""
+        if len(self.cases) == 1:
+            return
+        order = sorted(range(len(self.cases)), key=lambda n: (not bad_pixels(self.cases[n]), self.cases[n].size, n))
+        for number in order:
+            if bad_pixels(self.cases[number]) or self.player.sick(self.cases[number], backward=True):
+                self.turn_to(number)
+                self.facts["micro_batch"] = number
+                return
+        self.turn_to(len(self.cases) - 1)
+
+    def _look(self) -> None:
+        pixels, weights = bad_pixels(self.case), sick_weights(self.case.model)
+        if pixels:
+            self.known["pixels"] = pixels[0].what
+            self.what = f"has {pixels[0].what}"
+            self.facts["pixels"] = [
+                f"sample {bad.sample}: {bad.count} {bad.what}, the first at {list(bad.first)}" for bad in pixels
+            ]
+            self.culprits = self.names.by_pixels(pixels)
+        elif weights:
+            self.known["weights"] = weights_in_words(weights)
+            self.known["widespread"] = weights.widespread and not weights.not_finite
+            self.what = "computed with weights that no training can use"
+
+    # ---- the replay ------------------------------------------------------------------------------------------------------
+
+    def _trace(self, frames: int, on_break: OnBreak | None) -> bool:
+        """Replay the batch under observation; False when there is nothing more to find out."""
+        if self.player.deadline.over():
+            return False
+        seen, case = self.seen, self.case
+        signs = seen.signs
+        backward = seen.backward or not signs & {"loss", "buffers", "jump"} or "gradients" in seen.digests
+        scale = seen.scale if backward else 1.0
+
+        def call() -> tuple[Tensor, Mapping[str, Any]]:
+            loss, items = case.call()
+            return (loss * scale if scale != 1.0 else loss), items
+
+        self.player.replays += 1
+        try:
+            location = locate_call(
+                case.model,
+                call,
+                inputs=case.batch,
+                backward=backward,
+                seconds=self.player.deadline.left,
+                frames=frames,
+                on_break=on_break,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the network raises; what was seen without it still counts
+            self.known["error"] = self.facts["error"] = error_in_words(error)
+            return False
+        self.location = location
+        if location.truncated:
+            self.player.deadline.met = True
+        loss = None if location.loss is None else location.loss / scale
+        digests = {key: value for key, value in location.digests.items() if key != "loss" or scale == 1.0}
+        self.bitwise = same_bits(seen, loss, location.items, digests)
+        self.facts.update(facts_of(location), loss=loss)
+        found = signs_of(
+            loss,
+            location.items,
+            buffers=location.bad_buffers,
+            gradients=location.bad_gradients,
+            nan_only=self.player.nan_only,
+        )
+        if location.error:
+            found |= signs or {"loss"}
+        return self._is_reproduced(found)
+
+    def _is_reproduced(self, found: frozenset[str]) -> bool:
+        """Tell whether the fault is there again; when the trace is healthy, a plain replay has the last word."""
+        seen = self.seen
+        if agree(seen.signs, found):
+            self.known["reproduced"] = True
+            return True
+        if seen.kind == "state" and not seen.signs and not found:
+            self.known["diverged"] = True
+            return self._compare_with_snapshot()
+        again = self.player.play(self.case, backward=seen.backward or not seen.signs)
+        if again.norm is not None:
+            self.facts["norm"] = again.norm
+        self.known["reproduced"] = bool(again.sick) and agree(seen.signs, again.signs)
+        self.known["sick_otherwise"] = bool(found or again.signs)
+        self.known["healthy_replays"] = (not found) + (again.sick is False)
+        return self.known["reproduced"]
+
+    def _compare_with_snapshot(self) -> bool:
+        if self.healthy_state is not None and self.location is not None and self.location.loss is not None:
+            before = self.player.play(self.case, model=other_weights(self.case.model, self.healthy_state))
+            if before.loss is not None:
+                self.facts["loss_on_snapshot"] = before.loss
+                self.known["healthy_on_snapshot"] = before.loss < 0.5 * self.location.loss
+        return False
+
+    def _suspicious_labels(self) -> bool:
+        """Labels that can be computed with, but hardly should: guilty when the batch is healthy without them."""
+        wrong = self.case.label_faults()
+        if not wrong:
+            return False
+        lesser = self.case.without_labels(wrong)
+        if lesser is not self.case and self.player.sick(lesser) is not False:
+            return False
+        self._blame_labels(tuple(wrong), ", ".join(dict.fromkeys(wrong.values())))
+        return True
+
+    # ---- what must be concluded ------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        first = self.location.first if self.location is not None else None
+        half = first is not None and any(kind in HALVES for kind in (first.dtype, *(r.dtype for r in first.inputs)))
+        self.known.update(half=half, wide="" if first is None else first.wide)
+        if half:
+            self.known["healthy_in_float32"] = _healthy(self.player.play(self.case, precision="float32"))
+        if first is not None and first.wide == "finite" and not self.known.get("healthy_in_float32"):
+            self.known["sick_again"] = self.player.sick(self.case)
+            return
+        if self.reference is not None:
+            self.known["healthy_on_reference"] = _healthy(self.player.play(self.reference))
+            if self.known["healthy_on_reference"]:
+                return
+        rows = first.rows if first is not None and first.shape[:1] == (self.case.size,) else ()
+        finding, self.culprits = self.names.by_replay(rows, labels=_labels_matter(first))
+        self.known["every"] = finding.every
+        self._describe(finding)
+        if not self.known.get("healthy_in_float32"):
+            self._try_other_weights(self.names.smallest(finding))
+
+    def _describe(self, finding: Finding) -> None:
+        if finding.every:
+            self.facts["samples"] = "every image that was tried breaks it alone"
+        elif not finding.alone:
+            self.facts["samples"] = "no image breaks it alone: it takes the batch together"
+        elif finding.rest_is_healthy is False:
+            self.facts["samples"] = "there are more than these"
+
+    def _try_other_weights(self, suspect: Case) -> None:
+        """Ask whether what breaks this state breaks other weights too, and wider numbers."""
+        key = "healthy_on_fresh" if self.healthy_state is None else "healthy_on_snapshot"
+        self.known[key] = _healthy(self.player.play(suspect, model=other_weights(suspect.model, self.healthy_state)))
+        first = self.location.first if self.location is not None else None
+        # An infinity out of finite numbers is an overflow, also where the operation could not be computed again.
+        overflow = first is not None and (first.wide == "overflow" or (not first.wide and first.value != "nan"))
+        if not self.known[key] and not self.known["half"] and not overflow:
+            self.known["healthy_in_float64"] = _healthy(self.player.play(suspect, precision="float64"))
+
+
+def _healthy(outcome: Outcome) -> bool | None:
+    return None if outcome.sick is None else not outcome.sick
+
+
+def _labels_matter(first: Break | None) -> bool:
+    """Tell whether a break can come from labels: not when it came in a module, before any loss."""
+    if first is None or first.phase == "loss":
+        return True
+    return first.phase == "backward" and (not first.module or first.module.startswith(("<", "criterion")))

@@ -1,0 +1,123 @@
+"""The autopsy of one rejected batch: replay it, name what broke, who broke it and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from .case import Case
+from .cause import DATA, WEIGHTS, Evidence, judge, next_step
+from .examination import Examination
+from .facts import module_of
+from .finding import Location
+from .inspection import sick_weights
+from .locate import OnBreak
+from .replay import Deadline, Player, error_in_words
+from .report import Report, plain
+from .symptom import Symptom
+
+
+def examine(
+    case: Case | Sequence[Case],
+    seen: Symptom,
+    *,
+    provenance: Sequence[Any] = (),
+    healthy_state: Mapping[str, Tensor] | None = None,
+    seconds: float | None = 60.0,
+    nan_only: bool = False,
+    reference: Case | None = None,
+    frames: int = 0,
+    on_break: OnBreak | None = None,
+) -> Report:
+    """Find out why a batch could not be trained on.
+
+    The model, its gradients, buffers and flags, and all random number generators are left as they were. The same case gives
+    the same answer, unless the time runs out.
+
+    Args:
+        case: The batch, with the network in the state before it; of a window all micro-batches, oldest first.
+        seen: What was seen in training.
+        provenance: What went into each image; of a window for all its micro-batches, one behind the other. See
+            ``provenance.py``. Without it, samples are told by their position and ``Case.path``.
+        healthy_state: Parameters and buffers by name that were found healthy, from before.
+        seconds: After it nothing more is replayed; None: as long as it takes.
+        nan_only: Infinities are taken for healthy.
+        reference: The same batch with the same network on another device, such as the CPU.
+        frames: As for `locate_call`; they are in ``Report.location``.
+        on_break: As for `locate_call`.
+
+    Returns:
+        The answer. It never raises: what goes wrong here is told in an answer that is undecided.
+
+    Syncs: one read per operation in the traced replay, a few in each further one.
+    """
+    cases = list(case) if isinstance(case, Sequence) else [case]
+    try:
+        player = Player(seen, Deadline(seconds), nan_only=nan_only)
+        examination = Examination(cases, seen, provenance, healthy_state, player, reference)
+        try:
+            examination.run(frames, on_break)
+        except Exception as error:  # noqa: BLE001 - what was found until then still counts
+            examination.known["error"] = examination.facts["error"] = error_in_words(error)
+        return report_of(examination)
+    except Exception as error:  # noqa: BLE001 - a fault in here must never harm the training that asked
+        return Report(evidence={"error": error_in_words(error)}, next=next_step("undecided"))
+
+
+def report_of(e: Examination) -> Report:
+    """Return the answer to what an examination has found."""
+    evidence = Evidence(**e.known, out_of_time=e.player.deadline.met)
+    judgement = judge(evidence)
+    cause = judgement.cause
+    first = e.location.first if e.location is not None else None
+    blameless = cause == WEIGHTS or cause.startswith("hardware")
+    samples, tiles = e.names.named(() if blameless else e.culprits, labels=cause == DATA)
+    facts = {k: v for k, v in asdict(evidence).items() if v not in (None, "", 0) and k not in {"reproduced", "every"}}
+    facts.update(e.facts, what=e.what or _what(e.location, bool(samples)), why=judgement.why, tiles=tiles)
+    if samples:
+        facts["positions"] = sorted({culprit.sample for culprit in e.culprits})
+    if e.player.errors:
+        facts.setdefault("error", e.player.errors[0])
+    files = tuple(dict.fromkeys(sample.path for sample in samples if sample.path))
+    rows = tuple(sample.label_row for sample in samples if sample.label_row is not None)
+    return Report(
+        reproduced=evidence.reproduced,
+        bitwise=e.bitwise,
+        cause=cause,
+        phase=_phase(e, cause),
+        module=first.module if first is not None else module_of(e.case.model, _sick_names(e)),
+        op=first.op if first is not None else "",
+        samples=samples,
+        evidence=plain(facts),
+        next=next_step(cause, files=files, rows=rows, half=evidence.half),
+        location=e.location,
+    )
+
+
+def _sick_names(e: Examination) -> tuple[str, ...]:
+    found = sick_weights(e.case.model) if e.known.get("weights") else None
+    return (
+        *(found.not_finite if found else ()),
+        *(n for n, _ in (found.absurd if found else ())),
+        *e.seen.culprits,
+    )
+
+
+def _phase(e: Examination, cause: str) -> str:
+    if cause == DATA:
+        return "data"
+    if cause == WEIGHTS or e.seen.kind == "state":
+        return "state"
+    if e.location is not None and e.location.first is not None:
+        return e.location.first.phase
+    return "backward" if e.seen.backward else "forward"
+
+
+def _what(location: Location | None, samples: bool) -> str:
+    first = location.first if location is not None else None
+    if first is None:
+        return "broke the training"
+    return f"made {first.op} in {first.module or 'the model'} give {first.value}" if samples else f"gave {first.value}"

@@ -1,0 +1,107 @@
+"""What can be told of images and weights by looking at them, without running anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .case import Case
+
+MAX_WEIGHT = 1e8
+"""A weight beyond this magnitude is absurd; a running variance beyond its square. As ``guard.max_value``."""
+MOST_PLACES = 256
+"""How many bad pixels of an image are looked up, evenly over all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadPixels:
+    """Pixels of one image that no training can use."""
+
+    sample: int
+    what: str
+    """In words: ``"NaN pixels"``, ``"infinite pixels"`` or ``"pixels of 1e+20"``."""
+    count: int
+    places: tuple[tuple[int, int], ...]
+    """Where, as (y, x); of inputs that are no pictures, empty."""
+    first: tuple[int, ...]
+    """Index of the first one within the sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFindings:
+    """Parameters and buffers that were sick before the batch came."""
+
+    not_finite: tuple[str, ...] = ()
+    absurd: tuple[tuple[str, float], ...] = ()
+    """Name and largest magnitude of finite ones, the largest first."""
+    widespread: bool = False
+    """Whether the absurd ones are so many that no single number was ruined: the weights have run away together."""
+
+    def __bool__(self) -> bool:
+        return bool(self.not_finite or self.absurd)
+
+
+@torch.no_grad()
+def bad_pixels(case: Case) -> tuple[BadPixels, ...]:
+    """Return the samples whose inputs are not finite or absurd.
+
+    Args:
+        case: ``images`` of any shape with samples first; integers are never bad.
+
+    Syncs: one read when all is well, a few for each bad sample.
+    """
+    images = case.images
+    if not images.is_floating_point() or not images.numel():
+        return ()
+    largest = images.reshape(len(images), -1).abs().amax(1)  # NaN wins
+    found = []
+    for sample in (~(largest <= case.limit)).nonzero().flatten().tolist():
+        image = images[sample]
+        finite = image.isfinite()
+        nan = image != image
+        bad, what = (nan, "NaN pixels") if bool(nan.any()) else (~finite, "infinite pixels")
+        if bool(finite.all()):
+            bad, what = image.abs() > case.limit, f"pixels of {float(largest[sample]):.3g}"
+        if image.ndim != 3:
+            what = what.replace("pixels", "inputs")
+        where = bad.nonzero()
+        spread = torch.linspace(0, len(where) - 1, min(len(where), MOST_PLACES)).round().long()
+        picture = image.ndim == 3
+        places = tuple(sorted({(y, x) for _, y, x in where[spread.to(where.device)].tolist()})) if picture else ()
+        found.append(BadPixels(sample, what, len(where), places, tuple(where[0].tolist())))
+    return tuple(found)
+
+
+@torch.no_grad()
+def sick_weights(model: nn.Module) -> WeightFindings:
+    """Return parameters and buffers that are not finite, and parameters that are absurd.
+
+    Absurd buffers are left out: in training BatchNorm writes its running statistics and does not compute with them.
+
+    Syncs: one read for each device and dtype.
+    """
+    parameters = _largest(model.named_parameters())
+    buffers = _largest(model.named_buffers())
+    not_finite = [name for name, value in {**parameters, **buffers}.items() if not math.isfinite(value)]
+    absurd = {name: value for name, value in parameters.items() if MAX_WEIGHT < value < math.inf}
+    return WeightFindings(
+        not_finite=tuple(not_finite),
+        absurd=tuple(sorted(absurd.items(), key=lambda pair: -pair[1])),
+        widespread=len(absurd) >= max(2, 0.1 * len(parameters)),
+    )
+
+
+def _largest(named: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
+    groups: dict[tuple[torch.device, torch.dtype], list[tuple[str, Tensor]]] = {}
+    for name, tensor in named:
+        if tensor.is_floating_point() and tensor.numel():
+            groups.setdefault((tensor.device, tensor.dtype), []).append((name, tensor.detach()))
+    found: dict[str, float] = {}
+    for members in groups.values():
+        norms = torch._foreach_norm([tensor for _, tensor in members], math.inf)
+        found.update(zip([name for name, _ in members], torch.stack(list(norms)).tolist(), strict=True))
+    return found

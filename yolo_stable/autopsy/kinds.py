@@ -1,0 +1,90 @@
+"""What an ATen operation does to memory: makes a view, hands out raw memory, writes into an argument, or computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+BATCH_NORMS = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"}
+"""They write the running statistics when they train (argument 5), and their schemas do not say so."""
+_RAW = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted", "resize_", "set_"}
+_CONSTANT = {"lift_fresh", "lift", "scalar_tensor"}
+"""They make numbers in the code into a tensor."""
+_SAME = {"_unsafe_view", "_reshape_alias", *_CONSTANT}
+"""They hand on memory, though their schemas do not say so."""
+_FILL = {
+    "copy_",
+    "fill_",
+    "zero_",
+    "normal_",
+    "uniform_",
+    "bernoulli_",
+    "random_",
+    "exponential_",
+    "cauchy_",
+    "geometric_",
+}
+"""They write without reading."""
+BOUNDED = {"relu_", "silu_", "sigmoid_", "tanh_", "clamp_", "clamp_min_", "clamp_max_", "hardtanh_", "hardsigmoid_"}
+"""In place, and finite for all finite inputs: when the result is not, the device computed wrongly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """An argument that the operation writes into."""
+
+    position: int | str
+    """Among the positional arguments, or the keyword."""
+    name: str
+    read: bool
+    """It reads the old values as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What to expect of an operation."""
+
+    func: Any
+    op: str
+    """Such as ``aten.add.Tensor``."""
+    name: str
+    """Such as ``add``."""
+    view: bool
+    raw: bool
+    constant: bool
+    """Numbers in the code become a tensor: no operation of its own."""
+    writes: tuple[Write, ...]
+    hidden: bool
+    """The writes are those of BatchNorm's running statistics."""
+    random: bool
+    arguments: tuple[str, ...]
+
+
+def kind_of(func: Any) -> Kind:
+    """Return what is known of an operation, from its schema and by name."""
+    schema = func._schema
+    name = schema.name.split("::")[-1]
+    arguments = tuple(argument.name for argument in schema.arguments)
+    writes = []
+    for i, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            read = not argument.is_out and name not in _FILL
+            writes.append(Write(argument.name if argument.kwarg_only else i, argument.name, read))
+    hidden = name in BATCH_NORMS
+    if hidden:
+        writes = [Write(i, arguments[i], read=True) for i in (3, 4)]
+    shares = any(r.alias_info is not None for r in schema.returns)
+    return Kind(
+        func=func,
+        op=str(func),
+        name=name,
+        view=not writes and (shares or name in _SAME),
+        raw=name in _RAW,
+        constant=name in _CONSTANT,
+        writes=tuple(writes),
+        hidden=hidden,
+        random=torch.Tag.nondeterministic_seeded in func.tags,
+        arguments=arguments,
+    )

@@ -1,0 +1,186 @@
+"""Which module an operation belongs to: a stack of the modules that are running, and where in the code that is."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import _disable_current_modes
+
+from .frames import Frame, frame_of, tensors_in
+
+_TORCH = str(Path(torch.__file__).parent)
+_HERE = str(Path(__file__).parent)
+_PYTHON = sysconfig.get_paths()["stdlib"]
+_PACKAGES = ("site-packages", "dist-packages")
+_foreign: dict[str, bool] = {}
+"""Whether a file is torch's, Python's or ours, so that a line of it is no answer."""
+
+
+@dataclass(slots=True)
+class Place:
+    """One call of a module."""
+
+    module: str
+    module_type: str
+    call: int
+    """The number of the call, from 1; 0: outside of every module."""
+    known: bool
+    """It is registered in the model."""
+    loss: bool
+    """It is, or is inside, a module that computes a loss."""
+
+
+OUTSIDE = Place("", "", 0, known=True, loss=False)
+
+
+class Places:
+    """A context in which the running module is known, by hooks on all modules that are taken off on leaving.
+
+    Args:
+        model: Gives the modules their names.
+        clock: Returns the number of the last operation.
+        frames: Keep a frame of each call.
+    """
+
+    def __init__(self, model: nn.Module, clock: Callable[[], int], frames: bool = False) -> None:
+        self.model = model
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.clock = clock
+        self.now = OUTSIDE
+        self.calls = 0
+        self.frames: list[Frame] | None = [] if frames else None
+        self.done = 0
+        """The operation after which the last registered part of the model had completed."""
+        self.root_done: int | None = None
+        """Likewise the model itself."""
+        self.root_gives_loss = False
+        """Nothing that the model returned looks like a prediction."""
+        self.forward = True
+        """The forward pass is on."""
+        self._stack: list[tuple[nn.Module, Place]] = []
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Places:
+        self._handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+        ]
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._stack.clear()
+
+    def phase(self, ordinal: int, place: Place, loss_from: int | None, backward_from: int | None) -> str:
+        """Return which part of the pass an operation belongs to, once the pass is over."""
+        if backward_from is not None and ordinal > backward_from:
+            return "backward"
+        if loss_from is not None:
+            return "loss" if ordinal > loss_from else "forward"
+        if place.loss or (self.root_done is not None and ordinal > self.root_done):
+            return "loss"
+        outside = place.module == "" or not place.known
+        return "loss" if outside and self.root_gives_loss and 0 < self.done < ordinal else "forward"
+
+    def place_of(self, module: nn.Module) -> Place:
+        """Return a place for a module that is not running."""
+        name, kind = self.names.get(id(module)), type(module).__name__
+        return Place(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
+
+    def owner_of(self, parameter: Tensor) -> Place:
+        """Return the module that holds a parameter."""
+        for module in self.model.modules():
+            if any(own is parameter for own in module.parameters(recurse=False)):
+                return self.place_of(module)
+        return OUTSIDE
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self.calls += 1
+        name = self.names.get(id(module))
+        kind = type(module).__name__
+        lossy = isinstance(module, _Loss) or name == "criterion"
+        self.now = Place(
+            f"<{kind}>" if name is None else name,
+            kind,
+            self.calls,
+            known=name is not None,
+            loss=self.now.loss or lossy,
+        )
+        self._stack.append((module, self.now))
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not any(entered is module for entered, _ in self._stack):
+            return
+        left, place = self._stack.pop()
+        while left is not module:  # those in between ended by an exception
+            left, place = self._stack.pop()
+        self.now = self._stack[-1][1] if self._stack else OUTSIDE
+        if self.frames is not None:
+            with _disable_current_modes(), torch.no_grad():  # what is looked at for people is no part of the pass
+                self.frames.append(frame_of(module, place.module, place.call, args, output))
+        if not self.forward:
+            return
+        if module is self.model:
+            self.root_done = self.clock()
+            self.root_gives_loss = not any(t.is_floating_point() and t.ndim > 1 for _, t in tensors_in(output))
+        elif place.known and not place.loss:
+            self.done = self.clock()
+
+
+def caller(frame: FrameType | None, anchor: CodeType) -> FrameType | None:
+    """Return the first frame outside torch, Python and this package; None when the anchor comes first.
+
+    Args:
+        frame: Where to begin.
+        anchor: The function that started the pass; what called it is not where an operation comes from.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code is anchor:
+            return None
+        file = code.co_filename
+        foreign = _foreign.get(file)
+        if foreign is None:
+            foreign = _foreign[file] = _is_foreign(file)
+        if not foreign:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def source_of(code: CodeType | None, line: int | None) -> str:
+    """Return ``path/file.py:123 in function``, the path relative to where we are when it lies below."""
+    if code is None:
+        return ""
+    path = Path(code.co_filename)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"{path}:{line} in {code.co_name}"
+
+
+def hooked_module(frame: FrameType | None) -> nn.Module | None:
+    """Return the module whose backward hook is running, by the frame that torch runs it in."""
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("hooks.py") and frame.f_code.co_filename.startswith(_TORCH):
+            owner = getattr(frame.f_locals.get("self"), "module", None)
+            if isinstance(owner, nn.Module):
+                return owner
+        frame = frame.f_back
+    return None
+
+
+def _is_foreign(file: str) -> bool:
+    if file.startswith((_TORCH, _HERE, "<frozen")) or file == sys.modules[__name__].__file__:
+        return True
+    return file.startswith(_PYTHON) and not any(part in file for part in _PACKAGES)

@@ -1,0 +1,196 @@
+"""One pass through the network again, watched by a clock, that leaves no trace."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from .case import Case, doubled
+from .symptom import Symptom, signs_of
+from .untouched import untouched
+
+
+class OutOfTimeError(Exception):
+    """The time of an autopsy is up; never seen outside of it."""
+
+
+class Deadline:
+    """How much time an autopsy has.
+
+    Args:
+        seconds: From now on; None: as long as it takes.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+        self.met = False
+        """Whether something was left out or stopped for want of time."""
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, >= 0; None: no limit."""
+        return None if self._end == math.inf else max(0.0, self._end - time.monotonic())
+
+    def over(self) -> bool:
+        """Tell whether the time is up, and remember that it was asked for."""
+        if time.monotonic() < self._end:
+            return False
+        self.met = True
+        return True
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Stop a forward pass at the next module when the time is up.
+
+        Raises:
+            OutOfTimeError: It is.
+        """
+
+        def ask(module: nn.Module, args: Any) -> None:
+            if self.over():
+                raise OutOfTimeError
+
+        handle = register_module_forward_pre_hook(ask)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a replay gave."""
+
+    loss: float | None = None
+    items: dict[str, float] = field(default_factory=dict)
+    norm: float | None = None
+    """Of all gradients, unscaled; None without a backward pass."""
+    signs: frozenset[str] = frozenset()
+    """What was sick, as in :attr:`Symptom.signs`."""
+    error: str = ""
+    """What the pass raised, or that the time was up; then nothing else is known."""
+
+    @property
+    def sick(self) -> bool | None:
+        """Whether anything was sick; None: not known."""
+        return None if self.error else bool(self.signs)
+
+
+class Player:
+    """Replays cases, and counts how often.
+
+    Args:
+        seen: What counts as sick beside numbers that are not finite.
+        deadline: After it nothing is replayed any more.
+        nan_only: Infinities are taken for healthy.
+    """
+
+    def __init__(self, seen: Symptom, deadline: Deadline, *, nan_only: bool = False) -> None:
+        self.seen, self.deadline, self.nan_only = seen, deadline, nan_only
+        self.replays = 0
+        self.errors: list[str] = []
+        """What replays raised, each text once."""
+
+    def play(
+        self,
+        case: Case,
+        *,
+        backward: bool | None = None,
+        precision: str | None = None,
+        model: nn.Module | None = None,
+        scaled: bool = True,
+    ) -> Outcome:
+        """Run a case forward, and backward where it takes that to see the fault.
+
+        Args:
+            case: What is run.
+            backward: None: as the symptom needs it.
+            precision: As for :meth:`Case.call`.
+            model: Another network than the case's.
+            scaled: Multiply the loss by the scale that training had.
+
+        Returns:
+            What came of it; never raises.
+
+        Syncs: one read for the loss, one for each loss item that is a tensor, one or two for buffers and gradients.
+        """
+        if self.deadline.over():
+            return Outcome(error="out of time")
+        self.replays += 1
+        try:
+            network = model or case.model
+            if precision == "float64":
+                network = doubled(network)  # here, so that its gradients and buffers can be looked at
+            with untouched(network, case.images.device), torch.enable_grad(), self.deadline.inside():
+                return self._play(
+                    case, self.seen.backward if backward is None else backward, precision, network, scaled
+                )
+        except OutOfTimeError:
+            return Outcome(error="out of time")
+        except Exception as error:  # noqa: BLE001 - whatever a network raises, an autopsy goes on without the answer
+            text = error_in_words(error)
+            if text not in self.errors:
+                self.errors.append(text)
+            return Outcome(error=text)
+
+    def sick(self, case: Case, **how: Any) -> bool | None:
+        """Tell whether a case is sick; None: not known."""
+        return self.play(case, **how).sick
+
+    def _play(self, case: Case, backward: bool, precision: str | None, network: nn.Module, scaled: bool) -> Outcome:
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        for p in parameters:
+            p.grad = None
+        buffers = [b for b in network.buffers() if b.is_floating_point() and b.numel()]
+        watched = math.isfinite(self.seen.max_jump)
+        before = [b.detach().clone() for b in buffers] if watched else []
+        loss, items = case.call(precision, network if network is not case.model else None)
+        total = loss.sum()
+        value = float(total.detach())
+        numbers = {k: float(v.detach() if isinstance(v, Tensor) else v) for k, v in items.items()}
+        signs = set(signs_of(value, numbers, buffers=self._bad(buffers), nan_only=self.nan_only))
+        if watched and _jump(before, buffers) > self.seen.max_jump:
+            signs.add("jump")
+        norm = None
+        if backward:
+            scale = self.seen.scale if scaled and precision is None else 1.0
+            (total * scale).backward()
+            norm = _norm([p.grad for p in parameters if p.grad is not None]) / scale
+            if norm != norm or (norm == math.inf and not self.nan_only):
+                signs.add("gradients")
+            elif norm > self.seen.max_norm:
+                signs.add("norm")
+        return Outcome(loss=value, items=numbers, norm=norm, signs=frozenset(signs))
+
+    def _bad(self, buffers: list[Tensor]) -> list[str]:
+        """Return one word when a buffer is not finite."""
+        if not buffers:
+            return []
+        largest = torch.stack([n.float() for n in torch._foreach_norm(buffers, math.inf)])
+        bad = (largest != largest) if self.nan_only else ~largest.isfinite()
+        return ["buffers"] if bool(bad.any()) else []
+
+
+def _jump(before: list[Tensor], after: list[Tensor]) -> float:
+    ratios = [(new.abs() / (old.abs() + 1)).amax() for old, new in zip(before, after, strict=True)]
+    return max((float(ratio) for ratio in ratios), default=0.0)
+
+
+def _norm(gradients: list[Tensor]) -> float:
+    if not gradients:
+        return 0.0
+    norms = torch._foreach_norm([g.detach() for g in gradients], 2.0)
+    return float(torch.linalg.vector_norm(torch.stack([n.float() for n in norms])))
+
+
+def error_in_words(error: BaseException) -> str:
+    """Return what was raised, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

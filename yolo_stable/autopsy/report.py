@@ -1,0 +1,201 @@
+"""The answer of an autopsy: for machines as JSON, schema 1, and for people as text."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Any
+
+from ..errors import InvalidCallError
+from .cause import CAUSES, EXAMPLE, UNDECIDED
+
+SCHEMA = 1
+PHASES = ("data", "forward", "loss", "backward", "step", "state")
+_KEYS = ("schema", "reproduced", "bitwise", "cause", "phase", "module", "op", "samples", "evidence", "next")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One file that is guilty, or may be."""
+
+    path: str
+    """Empty when it is not known."""
+    index: int
+    """In its data set; without provenance the position in the batch."""
+    tile: tuple[int, int, int, int] | None = None
+    """Where in the training image it lies, as (x1, y1, x2, y2) in pixels; None: it is all of it, or not known."""
+    label_row: int | None = None
+    """Row of its label list, from 0, when a label is to blame."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sample as the schema has it."""
+        tile = None if self.tile is None else list(self.tile)
+        return {"path": self.path, "index": self.index, "tile": tile, "label_row": self.label_row}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What an autopsy found."""
+
+    reproduced: bool = False
+    """A replay broke in the way that was seen in training."""
+    bitwise: bool = False
+    """The replay gave the very bits that training had read."""
+    cause: str = UNDECIDED
+    phase: str = "forward"
+    module: str = ""
+    """Dotted path within the model; empty: not known, or the model itself."""
+    op: str = ""
+    """``aten.convolution.default``, for example; empty when no operation was found."""
+    samples: tuple[Sample, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Strict JSON: numbers that are not finite are strings."""
+    next: str = ""
+    location: Any = field(default=None, compare=False, repr=False)
+    """The `Location` behind it, with its frames; not in the JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as the schema has it; the same case gives the same answer."""
+        return {
+            "schema": SCHEMA,
+            "reproduced": self.reproduced,
+            "bitwise": self.bitwise,
+            "cause": self.cause,
+            "phase": self.phase,
+            "module": self.module,
+            "op": self.op,
+            "samples": [sample.to_json() for sample in self.samples],
+            "evidence": plain(self.evidence),
+            "next": self.next,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Report:
+        """Read an answer back.
+
+        Args:
+            value: What `to_json` gave, or its text.
+
+        Raises:
+            InvalidCallError: It is not that; says what is wrong.
+        """
+        if isinstance(value, (str, bytes)):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise InvalidCallError(f"The autopsy's answer is not JSON: {error}.") from error
+        _require(isinstance(value, dict) and set(value) == set(_KEYS), f"the keys {', '.join(_KEYS)}")
+        _require(value["schema"] == SCHEMA and type(value["schema"]) is int, f"schema {SCHEMA}")
+        _require(
+            all(type(value[key]) is bool for key in ("reproduced", "bitwise")), "booleans for reproduced and bitwise"
+        )
+        _require(all(type(value[key]) is str for key in ("module", "op", "next")), "text for module, op and next")
+        _require(value["cause"] in CAUSES, f"a cause among {', '.join(CAUSES)}")
+        _require(value["phase"] in PHASES, f"a phase among {', '.join(PHASES)}")
+        _require(isinstance(value["evidence"], dict), "an object for evidence")
+        _require(isinstance(value["samples"], list), "a list of samples")
+        samples = tuple(_sample(one) for one in value["samples"])
+        return cls(**{key: value[key] for key in _KEYS if key not in {"schema", "samples"}}, samples=samples)
+
+    def naming(self, *, folder: str | None = None, data: str | None = None) -> Report:
+        """Return the same answer with the names of this run in its next step, in place of those of an example.
+
+        Examples:
+            >>> Report(next="yolo-stable train DATA amp=False").naming(data="my data.yaml").next
+            "yolo-stable train 'my data.yaml' amp=False"
+        """
+        words = self.next
+        if folder is not None:
+            words = words.replace(f"autopsy {EXAMPLE}", f"autopsy {shlex.quote(folder)}")
+        if data is not None:
+            words = words.replace("train DATA", f"train {shlex.quote(data)}")
+        return replace(self, next=words)
+
+    def headline(self) -> str:
+        """Return the one line that a person needs.
+
+        Examples:
+            >>> found = {"what": "has NaN pixels", "tiles": ["2 of 4"]}
+            >>> Report(cause="data", phase="data", samples=(Sample("a/img_017.jpg", 17),), evidence=found).headline()
+            'img_017.jpg (tile 2 of 4) has NaN pixels: data'
+        """
+        what = str(self.evidence.get("what", "")) or "broke the training"
+        return f"{self._who()} {what}: {self.cause}"
+
+    def text(self) -> str:
+        """Return the whole answer for a person, the line that is needed first."""
+        facts = dict(self.evidence)
+        rows = [("cause", f"{self.cause}: {facts.pop('why')}" if facts.get("why") else self.cause)]
+        if self.op:
+            kind = f" ({facts['module_type']})" if facts.get("module_type") else ""
+            where = f" in {self.module}{kind}" if self.module else ""
+            rows.append(("operation", f"{self.op}{where}, {facts.get('pass') or self.phase}"))
+        if facts.get("source"):
+            rows.append(("source", str(facts["source"])))
+        if facts.get("first_bad"):
+            rows.append(("first bad", str(facts["first_bad"])))
+        rows += [("input", str(line)) for line in facts.get("inputs", ())]
+        for sample in self.samples:
+            at = f", pixels {list(sample.tile)}" if sample.tile else ""
+            row = f", label row {sample.label_row}" if sample.label_row is not None else ""
+            rows.append(("image", f"{sample.path or f'number {sample.index} of the batch'}{at}{row}"))
+        shown = {"what", "why", "module_type", "source", "first_bad", "inputs", "tiles", "pass"}
+        rows += [("evidence", f"{key}: {_words(value)}") for key, value in facts.items() if key not in shown]
+        replay = "bit for bit" if self.bitwise else "the same fault" if self.reproduced else "could not be reproduced"
+        rows += [("replay", replay), ("next", self.next)]
+        return "\n".join([self.headline(), *(f"  {name:<10} {value}" for name, value in rows)])
+
+    def _who(self) -> str:
+        tiles = self.evidence.get("tiles") or [""] * len(self.samples)
+        names = []
+        for sample, tile in zip(self.samples, tiles, strict=False):
+            name = PurePath(sample.path).name if sample.path else f"image {sample.index} of the batch"
+            row = f", label row {sample.label_row}" if sample.label_row is not None else ""
+            names.append(f"{name} (tile {tile}{row})" if tile else f"{name} ({row[2:]})" if row else name)
+        if not names:
+            nobody = "the run" if self.phase in ("step", "state") else "the batch"
+            return f"{self.op} in {self.module}" if self.module and self.op else self.module or self.op or nobody
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def plain(value: Any) -> Any:
+    """Return a value with what JSON cannot say turned into strings: numbers that are not finite, and other objects.
+
+    Examples:
+        >>> plain({"loss": float("inf"), "rows": (1, 2)})
+        {'loss': 'inf', 'rows': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return str(value)
+
+
+def _sample(value: Any) -> Sample:
+    _require(
+        isinstance(value, dict) and set(value) == {"path", "index", "tile", "label_row"}, "samples with their four keys"
+    )
+    path, index, tile, row = (value[key] for key in ("path", "index", "tile", "label_row"))
+    _require(type(path) is str and type(index) is int, "a path and an index for each sample")
+    _require(row is None or type(row) is int, "a whole number or null for label_row")
+    corners = tile is None or (isinstance(tile, list) and len(tile) == 4 and all(type(n) is int for n in tile))
+    _require(corners, "four whole numbers or null for a tile")
+    return Sample(path, index, None if tile is None else (tile[0], tile[1], tile[2], tile[3]), row)
+
+
+def _require(right: bool, what: str) -> None:
+    if not right:
+        raise InvalidCallError(f"This is not the answer of an autopsy: it needs {what}. Write it with `--json FILE`.")
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

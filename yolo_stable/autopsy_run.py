@@ -1,0 +1,164 @@
+"""Carries out ``yolo-stable autopsy``: replays an incident from its bundle."""
+
+from __future__ import annotations
+
+import json
+import pdb
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .autopsy.batch_case import BatchCase
+from .autopsy.bundle import Bundle, BundleError, read_bundle
+from .autopsy.examine import examine
+from .autopsy.finding import Break
+from .autopsy.flags import as_recorded
+from .autopsy.frames import frames_table
+from .autopsy.report import Report
+from .errors import InvalidCallError
+from .guard.generators import restore_random_state
+from .incident_record import symptom_again
+from .provenance import Provenance
+from .rebuilding import rebuild_model
+from .replaying import AMP, forward_of
+from .whole_file import reason, write_whole
+
+
+def run(
+    folder: Path,
+    *,
+    json_file: Path | None = None,
+    frames: int = 0,
+    debug: bool = False,
+    device: str = "cpu",
+    seconds: float | None = None,
+) -> str:
+    """Replay an incident.
+
+    Args:
+        folder: Of the incident.
+        json_file: Where the answer is written as JSON; it is not written over without being whole.
+        frames: How many of the last modules before the break to show.
+        debug: Stop in Python's debugger at the operation that broke.
+        device: What to replay on.
+        seconds: After it nothing more is replayed.
+
+    Returns:
+        The answer as text.
+
+    Raises:
+        InvalidCallError: The bundle, the device or the file cannot be used; nothing was executed.
+    """
+    bundle = read_bundle(folder)
+    recorded = _recorded(bundle)
+    if not bundle.batch:
+        if recorded is None:
+            raise BundleError(f"{folder}: there is neither a batch to replay nor an answer from the run in it.")
+        report, notes = recorded, ["No batch belongs to this incident: this is what was found out during the run."]
+    else:
+        on = _device(device)
+        with as_recorded(_mapping(bundle.incident.get("flags"))) as notes:
+            report = _replayed(bundle, on, frames, seconds, _stop if debug else None)
+        if recorded is not None and recorded.cause != report.cause:
+            notes.append(f"During the run, with its snapshots at hand, the cause was: {recorded.cause}.")
+    arguments = _mapping(bundle.incident.get("args"))
+    report = report.naming(folder=str(folder), data=str(arguments["data"]) if "data" in arguments else None)
+    if json_file is not None:
+        _write(json_file, report)
+    parts = [report.text(), *(f"  note       {note}" for note in notes)]
+    if frames and report.location is not None:
+        parts.append(frames_table(report.location.frames) or "No module was called before the break.")
+    return _printable("\n".join(parts))
+
+
+def _replayed(
+    bundle: Bundle, device: torch.device, frames: int, seconds: float | None, on_break: Callable[..., None] | None
+) -> Report:
+    record = bundle.incident
+    images, precision, classes = bundle.batch.get("img"), record.get("precision"), record.get("classes")
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        raise BundleError(f"{bundle.folder}: its batch has no images.")
+    if not isinstance(precision, str) or precision not in AMP or type(classes) is not int:
+        raise BundleError(
+            f"{bundle.folder}: its incident.json does not say in which precision or for how many classes."
+        )
+    here = _case(bundle, device, precision, classes)
+    elsewhere = None if device.type == "cpu" else _case(bundle, torch.device("cpu"), precision, classes)
+    provenance = record.get("provenance")
+    return examine(
+        here,
+        symptom_again(record),
+        provenance=[Provenance.from_json(str(one)) for one in provenance] if isinstance(provenance, list) else [],
+        seconds=seconds,
+        reference=elsewhere,
+        frames=frames,
+        on_break=on_break,
+    )
+
+
+def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) -> BatchCase:
+    drawn = bundle.plain.get("rng")
+
+    def generators() -> None:
+        if isinstance(drawn, Mapping):
+            try:
+                restore_random_state(bundle.state, drawn, device)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise BundleError(f"{bundle.folder}: its random number generators are damaged ({error}).") from error
+
+    generators()  # refused here rather than in the middle
+    model: Any = rebuild_model(bundle.plain.get("model"), bundle.state, images=tuple(bundle.batch["img"].shape)).to(
+        device
+    )
+    if getattr(model, "criterion", None) is None:  # made by the first pass, it would shift the count of its operations
+        model.criterion = model.init_criterion()
+    batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in bundle.batch.items()}
+    return BatchCase(model, batch, forward_of(precision, device, generators), classes=classes)
+
+
+def _recorded(bundle: Bundle) -> Report | None:
+    """Return the answer that the run itself had found, if it is one."""
+    try:
+        return Report.from_json(bundle.incident.get("autopsy"))
+    except InvalidCallError:
+        return None
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        what = str(error).splitlines()[0]
+        raise InvalidCallError(
+            f"autopsy: --device {name} cannot be used here: {what} Leave it out for the CPU."
+        ) from error
+    return device
+
+
+def _write(path: Path, report: Report) -> None:
+    text = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise InvalidCallError(f"autopsy: --json {path} cannot be written: {reason(error)}.") from error
+
+
+def _stop(found: Break, names: dict[str, Any]) -> None:
+    """Hand over to the person at the terminal; variables of the code around it are in ``names``."""
+    op_args, op_kwargs, op_result = names.get("op_args"), names.get("op_kwargs"), names.get("op_result")
+    print(f"{found.op} in {found.module or 'the model'}: op_args, op_kwargs, op_result and names are here; c goes on.")
+    pdb.set_trace()
+    del op_args, op_kwargs, op_result
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _printable(text: str) -> str:
+    """Return a stranger's text without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,33 @@
+"""The picture of an incident: the guilty training image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .incident_record import Incident, boxes_of
+from .preview import preview
+
+
+def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
+    """Return ``preview.jpg``: the first guilty image of the batch; nothing when no image is guilty.
+
+    Args:
+        found: The incident.
+        model: Has the names of the classes.
+    """
+    report, drawn = found.report, found.drawn
+    positions = report.evidence.get("positions")
+    if drawn is None or not report.samples or not isinstance(positions, list) or not positions:
+        return {}
+    position, sample = int(positions[0]), report.samples[0]
+    provenance = drawn.provenance[position] if position < len(drawn.provenance) else None
+    picture = preview(
+        drawn.as_drawn(),
+        position,
+        provenance=provenance,
+        tile=sample.tile,
+        boxes=boxes_of(sample, provenance),
+        names=getattr(model, "names", None),
+        title=report.headline(),
+    )
+    return {"preview.jpg": picture}

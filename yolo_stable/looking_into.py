@@ -1,0 +1,274 @@
+"""Incidents inside an Ultralytics trainer: what is remembered of each batch, and what is done when one is bad."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from ultralytics.utils import LOGGER, RANK
+
+from .autopsy.batch_case import BatchCase
+from .autopsy.bundle import BundleError, write_bundle
+from .autopsy.examine import examine
+from .autopsy.report import Report
+from .errors import InvalidCallError
+from .guard import Climb, Decision, StepGuard
+from .guard.generators import Draw
+from .guard.state import unwrap
+from .incident_picture import pictures_of
+from .incident_record import (
+    Circumstances,
+    Drawn,
+    Incident,
+    memory,
+    plain_args,
+    report_of_climb,
+    state_before,
+    symptom_of,
+)
+from .incidents import Incidents
+from .plan import RunPlan
+from .quarantine import Quarantine
+from .rebuilding import describe_model
+from .replaying import forward_of, precision_of
+from .run_log import RunLog
+from .tracing import parts_of, take, trace
+from .train_call import one_line
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+MEMORY = 256 * 2**20
+"""Bytes of earlier micro-batches that are kept until their window is closed; the newest one is there anyway."""
+USUAL_OVERFLOWS = 4
+"""So many windows in a row may be lost to a loss scale that is looking for its place before it is worth a look."""
+
+
+class GuardedIncidents(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that remembers batches and looks into the bad ones."""
+
+    plan: RunPlan
+    guard: StepGuard | None
+    run_log: RunLog
+    batch_number: int
+    incidents: Incidents | None = None
+    quarantine: Quarantine | None = None
+    _quarantined: Quarantine | None = None
+    """What was left out before the pipeline was built anew."""
+    _drawn: list[Drawn]
+    own_fault: tuple[Decision, list[Drawn]] | None
+    """With several ranks: what this one found in its own micro-batches of the open window."""
+
+    # ---- what went into a batch ------------------------------------------------------------------------------------------
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Let the training images know what they are made of."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        if mode == "train" and self.plan.guard.incidents is not None:
+            quarantine = self._quarantine_for(dataset) if self.plan.guard.quarantine else None
+            trace(dataset, quarantine)
+            self.quarantine = quarantine
+            self._fill_quarantine()
+        return dataset
+
+    def draw(self, batch: dict[str, Any]) -> Drawn:
+        """Take out of a batch of the loader what the model does not need."""
+        labels = {key: batch[key] for key in ("cls", "bboxes") if isinstance(batch.get(key), Tensor)}
+        return Drawn(number=self.batch_number, labels=labels, provenance=take(batch))
+
+    def remember(self, drawn: Drawn, batch: dict[str, Any], fault: str) -> None:
+        """Keep a batch until its window is closed: those before it as far as they take little memory.
+
+        Syncs: none.
+        """
+        if self.incidents is None:
+            return
+        drawn.batch, drawn.fault, drawn.generators = batch, fault, Draw(self.device)
+        while sum(earlier.nbytes for earlier in self._drawn) > MEMORY:
+            self._drawn.pop(0)
+        self._drawn.append(drawn)
+
+    def forget(self) -> None:
+        """Drop the batches of a window that is closed."""
+        self._drawn = []
+        self.own_fault = None
+
+    def _quarantine_for(self, dataset: Any) -> Quarantine | None:
+        """Return what keeps guilty images out of a data set; None of one that cannot be traced."""
+        return Quarantine(len(dataset)) if any(True for _ in parts_of(dataset)) else None
+
+    def _fill_quarantine(self) -> None:
+        """Leave out what was left out before the pipeline was built anew, or by an earlier part of the run, or is asked for."""
+        if self.quarantine is None:
+            return
+        before, self._quarantined = self._quarantined, self.quarantine
+        told = []
+        if before is not None:
+            self.quarantine.load_state_dict(before.state_dict())
+        elif self.resume and (self.save_dir / "quarantine.txt").is_file():
+            told.append((self.save_dir / "quarantine.txt", self.quarantine.read(self.save_dir / "quarantine.txt")))
+        if before is None and self.plan.guard.quarantine_from is not None:
+            path = Path(self.plan.guard.quarantine_from)
+            told.append((path, self.quarantine.read(path)))
+        for path, left_out in told if RANK in {-1, 0} else ():
+            LOGGER.info(f"{path}: {left_out}")
+
+    # ---- what is done with a bad one -------------------------------------------------------------------------------------
+
+    def look_into(self, decision: Decision) -> None:
+        """Make an incident of a rejection: find out what it was, write it down, say it in a line.
+
+        Whatever goes wrong in here is told and harms nothing.
+        """
+        if self.incidents is None or self._is_usual_overflow(decision) or not self.incidents.admit():
+            return
+        try:
+            self._open_incident(decision)
+        except Exception as error:  # noqa: BLE001 - it is a luxury: no error of it may end a training
+            LOGGER.warning(f"This could not be looked into: {type(error).__name__}: {one_line(error)}")
+
+    def tell_of_climb(self, climb: Climb) -> None:
+        """Make an incident of a repair or a rollback."""
+        if self.incidents is None or not self.incidents.admit():
+            return
+        try:
+            report = report_of_climb(climb)
+            found = Incident(kind=climb.rung.value, reason=climb.reason, report=report, where=self._circumstances())
+            self._write_down(found)
+        except Exception as error:  # noqa: BLE001 - as above
+            LOGGER.warning(f"This could not be written down: {type(error).__name__}: {one_line(error)}")
+
+    def _is_usual_overflow(self, decision: Decision) -> bool:
+        assert self.guard is not None
+        scaler = self.guard.scaler
+        scaled = scaler is not None and scaler.is_enabled()
+        return scaled and decision.norm is not None and self.guard.counts.consecutive < USUAL_OVERFLOWS
+
+    def _open_incident(self, decision: Decision) -> None:
+        decision, drawn = self.own_fault or (decision, self._drawn)
+        window = decision.norm is not None
+        drawn = drawn if window else drawn[-1:]
+        model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
+        seen = symptom_of(decision, drawn[-1].fault if drawn and not window else "", self._scale())
+        report = Report()
+        if drawn and self._may_replay(model):
+            report = examine(
+                [self._case(model, one) for one in drawn],
+                seen,
+                provenance=[one for batch in drawn for one in batch.provenance],
+                healthy_state=self._newest_snapshot(),
+                seconds=self.plan.guard.autopsy_seconds,
+            )
+        if RANK != -1 and window and not report.reproduced:
+            return  # all ranks have rejected the window, and another one may know why
+        guilty = int(report.evidence.get("micro_batch", len(drawn) - 1))
+        found = Incident(
+            kind=seen.kind,
+            reason=decision.reason,
+            report=report,
+            where=self._circumstances(),
+            loss=decision.loss,
+            items=dict(decision.items),
+            norm=decision.norm,
+            culprits=decision.culprits,
+            drawn=drawn[guilty] if drawn else None,
+            seen=seen,
+        )
+        self._write_down(found)
+        self._blame(report)
+
+    def _newest_snapshot(self) -> dict[str, Tensor] | None:
+        """Return parameters and buffers of the newest snapshot by name."""
+        snapshot = None if self.guard is None or self.guard.recovery is None else self.guard.recovery.ring.newest
+        if snapshot is None:
+            return None
+        return {n.removeprefix("model/"): t for n, t in snapshot.tensors.items() if n.startswith("model/")}
+
+    def _case(self, model: nn.Module, drawn: Drawn) -> BatchCase:
+        precision = precision_of(bool(self.amp), self.args.amp)
+        assert drawn.generators is not None
+        forward = forward_of(precision, self.device, drawn.generators.restore)
+        return BatchCase(model, drawn.as_drawn(), forward, classes=self.data["nc"])
+
+    def _may_replay(self, model: nn.Module) -> bool:
+        """Tell whether a forward pass of this rank alone ends: one with statistics over all ranks waits for the others."""
+        synced = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+        return self.plan.guard.autopsy_seconds is not None and not (synced and RANK != -1)
+
+    def _scale(self) -> float:
+        scaler = None if self.guard is None else self.guard.scaler
+        return scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
+
+    def _circumstances(self) -> Circumstances:
+        assert self.guard is not None
+        assert self.optimizer is not None
+        return Circumstances(
+            epoch=self.epoch + 1,
+            batch=self.batch_number,
+            step=self.guard.counts.applied,
+            rank=RANK,
+            device=str(self.device),
+            precision=precision_of(bool(self.amp), self.args.amp),
+            loss_scale=self._scale(),
+            learning_rates=tuple(float(group["lr"]) for group in self.optimizer.param_groups),
+            memory=memory(self.device),
+            args=plain_args(self.args),
+            classes=int(self.data["nc"]),
+        )
+
+    def _write_down(self, found: Incident) -> None:
+        """Put an incident on the disk, while there is room for it, and say it in a line."""
+        assert self.incidents is not None
+        folder = self.incidents.next_folder()
+        where = None if folder is None else str(folder)
+        found = replace(found, report=found.report.naming(folder=where, data=str(self.args.data)))
+        try:
+            self._put_on_disk(found, folder)
+        except (OSError, InvalidCallError) as error:
+            LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
+            folder = None
+        LOGGER.warning(self.run_log.incident(found, folder))
+
+    def _put_on_disk(self, found: Incident, folder: Path | None) -> None:
+        assert self.incidents is not None
+        assert self.guard is not None
+        if folder is not None:
+            model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
+            tensors, plain, batch, pictures = {}, {}, {}, {}
+            drawn = found.drawn
+            if drawn is not None and drawn.generators is not None:
+                tensors, plain = state_before(self.guard.state, drawn.generators)
+                batch = drawn.as_drawn()
+                pictures = pictures_of(found, model)
+            if tensors:
+                plain["model"] = _described(model)
+            write_bundle(folder, found.to_json(), batch=batch, state=tensors, plain=plain, extra_files=pictures)
+            self.incidents.written()
+
+    def _blame(self, report: Report) -> None:
+        """Count against the images that were found guilty, and leave out those that are for the second time."""
+        if self.quarantine is None or report.cause != "data":
+            return
+        for sample in report.samples:
+            refused = len(self.quarantine.refused)
+            if sample.path and self.quarantine.blame(sample.path):
+                path = self.save_dir / "quarantine.txt"
+                LOGGER.warning(f"{sample.path} was found guilty twice: it is left out from here on, see {path}.")
+                self.run_log.left_out(sample.path)
+                if RANK in {-1, 0}:
+                    self.quarantine.write(path)
+            elif len(self.quarantine.refused) > refused:
+                LOGGER.warning(f"{sample.path} was found guilty twice, but stays: half of the images must remain.")
+
+
+def _described(model: nn.Module) -> dict[str, Any] | None:
+    """Return what it takes to build the model anew; None of one that cannot be, whose incidents are kept all the same."""
+    try:
+        return describe_model(model)
+    except BundleError as error:
+        LOGGER.warning(f"{error} Its incidents can be looked into during the run only.")
+        return None
