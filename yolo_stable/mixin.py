@@ -175,7 +175,9 @@ class GuardedTrainerMixin(
     def _note(self, decision: Decision | None) -> None:
         assert decision is not None
         self.telemetry.add(decision)
-        if decision.rejected and decision is not self._told:  # one of several ranks, whose window will be rejected by all
+        if (
+            decision.rejected and decision is not self._told
+        ):  # one of several ranks, whose window will be rejected by all
             self._tell(decision)
             self.own_fault = decision, self._drawn[-1:]
         if decision.norm is not None or decision.verdict.value == "empty":
