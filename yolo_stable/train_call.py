@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .augment import NAMED
 from .builtin_data import is_builtin, make
 from .commented_yaml import CommentedYaml
 from .errors import InvalidCallError, nearest
@@ -81,10 +82,10 @@ class TrainCall:
             if key == "data":
                 places.append(text.strip())
                 continue
-            if key == "augmentations":
+            if key == "augmentations" and text.strip() not in NAMED:
                 raise InvalidCallError(
-                    f"{WHERE}: augmentations cannot be given on the command line, as they are Python objects."
-                    " Give them in Python: YOLO(...).train(trainer=StableDetectionTrainer, augmentations=[...])."
+                    f"{WHERE}: augmentations={text.strip()} is not among {', '.join(NAMED)}."
+                    " Lists of your own are Python objects: YOLO(...).train(trainer=StableDetectionTrainer, augmentations=[...])."
                 )
             value = parse_value(text, key)
             check_setting(key, value, WHERE)

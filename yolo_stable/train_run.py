@@ -10,6 +10,7 @@ from torch import nn
 from ultralytics import RTDETR, YOLO
 from ultralytics.utils import LOGGER
 
+from .augment import named
 from .checkpoint_file import load_good
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
@@ -66,6 +67,8 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
     folder = None if resume else RunFolder(planned_folder({**values, "task": task}), WHERE)
     if resume:  # by name: asked for by True, Ultralytics begins a new run where no epoch was completed
         settings["resume"] = name
+    if isinstance(settings.get("augmentations"), str):
+        settings["augmentations"] = named(settings["augmentations"])
     return _train(model, task, {"data": data, **ours, **settings}, folder, inject)
 
 
