@@ -26,7 +26,14 @@ class Setting:
     def line(self) -> str:
         """Return it as a line for a shell, or for flags as a line of Python."""
         shell = [f"export {name}={value}" if value else f"unset {name}" for name, value in self.env.items()]
-        return "; ".join([*shell, *(f"torch.backends.{name} = {value!r}" for name, value in self.flags.items())])
+        return "; ".join([*shell, *(_statement(name, value) for name, value in self.flags.items())])
+
+
+def _statement(name: str, value: Any) -> str:
+    if name == "mkldnn.enabled":  # its module refuses plain assignment
+        return f"torch.backends.mkldnn.set_flags({value!r})"
+    is_function = ".enable_" in name
+    return f"torch.backends.{name}({value!r})" if is_function else f"torch.backends.{name} = {value!r}"
 
 
 def _env(name: str, value: str, reason: str) -> Setting:

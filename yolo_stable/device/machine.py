@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InvalidCallError
 from .backend import BACKENDS, Backend, environment_variables, is_available, is_rocm
+from .driver import driver_version
 from .precision import STRICT, reduced_on, snapshot, switched
 
 _DIRTY = (64, 1024, 16384, 262144, 1048576)
@@ -85,6 +86,7 @@ class Machine:
             "device_name": self.name,
             "cuda": torch.version.cuda,
             "hip": getattr(torch.version, "hip", None),
+            "driver": driver_version(self.backend.name),
             "threads": torch.get_num_threads(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "switches": snapshot(),
@@ -101,6 +103,7 @@ class Machine:
             "gcn_arch": getattr(properties, "gcnArchName", None) if is_rocm(torch) else None,
             "arch_list": torch.cuda.get_arch_list(),
             "memory": int(properties.total_memory),
+            "uuid": str(getattr(properties, "uuid", "")),
             "cudnn": torch.backends.cudnn.version(),
             "blas": str(torch.backends.cuda.preferred_blas_library()),
         }
