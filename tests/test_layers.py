@@ -16,7 +16,9 @@ PACKAGE = Path(__file__).parents[1] / "yolo_stable"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("train_run", "validate_run", "train_validation"),
+    ("train_run",),
+    ("train_validation",),
+    ("validate_run",),
     ("validate_show",),
     ("validated",),
     ("device",),
