@@ -142,7 +142,7 @@ def _check(call: ValidateCall) -> None:
             "--device": call.device, "--quick": call.quick, "--full": call.full, "--seed": call.seed, "--inject": call.inject,
             "--stress": call.stress, "--recompute-reference": call.recompute_reference, "--no-heal": not call.heal,
         }  # fmt: skip
-        useless = [name for name, value in chosen.items() if value not in (None, False)]
+        useless = [name for name, value in chosen.items() if value is not None and value is not False]
         if useless:
             raise InvalidCallError(f"{WHERE}: --compare reads results and computes nothing: {useless[0]} has no place.")
         if len(call.files) < 2:

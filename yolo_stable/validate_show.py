@@ -117,7 +117,8 @@ def show_result(result: ValidationResult, healing: Healing | None) -> None:
     if healing is not None and healing.line:
         to.print("Heal it with:\n", soft_wrap=True)
         for setting in healing.chosen:
-            to.print(Text(f"    {setting.line}", style="bold"), soft_wrap=True)
+            where = "  # in Python, before training" if setting.flags else ""
+            to.print(Text(f"    {setting.line}{where}", style="bold"), soft_wrap=True)
         to.print("\nor let training do so: yolo-stable train DATA ... validate=heal", soft_wrap=True)
 
 
