@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..errors import InvalidCallError, nearest
-from .check import FAMILIES, TIERS, Case, Check
-from .checks import linear
+from .check import TIERS, Case, Check
+from .checks import assign, attention, determinism, elementwise, env, exact, linear, norm, optimizer, short, step, transfer
 
-BATTERY: tuple[Check, ...] = tuple(sorted((*linear.CHECKS,), key=lambda check: FAMILIES.index(check.family)))
+_FAMILIES = (env, transfer, exact, elementwise, linear, norm, attention, assign, optimizer, determinism, step, short)
+BATTERY: tuple[Check, ...] = tuple(check for family in _FAMILIES for check in family.CHECKS)
 """In the order in which they run."""
 
 
@@ -27,6 +28,11 @@ def cases(tier: str, backend: str) -> tuple[Case, ...]:
         raise InvalidCallError(f"There is no tier {tier!r}. Must be one of {', '.join(TIERS)}.{nearest(tier, TIERS)}")
     checks = [check for check in BATTERY if not check.backends or backend in check.backends]
     return tuple(case for check in checks for case in check.cases(tier))
+
+
+def find_check(check_id: str) -> Check:
+    """Return the check of an id, which must be there."""
+    return next(check for check in BATTERY if check.id == check_id)
 
 
 def find_case(case_id: str) -> Case:

@@ -28,6 +28,8 @@ class Comparison:
     reference: Tensor
     scale: Tensor | None = None
     floor: float = 0.0
+    unit: float | None = None
+    """Unit roundoff of what it was computed in, where its type is finer."""
     call: int = 1
     """Which call of the operation it is from."""
 
@@ -67,7 +69,7 @@ def conclude(case: Case, evidence: Evidence) -> CheckResult:
     worst: Errors | None = None
     classes = set()
     for comparison in evidence.comparisons:
-        errors = measure(comparison.value, comparison.reference, comparison.scale, comparison.floor)
+        errors = measure(comparison.value, comparison.reference, comparison.scale, comparison.floor, comparison.unit)
         verdict, why = case.gate.judge(errors)
         if verdict is not Status.PASS:
             call = "" if comparison.call == 1 else f", call {comparison.call}"

@@ -24,7 +24,9 @@ def kinds(tensor: Tensor) -> Tensor:
     return kind
 
 
-def measure(value: Tensor, reference: Tensor, scale: Tensor | None = None, floor: float = 0.0) -> Errors:
+def measure(
+    value: Tensor, reference: Tensor, scale: Tensor | None = None, floor: float = 0.0, unit: float | None = None
+) -> Errors:
     """Return the errors of a tensor.
 
     Args:
@@ -32,6 +34,8 @@ def measure(value: Tensor, reference: Tensor, scale: Tensor | None = None, floor
         reference: float64, or for exact operations any type, of the same shape.
         scale: For ``q``: the sum of the absolute terms of each element; None: not measured.
         floor: Smallest norm that the error is divided by: for gradients whose true value is almost zero.
+
+        unit: Unit roundoff of what was computed in, where the result is of a finer type.
 
     Returns:
         The errors over all elements that are finite in both.
@@ -42,7 +46,7 @@ def measure(value: Tensor, reference: Tensor, scale: Tensor | None = None, floor
         wrong = int((value != reference.to(value.dtype)).sum())
         share = wrong / max(value.numel(), 1)
         return Errors(rms=share**0.5, q=None, maxrel=float(wrong > 0), nf=0)
-    unit = UNIT[value.dtype]
+    unit = max(unit or 0.0, UNIT[value.dtype])
     y, r = value.double(), reference.double()
     finite = torch.isfinite(y) & torch.isfinite(r)
     nf = int((kinds(y) != kinds(r)).sum())

@@ -19,9 +19,9 @@ _OTHER = ("cudnn.enabled", "cudnn.benchmark", "cudnn.deterministic", "mkldnn.ena
 _SETTERS = {"cuda.enable_flash_sdp": "cuda.flash_sdp_enabled", "cuda.enable_mem_efficient_sdp": "cuda.mem_efficient_sdp_enabled",
             "cuda.enable_cudnn_sdp": "cuda.cudnn_sdp_enabled", "cuda.enable_math_sdp": "cuda.math_sdp_enabled"}  # fmt: skip
 """Switches that are functions, with the function that reads each."""
-STRICT: dict[str, Any] = (
-    dict.fromkeys(_NEW, "ieee") if hasattr(torch.backends.cuda.matmul, "fp32_precision") else dict.fromkeys(_OLD, False)
-) | dict.fromkeys(_SUMS, False)
+_HAS_NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+STRICT: dict[str, Any] = {**({name: "ieee" for name in _NEW} if _HAS_NEW else {name: False for name in _OLD})}
+STRICT |= {name: False for name in _SUMS}
 """Every reduced precision off."""
 _HARMLESS = {"ieee", "none", False, None}
 """Values of a switch under which float32 stays float32: ``none`` inherits, and nothing reduced is inherited by default."""
@@ -73,7 +73,7 @@ def switched(switches: Mapping[str, Any]) -> Iterator[None]:
 
 def snapshot() -> dict[str, Any]:
     """Return all switches that this torch has, for the record."""
-    names = (*(_NEW if _NEW[0] in STRICT else _OLD), *_SUMS, *_OTHER, *_SETTERS)
+    names = (*(_NEW if _HAS_NEW else _OLD), *_SUMS, *_OTHER, *_SETTERS)
     values = {name: read(name) for name in names}
     values["float32_matmul_precision"] = torch.get_float32_matmul_precision()
     values["deterministic_algorithms"] = torch.are_deterministic_algorithms_enabled()

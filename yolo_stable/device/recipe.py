@@ -13,7 +13,7 @@ from .check import Case
 from .evidence import Comparison, Evidence
 from .hashed import Draw, sha256_of
 from .machine import Machine
-from .metrics import value_scale
+from .metrics import UNIT, value_scale
 
 Tensors = dict[str, Tensor]
 Scale = Literal["linear", "value", "none"] | Callable[[Tensors], Tensors]
@@ -75,17 +75,25 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
                 for n, t in inputs.items()
             }
             machine.dirty(dirt)
-            parts = _run(recipe, placed, draw, low, machine)
+            parts = compute_on(recipe, placed, draw, low, machine)
             calls.append({name: machine.fetch(t) for name, t in parts.items()})
     first, second = calls
     all_gradients = sum(float(r.norm()) ** 2 for n, r in reference.items() if n.startswith("grad:")) ** 0.5
     for name, r in reference.items():
         floor = 1e-6 * all_gradients if name.startswith("grad:") and recipe.shared_floor else 0.0
+        if callable(recipe.scale) and name in scales:  # terms may cancel: the error is relative to them
+            floor = float(scales[name].norm())
         for call, values in enumerate((first, second), start=1):
             if call == 1 or not same_bits(first[name], second[name]):
                 evidence.comparisons.append(
                     Comparison(
-                        name=name, value=values[name], reference=r, scale=scales.get(name), floor=floor, call=call
+                        name=name,
+                        value=values[name],
+                        reference=r,
+                        scale=scales.get(name),
+                        floor=floor,
+                        unit=UNIT[low],
+                        call=call,
                     )
                 )
     evidence.determinism["poison"] = describe_change(first, second)
@@ -141,18 +149,18 @@ def _reference(recipe: Recipe, inputs: Tensors, draw: Draw) -> tuple[Tensors, Te
         (t.dtype for n, t in inputs.items() if t.is_floating_point() and n not in recipe.in_float32), torch.float32
     )
     exact = inputs if recipe.same_type else {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
-    results = _run(recipe, exact, draw, low, None)
+    results = compute_on(recipe, exact, draw, low, None)
     if recipe.scale == "none":
         return results, {}
     if recipe.scale == "linear":
         positive = {n: t.abs() if t.is_floating_point() else t for n, t in exact.items()}
-        return results, _run(recipe, positive, draw, low, None, absolute=True)
+        return results, compute_on(recipe, positive, draw, low, None, absolute=True)
     if callable(recipe.scale):
         return results, recipe.scale(exact)
     return results, {n: value_scale(r) for n, r in results.items() if r.is_floating_point()}
 
 
-def _run(
+def compute_on(
     recipe: Recipe, inputs: Tensors, draw: Draw, low: torch.dtype, machine: Machine | None, *, absolute: bool = False
 ) -> Tensors:
     """Compute outputs and gradients.

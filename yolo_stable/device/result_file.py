@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def from_json(text: str, source: str | Path = "the result") -> ValidationResult:
             f"{source} has form {found[0]} and battery {found[1]}; this version reads form {ours[0]} and battery {ours[1]}."
             " Validate that machine again with this version."
         )
-    content.pop("status", None), content.pop("summary", None)
+    content = {name: value for name, value in content.items() if name not in ("status", "summary")}  # made anew
     try:
         content["results"] = tuple(_check(entry) for entry in content["results"])
         return ValidationResult(**content)
@@ -99,5 +99,5 @@ def _check(entry: dict[str, Any]) -> CheckResult:
 
 
 def _errors(entry: dict[str, Any]) -> Errors:
-    numbers = {f.name: entry[f.name] for f in fields(Errors)}
-    return Errors(**{k: v if k == "nf" or v is None else float(v) for k, v in numbers.items()})
+    known: dict[str, Any] = {name: None if v is None else float(v) for name, v in entry.items()}
+    return Errors(**{**known, "nf": int(entry["nf"])})

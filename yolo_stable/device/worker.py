@@ -82,7 +82,7 @@ def _serve(executor: Any, said: IO[str]) -> None:
         "device": str(machine.device),
         "device_name": machine.name,
         "reduced": machine.reduced(),
-        "golden": executor.golden,
+        "golden": executor.golden.id,
         "environment": machine.environment(),
     }
     said.write(json.dumps(strict(hello), allow_nan=False) + "\n")
