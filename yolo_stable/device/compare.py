@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InvalidCallError
 from ..events import strict
-from .difference import Difference, Weight, common_parts, differences
+from .difference import Difference, Weight, common_parts, differences, relative
 from .gate import SEVERITY
 from .result import SCHEMA, SUITE, CheckResult, ValidationResult
 from .result_file import IncomparableError, from_json
@@ -82,7 +82,7 @@ class MachineComparison:
             for name, r in zip(self.names, self.results, strict=True)
         ]  # fmt: skip
         checks = [
-            {"id": name, "machines": [None if r is None else _brief(r) for r in row]}
+            {"id": name, "machines": [None if r is None else _brief(r, row[0]) for r in row]}
             for name, row in self.by_check().items()
         ]
         content = {
@@ -203,12 +203,15 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + name, value
 
 
-def _brief(result: CheckResult) -> dict[str, Any]:
-    errors = result.errors
+def _brief(result: CheckResult, first: CheckResult | None) -> dict[str, Any]:
+    """Return what the matrix has of a check: ``distance`` is that of its results from the first machine's, over their size."""
+    errors, pairs = result.errors, common_parts(first, result) if first is not None else []
     return {
         "status": result.status.value,
         "precision_class": result.precision_class,
         "rms": None if errors is None else errors.rms,
         "q": None if errors is None else errors.q,
+        "distance": max((relative(p.sketch, q.sketch) for p, q in pairs), default=None),
+        "equal_bits": all(p.sha256 == q.sha256 for p, q in pairs) if pairs else None,
         "heal": result.heal,
     }
