@@ -56,10 +56,11 @@ class MachineComparison:
             return f"REGRESSION: {worse} is worse than {self.names[0]} in {count}: {', '.join(checks[:3])}{more}."
         ids = {r.id for r in self.results[0].results}
         failing = {r.id for result in self.results for r in result.failed()} & ids
-        still = f"; {len(failing)} of them fail" if failing else ""
+        still = f"; {len(failing)} of them fail{'s' if len(failing) == 1 else ''}" if failing else ""
         changed = len({d.id for d in self.differences})
-        notes = f" {changed} of them differ in a way that is no regression." if changed else ""
-        return f"SAME: {len(ids)} checks, {' and '.join(self.names[1:])} no worse than {self.names[0]}{still}.{notes}"
+        notes = f" Differences that are no regression: in {changed} of them." if changed else ""
+        count = f"{len(ids)} check{'s' if len(ids) > 1 else ''}"
+        return f"SAME: {count}, {' and '.join(self.names[1:])} no worse than {self.names[0]}{still}.{notes}"
 
     def by_check(self) -> dict[str, list[CheckResult | None]]:
         """Return the results of all machines by check: those with differences first, then those that do not pass."""

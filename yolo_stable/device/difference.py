@@ -15,11 +15,11 @@ _GROWTH = 2.0
 _NEAR_LIMIT = 0.5
 """A grown error is a regression only above this share of its limit: below, it is what healthy devices differ by."""
 _SAME_REFERENCE, _WRONG_REFERENCE = 1e-12, 1e-6
-"""Two float64 references differ by 2e-15 at most through other instructions and threads (measured with AVX-512, SSE4.1 and none, on
-one and two cores). Beyond the first something is odd; beyond the second one of the two CPUs computes wrongly."""
+"""Two float64 references differ by 2e-15 at most through other instructions and threads (measured with AVX-512, SSE4.1 and none,
+on one and two cores). Beyond the first something is odd; beyond the second one of the two CPUs computes wrongly."""
 _ROUNDED_REFERENCES = {"optimizer": _WRONG_REFERENCE, "determinism": math.inf}
-"""Families whose references are not float64 throughout, with what they may differ by: Muon's iteration and the loss scale round in
-between, and a repetition is held against the device's own first run."""
+"""Families whose references are not float64 throughout, with what they may differ by: Muon's iteration and the loss scale round
+in between, and a repetition is held against the device's own first run."""
 _TIMES_LIMIT = 4.0
 """Two results within the limit of one reference differ by twice the limit at most, and sixteen numbers tell a distance to
 within half of itself."""
