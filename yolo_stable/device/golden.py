@@ -18,6 +18,8 @@ from .hashed import Draw
 from .network import batch, gradients_of, losses_of, network, train_steps
 from .sketch import distance, sketch
 
+_RUNS = 4
+
 NOISE = 6e-8
 """Relative disturbance of weights that stands for rounding in float32."""
 STEP, FIRST, CONVERGENCE = "step/yolo11n", "short/first-steps", "short/convergence"
@@ -127,7 +129,10 @@ def make_first(check: Check, seed: int) -> dict[str, Any]:
     """Take the first steps in float64, exactly and with rounding noise in the weights."""
     draw = _draw(check, seed)
     data = batch(check.params, draw)
-    runs = [train_steps(network(check.params, draw, torch.float64, noise), data, check.params["steps"]) for noise in (0.0, NOISE)]
+    runs = [
+        train_steps(network(check.params, draw, torch.float64, noise), data, check.params["steps"])
+        for noise in (0.0, NOISE)
+    ]
     return {"losses": _rounded(tuple(runs[0])), "noisy": _rounded(tuple(runs[1]))}
 
 
@@ -136,11 +141,11 @@ def make_convergence(check: Check, seed: int) -> dict[str, Any]:
     draw = _draw(check, seed)
     data = {name: t.float() for name, t in batch(check.params, draw).items()}
     finals = []
-    for run in range(3):
+    for run in range(_RUNS):
         model = network(check.params, draw, torch.float32)
         disturb(model, Draw(f"{draw.key}/run{run}"), 3e-4)
-        losses = train_steps(model, data, check.params["steps"])
-        finals.append(sum(losses[-5:]) / 5)
+        losses = train_steps(model, data, check.params["steps"], lr=check.params["lr"])
+        finals.append(sum(losses[-10:]) / 10)
     mean = sum(finals) / len(finals)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in finals) / (len(finals) - 1))
     return {"first": _round(losses[0]), "mean": _round(mean), "deviation": _round(deviation)}

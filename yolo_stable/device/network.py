@@ -75,7 +75,15 @@ def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
             (x, y), (w, h) = corner[i, j].tolist(), extent[i, j].tolist()
             right, bottom = min(x + w, size), min(y + h, size)
             images[i, int(kinds[i, j]) % 3, y:bottom, x:right] += 0.5
-            boxes[i, j] = torch.tensor([(x + right) / 2, (y + bottom) / 2, right - x, bottom - y], dtype=torch.float64) / size
+            x, y, right, bottom = (
+                x + 0.3,
+                y + 0.3,
+                right - 0.3,
+                bottom - 0.3,
+            )  # no edge on an anchor: rounding would decide
+            boxes[i, j] = (
+                torch.tensor([(x + right) / 2, (y + bottom) / 2, right - x, bottom - y], dtype=torch.float64) / size
+            )
     return {
         "img": images.clamp(0, 1).float().double(),
         "batch_idx": torch.arange(n).repeat_interleave(count).double(),
@@ -88,12 +96,17 @@ def losses_of(model: nn.Module, data: Tensors, autocast: torch.dtype | None = No
     """Return the three losses, with their graph, times the size of the batch as in Ultralytics."""
     like = data["img"]
     kind = torch.float64 if like.dtype == torch.float64 else torch.float32
-    with default_dtype(kind), torch.autocast(like.device.type, dtype=autocast or torch.bfloat16, enabled=autocast is not None):
+    with (
+        default_dtype(kind),
+        torch.autocast(like.device.type, dtype=autocast or torch.bfloat16, enabled=autocast is not None),
+    ):
         total, _ = model(data)
     return total
 
 
-def train_steps(model: nn.Module, data: Tensors, count: int, *, lr: float = 0.01, autocast: torch.dtype | None = None) -> list[float]:
+def train_steps(
+    model: nn.Module, data: Tensors, count: int, *, lr: float = 0.01, autocast: torch.dtype | None = None
+) -> list[float]:
     """Take steps of SGD with Nesterov momentum and clipping at 10; return the loss before each."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
     losses = []

@@ -10,7 +10,9 @@ from .gates import CLASSES, EXACT
 _LAYOUTS = ("contiguous", "view")
 
 
-def _exact(name: str, *, layouts: tuple[str, ...] = _LAYOUTS, tier: str = "quick", note: str = "", **params: Any) -> Check:
+def _exact(
+    name: str, *, layouts: tuple[str, ...] = _LAYOUTS, tier: str = "quick", note: str = "", **params: Any
+) -> Check:
     return Check(
         id=f"exact/{name}", family="exact", operation=name.replace("-", "_"), params=params, layouts=layouts, gates=EXACT,
         tier=tier, note=note,

@@ -8,7 +8,9 @@ from .gates import OPTIMIZER, SCALER
 
 _MUON = {
     "strict": Gate(
-        maxrel=5e-3, reason="Newton-Schulz in bfloat16: compared with the CPU doing the same; measured 0 there", source="CPU"
+        maxrel=5e-3,
+        reason="Newton-Schulz in bfloat16: compared with the CPU doing the same; measured 0 there",
+        source="CPU",
     )
 }
 

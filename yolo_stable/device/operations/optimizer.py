@@ -31,7 +31,9 @@ def _parameters(draw: Draw, dtype: torch.dtype, place: Place) -> list[nn.Paramet
     return [nn.Parameter(place(draw(f"p{i}", *shape).float().to(dtype))) for i, shape in enumerate(_SHAPES)]
 
 
-def _set_gradients(parameters: list[nn.Parameter], draw: Draw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0) -> None:
+def _set_gradients(
+    parameters: list[nn.Parameter], draw: Draw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0
+) -> None:
     for i, p in enumerate(parameters):
         p.grad = place((draw(f"g{step}/{i}", *p.shape) * factor).float().to(dtype))
 
@@ -77,8 +79,21 @@ def musgd(machine: Machine, case: Case, draw: Draw) -> Evidence:
     def train(place: Place) -> list[nn.Parameter]:
         parameters = _parameters(draw, torch.float32, place)
         groups = [
-            {"params": parameters[1:3], "use_muon": True, "lr": 0.01, "momentum": 0.95, "nesterov": True, "weight_decay": 5e-4},
-            {"params": [parameters[0], parameters[3]], "use_muon": False, "lr": 0.01, "momentum": 0.9, "nesterov": True},
+            {
+                "params": parameters[1:3],
+                "use_muon": True,
+                "lr": 0.01,
+                "momentum": 0.95,
+                "nesterov": True,
+                "weight_decay": 5e-4,
+            },
+            {
+                "params": [parameters[0], parameters[3]],
+                "use_muon": False,
+                "lr": 0.01,
+                "momentum": 0.9,
+                "nesterov": True,
+            },
         ]
         optimizer = MuSGD(groups, muon=0.2, sgd=1.0)
         for step in range(case.check.params["steps"]):
@@ -178,10 +193,15 @@ def clip(machine: Machine, case: Case, draw: Draw) -> Evidence:
     evidence = Evidence()
     for factor in (30.0, 0.01):
         expected, found = [], []
-        for place, dtype, out in ((lambda t: t.clone(), torch.float64, expected), (machine.place, torch.float32, found)):
+        for place, dtype, out in (
+            (lambda t: t.clone(), torch.float64, expected),
+            (machine.place, torch.float32, found),
+        ):
             with machine.computing():
                 parameters = _parameters(draw, torch.float32, place)
-                parameters = [nn.Parameter(p.detach().to(dtype)) for p in parameters] if dtype == torch.float64 else parameters
+                parameters = (
+                    [nn.Parameter(p.detach().to(dtype)) for p in parameters] if dtype == torch.float64 else parameters
+                )
                 _set_gradients(parameters, draw, 0, dtype, place, factor)
                 if dtype == torch.float32:
                     norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
@@ -237,7 +257,9 @@ def fused_sgd_overflow(machine: Machine, case: Case, draw: Draw) -> Evidence:
             torch.use_deterministic_algorithms(was[0])
             torch.utils.deterministic.fill_uninitialized_memory = was[1]
         if not all(bool(torch.isfinite(machine.fetch(p)).all()) for p in parameters):
-            evidence.notes.append("torch's fused SGD is NaN after a first step that overflowed; guard.step makes its momentum itself")
+            evidence.notes.append(
+                "torch's fused SGD is NaN after a first step that overflowed; guard.step makes its momentum itself"
+            )
     return evidence
 
 
