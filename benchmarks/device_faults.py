@@ -2,9 +2,9 @@
 
     python -m benchmarks.device_faults [--only NAME ...] [--clean-seeds 20] [--threads 1 2] [--tier quick] [--json F]
 
-A fault is caught when at least one check of each kind that it names fails (``Fault.caught_by``); the table says which was the first
-of them. Faults that end or hang a process go through the pool, as in `validate`;
-the others are run in this process, on the checks that they name.
+A fault is caught when at least one check of each kind that it names fails (``Fault.caught_by``); the table says which was the
+first of them. Faults that end or hang a process go through the pool, as in `validate`; the others are run in this process, on
+the checks that they name.
 """
 
 from __future__ import annotations
@@ -105,14 +105,16 @@ def main() -> int:
             rows.append(run(fault))
             row = rows[-1]
             verdict = "caught" if row["caught"] else "MISSED" if row["fired"] else "NOT FIRED"
-            print(f"| {row['fault']} | {row['family']} | {row['kind']} | {verdict} | {row['first']} | {row['failed']}/{row['of']} |"
-                  f" {row['seconds']} s | {row['reason']}", flush=True)  # fmt: skip
+            where = f"{row['first']} | {row['failed']}/{row['of']}"
+            print(
+                f"| {row['fault']} | {row['family']} | {row['kind']} | {verdict} | {where} | {row['reason']}",
+                flush=True,
+            )
     runs = clean(options.clean_seeds, options.threads, options.tier)
     passed = sum(not row["bad"] for row in runs)
     kinds = len({(row["family"], row["kind"]) for row in rows})
-    print(
-        f"{sum(row['caught'] for row in rows)} of {len(rows)} faults caught, {kinds} kinds; {passed} of {len(runs)} clean runs passed"
-    )
+    caught = sum(row["caught"] for row in rows)
+    print(f"{caught} of {len(rows)} faults caught, {kinds} kinds; {passed} of {len(runs)} clean runs passed")
     if options.json:
         options.json.write_text(json.dumps({"faults": rows, "clean": runs}, indent=1) + "\n", encoding="utf-8")
     return int(not all(row["caught"] for row in rows) or passed < len(runs))

@@ -61,7 +61,7 @@ class Golden:
 
     def __init__(self, seed: int = 0, *, recompute: bool = False) -> None:
         self.seed = seed
-        text = (resources.files(__package__) / _FILE).read_text(encoding="utf-8") if _exists() else "{}"
+        text = (resources.files("yolo_stable.device") / _FILE).read_text(encoding="utf-8") if _exists() else "{}"
         content = json.loads(text)
         fits = content.get("suite") == _suite() and seed == 0 and not recompute
         self.content: dict[str, Any] = content if fits else {}
@@ -89,7 +89,7 @@ class Golden:
 
 
 def _exists() -> bool:
-    return (resources.files(__package__) / _FILE).is_file()
+    return (resources.files("yolo_stable.device") / _FILE).is_file()
 
 
 def _suite() -> str:
@@ -140,7 +140,8 @@ def make_convergence(check: Check, seed: int) -> dict[str, Any]:
     """Train on the same images several times in float32 on the CPU, with rounding noise in the weights."""
     draw = _draw(check, seed)
     data = {name: t.float() for name, t in batch(check.params, draw).items()}
-    finals = []
+    finals: list[float] = []
+    losses: list[float] = []
     for run in range(_RUNS):
         model = network(check.params, draw, torch.float32)
         disturb(model, Draw(f"{draw.key}/run{run}"), 3e-4)
@@ -170,7 +171,7 @@ def recompute_reference(path: Path | None = None) -> Path:
     Returns:
         The path.
     """
-    target = path or Path(str(resources.files(__package__) / _FILE))
+    target = path or Path(str(resources.files("yolo_stable.device") / _FILE))
     content: dict[str, Any] = {"suite": _suite(), "ultralytics": installed()}
     content |= {name: make(find_check(name), 0) for name, make in MAKERS.items()}
     target.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n", encoding="utf-8")

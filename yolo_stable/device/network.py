@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .hashed import Draw
+from .machine import Machine
 from .operations.assign import GAINS, default_dtype
 from .recipe import Tensors
 
@@ -28,7 +29,7 @@ def _built(model: str, classes: int) -> nn.Module:
             network = DetectionModel(model, nc=classes, verbose=False)
     finally:
         LOGGER.setLevel(level)
-    network.args = GAINS
+    network.args = GAINS  # type: ignore[assignment]
     return network.train()
 
 
@@ -57,6 +58,20 @@ def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.fl
             for name, p in model.named_parameters():
                 p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(dtype))
     return model
+
+
+def place(model: nn.Module, machine: Machine) -> None:
+    """Put every parameter and buffer on the device, through the machine, so that its faults can touch them."""
+    for module in model.modules():
+        each: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in each:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    there = machine.place(tensor.detach())
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    tensors[name] = nn.Parameter(there, tensor.requires_grad) if is_parameter else there
+    head = model.model[-1]  # type: ignore[index]
+    head.stride = machine.place(head.stride)  # type: ignore[union-attr,operator]
 
 
 def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
@@ -112,7 +127,7 @@ def train_steps(
     losses = []
     for _ in range(count):
         optimizer.zero_grad()
-        total = losses_of(model, data, autocast).sum()
+        total = losses_of(model, data).sum()
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()

@@ -43,7 +43,8 @@ CHECKS = (
     *(
         Check(
             id=f"attention/grid-sample-{name}", family="attention", operation="grid_sample",
-            params={"mode": mode, "padding": padding, "reach": 1.3}, layouts=("contiguous", "channels_last", "view"), gates=GRID_SAMPLE,
+            params={"mode": mode, "padding": padding, "reach": 1.3}, layouts=("contiguous", "channels_last", "view"),
+            gates=GRID_SAMPLE,
             tier=tier, note=note,
         )
         for name, mode, padding, tier, note in (

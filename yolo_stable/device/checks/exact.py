@@ -46,9 +46,11 @@ CHECKS = (
     _exact("maxpool", layouts=_FOUR),
     _exact("round-trip-permute", layouts=_FOUR),
     *(
-        Check(id=f"exact/nan-{name}", family="exact", operation="semantics", params={"name": name}, gates=EXACT if name == "predicates" else CLASSES, note=note)
+        Check(id=f"exact/nan-{name}", family="exact", operation="semantics", params={"name": name},
+        gates=EXACT if name == "predicates" else CLASSES, note=note)
         for name, note in (
-            ("clamp", "pytorch#120899: NaN became the bound, and CIoU finite"), ("clamp_min", ""), ("minimum", ""), ("maximum", ""), ("relu", ""),
+            ("clamp", "pytorch#120899: NaN became the bound, and CIoU finite"), ("clamp_min", ""), ("minimum", ""),
+            ("maximum", ""), ("relu", ""),
             ("silu", ""), ("sigmoid", ""), ("maxpool", ""), ("amax", ""), ("sum", ""), ("topk", ""), ("batch_norm", ""),
             ("arithmetic", "inf - inf, 0 * inf, 0 / 0"), ("predicates", ""), ("matmul", ""), ("conv", ""), ("where", ""),
         )

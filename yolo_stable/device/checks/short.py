@@ -17,11 +17,13 @@ _CONVERGES = {
 
 CHECKS = (
     Check(
-        id="short/first-steps", family="short", operation="first_steps", params={**_PARAMS, "steps": 3}, gates=SHORT, seconds=600.0,
+        id="short/first-steps", family="short", operation="first_steps", params={**_PARAMS, "steps": 3}, gates=SHORT,
+        seconds=600.0,
         tier="default",
     ),
     Check(
         id="short/convergence", family="short", operation="convergence",
-        params={**_PARAMS, "size": 96, "batch": 4, "boxes": 2, "steps": 40, "lr": 0.01}, gates=_CONVERGES, seconds=1200.0, tier="default",
+        params={**_PARAMS, "size": 96, "batch": 4, "boxes": 2, "steps": 40, "lr": 0.01},
+        gates=_CONVERGES, seconds=1200.0, tier="default",
     ),
 )  # fmt: skip

@@ -17,6 +17,7 @@ from ..evidence import Comparison, Evidence
 from ..hashed import Draw
 from ..machine import Machine
 from ..recipe import lay_out, same_bits
+from ..repeats import strictly_deterministic
 
 _SHAPES = ((257,), (16, 8, 3, 3), (24, 16, 1, 1), (5, 40))
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -159,8 +160,9 @@ def scaler(machine: Machine, case: Case, draw: Draw) -> Evidence:
         for step, overflows in enumerate((False, True, False)):
             before = [machine.fetch(t) for t in _everything(parameters, optimizer)]
             was = scale.get_scale()
-            loss = scale.scale(sum((p * 0).sum() for p in parameters))  # makes the scale; gradients are put in by hand
-            assert isinstance(loss, Tensor)
+            scale.scale(
+                torch.stack([(p * 0).sum() for p in parameters]).sum()
+            )  # makes the scale; gradients are put in by hand
             _set_gradients(parameters, draw, step, torch.float32, machine.place, scale.get_scale())
             _set_gradients(twins, draw, step, torch.float32, machine.place)
             grad = parameters[1].grad
@@ -244,21 +246,15 @@ def fused_sgd_overflow(machine: Machine, case: Case, draw: Draw) -> Evidence:
         except RuntimeError as error:
             return Evidence(skip=f"no fused SGD here: {str(error)[:100]}")
         scale = torch.amp.GradScaler(machine.device.type)  # type: ignore[attr-defined]
-        scale.scale(sum((p * 0).sum() for p in parameters))
-        was = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = True
-        try:
+        scale.scale(torch.stack([(p * 0).sum() for p in parameters]).sum())
+        with strictly_deterministic():
             for step in range(2):
                 _set_gradients(parameters, draw, step, torch.float32, machine.place, float("inf") if step == 0 else 1.0)
                 scale.step(optimizer)
                 scale.update()
-        finally:
-            torch.use_deterministic_algorithms(was[0])
-            torch.utils.deterministic.fill_uninitialized_memory = was[1]
         if not all(bool(torch.isfinite(machine.fetch(p)).all()) for p in parameters):
             evidence.notes.append(
-                "torch's fused SGD is NaN after a first step that overflowed; guard.step makes its momentum itself"
+                "torch's fused SGD is NaN after a first step that overflowed; guard.step makes the momentum"
             )
     return evidence
 

@@ -9,8 +9,7 @@ from ..evidence import Evidence
 from ..golden import CONVERGENCE, FIRST, Golden
 from ..hashed import Draw, sha256_of
 from ..machine import Machine
-from ..network import batch, network, train_steps
-from .step import _place
+from ..network import batch, network, place, train_steps
 
 _ENVELOPE, _FLOOR = 20.0, 1e-6
 
@@ -22,7 +21,7 @@ def first_steps(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evi
     model = network(case.check.params, draw)
     with machine.computing():
         placed = {name: machine.place(t.float()) for name, t in data.items()}
-        _place(model, machine)
+        place(model, machine)
         found = train_steps(model, placed, case.check.params["steps"])
     evidence = Evidence(input_sha256=sha256_of(data), reference=())
     for i, (loss, right, noisy) in enumerate(zip(found, reference["losses"], reference["noisy"], strict=True), start=1):
@@ -43,7 +42,7 @@ def convergence(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evi
     model = network(case.check.params, draw)
     with machine.computing():
         placed = {name: machine.place(t.float()) for name, t in data.items()}
-        _place(model, machine)
+        place(model, machine)
         found = train_steps(model, placed, case.check.params["steps"], lr=case.check.params["lr"])
     final = sum(found[-10:]) / 10
     band = max(4 * reference["deviation"], 0.25 * reference["mean"])

@@ -12,7 +12,7 @@ from ..evidence import Evidence
 from ..golden import Golden, compare_gradients
 from ..hashed import Draw, sha256_of
 from ..machine import Machine
-from ..network import batch, gradients_of, losses_of, network
+from ..network import batch, gradients_of, losses_of, network, place
 from ..recipe import LOW
 from ..sketch import SIZE, distance, sketch
 
@@ -40,7 +40,7 @@ def step(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
     evidence = Evidence(input_sha256=sha256_of(data), reference=())
     with machine.computing(strict=case.precision != "configured"):
         placed = {name: machine.place(t.float()) for name, t in data.items()}
-        _place(model, machine)
+        place(model, machine)
         if case.layout == "channels_last":
             model.to(memory_format=torch.channels_last)
             placed["img"] = placed["img"].contiguous(memory_format=torch.channels_last)
@@ -91,20 +91,6 @@ def _judge(
     for text, value, limit in checks:
         if limit is not None and not value <= limit:
             evidence.problems.append(f"{text.format(value)}, over {limit:.1e}")
-
-
-def _place(model: nn.Module, machine: Machine) -> None:
-    """Put every parameter and buffer on the device, through the machine."""
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    there = machine.place(tensor.detach())
-                    tensors[name] = (
-                        nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
-                    )
-    head = model.model[-1]  # type: ignore[index]
-    head.stride = machine.place(head.stride)  # type: ignore[union-attr,operator]
 
 
 def _watch(model: nn.Module) -> dict[str, Tensor]:
