@@ -63,7 +63,7 @@ def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.fl
 def place(model: nn.Module, machine: Machine) -> None:
     """Put every parameter and buffer on the device, through the machine, so that its faults can touch them."""
     for module in model.modules():
-        each: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        each: Any = (module._parameters, module._buffers)
         for tensors in each:
             for name, tensor in tensors.items():
                 if tensor is not None:
