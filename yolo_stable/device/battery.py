@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from ..errors import InvalidCallError, nearest
 from .check import TIERS, Case, Check
-from .checks import assign, attention, determinism, elementwise, env, exact, linear, norm, optimizer, short, step, transfer
+from .checks import (
+    assign,
+    attention,
+    determinism,
+    elementwise,
+    env,
+    exact,
+    linear,
+    norm,
+    optimizer,
+    short,
+    step,
+    transfer,
+)
 
 _FAMILIES = (env, transfer, exact, elementwise, linear, norm, attention, assign, optimizer, determinism, step, short)
 BATTERY: tuple[Check, ...] = tuple(check for family in _FAMILIES for check in family.CHECKS)

@@ -52,6 +52,9 @@ class Call:
                 "stride": stride[0],
             }
             return found[name] == value
+        if name == "weight":
+            weight = args[2] if "backward" in str(self.func) else args[1]
+            return tuple(weight.shape) == tuple(value)
         if name == "training":
             return bool(args[5]) is value
         if first is None:
@@ -67,7 +70,7 @@ class Call:
         return (first.is_contiguous() or first.is_contiguous(memory_format=torch.channels_last)) is value
 
 
-def _replaced(call: Call, fault: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+def edited(call: Call, fault: Any, edit: Callable[[Tensor], Tensor]) -> Any:
     """Run the call, and edit one of its results; operations that write into an argument have it edited there."""
     out = call.run()
     if out is None or isinstance(out, list) or str(call.func).split(".")[1].endswith("_"):
@@ -103,7 +106,7 @@ def bitflip(call: Call, fault: Any) -> Any:
         flat.view(whole)[at] ^= 1 << bit
         return t
 
-    return _replaced(call, fault, edit)
+    return edited(call, fault, edit)
 
 
 def zero_tail(call: Call, fault: Any) -> Any:
@@ -115,7 +118,7 @@ def zero_tail(call: Call, fault: Any) -> Any:
             _flat(t)[-_TAIL:] = 0
         return t
 
-    return _replaced(call, fault, edit)
+    return edited(call, fault, edit)
 
 
 def nan_tail(call: Call, fault: Any) -> Any:
@@ -125,12 +128,12 @@ def nan_tail(call: Call, fault: Any) -> Any:
         _flat(t)[-_TAIL:] = float("nan")
         return t
 
-    return _replaced(call, fault, edit)
+    return edited(call, fault, edit)
 
 
 def scale(call: Call, fault: Any) -> Any:
     """Multiply a result by ``amount``."""
-    return _replaced(call, fault, lambda t: t * fault.amount)
+    return edited(call, fault, lambda t: t * fault.amount)
 
 
 def round_bits(tensor: Tensor, bits: int) -> Tensor:

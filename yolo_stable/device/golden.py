@@ -18,6 +18,8 @@ from .hashed import Draw
 from .network import batch, gradients_of, losses_of, network, train_steps
 from .sketch import distance, sketch
 
+_RUNS = 4
+
 NOISE = 6e-8
 """Relative disturbance of weights that stands for rounding in float32."""
 STEP, FIRST, CONVERGENCE = "step/yolo11n", "short/first-steps", "short/convergence"
@@ -59,7 +61,7 @@ class Golden:
 
     def __init__(self, seed: int = 0, *, recompute: bool = False) -> None:
         self.seed = seed
-        text = (resources.files(__package__) / _FILE).read_text(encoding="utf-8") if _exists() else "{}"
+        text = (resources.files("yolo_stable.device") / _FILE).read_text(encoding="utf-8") if _exists() else "{}"
         content = json.loads(text)
         fits = content.get("suite") == _suite() and seed == 0 and not recompute
         self.content: dict[str, Any] = content if fits else {}
@@ -87,7 +89,7 @@ class Golden:
 
 
 def _exists() -> bool:
-    return (resources.files(__package__) / _FILE).is_file()
+    return (resources.files("yolo_stable.device") / _FILE).is_file()
 
 
 def _suite() -> str:
@@ -127,7 +129,10 @@ def make_first(check: Check, seed: int) -> dict[str, Any]:
     """Take the first steps in float64, exactly and with rounding noise in the weights."""
     draw = _draw(check, seed)
     data = batch(check.params, draw)
-    runs = [train_steps(network(check.params, draw, torch.float64, noise), data, check.params["steps"]) for noise in (0.0, NOISE)]
+    runs = [
+        train_steps(network(check.params, draw, torch.float64, noise), data, check.params["steps"])
+        for noise in (0.0, NOISE)
+    ]
     return {"losses": _rounded(tuple(runs[0])), "noisy": _rounded(tuple(runs[1]))}
 
 
@@ -135,12 +140,13 @@ def make_convergence(check: Check, seed: int) -> dict[str, Any]:
     """Train on the same images several times in float32 on the CPU, with rounding noise in the weights."""
     draw = _draw(check, seed)
     data = {name: t.float() for name, t in batch(check.params, draw).items()}
-    finals = []
-    for run in range(3):
+    finals: list[float] = []
+    losses: list[float] = []
+    for run in range(_RUNS):
         model = network(check.params, draw, torch.float32)
         disturb(model, Draw(f"{draw.key}/run{run}"), 3e-4)
-        losses = train_steps(model, data, check.params["steps"])
-        finals.append(sum(losses[-5:]) / 5)
+        losses = train_steps(model, data, check.params["steps"], lr=check.params["lr"])
+        finals.append(sum(losses[-10:]) / 10)
     mean = sum(finals) / len(finals)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in finals) / (len(finals) - 1))
     return {"first": _round(losses[0]), "mean": _round(mean), "deviation": _round(deviation)}
@@ -165,7 +171,7 @@ def recompute_reference(path: Path | None = None) -> Path:
     Returns:
         The path.
     """
-    target = path or Path(str(resources.files(__package__) / _FILE))
+    target = path or Path(str(resources.files("yolo_stable.device") / _FILE))
     content: dict[str, Any] = {"suite": _suite(), "ultralytics": installed()}
     content |= {name: make(find_check(name), 0) for name, make in MAKERS.items()}
     target.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n", encoding="utf-8")

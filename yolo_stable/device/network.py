@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .hashed import Draw
+from .machine import Machine
 from .operations.assign import GAINS, default_dtype
 from .recipe import Tensors
 
@@ -28,7 +29,7 @@ def _built(model: str, classes: int) -> nn.Module:
             network = DetectionModel(model, nc=classes, verbose=False)
     finally:
         LOGGER.setLevel(level)
-    network.args = GAINS
+    network.args = GAINS  # type: ignore[assignment]
     return network.train()
 
 
@@ -59,6 +60,20 @@ def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.fl
     return model
 
 
+def place(model: nn.Module, machine: Machine) -> None:
+    """Put every parameter and buffer on the device, through the machine, so that its faults can touch them."""
+    for module in model.modules():
+        each: Any = (module._parameters, module._buffers)
+        for tensors in each:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    there = machine.place(tensor.detach())
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    tensors[name] = nn.Parameter(there, tensor.requires_grad) if is_parameter else there
+    head = model.model[-1]  # type: ignore[index]
+    head.stride = machine.place(head.stride)  # type: ignore[union-attr,operator]
+
+
 def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
     """Return images (n, 3, size, size) with rectangles of a colour for each class, and their labels; float64.
 
@@ -75,7 +90,15 @@ def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
             (x, y), (w, h) = corner[i, j].tolist(), extent[i, j].tolist()
             right, bottom = min(x + w, size), min(y + h, size)
             images[i, int(kinds[i, j]) % 3, y:bottom, x:right] += 0.5
-            boxes[i, j] = torch.tensor([(x + right) / 2, (y + bottom) / 2, right - x, bottom - y], dtype=torch.float64) / size
+            x, y, right, bottom = (
+                x + 0.3,
+                y + 0.3,
+                right - 0.3,
+                bottom - 0.3,
+            )  # no edge on an anchor: rounding would decide
+            boxes[i, j] = (
+                torch.tensor([(x + right) / 2, (y + bottom) / 2, right - x, bottom - y], dtype=torch.float64) / size
+            )
     return {
         "img": images.clamp(0, 1).float().double(),
         "batch_idx": torch.arange(n).repeat_interleave(count).double(),
@@ -88,18 +111,23 @@ def losses_of(model: nn.Module, data: Tensors, autocast: torch.dtype | None = No
     """Return the three losses, with their graph, times the size of the batch as in Ultralytics."""
     like = data["img"]
     kind = torch.float64 if like.dtype == torch.float64 else torch.float32
-    with default_dtype(kind), torch.autocast(like.device.type, dtype=autocast or torch.bfloat16, enabled=autocast is not None):
+    with (
+        default_dtype(kind),
+        torch.autocast(like.device.type, dtype=autocast or torch.bfloat16, enabled=autocast is not None),
+    ):
         total, _ = model(data)
     return total
 
 
-def train_steps(model: nn.Module, data: Tensors, count: int, *, lr: float = 0.01, autocast: torch.dtype | None = None) -> list[float]:
+def train_steps(
+    model: nn.Module, data: Tensors, count: int, *, lr: float = 0.01, autocast: torch.dtype | None = None
+) -> list[float]:
     """Take steps of SGD with Nesterov momentum and clipping at 10; return the loss before each."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
     losses = []
     for _ in range(count):
         optimizer.zero_grad()
-        total = losses_of(model, data, autocast).sum()
+        total = losses_of(model, data).sum()
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()

@@ -75,7 +75,7 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
                 for n, t in inputs.items()
             }
             machine.dirty(dirt)
-            parts = compute_on(recipe, placed, draw, low, machine)
+            parts = compute_on(recipe, placed, draw, low, machine, layout=case.layout)
             calls.append({name: machine.fetch(t) for name, t in parts.items()})
     first, second = calls
     all_gradients = sum(float(r.norm()) ** 2 for n, r in reference.items() if n.startswith("grad:")) ** 0.5
@@ -161,7 +161,14 @@ def _reference(recipe: Recipe, inputs: Tensors, draw: Draw) -> tuple[Tensors, Te
 
 
 def compute_on(
-    recipe: Recipe, inputs: Tensors, draw: Draw, low: torch.dtype, machine: Machine | None, *, absolute: bool = False
+    recipe: Recipe,
+    inputs: Tensors,
+    draw: Draw,
+    low: torch.dtype,
+    machine: Machine | None,
+    *,
+    absolute: bool = False,
+    layout: str = "contiguous",
 ) -> Tensors:
     """Compute outputs and gradients.
 
@@ -171,6 +178,7 @@ def compute_on(
         draw: Where gradients of outputs come from.
         low: What those are rounded to.
         machine: None for the reference.
+        layout: How gradients of outputs lie in memory.
         absolute: Whether gradients of outputs are made positive, as the inputs were.
     """
     leaves = {n: t.detach().requires_grad_(True) if n in recipe.gradients else t for n, t in inputs.items()}
@@ -183,7 +191,8 @@ def compute_on(
         for name, root in roots.items():
             g = draw(f"{name}/upstream", *root.shape).to(low)
             g = g.abs() if absolute else g
-            upstream.append(g.to(root.dtype) if machine is None else machine.place(g.to(root.dtype)))
+            g = g.to(root.dtype)
+            upstream.append(g if machine is None else lay_out(machine.place(g), layout))
         wanted = [leaves[n] for n in recipe.gradients]
         grads = torch.autograd.grad(list(roots.values()), wanted, upstream, allow_unused=True)
         for name, leaf, grad in zip(recipe.gradients, wanted, grads, strict=True):

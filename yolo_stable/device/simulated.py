@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .backend import Backend
-from .changes import CHANGES, Call
+from .changes import Call
 from .faults import Fault
 from .machine import Machine
+from .mistakes import CHANGES
 from .precision import read
 
 

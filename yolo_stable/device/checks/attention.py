@@ -10,7 +10,9 @@ from .gates import ATTENTION, GRID_SAMPLE
 _QUICK = ("contiguous/strict", "contiguous/configured", "contiguous/float16", "contiguous/bfloat16")
 
 
-def _sdpa(name: str, shape: tuple[int, ...], kernel: str = "any", *, note: str = "", tier: str = "quick", **more: Any) -> Check:
+def _sdpa(
+    name: str, shape: tuple[int, ...], kernel: str = "any", *, note: str = "", tier: str = "quick", **more: Any
+) -> Check:
     return Check(
         id=f"attention/{name}", family="attention", operation="sdpa", params={"shape": shape, "kernel": kernel, **more},
         layouts=("contiguous", "view"), gates=ATTENTION, note=note, tier=tier, quick=_QUICK,
@@ -41,7 +43,8 @@ CHECKS = (
     *(
         Check(
             id=f"attention/grid-sample-{name}", family="attention", operation="grid_sample",
-            params={"mode": mode, "padding": padding, "reach": 1.3}, layouts=("contiguous", "channels_last", "view"), gates=GRID_SAMPLE,
+            params={"mode": mode, "padding": padding, "reach": 1.3}, layouts=("contiguous", "channels_last", "view"),
+            gates=GRID_SAMPLE,
             tier=tier, note=note,
         )
         for name, mode, padding, tier, note in (

@@ -11,15 +11,24 @@ from .gates import ELEMENTWISE, LOSS, POOL, REDUCTION
 _LAYOUTS = ("contiguous", "channels_last", "view")
 _STRICT = {"strict": ELEMENTWISE["strict"]}
 _EXTREME = {
-    "strict": Gate(rms=1e-6, q=64, reason="finite, with a gradient between -1 and 1", source="definition; measured rms 3e-8")
+    "strict": Gate(
+        rms=1e-6, q=64, reason="finite, with a gradient between -1 and 1", source="definition; measured rms 3e-8"
+    )
 }
 _DEGENERATE = {
     "strict": Gate(rms=1e-5, q=None, reason="boxes without width: terms cancel; measured rms 1.8e-7", source="CPU"),
 }
 
 
-def _check(name: str, gates: dict[str, Gate], *, layouts: tuple[str, ...] = ("contiguous", "view"), note: str = "",
-           tier: str = "quick", **params: Any) -> Check:
+def _check(
+    name: str,
+    gates: dict[str, Gate],
+    *,
+    layouts: tuple[str, ...] = ("contiguous", "view"),
+    note: str = "",
+    tier: str = "quick",
+    **params: Any,
+) -> Check:
     return Check(
         id=f"elementwise/{name}", family="elementwise", operation=name.replace("-", "_"), params=params, layouts=layouts,
         gates=gates, note=note, tier=tier,

@@ -10,7 +10,9 @@ from .gates import CLASSES, EXACT
 _LAYOUTS = ("contiguous", "view")
 
 
-def _exact(name: str, *, layouts: tuple[str, ...] = _LAYOUTS, tier: str = "quick", note: str = "", **params: Any) -> Check:
+def _exact(
+    name: str, *, layouts: tuple[str, ...] = _LAYOUTS, tier: str = "quick", note: str = "", **params: Any
+) -> Check:
     return Check(
         id=f"exact/{name}", family="exact", operation=name.replace("-", "_"), params=params, layouts=layouts, gates=EXACT,
         tier=tier, note=note,
@@ -44,9 +46,11 @@ CHECKS = (
     _exact("maxpool", layouts=_FOUR),
     _exact("round-trip-permute", layouts=_FOUR),
     *(
-        Check(id=f"exact/nan-{name}", family="exact", operation="semantics", params={"name": name}, gates=EXACT if name == "predicates" else CLASSES, note=note)
+        Check(id=f"exact/nan-{name}", family="exact", operation="semantics", params={"name": name},
+        gates=EXACT if name == "predicates" else CLASSES, note=note)
         for name, note in (
-            ("clamp", "pytorch#120899: NaN became the bound, and CIoU finite"), ("clamp_min", ""), ("minimum", ""), ("maximum", ""), ("relu", ""),
+            ("clamp", "pytorch#120899: NaN became the bound, and CIoU finite"), ("clamp_min", ""), ("minimum", ""),
+            ("maximum", ""), ("relu", ""),
             ("silu", ""), ("sigmoid", ""), ("maxpool", ""), ("amax", ""), ("sum", ""), ("topk", ""), ("batch_norm", ""),
             ("arithmetic", "inf - inf, 0 * inf, 0 / 0"), ("predicates", ""), ("matmul", ""), ("conv", ""), ("where", ""),
         )

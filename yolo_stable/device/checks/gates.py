@@ -54,7 +54,9 @@ LOSS = {
 }
 """Softmax, DFL, cross entropy, BCE, CIoU; autocast runs them in float32."""
 REDUCTION = {
-    "strict": Gate(rms=1e-5, q=64, reason="measured rms up to 1e-6; q is relative to the sum of absolute terms", source=_CPU),
+    "strict": Gate(
+        rms=1e-5, q=64, reason="measured rms up to 1e-6; q is relative to the sum of absolute terms", source=_CPU
+    ),
 }
 ATTENTION = {
     "strict": Gate(rms=5e-6, q=256, reason="measured rms 3.8e-7", source=_CPU),
@@ -65,7 +67,9 @@ ATTENTION = {
 GRID_SAMPLE = {"strict": Gate(rms=1e-5, q=2048, reason="measured rms 1.1e-6", source=_CPU)}
 _EXACT = Gate(exact=True, reason="nothing is rounded", source="definition of the operation")
 EXACT = {"exact": _EXACT}
-CLASSES = {"exact": Gate(reason="NaN, infinities and finite numbers at the same places", source="IEEE 754; pytorch#120899")}
+CLASSES = {
+    "exact": Gate(reason="NaN, infinities and finite numbers at the same places", source="IEEE 754; pytorch#120899")
+}
 POOL = {
     "strict": Gate(rms=1e-6, q=64, reason="forward is a copy; gradients are sums of a few terms", source=_CPU),
 }
@@ -83,8 +87,8 @@ DETERMINISM = {"exact": Gate(reason="three runs in strict mode must be equal bit
 STEP = {
     "strict": Gate(rms=1e-3, reason="measured 2.5e-5 for the gradient of the whole step", source=_CPU),
     "configured": Gate(rms=0.25, reason="weights off by 3e-4 move the gradient by 7e-2", source=_CPU),
-    "float16": Gate(reason="loss within 2e-2, gradient's cosine over 0.7, norm within a factor of 2", source=_CPU),
-    "bfloat16": Gate(reason="loss within 2e-2, gradient's cosine over 0.7, norm within a factor of 2", source=_CPU),
+    "float16": Gate(reason="loss within 2e-2, gradient's cosine over 0.4, norm within a factor of 3", source=_CPU),
+    "bfloat16": Gate(reason="loss within 2e-2, gradient's cosine over 0.4, norm within a factor of 3", source=_CPU),
 }
 SHORT = {
     "strict": Gate(

@@ -11,7 +11,9 @@ _LAYOUTS = ("contiguous", "channels_last", "view")
 _STRICT = {"strict": NORM["strict"]}
 
 
-def _bn(name: str, shape: tuple[int, ...], *, gates: Any = None, note: str = "", tier: str = "quick", **more: Any) -> Check:
+def _bn(
+    name: str, shape: tuple[int, ...], *, gates: Any = None, note: str = "", tier: str = "quick", **more: Any
+) -> Check:
     return Check(
         id=f"norm/{name}", family="norm", operation="batch_norm", params={"shape": shape, **more}, layouts=_LAYOUTS,
         gates=gates or NORM, note=note, tier=tier,

@@ -8,18 +8,22 @@ from .gates import OPTIMIZER, SCALER
 
 _MUON = {
     "strict": Gate(
-        maxrel=5e-3, reason="Newton-Schulz in bfloat16: compared with the CPU doing the same; measured 0 there", source="CPU"
+        maxrel=5e-3,
+        reason="Newton-Schulz in bfloat16: compared with the CPU doing the same; measured 0 there",
+        source="CPU",
     )
 }
 
 _DENSE = ("contiguous", "channels_last")
-"""Torch's fused kernels compute wrong numbers for parameters with gaps in memory, on the CPU of torch 2.14 as well (measured: off
+"""Torch's fused kernels compute wrong numbers for parameters with gaps in memory,
+on the CPU of torch 2.14 as well (measured: off
 by 0.03 to 0.7 after 50 steps). No YOLO has such parameters, and the guard's step does not hand them over."""
 
 CHECKS = (
     *(
         Check(
-            id=f"optimizer/{name.lower()}-{mode}", family="optimizer", operation="steps", params={"name": name, "mode": mode, "steps": 50},
+            id=f"optimizer/{name.lower()}-{mode}", family="optimizer", operation="steps", params={"name": name,
+            "mode": mode, "steps": 50},
             layouts=_DENSE if mode == "fused" else (*_DENSE, "view"), gates=OPTIMIZER,
             quick=("contiguous/strict", "channels_last/strict"), note=note,
         )

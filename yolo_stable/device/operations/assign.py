@@ -32,7 +32,8 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def targets(params: Mapping[str, Any], draw: Draw) -> Tensors:
     """Return labels as the loader gives them: batch_idx, cls, bboxes (x, y, w, h between 0 and 1), for each image as many."""
     count, images = params["boxes"], params["images"]
-    size = draw("wh", images * count, 2, low=0.01, high=0.03) if params.get("tiny") else draw("wh", images * count, 2, low=0.1, high=0.5)
+    low, high = (0.01, 0.03) if params.get("tiny") else (0.1, 0.5)
+    size = draw("wh", images * count, 2, low=low, high=high)
     centre = draw("xy", images * count, 2, low=0.25, high=0.75)
     return {
         "batch_idx": torch.arange(images).repeat_interleave(count).double(),
@@ -70,10 +71,14 @@ def assigner(params: Mapping[str, Any], draw: Draw) -> Recipe:
     }
     inputs["mask"][-1, count // 2 :] = False  # padding, as in a batch of unequal images
 
-    def compute(scores: Tensor, predicted: Tensor, points: Tensor, classes: Tensor, boxes: Tensor, mask: Tensor) -> Tensors:
+    def compute(
+        scores: Tensor, predicted: Tensor, points: Tensor, classes: Tensor, boxes: Tensor, mask: Tensor
+    ) -> Tensors:
         rule = TaskAlignedAssigner(topk=10, num_classes=params["classes"], alpha=0.5, beta=6.0, stride=list(STRIDES))
         with default_dtype(scores.dtype if scores.dtype == torch.float64 else torch.float32):
-            labels, found, target, positive, which = rule(scores, predicted, points, classes, boxes, mask.to(scores.dtype))
+            labels, found, target, positive, which = rule(
+                scores, predicted, points, classes, boxes, mask.to(scores.dtype)
+            )
         positive = positive.bool()
         return {
             "positives": positive.sum(-1),
@@ -119,7 +124,8 @@ def loss(params: Mapping[str, Any], draw: Draw) -> Recipe:
             criterion = v8DetectionLoss(_Network(classes, scores))
             features = [scores.new_zeros(images, 1, h, w) for h, w in shapes]
             batch = {"batch_idx": batch_idx, "cls": cls, "bboxes": bboxes}
-            total, _ = criterion({"boxes": boxes, "scores": scores, "feats": features}, batch)
+            predicted: dict[str, Any] = {"boxes": boxes, "scores": scores, "feats": features}
+            total, _ = criterion(predicted, batch)
         return {"loss": total}
 
     return Recipe(inputs=inputs, compute=compute, gradients=("boxes", "scores"))

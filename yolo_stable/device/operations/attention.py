@@ -44,7 +44,9 @@ def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
             try:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=params.get("causal", False))
             except RuntimeError as error:
-                if kernel is not None and any(text in str(error) for text in ("No available kernel", "No viable backend")):
+                if kernel is not None and any(
+                    text in str(error) for text in ("No available kernel", "No viable backend")
+                ):
                     raise KernelMissing(f"no {params['kernel']} kernel for these inputs here") from error
                 raise
 

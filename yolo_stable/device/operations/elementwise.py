@@ -15,7 +15,9 @@ from ..recipe import Recipe, Scale
 Builder = Callable[[Mapping[str, Any], Draw], Recipe]
 
 
-def _function(compute: Callable[[Tensor], Tensor], low: float, high: float, shape: tuple[int, ...] = (4, 16, 12, 20)) -> Builder:
+def _function(
+    compute: Callable[[Tensor], Tensor], low: float, high: float, shape: tuple[int, ...] = (4, 16, 12, 20)
+) -> Builder:
     """Return a function of one element, with its gradient."""
 
     def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -24,7 +26,9 @@ def _function(compute: Callable[[Tensor], Tensor], low: float, high: float, shap
     return build
 
 
-def _two(compute: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], other: tuple[int, ...], low: float) -> Builder:
+def _two(
+    compute: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], other: tuple[int, ...], low: float
+) -> Builder:
     """Return a function of two tensors, with both gradients."""
 
     def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -63,7 +67,9 @@ def dfl_integral(params: Mapping[str, Any], draw: Draw) -> Recipe:
         return (x.view(n, 4, 16, anchors).softmax(2) * bins.view(1, 1, 16, 1)).sum(2)
 
     return Recipe(
-        inputs={"x": draw("x", 4, 64, 100, low=-10, high=10)}, compute=lambda x: compute(x.contiguous()), gradients=("x",)
+        inputs={"x": draw("x", 4, 64, 100, low=-10, high=10)},
+        compute=lambda x: compute(x.contiguous()),
+        gradients=("x",),
     )
 
 

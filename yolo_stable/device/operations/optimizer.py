@@ -17,6 +17,7 @@ from ..evidence import Comparison, Evidence
 from ..hashed import Draw
 from ..machine import Machine
 from ..recipe import lay_out, same_bits
+from ..repeats import strictly_deterministic
 
 _SHAPES = ((257,), (16, 8, 3, 3), (24, 16, 1, 1), (5, 40))
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -31,7 +32,9 @@ def _parameters(draw: Draw, dtype: torch.dtype, place: Place) -> list[nn.Paramet
     return [nn.Parameter(place(draw(f"p{i}", *shape).float().to(dtype))) for i, shape in enumerate(_SHAPES)]
 
 
-def _set_gradients(parameters: list[nn.Parameter], draw: Draw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0) -> None:
+def _set_gradients(
+    parameters: list[nn.Parameter], draw: Draw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0
+) -> None:
     for i, p in enumerate(parameters):
         p.grad = place((draw(f"g{step}/{i}", *p.shape) * factor).float().to(dtype))
 
@@ -77,8 +80,21 @@ def musgd(machine: Machine, case: Case, draw: Draw) -> Evidence:
     def train(place: Place) -> list[nn.Parameter]:
         parameters = _parameters(draw, torch.float32, place)
         groups = [
-            {"params": parameters[1:3], "use_muon": True, "lr": 0.01, "momentum": 0.95, "nesterov": True, "weight_decay": 5e-4},
-            {"params": [parameters[0], parameters[3]], "use_muon": False, "lr": 0.01, "momentum": 0.9, "nesterov": True},
+            {
+                "params": parameters[1:3],
+                "use_muon": True,
+                "lr": 0.01,
+                "momentum": 0.95,
+                "nesterov": True,
+                "weight_decay": 5e-4,
+            },
+            {
+                "params": [parameters[0], parameters[3]],
+                "use_muon": False,
+                "lr": 0.01,
+                "momentum": 0.9,
+                "nesterov": True,
+            },
         ]
         optimizer = MuSGD(groups, muon=0.2, sgd=1.0)
         for step in range(case.check.params["steps"]):
@@ -144,8 +160,9 @@ def scaler(machine: Machine, case: Case, draw: Draw) -> Evidence:
         for step, overflows in enumerate((False, True, False)):
             before = [machine.fetch(t) for t in _everything(parameters, optimizer)]
             was = scale.get_scale()
-            loss = scale.scale(sum((p * 0).sum() for p in parameters))  # makes the scale; gradients are put in by hand
-            assert isinstance(loss, Tensor)
+            scale.scale(
+                torch.stack([(p * 0).sum() for p in parameters]).sum()
+            )  # makes the scale; gradients are put in by hand
             _set_gradients(parameters, draw, step, torch.float32, machine.place, scale.get_scale())
             _set_gradients(twins, draw, step, torch.float32, machine.place)
             grad = parameters[1].grad
@@ -178,10 +195,15 @@ def clip(machine: Machine, case: Case, draw: Draw) -> Evidence:
     evidence = Evidence()
     for factor in (30.0, 0.01):
         expected, found = [], []
-        for place, dtype, out in ((lambda t: t.clone(), torch.float64, expected), (machine.place, torch.float32, found)):
+        for place, dtype, out in (
+            (lambda t: t.clone(), torch.float64, expected),
+            (machine.place, torch.float32, found),
+        ):
             with machine.computing():
                 parameters = _parameters(draw, torch.float32, place)
-                parameters = [nn.Parameter(p.detach().to(dtype)) for p in parameters] if dtype == torch.float64 else parameters
+                parameters = (
+                    [nn.Parameter(p.detach().to(dtype)) for p in parameters] if dtype == torch.float64 else parameters
+                )
                 _set_gradients(parameters, draw, 0, dtype, place, factor)
                 if dtype == torch.float32:
                     norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
@@ -224,20 +246,16 @@ def fused_sgd_overflow(machine: Machine, case: Case, draw: Draw) -> Evidence:
         except RuntimeError as error:
             return Evidence(skip=f"no fused SGD here: {str(error)[:100]}")
         scale = torch.amp.GradScaler(machine.device.type)  # type: ignore[attr-defined]
-        scale.scale(sum((p * 0).sum() for p in parameters))
-        was = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = True
-        try:
+        scale.scale(torch.stack([(p * 0).sum() for p in parameters]).sum())
+        with strictly_deterministic():
             for step in range(2):
                 _set_gradients(parameters, draw, step, torch.float32, machine.place, float("inf") if step == 0 else 1.0)
                 scale.step(optimizer)
                 scale.update()
-        finally:
-            torch.use_deterministic_algorithms(was[0])
-            torch.utils.deterministic.fill_uninitialized_memory = was[1]
         if not all(bool(torch.isfinite(machine.fetch(p)).all()) for p in parameters):
-            evidence.notes.append("torch's fused SGD is NaN after a first step that overflowed; guard.step makes its momentum itself")
+            evidence.notes.append(
+                "torch's fused SGD is NaN after a first step that overflowed; guard.step makes the momentum"
+            )
     return evidence
 
 

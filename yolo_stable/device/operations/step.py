@@ -12,20 +12,21 @@ from ..evidence import Evidence
 from ..golden import Golden, compare_gradients
 from ..hashed import Draw, sha256_of
 from ..machine import Machine
-from ..network import batch, gradients_of, losses_of, network
+from ..network import batch, gradients_of, losses_of, network, place
 from ..recipe import LOW
-from ..sketch import distance, sketch
+from ..sketch import SIZE, distance, sketch
 
 LIMITS = {
     # loss, whole gradient, largest of one parameter, ratio of norms, BatchNorm
-    "strict": (1e-5, 1e-3, 5e-2, 0.01, 1e-4),
+    "strict": (1e-5, 1e-3, 1e-2, 0.01, 1e-4),
     "configured": (2e-3, 0.25, 1.0, 0.1, 1e-2),
-    "float16": (2e-2, None, None, 1.0, 5e-2),
-    "bfloat16": (2e-2, None, None, 1.0, 5e-2),
+    "float16": (2e-2, None, None, 2.0, 2e-2),
+    "bfloat16": (2e-2, None, None, 2.0, 2e-2),
 }
-"""Largest errors relative to float64. A lower precision moves the gradient by half its norm (measured), so there only its
-direction and size are judged."""
-_COSINE = 0.7
+"""Largest errors relative to float64. A lower precision moves the gradient of a fresh network by 0.8 to 1.2 of its norm
+(measured), so there only its direction and size are judged."""
+_COSINE = 0.4
+"""Measured with bfloat16 on a CPU, five seeds: 0.62 to 0.72; a gradient that has nothing to do with the loss has 0."""
 
 
 def step(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
@@ -39,7 +40,7 @@ def step(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
     evidence = Evidence(input_sha256=sha256_of(data), reference=())
     with machine.computing(strict=case.precision != "configured"):
         placed = {name: machine.place(t.float()) for name, t in data.items()}
-        _place(model, machine)
+        place(model, machine)
         if case.layout == "channels_last":
             model.to(memory_format=torch.channels_last)
             placed["img"] = placed["img"].contiguous(memory_format=torch.channels_last)
@@ -72,10 +73,8 @@ def _judge(
     total, right = float(losses.sum()), sum(expected)
     whole, worst, most = compare_gradients(reference, gradients)
     ratio = math.sqrt(sum(float(g.norm()) ** 2 for g in gradients.values())) / reference.norm
-    off = max(
-        distance(sketch(buffers[name]), value) / max(math.sqrt(sum(v * v for v in value) / len(value)), 1e-2)
-        for name, value in reference.buffers.items()
-    )
+    gap = sum(distance(sketch(buffers[name]), value) ** 2 for name, value in reference.buffers.items())
+    off = math.sqrt(gap / sum(distance(value, (0.0,) * SIZE) ** 2 for value in reference.buffers.values()))
     cosine = (1 + ratio**2 - whole**2) / (2 * ratio) if ratio > 0 else 0.0
     numbers = {"loss": total, "loss_error": abs(total - right) / right, "gradient_error": whole, "worst_parameter": most,
                "norm_ratio": ratio, "cosine": cosine, "batchnorm_error": off}  # fmt: skip
@@ -85,7 +84,7 @@ def _judge(
         ("the loss is off by {:.1e}", numbers["loss_error"], loss_limit),
         ("the gradient is off by {:.1e}", whole, whole_limit),
         ("the gradient of " + worst + " is off by {:.1e}", most, one_limit),
-        ("the gradient's norm is off by {:.1e}", abs(ratio - 1), ratio_limit if ratio > 1 or whole_limit else 0.5),
+        ("the gradient's norm is off by {:.1e}", abs(ratio - 1), ratio_limit if ratio > 1 or whole_limit else 0.67),
         ("BatchNorm's statistics are off by {:.1e}", off, buffer_limit),
         ("one minus the gradient's cosine is {:.1e}", 1 - cosine, None if whole_limit else 1 - _COSINE),
     ]
@@ -94,23 +93,11 @@ def _judge(
             evidence.problems.append(f"{text.format(value)}, over {limit:.1e}")
 
 
-def _place(model: nn.Module, machine: Machine) -> None:
-    """Put every parameter and buffer on the device, through the machine."""
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    there = machine.place(tensor.detach())
-                    tensors[name] = nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
-    head = model.model[-1]  # type: ignore[index]
-    head.stride = machine.place(head.stride)  # type: ignore[union-attr,operator]
-
-
 def _watch(model: nn.Module) -> dict[str, Tensor]:
     """Count, on the device, numbers that are not finite in what each layer gives."""
     counts: dict[str, Tensor] = {}
 
-    def hook(name: str):  # noqa: ANN202 - what torch calls
+    def hook(name: str):
         def seen(_: nn.Module, __: object, out: object) -> None:
             if isinstance(out, Tensor):
                 counts[name] = (~torch.isfinite(out.detach())).sum()

@@ -24,7 +24,9 @@ def round_trip(machine: Machine, case: Case, draw: Draw) -> Evidence:
     with machine.computing():
         there = pattern.to(machine.device, non_blocking=True) if pattern.is_pinned() else machine.place(pattern)
         back = machine.fetch(there.clone())
-    return Evidence(comparisons=[Comparison(name="out", value=back, reference=pattern)], input_sha256=sha256_of({"x": pattern}))
+    return Evidence(
+        comparisons=[Comparison(name="out", value=back, reference=pattern)], input_sha256=sha256_of({"x": pattern})
+    )
 
 
 def all_patterns(dtype: torch.dtype) -> Tensor:
