@@ -11,7 +11,7 @@ import pytest
 from validations import CONV, check, failing, measured, validation
 
 from yolo_stable.device import FAULTS, Fault, IncomparableError, ValidationResult, from_json, to_json
-from yolo_stable.device.battery import BATTERY
+from yolo_stable.device.battery import cases
 from yolo_stable.device.compare import compare, read_result
 from yolo_stable.errors import InvalidCallError
 
@@ -20,8 +20,10 @@ SLICE = (
     CONV, "linear/conv-stem/channels_last/strict", "linear/depthwise3x3/contiguous/bfloat16",
     "linear/grouped2/contiguous/float16", "linear/matmul-nt/contiguous/strict", "linear/matmul-tt/view/strict",
 )  # fmt: skip
-SLOW = ("step/", "short/")
-"""Families that take seconds; a fault that other checks see as well is looked for there."""
+SLOW = ("determinism", "assign", "step", "short")
+"""Families that take seconds for each case."""
+FAST = list({(f.family, f.change): f for f in FAULTS if f.family not in SLOW and f.change not in ("hang", "die")}.values())
+"""A fault of each kind in each family, without those that need a process of their own."""
 
 
 @cache
@@ -42,23 +44,16 @@ def test_two_clean_runs_are_the_same_bit_for_bit() -> None:
     assert comparison.verdict == "SAME: 6 checks, b.json no worse than a.json."
 
 
-def cases_of(fault: Fault) -> list[str]:
-    """Return the cases that must see a fault, those that take long last."""
-    prefixes = sorted(fault.caught_by, key=lambda name: name.startswith(SLOW))
-    checks = [check for prefix in prefixes for check in BATTERY if check.id.startswith(prefix)]
-    return [case.id for check in checks for case in check.cases("default")]
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+@pytest.mark.parametrize("fault", FAST, ids=lambda fault: fault.name)
 def test_an_injected_fault_is_a_regression_that_names_the_check(fault: Fault) -> None:
-    for name in cases_of(fault):
-        comparison = compare([through_json(clean(name)), through_json(measured([name], inject=fault.name))], AB)
+    for case in (c for c in cases("quick", "cpu") if c.id.startswith(fault.caught_by) and c.precision != "configured"):
+        comparison = compare([through_json(clean(case.id)), through_json(measured([case.id], inject=fault.name))], AB)
         if comparison.regressions:
             break
     else:
         pytest.fail(f"no check sees {fault.name}")
     assert comparison.status == "regression"
-    assert comparison.verdict.startswith(f"REGRESSION: b.json is worse than a.json in 1 check: {name}.")
+    assert comparison.verdict.startswith(f"REGRESSION: b.json is worse than a.json in 1 check: {case.id}.")
 
 
 def test_a_mended_machine_is_no_regression() -> None:
