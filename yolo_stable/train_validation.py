@@ -51,18 +51,18 @@ def devices_of(value: Any) -> list[str | None]:
     Examples:
         >>> devices_of(None), devices_of(0), devices_of("0,1"), devices_of([1, 2]), devices_of("xpu:0,1"), devices_of("cuda:1")
         ([None], ['cuda:0'], ['cuda:0', 'cuda:1'], ['cuda:1', 'cuda:2'], ['xpu:0', 'xpu:1'], ['cuda:1'])
-        >>> devices_of("cpu"), devices_of(-1)
-        (['cpu'], [None])
+        >>> devices_of("cpu"), devices_of(-1), devices_of("-1,-1")
+        (['cpu'], [None], [None])
     """
     text = str("" if value is None else value).lower()
     for remove in ("none", "(", ")", "[", "]", "'", " "):
         text = text.replace(remove, "")
-    if text in ("", "-1"):  # -1: an idle one, which nobody knows yet
+    if not text or text.startswith("-1"):  # idle ones, which nobody knows yet
         return [None]
     kind, _, indices = text.partition(":") if text[0].isalpha() else ("cuda", "", text)
     if not indices:
         return [kind]
-    return [f"{kind}:{index.removeprefix(f'{kind}:')}" for index in indices.split(",") if index.strip("-1")]
+    return [f"{kind}:{index.removeprefix(f'{kind}:')}" for index in indices.split(",")]
 
 
 def set_switches(switches: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ def _make_fit(device: str | None, *, heal: bool) -> dict[str, Any]:
             f"{WHERE}: {identity} computes {_failures(verdict)} wrongly, and with `{verdict.heal}` still"
             f" {_failures(again)}. Training was not started."
         )
-    print_line(f"Healed: this training runs with `{verdict.heal}`, under which {again.checks} checks pass.")
+    print_line(f"Healed: this training runs with `{verdict.heal}`, under which it passes ({_checks(again)}).")
     return dict(verdict.flags)
 
 
@@ -153,12 +153,12 @@ def _verdict(identity: Identity, device: str | None, settings: Mapping[str, Any]
     """Return the verdict that is kept, or make one; a failure whose healing was never looked for is looked at again."""
     kept = recall(identity)
     if kept is not None and (kept.searched or kept.status is not Status.FAIL):
-        print_line(f"{identity}: {kept.status.value}, {kept.checks} checks, as validated at {kept.when}.")
+        print_line(f"{identity}: {kept.status.value}, {_checks(kept)}, as validated at {kept.when}.")
         return kept
     print_line(f"Validating {identity} before training.")
     result, healing = examine(device, "quick", settings=settings, heal=not settings)
     found = Verdict.of(result, healing)
-    print_line(f"{identity}: {found.status.value}, {found.checks} checks in {result.seconds:.0f} s.")
+    print_line(f"{identity}: {found.status.value}, {_checks(found)} in {result.seconds:.0f} s.")
     return found
 
 
@@ -184,4 +184,8 @@ def _set_variables(env: Mapping[str, str]) -> None:
 
 def _failures(verdict: Verdict) -> str:
     more = f" and {len(verdict.failed) - 3} more" if len(verdict.failed) > 3 else ""
-    return f"{len(verdict.failed)} of {verdict.checks} checks ({', '.join(verdict.failed[:3])}{more})"
+    return f"{len(verdict.failed)} of {_checks(verdict)} ({', '.join(verdict.failed[:3])}{more})"
+
+
+def _checks(verdict: Verdict) -> str:
+    return f"{verdict.checks} check{'' if verdict.checks == 1 else 's'}"
