@@ -62,6 +62,8 @@ def train(
     Guard settings, as guard.NAME=VALUE: max_norm (10.0), max_consecutive (20), max_total (5000), snapshot_every (16; none: never
     go back), max_loss_rise (4), collapse (0.1), max_rollbacks (8), save_every_steps (none); all of them are in the README.
 
+    validate=quick looks first whether the device computes rightly; validate=heal also trains under the setting that heals it.
+
     Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
     """
     from .train_call import TrainCall, one_line
