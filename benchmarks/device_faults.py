@@ -75,9 +75,9 @@ def _short(result: CheckResult | None) -> str:
 def clean(seeds: int, threads: list[int], tier: str) -> list[Row]:
     """Run the battery without a fault, with other inputs and numbers of threads."""
     rows = []
-    for count in threads:
-        torch.set_num_threads(count)
-        for seed in range(seeds):
+    for seed in range(seeds):
+        for count in threads:
+            torch.set_num_threads(count)
             start = time.perf_counter()
             executor = Executor(Machine(BACKENDS["cpu"]), seed)
             results = [executor.run(case) for case in cases(tier, "cpu") if case.precision != "configured"]

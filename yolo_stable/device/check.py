@@ -20,6 +20,8 @@ PRECISIONS = ("strict", "configured", "float16", "bfloat16", "exact")
 ``float16`` and ``bfloat16``: inputs of that type. ``exact``: integers, layouts and copies."""
 LAYOUTS = ("contiguous", "channels_last", "view")
 """How the inputs lie in memory; ``view``: a slice with gaps between its elements."""
+FULL_ONLY = ("view/float16", "view/bfloat16")
+"""What ``default`` leaves to ``full``: tensors with gaps are copied first, and a lower precision knows nothing of it."""
 DTYPES = {"strict": "float32", "configured": "float32", "float16": "float16", "bfloat16": "bfloat16", "exact": "exact"}
 
 
@@ -62,7 +64,8 @@ class Check:
             return
         for precision in self.gates:
             for layout in self.layouts:
-                if tier != "quick" or f"{layout}/{precision}" in self.quick:
+                name = f"{layout}/{precision}"
+                if tier == "full" or (tier == "default" and name not in FULL_ONLY) or name in self.quick:
                     yield Case(check=self, layout=layout, precision=precision)
 
 

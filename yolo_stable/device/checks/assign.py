@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..check import Check
-from .gates import ASSIGN
+from .gates import ASSIGN, ASSIGN_TINY
 
 
 def _assign(name: str, operation: str, *, tier: str = "quick", note: str = "", **params: Any) -> Check:
     return Check(
         id=f"assign/{name}", family="assign", operation=operation, params={"size": 160, "images": 3, "classes": 5, **params},
-        gates=ASSIGN, tier=tier, note=note,
+        gates=ASSIGN_TINY if params.get("tiny") else ASSIGN, tier=tier, note=note,
     )  # fmt: skip
 
 
