@@ -42,11 +42,13 @@ SURFACE = {
         "--workers",
         "--progress",
     ],
+    "validate": ["[FILE ...]", "--device", "--quick", "--full", "--seed", "--json", "--html", "--inject", "--stress",
+                 "--recompute-reference", "--no-heal", "--compare"],
     "presets": [],
     "presets list": [],
     "presets show": ["NAME"],
     "presets diff": ["A", "B"],
-}
+}  # fmt: skip
 """Every verb with its arguments and options, besides --help and -h: what people's scripts rely on."""
 MODULE = (sys.executable, "-m", "yolo_stable")
 SMALL = ("imgsz=64", "batch=4", "nbs=4", "device=cpu", "plots=False", "workers=0", "seed=1")
