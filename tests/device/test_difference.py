@@ -114,7 +114,14 @@ def test_other_bits_are_named_where_the_same_are_expected() -> None:
     assert between(check(**loose), check(parts=y.parts, **loose), alike=True) == []
 
 
-@pytest.mark.parametrize(("after", "found"), [(2.0 + 1e-6, []), (2.0 + 1e-4, [("training", "regression")]), (float("nan"), [("training", "regression")])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("after", "found"),
+    [
+        (2.0 + 1e-6, []),
+        (2.0 + 1e-4, [("training", "regression")]),
+        (float("nan"), [("training", "regression")]),
+    ],
+)
 def test_the_loss_of_the_first_step_is_held_to_what_rounding_explains(
     after: float, found: list[tuple[str, str]]
 ) -> None:

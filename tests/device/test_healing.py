@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,11 +73,10 @@ class FakePool:
 
 
 @pytest.fixture(autouse=True)
-def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "passing" in request.fixturenames:
         FakePool.started, FakePool.ran = [], []
         monkeypatch.setattr(module, "Pool", FakePool)
-    yield
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ PAGES = pytest.mark.parametrize("make", [broken_page, compared_page, lambda: res
 
 
 @PAGES
-def test_a_page_needs_nothing_from_elsewhere_and_runs_nothing(make) -> None:  # noqa: ANN001 - a function of nothing
+def test_a_page_needs_nothing_from_elsewhere_and_runs_nothing(make) -> None:
     page = make()
     read = Reader(page)
     assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(read.tags)
@@ -81,7 +81,7 @@ def test_a_page_needs_nothing_from_elsewhere_and_runs_nothing(make) -> None:  # 
 
 
 @PAGES
-def test_the_verdict_comes_first(make) -> None:  # noqa: ANN001
+def test_the_verdict_comes_first(make) -> None:
     page = make()
     body = page[page.index("<body>") :]
     assert re.match(r'<body>\s*<h1 class="(pass|fail)">(PASS|FAIL|SAME|REGRESSION)', body)
