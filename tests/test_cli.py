@@ -27,12 +27,28 @@ from yolo_stable.trainers import StableDetectionTrainer
 HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib"}
 SURFACE = {
     "": ["--version"],
-    "train": ["DATA", "[key=value ...]", "--preset", "--traceback"],
+    "train": ["DATA", "[key=value ...]", "--preset", "--inject", "--traceback"],
+    "autopsy": ["INCIDENT", "--json", "--frames", "--pdb", "--device", "--seconds"],
+    "check": [
+        "DATA",
+        "--task",
+        "--split",
+        "--json",
+        "--html",
+        "--fix",
+        "--near",
+        "--sample",
+        "--imgsz",
+        "--workers",
+        "--progress",
+    ],
+    "validate": ["[FILE ...]", "--device", "--quick", "--full", "--seed", "--json", "--html", "--inject", "--stress",
+                 "--recompute-reference", "--no-heal", "--compare"],
     "presets": [],
     "presets list": [],
     "presets show": ["NAME"],
     "presets diff": ["A", "B"],
-}
+}  # fmt: skip
 """Every verb with its arguments and options, besides --help and -h: what people's scripts rely on."""
 MODULE = (sys.executable, "-m", "yolo_stable")
 SMALL = ("imgsz=64", "batch=4", "nbs=4", "device=cpu", "plots=False", "workers=0", "seed=1")
@@ -304,7 +320,7 @@ BAD = [
     pytest.param("ok.yaml cache=rma", "cache=rma is not allowed. It must be ", id="cache"),
     pytest.param("ok.yaml auto_augment=rand", "auto_augment=rand is not allowed. ", id="auto_augment"),
     pytest.param("ok.yaml copy_paste_mode=no", "copy_paste_mode=no is not allowed. ", id="copy_paste_mode"),
-    pytest.param("ok.yaml augmentations=[1]", "augmentations cannot be given on the command line", id="augmentations"),
+    pytest.param("ok.yaml augmentations=[1]", "augmentations=[1] is not among conservative", id="augmentations"),
     pytest.param("ok.yaml project=/proc/runs", "the folder of the run, ", id="folder that cannot be made"),
     pytest.param("ok.yaml save_dir=ok.yaml", "the folder of the run, ", id="folder that is a file"),
     pytest.param("ok.yaml task=pose model=yolo11n-pose.yaml", "data set ok.yaml: 'kpt_shape' is missing", id="pose"),
@@ -371,7 +387,7 @@ def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], s
 
 
 def test_an_unexpected_error_is_one_line_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(call: object) -> None:
+    def fail(call: object, **settings: object) -> None:
         raise ZeroDivisionError("division\nby zero")
 
     monkeypatch.setattr(train_run, "run", fail)
@@ -383,7 +399,7 @@ def test_an_unexpected_error_is_one_line_too(command: Command, monkeypatch: pyte
 def test_traceback_shows_where_an_unexpected_error_was(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(call: object) -> None:
+    def fail(call: object, **settings: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
@@ -400,8 +416,23 @@ def test_traceback_changes_nothing_about_a_wrong_call(command: Command) -> None:
     assert answer.refusal().startswith("train: there is no data set 'gone.yaml'")
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("nan-pixle@1.1", "Did you mean 'nan-pixel'?"),
+        ("nan-pixel", "KIND[:DETAIL]@EPOCH.BATCH"),
+        ("nan-layer@1.1", "module"),
+        ("nan-pixel@0.1", "from 1"),
+    ],
+)
+def test_a_fault_that_is_not_understood_is_a_wrong_call(command: Command, fault: str, says: str) -> None:
+    answer = command("train", "data.yaml", "--inject", fault)
+    assert answer.code == 2
+    assert says in answer.refusal()
+
+
 def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(call: object) -> None:
+    def interrupt(call: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train_run, "run", interrupt)
@@ -412,7 +443,7 @@ def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch)
 def test_a_run_that_a_signal_ended_says_what_it_saved(
     command: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
-    def interrupt(call: object) -> None:
+    def interrupt(call: object, **settings: object) -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt as error:

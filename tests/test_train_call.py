@@ -91,7 +91,7 @@ def test_the_task_is_detect_unless_another_is_asked_for() -> None:
         pytest.param(["lr0=1e999"], r"lr0=inf is not finite", id="infinity"),
         pytest.param(["task=segmnt"], r"task=segmnt is not among .*: detect, segment, .* mean 'segment'\?", id="task"),
         pytest.param(["task=semantic"], r"task=semantic is not among the tasks that the guard knows", id="other task"),
-        pytest.param(["augmentations=[1]"], r"augmentations cannot be given on the command line", id="augmentations"),
+        pytest.param(["augmentations=[1]"], r"augmentations=\[1\] is not among conservative", id="augmentations"),
         pytest.param(["model="], r"model= is empty\. Give a checkpoint \(\.pt\) or a YAML, or leave", id="empty model"),
         pytest.param(["model=/"], r"model=/ is a folder\. Give a checkpoint", id="model is a folder"),
         pytest.param(["data=b.yaml"], r"the data set is named twice: 'a\.yaml' and 'b\.yaml'", id="two data sets"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SUFFIXES = {".py", ".yaml", ".md", ".typed", ".json", ".html"}
 DATA_FOLDERS = ("hyp", "datasets")
 
 
@@ -64,7 +65,7 @@ def test_the_wheel_has_the_package_its_data_its_licence_and_nothing_else(wheel: 
 
 def sources(folder: str) -> list[Path]:
     """Return the files of a folder of the checkout that are meant to be there."""
-    files = [path for path in (ROOT / folder).rglob("[!.]*") if path.suffix in {".py", ".yaml", ".md", ".typed"}]
+    files = [path for path in (ROOT / folder).rglob("[!.]*") if path.suffix in SUFFIXES]
     return [path for path in files if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
 
 

@@ -69,6 +69,8 @@ def train(
     Guard settings, as guard.NAME=VALUE: max_norm (10.0), max_consecutive (20), max_total (5000), snapshot_every (16; none: never
     go back), max_loss_rise (4), collapse (0.1), max_rollbacks (8), save_every_steps (none); all of them are in the README.
 
+    validate=quick looks first whether the device computes rightly; validate=heal also trains under the setting that heals it.
+
     Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
     """
     from .inject import parse as parse_faults
@@ -78,6 +80,10 @@ def train(
         call = TrainCall.parse(data, settings or [], preset)
         if inject is not None:
             parse_faults(inject)
+        if call.validate is not None:
+            from .train_validation import prepared
+
+            call = prepared(call)  # before torch is imported, which reads environment variables only then
         from .train_run import run  # torch and ultralytics: only now that the words are known to be right
 
         run(call, inject=inject)
@@ -122,6 +128,100 @@ def autopsy(
     from .autopsy_run import run
 
     print(run(incident, json_file=json_file, frames=frames, debug=debug, device=device, seconds=seconds))
+
+
+@app.command()
+def check(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Path of a data.yaml or of a folder, or 'digits' or 'shapes'.")
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="detect, segment, pose, obb or classify. Without it: told by the data.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test, or several with commas. Without it: all.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all findings as JSON, schema 1.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with thumbnails.")] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write a cleaned copy; must be empty or not be there, and lie outside the data."
+        ),
+    ] = None,
+    near: Annotated[bool, typer.Option(help="Decode every image and look for near duplicates.")] = True,
+    sample: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Images drawn through the conservative augmentation; 0: none.")
+    ] = 32,
+    imgsz: Annotated[int, typer.Option(min=1, help="Boxes below one pixel at this size are reported.")] = 640,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Without it: one for each core.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Look through a data set before training: files, labels, duplicates, balance. Changes nothing.
+
+    Exit codes: 0 clean or warnings, 1 errors, 2 the call is wrong.
+
+    Example: yolo-stable check data.yaml --html findings.html
+    """
+    from .dataset import run_check
+
+    options = {"task": task, "split": split, "near": near, "sample": sample, "imgsz": imgsz, "workers": workers}
+    code = run_check(data, **options, json=json_file, html=html, fix=fix, progress=progress)
+    raise typer.Exit(code)
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE ...]", help="With --compare: results that --json has written.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="D", help="cuda, cuda:1, rocm, mps, xpu, cpu or a number. Without it: the best that is there."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute: the shapes and layouts that matter most.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The very large shapes as well.")] = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Other inputs (0).")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="F", help="Write all numbers to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="F", help="Write a page to this file.")] = None,
+    inject: Annotated[
+        str | None, typer.Option(metavar="FAULT", help="Put in a fault, to see the validator find it.")
+    ] = None,
+    stress: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="Repeat so long, and watch for bits that change.")
+    ] = None,
+    recompute_reference: Annotated[
+        bool, typer.Option("--recompute-reference", help="Compute the reference of trainings here; takes minutes.")
+    ] = False,
+    no_heal: Annotated[
+        bool, typer.Option("--no-heal", help="Do not look for a setting under which failures pass.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Hold results of other machines against the first.")
+    ] = False,
+) -> None:
+    """Check whether a device computes a YOLO training step rightly, operation by operation, against float64 on the CPU.
+
+    Exit codes: 0 pass, warnings included; 1 fail; 2 the call is wrong or the device is not there. With --compare: 0 no worse than
+    the first, 1 worse, 3 not comparable.
+
+    Examples: yolo-stable validate --device cuda:0 --json a.json --html a.html
+
+    yolo-stable validate --compare a.json b.json
+    """
+    from .validate_run import ValidateCall, run
+
+    call = ValidateCall(
+        device=device, quick=quick, full=full, seed=seed, inject=inject, stress=stress, heal=not no_heal, json=json,
+        html=html, recompute_reference=recompute_reference, compare=compare, files=tuple(files or ()),
+    )  # fmt: skip
+    code = run(call)
+    if code:
+        raise typer.Exit(code)
 
 
 def _comes_from_ctrl_c(error: BaseException | None) -> bool:

@@ -179,10 +179,10 @@ def report_of_climb(climb: Climb) -> Report:
         part, _, name = first.name.partition("/")
         what = f"{'' if part == 'model' else f'({part}) '}{name.rpartition('.')[2]} was {first.value:.4g}"
         why = "numbers that no training step puts there were in the state; it was put back to a snapshot"
-        once = "Once may be an accident of the memory. Again: train with device=cpu for a few epochs and compare"
+        once = "Once may be an accident of the memory. Again: ask whether the device computes rightly: yolo-stable validate"
         evidence = {"what": what, "why": why, "damage": damage, "healthy_neighbours": neighbours}
         module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
-        return Report(cause="weights", phase="state", module=module, evidence=evidence, next=f"{once}.")
+        return Report(cause="weights", phase="state", module=module, evidence=evidence, next=once)
     lower = "Lower the learning rate (lr0=) or take a calmer preset: --preset cautious"
     halted = climb.rung is Rung.HALT
     return Report(

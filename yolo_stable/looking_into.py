@@ -253,16 +253,18 @@ class GuardedIncidents(_Base):
         """Count against the images that were found guilty, and leave out those that are for the second time."""
         if self.quarantine is None or report.cause != "data":
             return
-        for sample in report.samples:
+        for file in dict.fromkeys(
+            sample.path for sample in report.samples if sample.path
+        ):  # it may be in several tiles
             refused = len(self.quarantine.refused)
-            if sample.path and self.quarantine.blame(sample.path):
+            if self.quarantine.blame(file):
                 path = self.save_dir / "quarantine.txt"
-                LOGGER.warning(f"{sample.path} was found guilty twice: it is left out from here on, see {path}.")
-                self.run_log.left_out(sample.path)
+                LOGGER.warning(f"{file} was found guilty twice: it is left out from here on, see {path}.")
+                self.run_log.left_out(file)
                 if RANK in {-1, 0}:
                     self.quarantine.write(path)
             elif len(self.quarantine.refused) > refused:
-                LOGGER.warning(f"{sample.path} was found guilty twice, but stays: half of the images must remain.")
+                LOGGER.warning(f"{file} was found guilty twice, but stays: half of the images must remain.")
 
 
 def _described(model: nn.Module) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .augment import NAMED
 from .builtin_data import is_builtin, make
 from .commented_yaml import CommentedYaml
 from .errors import InvalidCallError, nearest
@@ -19,6 +20,8 @@ SUFFIX_OF_TASK = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb
 """Tasks that can be trained, with the suffix of their model files."""
 WHERE = "train"
 """What the messages of this verb start with."""
+VALIDATIONS = ("quick", "heal")
+"""What ``validate=`` takes: look before training whether the device computes rightly; and if not, train under what heals it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,10 @@ class TrainCall:
     """As given; None: chosen by the task."""
     preset: str | None = AUTO
     """As given; :data:`AUTO`: chosen by the model; None: none, which only the ``args.yaml`` of a run can say."""
+    validate: str | None = None
+    """One of :data:`VALIDATIONS`, or None: not asked for."""
+    switches: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes below ``torch.backends`` to be set before training: what heals the device, when that was asked for."""
 
     @property
     def task(self) -> str:
@@ -63,6 +70,7 @@ class TrainCall:
         settings: dict[str, Any] = {}
         guard: dict[str, Any] = {}
         places: list[str] = []
+        validate: str | None = None
         if re.match(r"[\w.]+=", data) and not Path(data).exists():
             words = [data, *words]
         else:
@@ -81,12 +89,15 @@ class TrainCall:
             if key == "data":
                 places.append(text.strip())
                 continue
-            if key == "augmentations":
+            if key == "augmentations" and text.strip() not in NAMED:
                 raise InvalidCallError(
-                    f"{WHERE}: augmentations cannot be given on the command line, as they are Python objects."
-                    " Give them in Python: YOLO(...).train(trainer=StableDetectionTrainer, augmentations=[...])."
+                    f"{WHERE}: augmentations={text.strip()} is not among {', '.join(NAMED)}."
+                    " Lists of your own are Python objects: YOLO(...).train(trainer=StableDetectionTrainer, augmentations=[...])."
                 )
             value = parse_value(text, key)
+            if key == "validate":
+                validate = _validation(value)
+                continue
             check_setting(key, value, WHERE)
             settings[key] = value
         file = _read_cfg(settings.pop("cfg", None))
@@ -104,7 +115,9 @@ class TrainCall:
             raise InvalidCallError(
                 f"{WHERE}: the data set is {places[0]!r}. Name one, such as 'data.yaml' or 'digits'."
             )
-        call = cls(data=places[0], settings=settings, guard=guard, model=_model(settings), preset=preset)
+        call = cls(
+            data=places[0], settings=settings, guard=guard, model=_model(settings), preset=preset, validate=validate
+        )
         if call.task not in SUFFIX_OF_TASK:
             raise InvalidCallError(
                 f"{WHERE}: task={call.task} is not among the tasks that the guard knows: {', '.join(SUFFIX_OF_TASK)}."
@@ -182,6 +195,18 @@ def _model(settings: dict[str, Any]) -> str | None:
             f"{WHERE}: model={model} {what}. Give a checkpoint (.pt) or a YAML, or leave model out for yolo11n."
         )
     return str(model)
+
+
+def _validation(value: Any) -> str | None:
+    """Return what ``validate=`` asks for; none and False are no wish."""
+    if value in (None, False):
+        return None
+    if value not in VALIDATIONS:
+        raise InvalidCallError(
+            f"{WHERE}: validate={value} is not allowed. It must be {' or '.join(VALIDATIONS)}."
+            f"{nearest(str(value), VALIDATIONS)}"
+        )
+    return str(value)
 
 
 def one_line(error: BaseException) -> str:

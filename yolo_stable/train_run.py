@@ -10,6 +10,7 @@ from torch import nn
 from ultralytics import RTDETR, YOLO
 from ultralytics.utils import LOGGER
 
+from .augment import named
 from .checkpoint_file import load_good
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
@@ -19,6 +20,7 @@ from .presets import AUTO, hyperparameters
 from .run_folder import RunFolder
 from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, one_line
 from .train_checks import check_arguments, check_data, planned_folder
+from .train_validation import set_switches, warn_of_device
 from .trainers import TRAINERS
 
 
@@ -40,6 +42,9 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
     settings = dict(call.settings)
     values = {**(hyperparameters(call.preset) if call.preset not in (None, AUTO) else {}), **settings}
     check_arguments(values)
+    set_switches(call.switches)
+    if call.validate is None:
+        warn_of_device(values.get("device"), LOGGER.warning)
     resume = settings.get("resume")
     if not resume:
         RunFolder(planned_folder({**values, "task": _task_by_name(call)}), WHERE)
@@ -66,6 +71,10 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
     folder = None if resume else RunFolder(planned_folder({**values, "task": task}), WHERE)
     if resume:  # by name: asked for by True, Ultralytics begins a new run where no epoch was completed
         settings["resume"] = name
+    if isinstance(settings.get("augmentations"), str):
+        settings["augmentations"] = named(settings["augmentations"])
+    if call.switches:  # set again, as Ultralytics has switched some of them for its own ends
+        model.add_callback("on_train_start", lambda trainer: set_switches(call.switches))
     return _train(model, task, {"data": data, **ours, **settings}, folder, inject)
 
 

@@ -201,7 +201,9 @@ def test_the_faults_were_put_where_they_should_be(name: str, reports: list[dict[
 
 @every_story
 def test_both_ranks_go_back_together_to_the_same_step(name: str, reports: list[dict[str, Any]]) -> None:
-    assert reports[0]["climbs"] == reports[1]["climbs"]
+    # What was wrong is known to the rank that it was wrong on.
+    known = [[{**climb, "damage": ()} for climb in report["climbs"]] for report in reports]
+    assert known[0] == known[1]
     assert [climb["to_step"] for climb in reports[0]["climbs"]] == STORIES[name].to_steps
     assert reports[0]["verdicts"] == reports[1]["verdicts"]
     assert reports[0]["counts"] == reports[1]["counts"]

@@ -35,6 +35,10 @@ DEFAULTS: dict[str, Any] = {
     "ramp_steps": 100,
     "lower_precision": True,
     "save_every_steps": None,
+    "incidents": 10,
+    "autopsy_seconds": 60.0,
+    "quarantine": True,
+    "quarantine_from": None,
 }
 OTHERS: dict[str, Any] = {
     "max_norm": 5.0,
@@ -57,8 +61,21 @@ OTHERS: dict[str, Any] = {
     "ramp_steps": 10,
     "lower_precision": False,
     "save_every_steps": 100,
+    "incidents": 3,
+    "autopsy_seconds": 5.0,
+    "quarantine": False,
+    "quarantine_from": "quarantine.txt",
 }
-NUMBERS = ("max_norm", "reject_norm", "max_jump", "min_scale", "max_value", "max_loss_rise", "max_norm_rise")
+NUMBERS = (
+    "max_norm",
+    "reject_norm",
+    "max_jump",
+    "min_scale",
+    "max_value",
+    "max_loss_rise",
+    "max_norm_rise",
+    "autopsy_seconds",
+)
 COUNTS = ("max_consecutive", "max_total", "patience", "max_rollbacks", "ramp_steps")
 
 
@@ -131,7 +148,7 @@ def test_a_limit_must_be_a_whole_number_of_one_or_more(name: str, value: object)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "3"], ids=str)
-@pytest.mark.parametrize("name", ["snapshot_every", "save_every_steps"])
+@pytest.mark.parametrize("name", ["snapshot_every", "save_every_steps", "incidents"])
 def test_a_number_of_steps_may_also_be_off(name: str, value: object) -> None:
     message = f"guard.{name}={value!r} is not allowed. It must be a whole number of 1 or more or None (off)."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
@@ -162,7 +179,7 @@ def test_snapshots_have_one_of_three_places(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 1.0, None, "true", []], ids=str)
-@pytest.mark.parametrize("name", ["batchnorm", "lower_precision"])
+@pytest.mark.parametrize("name", ["batchnorm", "lower_precision", "quarantine"])
 def test_a_switch_must_be_true_or_false(name: str, value: object) -> None:
     message = f"guard.{name}={value!r} is not allowed. It must be True or False."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
@@ -227,3 +244,10 @@ def test_the_settings_survive_yaml_json_and_pickle(settings: dict[str, Any]) -> 
 def test_settings_cannot_be_changed_behind_the_guards_back() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(GuardConfig(), "max_norm", 1.0)  # noqa: B010 - a type checker would refuse the plain assignment
+
+
+def test_the_list_of_a_quarantine_is_a_path() -> None:
+    with pytest.raises(
+        InvalidCallError, match=r"guard\.quarantine_from=3 is not allowed\. It must be the path of a file"
+    ):
+        GuardConfig.from_mapping({"quarantine_from": 3})

@@ -169,5 +169,5 @@ def next_step(cause: str, *, files: tuple[str, ...] = (), rows: tuple[int, ...] 
         again = "if it comes again, test the machine's memory, and ask elsewhere"
         return f"Go on; {again}: yolo-stable autopsy {EXAMPLE}"
     if cause == PERSISTENT:
-        return "Train on another device: yolo-stable train DATA device=cpu"
+        return "Ask what the device gets wrong, and what heals it: yolo-stable validate"
     return f"Run the autopsy again with more time, on another machine if there is one: yolo-stable autopsy {EXAMPLE}"

@@ -1,0 +1,124 @@
+"""Every fault of the device validation, put into a simulated device: is it caught, and at the right check?
+
+    python -m benchmarks.device_faults [--only NAME ...] [--clean-seeds 20] [--threads 1 2] [--tier quick] [--json F]
+
+A fault is caught when at least one check of each kind that it names fails (``Fault.caught_by``); the table says which was the
+first of them. Faults that end or hang a process go through the pool, as in `validate`; the others are run in this process, on
+the checks that they name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_stable.device.backend import BACKENDS
+from yolo_stable.device.battery import cases
+from yolo_stable.device.check import Case
+from yolo_stable.device.execute import Executor
+from yolo_stable.device.faults import FAULTS, Fault
+from yolo_stable.device.gate import Status
+from yolo_stable.device.machine import Machine
+from yolo_stable.device.result import CheckResult
+from yolo_stable.device.simulated import SimulatedDevice
+from yolo_stable.device.validate import validate
+
+PROCESS = ("hang", "die")
+"""Changes that end or hold up the process that meets them."""
+Row = dict[str, Any]
+
+
+def planned(fault: Fault) -> list[Case]:
+    """Return the checks that have to see a fault, as the smallest tier runs them."""
+    found = [case for case in cases("quick", "cpu") if case.check.id.startswith(fault.caught_by)]
+    found = found or [case for case in cases("default", "cpu") if case.check.id.startswith(fault.caught_by)]
+    return [case for case in found if case.precision != "configured"]
+
+
+def run(fault: Fault) -> Row:
+    """Run one fault and say what became of it."""
+    start = time.perf_counter()
+    if fault.change in PROCESS:
+        result = validate("cpu", "quick", inject=fault.name, families=(fault.family,), seconds=20.0)
+        results, fired = list(result.results), True
+    else:
+        machine = SimulatedDevice(BACKENDS["cpu"], fault)
+        executor = Executor(machine)
+        results = [executor.run(case) for case in planned(fault)]
+        fired = machine.fired > 0
+    failed = [r for r in results if r.status is Status.FAIL]
+    seen = all(any(r.check.startswith(wanted) for r in failed) for wanted in fault.caught_by)
+    return {
+        "fault": fault.name,
+        "family": fault.family,
+        "kind": fault.kind,
+        "fired": fired,
+        "caught": bool(seen and fired),
+        "first": failed[0].id if failed else "",
+        "reason": _short(next((r for r in failed if r.check.startswith(fault.caught_by)), None)),
+        "failed": len(failed),
+        "of": len(results),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def _short(result: CheckResult | None) -> str:
+    return "" if result is None else result.reason[:80]
+
+
+def clean(seeds: int, threads: list[int], tier: str) -> list[Row]:
+    """Run the battery without a fault, with other inputs and numbers of threads."""
+    rows = []
+    for seed in range(seeds):
+        for count in threads:
+            torch.set_num_threads(count)
+            start = time.perf_counter()
+            executor = Executor(Machine(BACKENDS["cpu"]), seed)
+            results = [executor.run(case) for case in cases(tier, "cpu") if case.precision != "configured"]
+            bad = [f"{r.id}: {r.reason}" for r in results if r.status in (Status.FAIL, Status.WARN)]
+            rows.append({"threads": count, "seed": seed, "checks": len(results), "bad": bad,
+                         "seconds": round(time.perf_counter() - start, 1)})  # fmt: skip
+            print(f"clean, {count} threads, seed {seed}: {len(results)} checks, {len(bad)} bad {bad[:3]}", flush=True)
+    return rows
+
+
+def main() -> int:
+    """Print the tables; return 1 when a fault was missed or a clean run did not pass."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--clean-seeds", type=int, default=0)
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--tier", default="quick")
+    parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows = []
+    for fault in () if options.no_faults else FAULTS:
+        if options.only is None or fault.name in options.only:
+            rows.append(run(fault))
+            row = rows[-1]
+            verdict = "caught" if row["caught"] else "MISSED" if row["fired"] else "NOT FIRED"
+            where = f"{row['first']} | {row['failed']}/{row['of']}"
+            print(
+                f"| {row['fault']} | {row['family']} | {row['kind']} | {verdict} | {where} | {row['reason']}",
+                flush=True,
+            )
+    runs = clean(options.clean_seeds, options.threads, options.tier)
+    passed = sum(not row["bad"] for row in runs)
+    kinds = len({(row["family"], row["kind"]) for row in rows})
+    caught = sum(row["caught"] for row in rows)
+    print(f"{caught} of {len(rows)} faults caught, {kinds} kinds; {passed} of {len(runs)} clean runs passed")
+    if options.json:
+        options.json.write_text(json.dumps({"faults": rows, "clean": runs}, indent=1) + "\n", encoding="utf-8")
+    return int(not all(row["caught"] for row in rows) or passed < len(runs))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,42 @@
+"""Labels of poses, with two and with three numbers for a keypoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataset.planted import clean, found_in
+
+from yolo_stable.dataset import Severity, check
+
+POSE = "0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1"
+FLAT = "0 0.5 0.5 0.4 0.4 0.4 0.4 0.6 0.6"
+
+
+def test_each_defect_of_a_pose_set_is_found_and_nothing_else(tmp_path: Path) -> None:
+    data = clean(tmp_path, lines=[POSE], kpt_shape=[2, 3], flip_idx=[1, 0], names=["person"])
+    data.line("keypoint-outside", POSE, "0 0.3 0.3 0.2 0.2 0.3 1.4 2 0.3 0.3 1")
+    data.line("keypoint-outside", POSE, "0 0.3 0.3 0.2 0.2 0.3 1.005 2 0.3 0.3 1")
+    data.line("keypoint-outside", POSE, "0 0.3 0.3 0.2 0.2 0.3 -0.2 0 0.3 0.3 1")
+    data.line("keypoint-visibility", POSE, "0 0.3 0.3 0.2 0.2 0.3 0.4 3 0.3 0.3 1")
+    data.line("keypoint-visibility", POSE, "0 0.3 0.3 0.2 0.2 0.3 0.4 -1 0.3 0.3 1")
+    data.line("label-columns", POSE, "0 0.3 0.3 0.2 0.2")
+    data.line("label-columns", POSE, FLAT)
+    data.line("box-zero-area", POSE, "0 0.3 0.3 0 0.2 0.3 0.3 2 0.3 0.3 1")
+    data.add("hidden", labels=["0 0.3 0.3 0.2 0.2 0 0 0 0 0 0"])
+    report = check(data.root, near=False)
+    assert (report.task, report.keypoints) == ("pose", (2, 3))
+    assert found_in(report) == data.expected
+    slight = [f.severity for f in report.findings if f.rule.id == "keypoint-outside" and "1.005" in f.message]
+    assert slight == [Severity.WARNING]
+
+
+def test_with_two_numbers_a_slightly_negative_one_means_not_visible(tmp_path: Path) -> None:
+    data = clean(tmp_path, lines=[FLAT], kpt_shape=[2, 2], names=["person"])
+    data.add("hidden", labels=["0 0.3 0.3 0.2 0.2 -0.005 0.3 0.4 0.4"])
+    data.line("keypoint-outside", FLAT, "0 0.3 0.3 0.2 0.2 -1 0.3 0.4 0.4")
+    assert found_in(check(data.root, near=False)) == data.expected
+
+
+def test_a_box_task_takes_the_boxes_of_pose_labels(tmp_path: Path) -> None:
+    data = clean(tmp_path, lines=[POSE], kpt_shape=[2, 3], names=["person"])
+    assert found_in(check(data.root, task="detect", near=False)) == set()

@@ -1,0 +1,11 @@
+"""Everything about a data set that can be known before training: files, labels, duplicates, balance."""
+
+from __future__ import annotations
+
+from .check import check as check
+from .command import run_check as run_check
+from .finding import Finding as Finding
+from .finding import Rule as Rule
+from .finding import Severity as Severity
+from .report import Report as Report
+from .rules import RULES as RULES

@@ -1,0 +1,100 @@
+"""What is wrong with boxes: classes, coordinates, sizes; decided for many files in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .finding import Finding, Severity, number
+from .label_file import Rows, corners
+from .rules import found
+
+TOLERANCE = 0.01
+"""By which Ultralytics lets coordinates leave 0 to 1."""
+ROUNDING = 1e-6
+"""What is within this of 0 or 1 was written with few digits, and is no finding."""
+
+
+def check_boxes(rows: Rows, classes: int, imgsz: int, findings: list[Finding]) -> np.ndarray:
+    """Judge all boxes.
+
+    Args:
+        rows: Rows of many files.
+        classes: Number of classes.
+        imgsz: Longest side in pixels to which training scales images.
+        findings: What is wrong is appended here.
+
+    Returns:
+        Objects of each class that Ultralytics would take: ``(classes,)`` int64.
+    """
+    if not rows.boxes:
+        return np.zeros(classes, dtype=np.int64)
+    table = np.array(rows.boxes, dtype=np.float32)  # as Ultralytics compares them
+    cls, box = table[:, 0], table[:, 1:]
+    x, y, w, h = box.T
+    width, height = np.array(rows.sizes, dtype=np.float32)[rows.owners].T
+    known = width > 0
+
+    def report(mask: np.ndarray, rule: str, message: Callable[[int], str], severity: Severity | None = None) -> None:
+        for row in np.flatnonzero(mask):
+            file = rows.owners[row]
+            polygon = rows.polygons.get(int(row))
+            points = corners(*map(float, box[row])) if polygon is None else [(float(a), float(b)) for a, b in polygon]
+            findings.append(
+                found(
+                    rule,
+                    rows.files[file],
+                    message(int(row)),
+                    line=rows.lines[row],
+                    severity=severity,
+                    image=rows.images[file],
+                    points=points,
+                )
+            )
+
+    fraction = cls % 1 != 0
+    outside = ((cls < 0) | (cls >= classes)) & ~fraction & (classes > 0)  # without classes every one would be
+    report(fraction, "class-fraction", lambda i: f"class {number(cls[i])}; expected is a whole number")
+    report(outside, "class-range", lambda i: f"class {number(cls[i])}; allowed are 0 to {classes - 1}")
+
+    negative = (box < -TOLERANCE).any(1) | (w < 0) | (h < 0)
+    above = (box > 1 + TOLERANCE).any(1)
+    report(negative, "coordinate-negative", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1")
+    report(above & ~negative, "coordinate-above-one", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1")
+    bad = negative | above
+    slightly = ~bad & (box < -ROUNDING).any(1)
+    report(slightly, "coordinate-negative", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1", Severity.WARNING)
+    slightly = ~bad & (box > 1 + ROUNDING).any(1)
+    report(slightly, "coordinate-above-one", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1", Severity.WARNING)
+
+    free = np.ones(len(table), dtype=bool)
+    free[list(rows.polygons)] = False  # polygons have rules of their own
+    zero = ~bad & ((w == 0) | (h == 0))
+    report(zero & free, "box-zero-area", lambda i: f"{number(w[i])} x {number(h[i])}; both must be above 0")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.minimum(1, imgsz / np.maximum(width, height))
+    pixels = np.minimum(w * width, h * height) * scale
+    tiny = known & ~bad & ~zero & (pixels < 1)
+    report(
+        tiny,
+        "box-subpixel",
+        lambda i: (
+            f"{pixels[i]:.2g} pixels at imgsz={imgsz}, {w[i] * width[i]:.3g} x {h[i] * height[i]:.3g} in the"
+            " file; expected are 1 or more"
+        ),
+    )
+    beyond = np.maximum(
+        np.maximum(w / 2 - x, x + w / 2 - 1) * width, np.maximum(h / 2 - y, y + h / 2 - 1) * height
+    )  # pixels
+    report(
+        known & ~bad & free & (beyond > 1),
+        "box-over-edge",
+        lambda i: f"reaches {beyond[i]:.3g} pixels over the edge; allowed is 1",
+    )
+    good = ~(fraction | outside | bad)
+    return np.bincount(cls[good].astype(np.int64), minlength=classes)[:classes]
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(number(value) for value in values)

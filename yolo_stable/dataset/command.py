@@ -1,0 +1,80 @@
+"""The function behind ``yolo-stable check``."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ..errors import InvalidCallError
+from ..whole_file import reason, write_whole
+from .check import check, splits_wanted
+from .layout import WHERE
+from .page import render
+from .place import read_layout
+from .repair import check_target, repair
+
+
+def run_check(
+    data: str,
+    *,
+    task: str | None = None,
+    split: str | None = None,
+    json: Path | None = None,
+    html: Path | None = None,
+    fix: Path | None = None,
+    near: bool = True,
+    sample: int = 32,
+    imgsz: int = 640,
+    workers: int | None = None,
+    progress: bool = True,
+    console: Console | None = None,
+) -> int:
+    """Check a data set, print the table and write what was asked for: the body of ``yolo-stable check``.
+
+    Args:
+        data: As for :func:`check`, with ``task``, ``near``, ``sample``, ``imgsz`` and ``workers``.
+        task: See there.
+        split: One split, or several with commas between them.
+        json: File for all findings, schema 1.
+        html: File for a page with thumbnails.
+        fix: Folder for a cleaned copy; it must be empty or not be there, and lie outside the data.
+        near: See :func:`check`.
+        sample: See there.
+        imgsz: See there.
+        workers: See there.
+        progress: Show a bar when stderr is a terminal.
+        console: Where the table goes; None: stdout.
+
+    Returns:
+        The exit code: 0 clean or warnings, 1 errors.
+
+    Raises:
+        InvalidCallError: The call is wrong (exit code 2), or a file cannot be written.
+    """
+    splits = splits_wanted([word.strip() for word in split.split(",")] if split else None)
+    if fix is not None:
+        layout = read_layout(data, task, splits)
+        check_target(fix, layout)
+    show = progress and sys.stderr.isatty()
+    report = check(data, task=task, split=splits, near=near, sample=sample, imgsz=imgsz, workers=workers, progress=show)
+    console = console or Console(width=None if sys.stdout.isatty() else 160)
+    report.show(console)
+    if json is not None:
+        text = json_format.dumps(report.to_dict(), indent=1, ensure_ascii=True)
+        _write(json, text.encode("ascii"))
+    if html is not None:
+        _write(html, render(report).encode("utf-8", "replace"))
+    if fix is not None:
+        done = repair(report, fix)
+        console.print(done.verdict, markup=False, highlight=False, soft_wrap=True)
+    return report.exit_code
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_whole(Path(path), content)
+    except OSError as error:
+        raise InvalidCallError(f"{WHERE}: {path} cannot be written: {reason(error)}.") from error

@@ -1,0 +1,145 @@
+"""Which images a split has, listed as Ultralytics lists them, and what is wrong with folders, links and names."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .finding import Finding
+from .rules import found
+
+FORMATS = frozenset(["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"])
+"""Endings of the files that Ultralytics takes for images."""
+OTHER_IMAGES = frozenset(["gif", "jfif", "jpe", "ppm", "pgm", "pbm", "exr", "hdr", "tga", "psd", "svg", "jxl"])
+"""Endings of images that it passes over without a word."""
+NOT_LABELS = frozenset({"classes", "readme", "notes", "license", "labels", "train", "val", "test", "obj", "data"})
+"""Stems of text files that often lie beside images and are no labels."""
+
+
+@dataclass
+class Listing:
+    """The images of a split."""
+
+    images: list[str] = field(default_factory=list)
+    """Sorted, as Ultralytics has them."""
+    origins: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Of images from a list: its file and line."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+def list_images(sources: Iterable[Path], *, hidden: bool = False) -> Listing:
+    """List the images of a split.
+
+    Args:
+        sources: Folders, and text files with one path in a line.
+        hidden: Whether names that begin with a dot count; they do for classification.
+    """
+    listing = Listing()
+    for source in sources:
+        if source.is_dir():
+            listing.images += _walk(str(source), (os.path.realpath(source),), listing.findings, hidden)
+        else:
+            _read_list(source, listing)
+    listing.images.sort()
+    listing.findings += _clashes(listing.images)
+    return listing
+
+
+def _walk(folder: str, above: tuple[str, ...], findings: list[Finding], hidden: bool) -> Iterator[str]:
+    """Yield the images below a folder, through links as well, but not through one that leads back."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        findings.append(found("path-missing", folder, f"cannot be read: {error.strerror}"))
+        return
+    for entry in entries:
+        if not hidden and entry.name[0] == ".":
+            continue
+        ending = entry.name.rpartition(".")[2].lower()
+        if entry.is_symlink():
+            fault = _link_fault(entry.path, above)
+            if fault == "symlink-loop" or (fault and ending in FORMATS):
+                findings.append(found(fault, entry.path, f"leads to {os.readlink(entry.path)}"))
+                continue
+        if entry.is_dir():
+            yield from _walk(entry.path, (*above, os.path.realpath(entry.path)), findings, hidden)
+        elif ending in FORMATS and ending != entry.name.lower():
+            yield entry.path
+        elif ending in OTHER_IMAGES:
+            findings.append(
+                found("image-ignored", entry.path, f"ends in .{ending}; read are {', '.join(sorted(FORMATS))}")
+            )
+
+
+def _link_fault(path: str, above: tuple[str, ...]) -> str:
+    try:
+        os.stat(path)
+    except OSError as error:
+        return "symlink-loop" if error.errno == errno.ELOOP else "link-broken"
+    target = os.path.realpath(path)
+    around = above[-1].startswith(target.rstrip(os.sep) + os.sep)  # it holds the folder that holds the link
+    return "symlink-loop" if os.path.isdir(path) and (around or target in above) else ""
+
+
+def _read_list(source: Path, listing: Listing) -> None:
+    lines = source.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    for line, text in enumerate(lines, start=1):
+        path = str(source.parent) + os.sep + text[2:] if text.startswith("./") else text
+        if path.rpartition(".")[2].lower() not in FORMATS:
+            continue
+        if os.path.exists(path):
+            listing.images.append(path)
+            listing.origins.setdefault(path, (str(source), line))
+        else:
+            listing.findings.append(found("list-entry-missing", source, f"{path} does not exist", line=line))
+
+
+def _clashes(images: list[str]) -> Iterator[Finding]:
+    """Find names that differ in the case of letters alone, and images that share a label file."""
+    lowered: dict[str, str] = {}
+    stems: dict[str, str] = {}
+    for image in images:
+        other = lowered.setdefault(image.lower(), image)
+        if other != image:
+            yield found(
+                "case-clash", image, f"differs from {os.path.basename(other)} only in capital letters", image=image
+            )
+        stem = image.rpartition(".")[0]
+        twin = stems.setdefault(stem, image)
+        if twin != image:
+            yield found("label-shared", image, f"has the label file of {os.path.basename(twin)} too", image=image)
+
+
+def label_path(image: str) -> str:
+    """Return where Ultralytics looks for an image's labels.
+
+    Examples:
+        >>> label_path("/d/images/train/1.jpg").replace(os.sep, "/")
+        '/d/labels/train/1.txt'
+        >>> label_path("/d/photos/1.jpg")
+        '/d/photos/1.txt'
+    """
+    labels = f"{os.sep}labels{os.sep}".join(image.rsplit(f"{os.sep}images{os.sep}", 1))
+    return labels.rsplit(".", 1)[0] + ".txt"
+
+
+def orphans(images: Iterable[str]) -> Iterator[Finding]:
+    """Find label files, in the folders of the labels, that have no image.
+
+    Args:
+        images: All images of the data set.
+    """
+    folders: dict[str, str] = {}
+    for image in images:
+        folders.setdefault(os.path.dirname(label_path(image)), os.path.dirname(image))
+    for labels, pictures in sorted(folders.items()):
+        if not os.path.isdir(labels):
+            continue
+        stems = {name.rpartition(".")[0] for name in os.listdir(pictures) if name.rpartition(".")[2].lower() in FORMATS}
+        for name in sorted(os.listdir(labels)):
+            stem, _, ending = name.rpartition(".")
+            if ending == "txt" and stem not in stems and stem.lower() not in NOT_LABELS:
+                yield found("label-orphan", os.path.join(labels, name), f"there is no image {stem} in {pictures}")

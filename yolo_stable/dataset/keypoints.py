@@ -1,0 +1,47 @@
+"""What is wrong with keypoints."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .boxes import ROUNDING, TOLERANCE
+from .finding import Finding, Severity, number
+from .label_file import Rows
+from .rules import found
+
+
+def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[Finding]) -> None:
+    """Judge all keypoints.
+
+    Args:
+        rows: Rows of many files.
+        keypoints: Keypoints of an object, and numbers of each: 2 (x, y) or 3 (and visibility).
+        findings: What is wrong is appended here.
+    """
+    if not rows.keypoints:
+        return
+    count, size = keypoints
+    values = np.array(rows.keypoints, dtype=np.float32).reshape(-1, count, size)
+    points = values[..., :2]
+    dropped = np.asarray(((points > 1 + TOLERANCE) | (points < -TOLERANCE)).any(-1))
+    outside = np.asarray(((points > 1 + ROUNDING) | (points < -ROUNDING)).any(-1))
+    if size == 3:
+        seen = values[..., 2]
+        strange = (seen != 0) & (seen != 1) & (seen != 2)
+        outside &= seen > 0
+    else:
+        strange = np.zeros_like(dropped)
+        outside &= (points >= 0).all(-1)  # with two numbers a negative one means: not visible
+    for row, point in zip(*np.nonzero(dropped | outside | strange), strict=True):
+        file = rows.owners[row]
+        x, y = map(float, points[row, point])
+        place = {"line": rows.lines[row], "image": rows.images[file], "points": [(x, y)]}
+        if dropped[row, point] or outside[row, point]:
+            message = f"keypoint {point} at {number(x)} {number(y)}; allowed are 0 to 1"
+            severity = Severity.ERROR if dropped[row, point] else Severity.WARNING
+            findings.append(found("keypoint-outside", rows.files[file], message, severity=severity, **place))
+        if strange[row, point]:
+            visibility = values[row, point, 2]
+            severity = Severity.ERROR if visibility < 0 else Severity.WARNING  # Ultralytics leaves the image out
+            message = f"visibility of keypoint {point} is {number(visibility)}; allowed are 0, 1 and 2"
+            findings.append(found("keypoint-visibility", rows.files[file], message, severity=severity, **place))

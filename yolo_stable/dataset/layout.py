@@ -1,0 +1,41 @@
+"""What is known of a data set before its files are looked at: splits, classes, keypoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .finding import Finding
+from .rules import found
+
+TASKS = ("detect", "segment", "pose", "obb", "classify")
+SPLITS = ("train", "val", "test")
+WHERE = "check"
+"""What the messages of this verb start with."""
+
+
+@dataclass
+class Layout:
+    """Where the images of a data set are, and what its classes are."""
+
+    place: Path
+    """The ``data.yaml``; for classification the folder."""
+    root: Path
+    """What paths are relative to."""
+    task: str | None
+    """None: to be told from the labels."""
+    names: dict[int, str] = field(default_factory=dict)
+    splits: dict[str, list[Path]] = field(default_factory=dict)
+    """Folders and lists of images by split."""
+    keypoints: tuple[int, int] = (0, 0)
+    """Keypoints of an object, and numbers of each: 2 or 3."""
+    description: dict[str, Any] = field(default_factory=dict)
+    """The YAML as it is."""
+    lines: dict[str, int] = field(default_factory=dict)
+    """Lines of keys and, as ``names/ID``, of classes."""
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, rule: str, message: str, key: str = "") -> None:
+        """Add a finding at a key's line."""
+        self.findings.append(found(rule, self.place, message, line=self.lines.get(key)))

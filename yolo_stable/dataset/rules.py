@@ -1,0 +1,52 @@
+"""All rules of the data check, read from ``rules.yaml``: severity, why it matters, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from .finding import Finding, Rule, Severity
+
+
+def _read() -> dict[str, Rule]:
+    content = yaml.safe_load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"))
+    return {key: Rule(key, Severity(entry["severity"]), entry["why"], entry["fix"]) for key, entry in content.items()}
+
+
+RULES: dict[str, Rule] = _read()
+"""Every rule by its id."""
+
+
+def found(
+    rule: str,
+    path: object,
+    message: str,
+    *,
+    line: int | None = None,
+    severity: Severity | None = None,
+    image: object = "",
+    points: Iterable[tuple[float, float]] = (),
+    others: Iterable[str] = (),
+) -> Finding:
+    """Make a finding.
+
+    Args:
+        rule: Id of the rule.
+        path: The file or folder.
+        message: The value against what is allowed.
+        line: From 1, when there is one.
+        severity: When it is not the rule's own.
+        image: The image that shows it.
+        points: What to outline in the image, in fractions of its size.
+        others: All images that are the same.
+
+    Examples:
+        >>> found("image-empty", "a.jpg", "0 bytes").severity.value
+        'error'
+    """
+    entry = RULES[rule]
+    return Finding(
+        entry, str(path), message, line, severity or entry.severity, str(image), tuple(points), tuple(others)
+    )

@@ -1,0 +1,131 @@
+"""All images and label files of a data set, looked at in parallel, a few dozen at a time."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from .array_file import check_array
+from .boxes import check_boxes
+from .files import label_path
+from .finding import Finding
+from .header import SMALLEST_SIDE, read_header
+from .keypoints import check_keypoints
+from .label_file import Format, Rows, read_labels
+from .pixels import WORDS, look
+from .polygons import check_polygons
+
+CHUNK = 64
+"""Images that are looked at in one go: rules on boxes cost the same for one as for dozens."""
+AHEAD = 4
+"""Chunks for each worker that wait: memory does not grow with the data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be looked at, and how closely."""
+
+    form: Format | None
+    """What labels hold; None: images only."""
+    channels: int
+    imgsz: int
+    pixels: bool
+    """Whether every image is decoded and hashed; those that look suspicious are decoded in any case."""
+
+
+@dataclass(slots=True)
+class Scan:
+    """What is kept of the images of a split: a few dozen bytes for each."""
+
+    images: Sequence[str]
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+    """Length and end of each file as a number; 0 when it cannot be read."""
+    hashes: array[int] = field(default_factory=lambda: array("Q"))
+    """WORDS numbers for each image; 0 when there is no hash."""
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Objects of each class."""
+    labelled: int = 0
+    """Images with a label."""
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, part: Scan) -> None:
+        """Take over what was found in a chunk."""
+        self.keys += part.keys
+        self.hashes += part.hashes
+        self.counts = part.counts if not len(self.counts) else self.counts + part.counts
+        self.labelled += part.labelled
+        self.findings += part.findings
+
+
+def workers_here() -> int:
+    """Return how many threads are worth it: one for each core that this process may use, at most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 16)
+
+
+def scan(images: Sequence[str], job: Job, workers: int, advance: Callable[[int], object]) -> Scan:
+    """Look at all images of a split.
+
+    Args:
+        images: Their paths, sorted.
+        job: What to look at.
+        workers: Threads. Decoding runs beside Python; with nothing to decode one thread is the fastest.
+        advance: Called with the number of images that were done.
+
+    Returns:
+        What was found, in the order of the images.
+    """
+    whole = Scan(images)
+    chunks = (images[at : at + CHUNK] for at in range(0, len(images), CHUNK))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on odd metadata and large images; the rules say what matters
+        for part in _in_turn(chunks, job, workers if job.pixels else 1):
+            whole.add(part)
+            advance(len(part.images))
+    return whole
+
+
+def _in_turn(chunks: Iterator[Sequence[str]], job: Job, workers: int) -> Iterator[Scan]:
+    if workers == 1:
+        yield from (examine(chunk, job) for chunk in chunks)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: list[Future[Scan]] = [pool.submit(examine, chunk, job) for chunk in islice(chunks, AHEAD * workers)]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting += [pool.submit(examine, chunk, job) for chunk in islice(chunks, 1)]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def examine(images: Sequence[str], job: Job) -> Scan:
+    """Look at a chunk of images and their labels."""
+    part = Scan(images)
+    rows = Rows()
+    none = np.zeros(WORDS, dtype=np.uint64)
+    for image in images:
+        header = read_header(image, part.findings, whole=job.pixels)
+        part.keys.append(header.key)
+        usable = min(header.width, header.height) >= SMALLEST_SIDE and not header.damaged
+        hashed = look(image, header, part.findings) if usable and (job.pixels or header.suspect) else None
+        header.picture = None
+        part.hashes.frombytes((none if hashed is None or not job.pixels else hashed).tobytes())
+        beside = image.rpartition(".")[0] + ".npy"
+        if os.path.exists(beside):
+            check_array(beside, image, header, job.channels, part.findings)
+        if job.form:
+            size = (header.width, header.height)
+            part.labelled += read_labels(label_path(image), image, size, job.form, rows, part.findings)
+    if job.form:
+        part.counts = check_boxes(rows, job.form.classes, job.imgsz, part.findings)
+        check_polygons(rows, part.findings)
+        check_keypoints(rows, job.form.keypoints, part.findings)
+    return part

@@ -1,0 +1,188 @@
+"""One runner per backend as data: how it is found, its precision switches, and the settings that may heal a failing check."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One thing to change before a check is tried again, in a process of its own."""
+
+    name: str
+    """How it is shown and asked for."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables; set before torch is imported. An empty value takes the variable away."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes below ``torch.backends``, such as ``cudnn.enabled``."""
+    reason: str = ""
+    """What it avoids, and where that is known from."""
+
+    @property
+    def line(self) -> str:
+        """Return it as a line for a shell, or for flags as a line of Python."""
+        shell = [f"export {name}={value}" if value else f"unset {name}" for name, value in self.env.items()]
+        return "; ".join([*shell, *(_statement(name, value) for name, value in self.flags.items())])
+
+
+def _statement(name: str, value: Any) -> str:
+    if name == "mkldnn.enabled":  # its module refuses plain assignment
+        return f"torch.backends.mkldnn.set_flags({value!r})"
+    is_function = ".enable_" in name
+    return f"torch.backends.{name}({value!r})" if is_function else f"torch.backends.{name} = {value!r}"
+
+
+def _env(name: str, value: str, reason: str) -> Setting:
+    return Setting(name=f"{name}={value}", env={name: value}, reason=reason)
+
+
+_NO_CUDNN = Setting(name="cudnn.enabled=False", flags={"cudnn.enabled": False}, reason="torch's own kernels")
+_MATH_SDPA = Setting(
+    name="sdpa=math",
+    flags={"cuda.enable_flash_sdp": False, "cuda.enable_mem_efficient_sdp": False, "cuda.enable_cudnn_sdp": False},
+    reason="attention in plain operations (aotriton#183, pytorch#147460)",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backend:
+    """What is known of a kind of device before one is touched."""
+
+    name: str
+    """``cuda``, ``rocm``, ``mps``, ``xpu`` or ``cpu``."""
+    device_type: str
+    """What torch calls it; CUDA and ROCm are both ``cuda``."""
+    float64: bool
+    """Whether it computes in float64; where not, only the CPU does."""
+    reduced: tuple[str, ...]
+    """Switches below ``torch.backends`` that let float32 be computed in less, or sums be kept in less."""
+    heals: tuple[Setting, ...]
+    """What the search tries, in this order."""
+    variables: str
+    """Regular expression of the environment variables that matter."""
+
+
+_COMMON = "TORCH|PYTORCH|OMP|MKL|KMP"
+_CUDA_SWITCHES = (
+    "cuda.matmul.allow_tf32", "cudnn.allow_tf32", "cuda.matmul.allow_fp16_reduced_precision_reduction",
+    "cuda.matmul.allow_bf16_reduced_precision_reduction", "cuda.matmul.allow_fp16_accumulation",
+)  # fmt: skip
+_MIOPEN = "one kind of MIOpen's kernels off (pytorch#102968, MIOpen#670)"
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend(
+            name="cuda",
+            device_type="cuda",
+            float64=True,
+            reduced=_CUDA_SWITCHES,
+            heals=(
+                Setting(name="cudnn.benchmark=False", flags={"cudnn.benchmark": False}, reason="no search for a kernel"),
+                Setting(name="cudnn.deterministic=True", flags={"cudnn.deterministic": True}, reason="other kernels"),
+                _env("NVIDIA_TF32_OVERRIDE", "0", "TF32 off in all NVIDIA libraries"),
+                _NO_CUDNN,
+                _MATH_SDPA,
+            ),
+            variables=f"^({_COMMON}|CUDA|CUBLAS|CUDNN|NVIDIA_TF32_OVERRIDE)",
+        ),
+        Backend(
+            name="rocm",
+            device_type="cuda",
+            float64=True,
+            reduced=_CUDA_SWITCHES,
+            heals=(
+                Setting(name="HSA_OVERRIDE_GFX_VERSION unset", env={"HSA_OVERRIDE_GFX_VERSION": ""},
+                        reason="kernels of another card (legacy-rocm-build#2048)"),
+                _env("MIOPEN_DEBUG_CONV_IMPLICIT_GEMM", "0", _MIOPEN),
+                _env("MIOPEN_DEBUG_CONV_WINOGRAD", "0", _MIOPEN),
+                _env("MIOPEN_DEBUG_CONV_DIRECT", "0", _MIOPEN),
+                _env("MIOPEN_DEBUG_CONV_GEMM", "0", _MIOPEN),
+                _env("MIOPEN_DEBUG_CONV_FFT", "0", _MIOPEN),
+                _env("TORCH_BLAS_PREFER_HIPBLASLT", "0", "rocBLAS instead of hipBLASLt (TheRock#7870)"),
+                _env("TORCH_BLAS_PREFER_HIPBLASLT", "1", "hipBLASLt instead of rocBLAS"),
+                _env("PYTORCH_MIOPEN_SUGGEST_NHWC", "0", "no channels_last kernels"),
+                _env("PYTORCH_MIOPEN_SUGGEST_NHWC_BATCHNORM", "0", "no channels_last BatchNorm (ROCm/pytorch#1561)"),
+                _env("ROCBLAS_INTERNAL_FP16_ALT_IMPL", "1", "float16 without flushed denormals on MI200"),
+                _env("MIOPEN_DEBUG_CONVOLUTION_ATTRIB_FP16_ALT_IMPL", "1", "the same for convolutions"),
+                _NO_CUDNN,
+                _MATH_SDPA,
+            ),
+            variables=f"^({_COMMON}|MIOPEN|HIP|HSA|ROC|ROCBLAS|HIPBLASLT|AMD|GPU|CUDA_VISIBLE)",
+        ),
+        Backend(
+            name="mps",
+            device_type="mps",
+            float64=False,
+            reduced=(),
+            heals=(
+                _env("PYTORCH_ENABLE_MPS_FALLBACK", "1", "what has no kernel runs on the CPU"),
+                _env("PYTORCH_MPS_PREFER_METAL", "1", "Metal kernels for products"),
+                _env("PYTORCH_MPS_FAST_MATH", "0", "no fast math in Metal kernels"),
+            ),
+            variables=f"^({_COMMON}|MPS|METAL|MTL)",
+        ),
+        Backend(
+            name="xpu",
+            device_type="xpu",
+            float64=False,
+            reduced=("mkldnn.allow_tf32",),
+            heals=(
+                Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False}, reason="no oneDNN kernels"),
+                _MATH_SDPA,
+            ),
+            variables=f"^({_COMMON}|SYCL|ONEAPI|ZE_|NEO|IGC|ONEDNN|DNNL|IPEX)",
+        ),
+        Backend(
+            name="cpu",
+            device_type="cpu",
+            float64=True,
+            reduced=(),
+            heals=(
+                Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False},
+                        reason="no oneDNN kernels (pytorch#163347)"),
+                _env("ONEDNN_MAX_CPU_ISA", "AVX2", "older instructions in oneDNN"),
+                _env("ATEN_CPU_CAPABILITY", "default", "no vector instructions in torch's kernels"),
+                _env("OMP_NUM_THREADS", "1", "one thread"),
+            ),
+            variables=f"^({_COMMON}|ONEDNN|DNNL|ATEN|MKLDNN)",
+        ),
+    )
+}  # fmt: skip
+
+
+def is_rocm(torch: Any) -> bool:
+    """Return whether this torch was built for ROCm: a fact of the build, not of a device's name."""
+    return getattr(torch.version, "hip", None) is not None
+
+
+def is_cuda(torch: Any) -> bool:
+    """Return whether this torch was built for CUDA; ROCm answers to ``torch.cuda`` as well, and is not meant."""
+    return getattr(torch.version, "cuda", None) is not None and not is_rocm(torch)
+
+
+def is_available(torch: Any, backend: Backend) -> bool:
+    """Return whether a device of this backend can be used in this process.
+
+    Args:
+        torch: The module; handed over, so that tests can hand over another.
+        backend: Which.
+    """
+    if backend.device_type == "cpu":
+        return True
+    if backend.device_type == "cuda":
+        right_build = is_rocm(torch) if backend.name == "rocm" else not is_rocm(torch)
+        return right_build and bool(torch.cuda.is_available())
+    if backend.device_type == "mps":
+        return bool(torch.backends.mps.is_available())
+    return hasattr(torch, "xpu") and bool(torch.xpu.is_available())
+
+
+def environment_variables(backend: Backend) -> dict[str, str]:
+    """Return the environment variables that can change what this backend computes."""
+    pattern = re.compile(backend.variables)
+    return {name: value for name, value in sorted(os.environ.items()) if pattern.match(name)}

@@ -1,0 +1,60 @@
+"""All checks, and which of them a tier runs."""
+
+from __future__ import annotations
+
+from ..errors import InvalidCallError, nearest
+from .check import TIERS, Case, Check
+from .checks import (
+    assign,
+    attention,
+    determinism,
+    elementwise,
+    env,
+    exact,
+    linear,
+    norm,
+    optimizer,
+    short,
+    step,
+    transfer,
+)
+
+_FAMILIES = (env, transfer, exact, elementwise, linear, norm, attention, assign, optimizer, determinism, step, short)
+BATTERY: tuple[Check, ...] = tuple(check for family in _FAMILIES for check in family.CHECKS)
+"""In the order in which they run."""
+
+
+def cases(tier: str, backend: str) -> tuple[Case, ...]:
+    """Return what is run on a backend.
+
+    Args:
+        tier: ``quick``, ``default`` or ``full``.
+        backend: Its name; checks for other backends are left out.
+
+    Returns:
+        The cases in their order.
+
+    Raises:
+        InvalidCallError: There is no such tier.
+    """
+    if tier not in TIERS:
+        raise InvalidCallError(f"There is no tier {tier!r}. Must be one of {', '.join(TIERS)}.{nearest(tier, TIERS)}")
+    checks = [check for check in BATTERY if not check.backends or backend in check.backends]
+    return tuple(case for check in checks for case in check.cases(tier))
+
+
+def find_check(check_id: str) -> Check:
+    """Return the check of an id, which must be there."""
+    return next(check for check in BATTERY if check.id == check_id)
+
+
+def find_case(case_id: str) -> Case:
+    """Return the case of an id.
+
+    Raises:
+        InvalidCallError: There is none; names the nearest.
+    """
+    found = {case.id: case for check in BATTERY for case in check.cases("full")}
+    if case_id not in found:
+        raise InvalidCallError(f"There is no check {case_id!r}.{nearest(case_id, found)}")
+    return found[case_id]

@@ -1,0 +1,1 @@
+"""The battery as data, a file for each family; needs no torch."""

@@ -1,0 +1,32 @@
+"""The same computed three times: at once, with other dirt in memory, and while the device is busy with something else."""
+
+from __future__ import annotations
+
+from ..check import Check
+from .gates import DETERMINISM
+
+CHECKS = tuple(
+    Check(
+        id=f"determinism/{of.partition('/')[2]}", family="determinism", operation="repeat", params={"of": of, "listed": listed},
+        gates=DETERMINISM, tier=tier, note=note,
+    )
+    for of, tier, listed, note in (
+        ("linear/conv3x3-64", "quick", False, "pytorch#196164: varies under contention on gfx1101"),
+        ("linear/conv1x1-128-64", "quick", False, ""),
+        ("linear/conv-stem", "default", False, ""),
+        ("linear/depthwise3x3", "default", False, ""),
+        ("linear/conv-transposed2x2", "default", False, ""),
+        ("linear/matmul-nt", "quick", False, ""),
+        ("linear/bmm", "default", False, ""),
+        ("norm/bn-train", "quick", False, ""),
+        ("attention/sdpa-math", "default", False, ""),
+        ("attention/sdpa-32", "quick", True, "memory-efficient attention is on torch's list"),
+        ("attention/grid-sample-zeros", "default", True, "backward by atomic additions, on torch's list"),
+        ("elementwise/index-put-accumulate", "quick", False, ""),
+        ("elementwise/scatter-add", "default", True, "on torch's list"),
+        ("elementwise/cumsum", "default", True, "on torch's list"),
+        ("elementwise/maxpool", "default", True, "backward is on torch's list"),
+        ("elementwise/upsample", "default", True, "backward is on torch's list"),
+        ("assign/loss", "default", False, ""),
+    )
+)  # fmt: skip

@@ -1,0 +1,104 @@
+"""The limits by class of operation, each with its reason and source. A change needs a reason of its own."""
+
+from __future__ import annotations
+
+from ..gate import Gate
+
+_CPU = "measured on a CPU with two cores; on accelerators not yet"
+
+
+def _low(rms: float, q: float, what: str) -> Gate:
+    return Gate(
+        rms=rms, q=q, reason=f"{what} against float64 on the rounded inputs; a sum in float32 is far below", source=_CPU
+    )
+
+
+LINEAR = {
+    "strict": Gate(
+        rms=5e-6, rms_fail=5e-5, q=64, q_fail=1024,
+        reason="float32 gives rms up to 1e-6 and q up to 5; Winograd may use up the warning; TF32 gives rms 3e-4, q 1e4",
+        source=f"{_CPU}; MIOpenDriver's limits are rms 1.5e-6 to 2e-5 (MIOpen#600, #3279)",
+    ),
+    "configured": Gate(
+        rms=2e-3, q=65536,
+        reason="TF32 rounds inputs to 10 bits, which gives rms 3e-4, and twice that where the device cuts off",
+        source=f"{_CPU}; pytorch#107514",
+    ),
+    "float16": _low(5e-3, 32, "measured rms 2.1e-4 to 1.0e-3 and q up to 4.3"),
+    "bfloat16": _low(1.5e-2, 32, "measured rms 1.6e-3 to 1.7e-3 and q 1.0"),
+}  # fmt: skip
+"""Convolutions in three directions, matrix products."""
+LINEAR_RANGE = {
+    "strict": LINEAR["strict"],
+    "configured": LINEAR["configured"],
+}
+NORM = {
+    "strict": Gate(rms=1e-5, q=512, reason="measured rms 1e-6 and q 20; a wrong epsilon gives 4e-4", source=_CPU),
+    "float16": _low(5e-3, 64, "measured rms 4e-4"),
+    "bfloat16": _low(2e-2, 64, "measured rms 3e-3"),
+}
+"""BatchNorm and LayerNorm with gradients and running statistics."""
+NORM_OFFSET = {
+    "strict": Gate(
+        rms=1e-4, reason="a mean of 43 deviations costs three digits: measured 1e-5", source=f"{_CPU}; device notes"
+    ),
+}
+ELEMENTWISE = {
+    "strict": Gate(rms=2e-6, q=64, reason="measured rms up to 4e-7, q up to 4", source=_CPU),
+    "float16": _low(2e-3, 64, "measured rms 3e-4"),
+    "bfloat16": _low(1.6e-2, 64, "measured rms 2e-3, q up to 15"),
+}
+"""Activations and other functions of one element."""
+LOSS = {
+    "strict": Gate(rms=5e-6, q=1024, reason="measured rms up to 3e-7, q up to 180 where terms cancel", source=_CPU),
+}
+"""Softmax, DFL, cross entropy, BCE, CIoU; autocast runs them in float32."""
+REDUCTION = {
+    "strict": Gate(
+        rms=1e-5, q=64, reason="measured rms up to 1e-6; q is relative to the sum of absolute terms", source=_CPU
+    ),
+}
+ATTENTION = {
+    "strict": Gate(rms=5e-6, q=256, reason="measured rms 3.8e-7", source=_CPU),
+    "configured": Gate(rms=2e-3, reason="TF32 in both products", source="extrapolated from LINEAR"),
+    "float16": _low(5e-3, 64, "measured rms 5e-4"),
+    "bfloat16": _low(2e-2, 64, "measured rms 4e-3"),
+}
+GRID_SAMPLE = {"strict": Gate(rms=1e-5, q=2048, reason="measured rms 1.1e-6", source=_CPU)}
+_EXACT = Gate(exact=True, reason="nothing is rounded", source="definition of the operation")
+EXACT = {"exact": _EXACT}
+CLASSES = {
+    "exact": Gate(reason="NaN, infinities and finite numbers at the same places", source="IEEE 754; pytorch#120899")
+}
+POOL = {
+    "strict": Gate(rms=1e-6, q=64, reason="forward is a copy; gradients are sums of a few terms", source=_CPU),
+}
+ASSIGN = {
+    "strict": Gate(rms=1e-5, reason="measured 3e-7; the same anchors must be positive", source=_CPU),
+}
+ASSIGN_TINY = {
+    "strict": Gate(
+        rms=3e-4, reason="the sixth power of the IoU of boxes of two pixels: measured up to 3.2e-5", source=_CPU
+    ),
+}
+OPTIMIZER = {
+    "strict": Gate(
+        maxrel=2e-5, reason="50 steps: measured SGD 3.5e-7, Adam 4.3e-7, AdamW 2.6e-6; plain, foreach and fused equal",
+        source=_CPU,
+    ),
+}  # fmt: skip
+SCALER = {"exact": _EXACT}
+DETERMINISM = {"exact": Gate(reason="three runs in strict mode must be equal bit for bit", source="pytorch#196164")}
+STEP = {
+    "strict": Gate(rms=1e-3, reason="measured 2.5e-5 for the gradient of the whole step", source=_CPU),
+    "configured": Gate(rms=0.25, reason="weights off by 3e-4 move the gradient by 7e-2", source=_CPU),
+    "float16": Gate(reason="loss within 2e-2, gradient's cosine over 0.4, norm within a factor of 3", source=_CPU),
+    "bfloat16": Gate(reason="loss within 2e-2, gradient's cosine over 0.4, norm within a factor of 3", source=_CPU),
+}
+SHORT = {
+    "strict": Gate(
+        reason="step 1 within 1e-5, steps 2 and 3 within 20 times the effect of rounding noise in the weights",
+        source=f"{_CPU}; later steps are chaotic",
+    ),
+}  # fmt: skip
+REPORT = {"exact": Gate(reason="reported, not judged", source="none")}

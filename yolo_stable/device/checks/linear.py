@@ -1,0 +1,80 @@
+"""Convolutions and matrix products, each forward, by its input and by its weight: where most known device bugs are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..check import Check
+from .gates import LINEAR, LINEAR_RANGE
+
+_QUICK = (
+    "contiguous/strict",
+    "channels_last/strict",
+    "contiguous/configured",
+    "contiguous/float16",
+    "contiguous/bfloat16",
+)
+_LAYOUTS = ("contiguous", "channels_last", "view")
+
+
+def _conv(
+    name: str,
+    shape: tuple[int, int, int, int],
+    out: int,
+    kernel: int,
+    *,
+    tier: str = "quick",
+    quick: tuple[str, ...] = _QUICK,
+    note: str = "",
+    operation: str = "conv2d",
+    **more: Any,
+) -> Check:
+    params = {"shape": shape, "out": out, "kernel": kernel, **more}
+    return Check(
+        id=f"linear/{name}", family="linear", operation=operation, params=params, layouts=_LAYOUTS, gates=LINEAR, tier=tier,
+        quick=quick, note=note,
+    )  # fmt: skip
+
+
+def _matmul(name: str, *shape: int, transposed: str = "nn", tier: str = "quick", note: str = "") -> Check:
+    params = {"shape": shape, "transposed": transposed}
+    return Check(
+        id=f"linear/{name}", family="linear", operation="matmul", params=params, layouts=("contiguous", "view"), gates=LINEAR,
+        tier=tier, quick=_QUICK, note=note,
+    )  # fmt: skip
+
+
+CHECKS = (
+    _conv("conv-stem", (2, 3, 64, 64), 16, 3, stride=2, note="the first layer of every YOLO"),
+    _conv("conv1x1-128-64", (4, 128, 20, 20), 64, 1),
+    _conv("conv1x1-128-512", (2, 128, 28, 28), 512, 1, tier="default", note="MIOpen#670: wrong wgrad on gfx1030"),
+    _conv("conv1x1-256-128", (1, 256, 56, 56), 128, 1, tier="default", note="MIOpen#559: wrong wgrad on gfx1030"),
+    _conv("conv3x3-64", (2, 64, 20, 20), 64, 3),
+    _conv("conv3x3-64-128-s2", (2, 64, 40, 40), 128, 3, stride=2, tier="default"),
+    _conv("conv3x3-8-16", (1, 8, 32, 32), 16, 3, note="TheRock#2458: errors up to 1e4 on gfx1201"),
+    _conv("conv3x3-chain-32-64", (2, 32, 64, 64), 64, 3, tier="default", note="pytorch#58123: float16 NaN on GTX 16xx"),
+    _conv("conv3x3-odd", (1, 20, 33, 19), 36, 3, note="odd sizes, channels no multiple of 8"),
+    _conv("conv3x3-batch8", (8, 16, 20, 20), 16, 3, tier="default"),
+    _conv("depthwise3x3", (2, 64, 20, 20), 64, 3, groups=64, note="rocm-libraries#12334: float16 Winograd"),
+    _conv("depthwise7x7", (2, 32, 20, 20), 32, 7, groups=32),
+    _conv("grouped2", (1, 32, 20, 20), 32, 3, groups=2, note="TheRock#3026: float16 NaN on 9070 XT"),
+    _conv("grouped4", (2, 64, 20, 20), 64, 3, groups=4, tier="default"),
+    _conv("conv16x16-s10", (1, 3, 64, 64), 8, 16, stride=10, padding=0, note="pytorch#102968: wrong on MI250X"),
+    _conv("conv-transposed2x2", (2, 32, 20, 20), 32, 2, stride=2, padding=0, operation="conv_transpose2d"),
+    _matmul("matmul-nn", 128, 256, 96),
+    _matmul("matmul-nt", 128, 256, 96, transposed="nt", note="the layout of every linear layer"),
+    _matmul("matmul-tn", 128, 256, 96, transposed="tn"),
+    _matmul("matmul-tt", 128, 256, 96, transposed="tt", note="TheRock#7870: wrong in hipBLASLt of ROCm 6.4"),
+    _matmul("bmm", 8, 200, 32, 200, note="attention"),
+    _matmul("matmul-odd", 401, 77, 51, tier="default"),
+    Check(
+        id="linear/linear", family="linear", operation="linear", params={"shape": (100, 128), "out": 64},
+        layouts=("contiguous", "view"), gates=LINEAR, quick=_QUICK,
+    ),
+    Check(
+        id="linear/matmul-range", family="linear", operation="matmul_range", params={"shape": (64, 64, 64), "power": 18},
+        gates=LINEAR_RANGE, quick=_QUICK, note="float16 in the place of float32 or TF32 has no such range",
+    ),
+    _matmul("matmul-split-k", 546, 9728, 2560, tier="full", note="rocm-libraries#9055: bfloat16 leaves elements unwritten"),
+    _matmul("matmul-tall", 600_000, 8, 8, tier="full", note="legacy-rocm-build#6595: garbage beyond 2^19 rows"),
+)  # fmt: skip

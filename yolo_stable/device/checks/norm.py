@@ -1,0 +1,40 @@
+"""BatchNorm with gradients and running statistics, and LayerNorm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..check import Check
+from .gates import NORM, NORM_OFFSET
+
+_LAYOUTS = ("contiguous", "channels_last", "view")
+_STRICT = {"strict": NORM["strict"]}
+
+
+def _bn(
+    name: str, shape: tuple[int, ...], *, gates: Any = None, note: str = "", tier: str = "quick", **more: Any
+) -> Check:
+    return Check(
+        id=f"norm/{name}", family="norm", operation="batch_norm", params={"shape": shape, **more}, layouts=_LAYOUTS,
+        gates=gates or NORM, note=note, tier=tier,
+        quick=("contiguous/strict", "channels_last/strict", "view/strict", "contiguous/bfloat16", "contiguous/float16"),
+    )  # fmt: skip
+
+
+CHECKS = (
+    _bn("bn-train", (8, 32, 20, 20), training=True, note="pytorch#175189, ROCm/pytorch#1561: channels_last"),
+    _bn("bn-eval", (8, 32, 20, 20), training=False),
+    _bn("bn-1x1", (8, 64, 1, 1), training=True, note="MIOpen#248: NaN at 1x1"),
+    _bn("bn-batch2", (2, 16, 5, 5), training=True, note="rocm-libraries#2344: few numbers a channel"),
+    _bn("bn-odd", (3, 13, 33, 19), training=True, gates=_STRICT, tier="default"),
+    _bn("bn-offset", (8, 32, 20, 20), training=True, offset=25.0, gates=NORM_OFFSET, note="mean far above the deviation"),
+    _bn("bn-small-variance", (8, 16, 20, 20), training=True, factor=0.01, gates=_STRICT, note="a wrong epsilon shows"),
+    Check(
+        id="norm/layer-norm", family="norm", operation="layer_norm", params={"shape": (200, 128)}, layouts=("contiguous", "view"),
+        gates=NORM,
+    ),
+    Check(
+        id="norm/group-norm", family="norm", operation="group_norm", params={"shape": (4, 32, 12, 12), "groups": 8},
+        layouts=("contiguous", "channels_last"), gates=_STRICT, tier="default",
+    ),
+)  # fmt: skip

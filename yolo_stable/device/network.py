@@ -1,0 +1,140 @@
+"""A real YOLO with hashed weights on hashed images: the same network and the same batch on every machine."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .hashed import Draw
+from .machine import Machine
+from .operations.assign import GAINS, default_dtype
+from .recipe import Tensors
+
+
+@lru_cache(maxsize=2)
+def _built(model: str, classes: int) -> nn.Module:
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel("ERROR")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = DetectionModel(model, nc=classes, verbose=False)
+    finally:
+        LOGGER.setLevel(level)
+    network.args = GAINS  # type: ignore[assignment]
+    return network.train()
+
+
+def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.float32, noise: float = 0.0) -> nn.Module:
+    """Return the network of a check, on the CPU, in training mode.
+
+    Args:
+        params: ``model`` and ``classes``.
+        draw: Where the weights come from.
+        dtype: Of all parameters and buffers; the weights are those of float32 in any case.
+        noise: Relative size of a disturbance of each weight.
+    """
+    model = copy.deepcopy(_built(params["model"], params["classes"]))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim > 1:
+                bound = math.sqrt(3.0 / p[0].numel())
+                p.copy_(draw(f"weight/{name}", *p.shape, low=-bound, high=bound))
+            elif name.endswith("bn.weight"):
+                p.copy_(draw(f"weight/{name}", *p.shape, low=0.8, high=1.2))
+            elif name.endswith("bn.bias"):
+                p.copy_(draw(f"weight/{name}", *p.shape, low=-0.1, high=0.1))
+            # other biases are those of the head, set by Ultralytics to constants
+        model.to(dtype)
+        if noise:
+            for name, p in model.named_parameters():
+                p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(dtype))
+    return model
+
+
+def place(model: nn.Module, machine: Machine) -> None:
+    """Put every parameter and buffer on the device, through the machine, so that its faults can touch them."""
+    for module in model.modules():
+        each: Any = (module._parameters, module._buffers)
+        for tensors in each:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    there = machine.place(tensor.detach())
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    tensors[name] = nn.Parameter(there, tensor.requires_grad) if is_parameter else there
+    head = model.model[-1]  # type: ignore[index]
+    head.stride = machine.place(head.stride)  # type: ignore[union-attr,operator]
+
+
+def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
+    """Return images (n, 3, size, size) with rectangles of a colour for each class, and their labels; float64.
+
+    All arithmetic is exact or rounded once, so that the numbers are the same everywhere.
+    """
+    n, count, size, classes = (params[name] for name in ("batch", "boxes", "size", "classes"))
+    images = draw("images", n, 3, size, size, low=0.0, high=0.3)
+    corner = draw.integers("corner", n, count, 2, below=size // 2)
+    extent = draw.integers("extent", n, count, 2, below=size // 3) + size // 8
+    kinds = draw.integers("kinds", n, count, below=classes)
+    boxes = torch.zeros(n, count, 4, dtype=torch.float64)
+    for i in range(n):
+        for j in range(count):
+            (x, y), (w, h) = corner[i, j].tolist(), extent[i, j].tolist()
+            right, bottom = min(x + w, size), min(y + h, size)
+            images[i, int(kinds[i, j]) % 3, y:bottom, x:right] += 0.5
+            x, y, right, bottom = (
+                x + 0.3,
+                y + 0.3,
+                right - 0.3,
+                bottom - 0.3,
+            )  # no edge on an anchor: rounding would decide
+            boxes[i, j] = (
+                torch.tensor([(x + right) / 2, (y + bottom) / 2, right - x, bottom - y], dtype=torch.float64) / size
+            )
+    return {
+        "img": images.clamp(0, 1).float().double(),
+        "batch_idx": torch.arange(n).repeat_interleave(count).double(),
+        "cls": kinds.reshape(-1, 1).double(),
+        "bboxes": boxes.reshape(-1, 4).float().double(),
+    }
+
+
+def losses_of(model: nn.Module, data: Tensors, autocast: torch.dtype | None = None) -> Tensor:
+    """Return the three losses, with their graph, times the size of the batch as in Ultralytics."""
+    like = data["img"]
+    kind = torch.float64 if like.dtype == torch.float64 else torch.float32
+    with (
+        default_dtype(kind),
+        torch.autocast(like.device.type, dtype=autocast or torch.bfloat16, enabled=autocast is not None),
+    ):
+        total, _ = model(data)
+    return total
+
+
+def train_steps(
+    model: nn.Module, data: Tensors, count: int, *, lr: float = 0.01, autocast: torch.dtype | None = None
+) -> list[float]:
+    """Take steps of SGD with Nesterov momentum and clipping at 10; return the loss before each."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
+    losses = []
+    for _ in range(count):
+        optimizer.zero_grad()
+        total = losses_of(model, data).sum()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        losses.append(float(total))
+    return losses
+
+
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the gradient of each parameter that has one."""
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

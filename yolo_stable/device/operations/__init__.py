@@ -1,0 +1,1 @@
+"""What the checks compute, a file for each family."""

@@ -1,0 +1,207 @@
+"""What the checks of the elementwise family compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from ..hashed import Draw
+from ..recipe import Recipe, Scale
+
+Builder = Callable[[Mapping[str, Any], Draw], Recipe]
+
+
+def _function(
+    compute: Callable[[Tensor], Tensor], low: float, high: float, shape: tuple[int, ...] = (4, 16, 12, 20)
+) -> Builder:
+    """Return a function of one element, with its gradient."""
+
+    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+        return Recipe(inputs={"x": draw("x", *shape, low=low, high=high)}, compute=compute, gradients=("x",))
+
+    return build
+
+
+def _two(
+    compute: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], other: tuple[int, ...], low: float
+) -> Builder:
+    """Return a function of two tensors, with both gradients."""
+
+    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+        inputs = {"x": draw("x", *shape, low=low), "y": draw("y", *other, low=low)}
+        return Recipe(inputs=inputs, compute=lambda x, y: compute(x, y), gradients=("x", "y"))
+
+    return build
+
+
+def _reduction(compute: Callable[[Tensor], Tensor], shape: tuple[int, ...], *, linear: bool = True) -> Builder:
+    """Return a sum of some kind: ``q`` is relative to the sum of absolute terms, as terms may cancel."""
+
+    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+        scale: Scale = (lambda inputs: {"out": compute(inputs["x"].abs())}) if linear else "value"
+        return Recipe(inputs={"x": draw("x", *shape, low=0 if not linear else -0.5)}, compute=compute, scale=scale)
+
+    return build
+
+
+def sum_cancelling(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return a sum whose terms cancel but for one."""
+
+    def compute(x: Tensor) -> Tensor:
+        return torch.cat([x, -x.flip(0)[:-1]]).sum().view(1)
+
+    inputs = {"x": draw("x", 100_001, low=0)}
+    return Recipe(inputs=inputs, compute=compute, scale=lambda inputs: {"out": 2 * inputs["x"].abs().sum().view(1)})
+
+
+def dfl_integral(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return the expected distance of DFL: softmax over 16 bins times their numbers."""
+
+    def compute(x: Tensor) -> Tensor:
+        n, _, anchors = x.shape
+        bins = torch.arange(16, dtype=x.dtype, device=x.device)
+        return (x.view(n, 4, 16, anchors).softmax(2) * bins.view(1, 1, 16, 1)).sum(2)
+
+    return Recipe(
+        inputs={"x": draw("x", 4, 64, 100, low=-10, high=10)},
+        compute=lambda x: compute(x.contiguous()),
+        gradients=("x",),
+    )
+
+
+def cross_entropy(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return the cross entropy of DFL's bins."""
+
+    def compute(x: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(x, target, reduction="none")
+
+    inputs = {"x": draw("x", 512, 16, low=-15, high=15), "target": draw.integers("target", 512, below=16)}
+    return Recipe(inputs=inputs, compute=compute, gradients=("x",))
+
+
+def _bce(low: float, high: float, *, hard: bool) -> Builder:
+    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+        target = draw.integers("target", 4096, below=2).double() if hard else draw("target", 4096, low=0)
+
+        def compute(x: Tensor, target: Tensor) -> Tensor:
+            return F.binary_cross_entropy_with_logits(x, target, reduction="none")
+
+        return Recipe(
+            inputs={"x": draw("x", 4096, low=low, high=high), "target": target}, compute=compute, gradients=("x",)
+        )
+
+    return build
+
+
+def boxes(draw: Draw, name: str, count: int, *, degenerate: bool) -> Tensor:
+    """Return boxes as x1, y1, x2, y2; every third without size, and every third without width, when ``degenerate``."""
+    centre = draw(f"{name}/centre", count, 2, low=0, high=40)
+    size = draw(f"{name}/size", count, 2, low=1, high=20)
+    if degenerate:
+        size[::3], size[1::3, 0] = 0, 1e-7
+    return torch.cat([centre - size / 2, centre + size / 2], 1)
+
+
+def _ciou(*, degenerate: bool) -> Builder:
+    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+        from ultralytics.utils.metrics import bbox_iou
+
+        p, t = (boxes(draw, name, 384, degenerate=degenerate) for name in ("p", "t"))
+        if degenerate:
+            p[200:230] = t[200:230]
+            p[300:] += 500
+        else:  # overlapping for the most part, as what the assigner gives
+            p = (t + 0.3 * (p - t)).float().double()
+
+        def compute(p: Tensor, t: Tensor) -> Tensor:
+            return bbox_iou(p, t, xywh=False, CIoU=True)
+
+        gradients = () if degenerate else ("p", "t")
+        return Recipe(inputs={"p": p, "t": t}, compute=compute, gradients=gradients)
+
+    return build
+
+
+def index_put_accumulate(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return a sum into 97 places by indices with many duplicates."""
+
+    def compute(x: Tensor, index: Tensor) -> Tensor:
+        return x.new_zeros(97).index_put((index,), x, accumulate=True)
+
+    return _indexed(draw, compute)
+
+
+def scatter_add(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return the same with ``scatter_add``."""
+
+    def compute(x: Tensor, index: Tensor) -> Tensor:
+        return x.new_zeros(97).scatter_add(0, index, x)
+
+    return _indexed(draw, compute)
+
+
+def _indexed(draw: Draw, compute: Callable[[Tensor, Tensor], Tensor]) -> Recipe:
+    inputs = {"x": draw("x", 20000), "index": draw.integers("index", 20000, below=97)}
+
+    def scale(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"out": compute(inputs["x"].abs(), inputs["index"])}
+
+    return Recipe(inputs=inputs, compute=lambda x, index: compute(x, index), scale=scale)
+
+
+def gather_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return ``gather`` with duplicate indices: its gradient is a sum into places."""
+    inputs = {"x": draw("x", 4, 300), "index": draw.integers("index", 4, 3000, below=300)}
+
+    def scale(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        ones = torch.ones_like(inputs["index"], dtype=torch.float64)
+        return {"grad:x": torch.zeros_like(inputs["x"]).scatter_add(1, inputs["index"], ones) + 1}
+
+    return Recipe(inputs=inputs, compute=lambda x, index: x.gather(1, index), gradients=("x",), scale=scale)
+
+
+def _var_mean(x: Tensor) -> Tensor:
+    return torch.stack(torch.var_mean(x, 1))
+
+
+RECIPES: dict[str, Builder] = {
+    "silu": _function(lambda x: F.silu(x), -20, 20),
+    "gelu": _function(F.gelu, -8, 8),
+    "sigmoid": _function(torch.sigmoid, -30, 30),
+    "relu": _function(torch.relu, -3, 3),
+    "hardswish": _function(lambda x: F.hardswish(x), -5, 5),
+    "exp": _function(torch.exp, -20, 10),
+    "log": _function(torch.log, 1e-6, 5),
+    "atan": _function(torch.atan, -50, 50),
+    "sqrt": _function(torch.sqrt, 1e-3, 100),
+    "pow": _function(lambda x: x.pow(6.0) + x.pow(0.5), 1e-2, 1.5),
+    "divide": _two(lambda x, y: x / y, (64, 400), (64, 400), 0.1),
+    "clamp": _function(lambda x: x.clamp(-0.5, 0.75), -2, 2),
+    "add_mul": _two(lambda x, y: x * y + x, (4, 16, 12, 20), (1, 16, 1, 1), -1),
+    "softmax": _function(lambda x: x.softmax(1), -15, 15, (512, 16, 4)),
+    "log_softmax": _function(lambda x: x.log_softmax(1), -15, 15, (512, 16, 4)),
+    "dfl_integral": dfl_integral,
+    "cross_entropy": cross_entropy,
+    "bce": _bce(-12, 12, hard=False),
+    "bce_extreme": _bce(-1e4, 1e4, hard=True),
+    "ciou": _ciou(degenerate=False),
+    "ciou_degenerate": _ciou(degenerate=True),
+    "sum": _reduction(lambda x: x.sum().view(1), (50000,)),
+    "sum_million": _reduction(lambda x: x.sum().view(1), (1_000_000,)),
+    "sum_cancelling": sum_cancelling,
+    "mean_channels": _reduction(lambda x: x.mean((0, 2, 3)), (4, 16, 20, 20)),
+    "var_mean": _reduction(_var_mean, (64, 4096), linear=False),
+    "norm": _reduction(lambda x: x.norm().view(1), (30_000,), linear=False),
+    "cumsum": _reduction(lambda x: x.cumsum(1), (16, 4096)),
+    "index_put_accumulate": index_put_accumulate,
+    "scatter_add": scatter_add,
+    "gather_backward": gather_backward,
+    "maxpool": _function(lambda x: F.max_pool2d(x, 5, 1, 2), -1, 1),
+    "avgpool": _function(lambda x: F.avg_pool2d(x, 2, 2), -1, 1),
+    "upsample": _function(lambda x: F.interpolate(x, scale_factor=2, mode="nearest"), -1, 1),
+    "concat": _two(lambda x, y: torch.cat([x, y], 1), (2, 16, 20, 20), (2, 8, 20, 20), -1),
+}

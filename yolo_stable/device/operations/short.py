@@ -1,0 +1,59 @@
+"""What the checks of the short family do."""
+
+from __future__ import annotations
+
+import math
+
+from ..check import Case
+from ..evidence import Evidence
+from ..golden import CONVERGENCE, FIRST, Golden
+from ..hashed import Draw, sha256_of
+from ..machine import Machine
+from ..network import batch, network, place, train_steps
+
+_ENVELOPE, _FLOOR = 20.0, 1e-6
+
+
+def first_steps(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
+    """Compare the losses of the first steps with float64: strictly, then within the effect of rounding noise."""
+    reference = golden.get(FIRST)
+    data = batch(case.check.params, draw)
+    model = network(case.check.params, draw)
+    with machine.computing():
+        placed = {name: machine.place(t.float()) for name, t in data.items()}
+        place(model, machine)
+        found = train_steps(model, placed, case.check.params["steps"])
+    evidence = Evidence(input_sha256=sha256_of(data), reference=())
+    for i, (loss, right, noisy) in enumerate(zip(found, reference["losses"], reference["noisy"], strict=True), start=1):
+        limit = 1e-5 * right if i == 1 else max(_ENVELOPE * abs(noisy - right), 1e-4 * right) + _FLOOR
+        evidence.numbers[f"loss_{i}"] = loss
+        evidence.numbers[f"error_{i}"] = abs(loss - right) / right
+        if not abs(loss - right) <= limit:
+            evidence.problems.append(
+                f"step {i}: loss {loss:.6g} where float64 has {right:.6g}, off by more than {limit:.1e}"
+            )
+    return evidence
+
+
+def convergence(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
+    """Train on a few images, and compare where the loss ends with runs on a CPU."""
+    reference = golden.get(CONVERGENCE)
+    data = batch(case.check.params, draw)
+    model = network(case.check.params, draw)
+    with machine.computing():
+        placed = {name: machine.place(t.float()) for name, t in data.items()}
+        place(model, machine)
+        found = train_steps(model, placed, case.check.params["steps"], lr=case.check.params["lr"])
+    final = sum(found[-10:]) / 10
+    band = max(4 * reference["deviation"], 0.25 * reference["mean"])
+    evidence = Evidence(input_sha256=sha256_of(data), reference=())
+    evidence.numbers = {"first": found[0], "final": final, "expected": reference["mean"], "band": band}
+    bad = sum(not math.isfinite(v) for v in found)
+    if bad:
+        evidence.problems.append(f"{bad} losses are not finite")
+    if not abs(final - reference["mean"]) <= band:
+        evidence.problems.append(f"the loss ends at {final:.4g}, outside {reference['mean']:.4g} ± {band:.2g}")
+    return evidence
+
+
+PROCEDURES = {"first_steps": first_steps, "convergence": convergence}

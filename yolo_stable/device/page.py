@@ -1,0 +1,99 @@
+"""A validation or a comparison as one HTML page that needs nothing else: no network, no scripts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .compare import MachineComparison
+from .gate import Status
+from .healing import Healing
+from .result import SCHEMA, SUITE, ValidationResult
+from .verdict import verdict
+
+_TEMPLATES = Path(__file__).parent / "pages"
+
+
+def result_page(result: ValidationResult, healing: Healing | None = None) -> str:
+    """Return a validation as a page: the verdict, what heals, failures with numbers and limits, all checks, the environment.
+
+    Args:
+        result: Of a validation.
+        healing: What the search for healing settings came to, if there was one.
+    """
+    families: dict[str, list[Any]] = {}
+    for check in result.results:
+        families.setdefault(check.family, []).append(check)
+    return _render(
+        "result.html",
+        result=result,
+        verdict=verdict(result, healing),
+        status=result.status.value,
+        healing=healing,
+        read=[r for r in result.by_severity() if r.status in (Status.FAIL, Status.WARN)],
+        families=families,
+        facts=list(_facts(result.environment)),
+    )
+
+
+def comparison_page(comparison: MachineComparison) -> str:
+    """Return a comparison as a page: the verdict, the machines, their environments, the differences, all checks."""
+    return _render(
+        "comparison.html",
+        comparison=comparison,
+        verdict=comparison.verdict,
+        status="fail" if comparison.regressions else "pass",
+        machines=list(enumerate(zip(comparison.names, comparison.results, strict=True))),
+        checks=comparison.by_check(),
+    )
+
+
+def _render(template: str, **content: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )  # fmt: skip
+    pages.filters["number"] = number
+    pages.filters["limits"] = limits
+    return pages.get_template(template).render(**content, schema=SCHEMA, suite=SUITE)
+
+
+def number(value: Any) -> str:
+    """Return a measured number as it is read; empty where there is none.
+
+    Examples:
+        >>> number(2.04e-7), number(float("nan")), number(None)
+        ('2.0e-07', 'nan', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.1e}" if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def limits(gate: Mapping[str, Any]) -> str:
+    """Return the limits of a gate in words.
+
+    Examples:
+        >>> limits({"rms": 5e-6, "rms_fail": 5e-5, "reason": "as an example"})
+        'rms 5.0e-06, fails above 5.0e-05'
+    """
+    words = []
+    for name in ("rms", "q", "maxrel"):
+        if name in gate:
+            fails = f", fails above {number(gate[f'{name}_fail'])}" if f"{name}_fail" in gate else ""
+            words.append(f"{name} {number(gate[name])}{fails}")
+    return "; ".join([*words, *(["every element equal"] if gate.get("exact") else [])])
+
+
+def _facts(environment: Mapping[str, Any], prefix: str = "") -> Any:
+    for name, value in environment.items():
+        if isinstance(value, Mapping):
+            yield from _facts(value, f"{prefix}{name}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            yield prefix + name, "" if text is None else str(text)

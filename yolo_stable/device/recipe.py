@@ -1,0 +1,200 @@
+"""One operation with its inputs, and how it is run: on the CPU in float64, and twice on the device with dirty memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .check import Case
+from .evidence import Comparison, Evidence
+from .hashed import Draw, sha256_of
+from .machine import Machine
+from .metrics import UNIT, value_scale
+
+Tensors = dict[str, Tensor]
+Scale = Literal["linear", "value", "none"] | Callable[[Tensors], Tensors]
+LOW = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to compute, on what."""
+
+    inputs: Tensors
+    """By name; floating ones in float64, to be rounded to the precision of the case."""
+    compute: Callable[..., Tensor | Mapping[str, Tensor]]
+    """Takes the inputs by name; returns one tensor, or several by name."""
+    gradients: tuple[str, ...] = ()
+    """The inputs whose gradients are compared as well."""
+    scale: Scale = "value"
+    """What ``q`` is measured in: ``linear``: the operation on absolute values; ``value``: the size of the result itself."""
+    in_float32: tuple[str, ...] = ()
+    """Inputs that stay in float32 in a lower precision, such as BatchNorm's parameters."""
+    same_type: bool = False
+    """The reference is computed in the type of the inputs: for copies and integers, where nothing is rounded."""
+    shared_floor: bool = True
+    """Whether a gradient's error is divided by a millionth of the norm of all gradients at least."""
+    plain: tuple[str, ...] = ()
+    """Inputs that keep their layout, such as indices and grids."""
+
+
+def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory: dict[Any, Any]) -> Evidence:
+    """Run one case.
+
+    Args:
+        recipe: What to compute.
+        machine: Where.
+        case: In which layout and precision.
+        draw: Where gradients of outputs come from.
+        memory: Keeps the reference for the next case of the same inputs.
+
+    Returns:
+        All outputs and gradients beside their references, of two calls where they differ.
+    """
+    low = LOW.get(case.precision, torch.float32)
+    inputs = {
+        name: _rounded(t, torch.float32 if name in recipe.in_float32 else low) for name, t in recipe.inputs.items()
+    }
+    key = (draw.key, low)
+    if memory.get("key") != key:
+        memory.clear()
+        memory.update(key=key, made=_reference(recipe, inputs, draw))
+    reference, scales = memory["made"]
+    evidence = Evidence(
+        input_sha256=sha256_of(inputs), is_linear=recipe.scale == "linear" and case.precision != "exact"
+    )
+    calls = []
+    with machine.computing(strict=case.precision != "configured"):
+        for dirt in (float("nan"), 1e30):
+            placed = {
+                n: machine.place(t) if n in recipe.plain else lay_out(machine.place(t), case.layout)
+                for n, t in inputs.items()
+            }
+            machine.dirty(dirt)
+            parts = compute_on(recipe, placed, draw, low, machine, layout=case.layout)
+            calls.append({name: machine.fetch(t) for name, t in parts.items()})
+    first, second = calls
+    all_gradients = sum(float(r.norm()) ** 2 for n, r in reference.items() if n.startswith("grad:")) ** 0.5
+    for name, r in reference.items():
+        floor = 1e-6 * all_gradients if name.startswith("grad:") and recipe.shared_floor else 0.0
+        if callable(recipe.scale) and name in scales:  # terms may cancel: the error is relative to them
+            floor = float(scales[name].norm())
+        for call, values in enumerate((first, second), start=1):
+            if call == 1 or not same_bits(first[name], second[name]):
+                evidence.comparisons.append(
+                    Comparison(
+                        name=name,
+                        value=values[name],
+                        reference=r,
+                        scale=scales.get(name),
+                        floor=floor,
+                        unit=UNIT[low],
+                        call=call,
+                    )
+                )
+    evidence.determinism["poison"] = describe_change(first, second)
+    return evidence
+
+
+def lay_out(tensor: Tensor, layout: str) -> Tensor:
+    """Return the tensor with the same numbers, lying in memory as ``layout`` says; integers and scalars as they are."""
+    if not tensor.is_floating_point() or tensor.ndim == 0:
+        return tensor
+    if layout == "channels_last":
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+    if layout == "view":  # every second element of a larger tensor along the last dimension, and an offset in the first
+        first, *rest = tensor.shape if tensor.ndim > 1 else (0, *tensor.shape)
+        wide = tensor.new_full((first + 1, *rest[:-1], 2 * rest[-1]), 7.0)
+        view = wide[1:, ..., ::2] if tensor.ndim > 1 else wide[0, ::2]
+        return view.copy_(tensor)
+    return tensor.contiguous()
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors on the CPU are equal bit for bit, NaN and the sign of zero included."""
+    return a.shape == b.shape and torch.equal(_bits(a), _bits(b))
+
+
+def describe_change(a: Tensors, b: Tensors) -> str:
+    """Return ``bitwise``, or by how much two runs of the same differ, relative to the largest element."""
+    different = [name for name in a if not same_bits(a[name], b[name])]
+    if not different:
+        return "bitwise"
+    largest = 0.0
+    for name in different:
+        x, y = a[name].double(), b[name].double()
+        if x.shape != y.shape or not bool((torch.isfinite(x) == torch.isfinite(y)).all()):
+            return f"differs ({name}: other elements are finite)"
+        finite = torch.isfinite(x)
+        top = float(x[finite].abs().max()) if bool(finite.any()) else 0.0
+        largest = max(largest, float((x - y)[finite].abs().max()) / max(top, 1e-300) if bool(finite.any()) else 1.0)
+    return f"differs ({largest:.1e})"
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8) if tensor.numel() else tensor.reshape(-1)
+
+
+def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.dtype == torch.float64 else tensor
+
+
+def _reference(recipe: Recipe, inputs: Tensors, draw: Draw) -> tuple[Tensors, Tensors]:
+    """Return the float64 results of inputs that have been rounded already, and what ``q`` is measured in."""
+    low = next(
+        (t.dtype for n, t in inputs.items() if t.is_floating_point() and n not in recipe.in_float32), torch.float32
+    )
+    exact = inputs if recipe.same_type else {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
+    results = compute_on(recipe, exact, draw, low, None)
+    if recipe.scale == "none":
+        return results, {}
+    if recipe.scale == "linear":
+        positive = {n: t.abs() if t.is_floating_point() else t for n, t in exact.items()}
+        return results, compute_on(recipe, positive, draw, low, None, absolute=True)
+    if callable(recipe.scale):
+        return results, recipe.scale(exact)
+    return results, {n: value_scale(r) for n, r in results.items() if r.is_floating_point()}
+
+
+def compute_on(
+    recipe: Recipe,
+    inputs: Tensors,
+    draw: Draw,
+    low: torch.dtype,
+    machine: Machine | None,
+    *,
+    absolute: bool = False,
+    layout: str = "contiguous",
+) -> Tensors:
+    """Compute outputs and gradients.
+
+    Args:
+        recipe: What.
+        inputs: Where they are is where it is computed.
+        draw: Where gradients of outputs come from.
+        low: What those are rounded to.
+        machine: None for the reference.
+        layout: How gradients of outputs lie in memory.
+        absolute: Whether gradients of outputs are made positive, as the inputs were.
+    """
+    leaves = {n: t.detach().requires_grad_(True) if n in recipe.gradients else t for n, t in inputs.items()}
+    found = recipe.compute(**leaves)
+    outputs = dict(found) if isinstance(found, Mapping) else {"out": found}
+    results = {name: t.detach() for name, t in outputs.items()}
+    roots = {name: t for name, t in outputs.items() if t.requires_grad}
+    if recipe.gradients:
+        upstream = []
+        for name, root in roots.items():
+            g = draw(f"{name}/upstream", *root.shape).to(low)
+            g = g.abs() if absolute else g
+            g = g.to(root.dtype)
+            upstream.append(g if machine is None else lay_out(machine.place(g), layout))
+        wanted = [leaves[n] for n in recipe.gradients]
+        grads = torch.autograd.grad(list(roots.values()), wanted, upstream, allow_unused=True)
+        for name, leaf, grad in zip(recipe.gradients, wanted, grads, strict=True):
+            results[f"grad:{name}"] = torch.zeros_like(leaf) if grad is None else grad
+    return results

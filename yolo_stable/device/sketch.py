@@ -1,0 +1,48 @@
+"""A tensor in sixteen numbers: sums with hashed signs. Distances between sketches are about those between the tensors."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .hashed import hash_stream
+
+SIZE = 16
+_MOST = 1 << 20
+"""Elements that are looked at; of a larger tensor, evenly spaced ones."""
+
+
+@lru_cache(maxsize=8)
+def _signs(count: int) -> Tensor:
+    bits = hash_stream("sketch", count)
+    return torch.stack([1 - 2 * ((bits >> k) & 1) for k in range(SIZE)]).to(torch.int8)
+
+
+def sketch(tensor: Tensor) -> tuple[float, ...]:
+    """Return the sixteen sums of a tensor; what is not finite counts as zero.
+
+    Args:
+        tensor: Any real type, on the CPU.
+
+    Returns:
+        Sixteen float64 numbers. For two tensors a and b, the mean of the squared differences of their sketches is an
+        unbiased estimate of ``||a - b||^2``.
+
+    Source: Alon, Matias, Szegedy, "The space complexity of approximating the frequency moments", 1996.
+    """
+    flat = tensor.detach().reshape(-1)
+    flat = flat[:: max(flat.numel() // _MOST, 1)][:_MOST].double()
+    flat = torch.where(torch.isfinite(flat), flat, torch.zeros_like(flat))
+    return tuple(float((signs * flat).sum()) for signs in _signs(flat.numel()))
+
+
+def distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Return the estimate of ``||a - b||`` that two sketches give.
+
+    Examples:
+        >>> distance((1.0,) * 16, (4.0,) * 16)
+        3.0
+    """
+    return (sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)) ** 0.5
