@@ -20,14 +20,16 @@ def test_every_transform_keeps_size_type_and_most_of_the_picture() -> None:
     random = np.random.default_rng(0)
     images = [np.full((64, 48, 3), value, np.uint8) for value in (0, 128, 255)]
     images.append(random.integers(0, 256, (64, 48, 3), dtype=np.uint8))
+    furthest = 255 * 0.1 + 255 * 0.1 + 1  # brightness and contrast, both at their limits, and rounding
     for transform in conservative():
         transform.p = 1.0
+        transform.set_random_seed(0)
         for image in images:
             for _ in range(5):
                 out = transform(image=image)["image"]
                 assert (out.shape, out.dtype) == (image.shape, np.uint8)
                 if type(transform).__name__ not in {"ToGray", "Blur", "ImageCompression"}:
-                    assert np.abs(out.astype(int) - image).mean() < 40
+                    assert np.abs(out.astype(int) - image).mean() <= furthest
 
 
 def test_nothing_moves_an_object() -> None:

@@ -474,7 +474,8 @@ class TestAfter:
         assert [(i["epoch"], i["batch"], len(i["files"])) for i in summary["incidents"]] == [(1, 2, 3), (2, 4, 3)]
         assert summary["checkpoint"] == str(trainer.last)
         events = read_events(trainer.save_dir / "guard.jsonl")
-        assert [e["event"] for e in events] == ["start", "rejection", "epoch", "rejection", "epoch", "end"]
+        assert [e["event"] for e in events] == ["start", *["rejection", "incident", "epoch"] * 2, "end"]
+        assert {e["cause"] for e in events if e["event"] == "incident"} == {"data"}
         assert {e["schema"] for e in events} == {1}
 
     def test_a_run_in_which_nothing_was_learned_is_not_done(self, arguments: Arguments) -> None:
