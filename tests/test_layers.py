@@ -16,9 +16,15 @@ PACKAGE = Path(__file__).parents[1] / "yolo_stable"
 LAYERS = (
     ("__main__",),
     ("cli",),
+    ("verbs",),
+    ("verbs.train",),
     ("train_run",),
     ("trainers",),
-    ("mixin",),
+    (
+        "mixin",
+        "verbs.autopsy",
+        "verbs.check",
+    ),
     (
         "autopsy",
         "autopsy_run",
@@ -30,6 +36,7 @@ LAYERS = (
         "looking_into",
         "recovering",
         "train_validation",
+        "verbs.validate",
     ),
     (
         "autopsy.examine",
@@ -106,6 +113,7 @@ LAYERS = (
         "network_yaml",
         "tracing",
         "train_call",
+        "verbs.presets",
     ),
     (
         "autopsy.bundle",
@@ -295,6 +303,7 @@ WITHOUT_TORCH = (
     "resources",
     "builtin_data",
     "cli",
+    "verbs",
     "train_call",
     "signals",
     "inject",
@@ -441,7 +450,7 @@ def test_no_module_knows_the_faults(name: str, path: Path) -> None:
     """They are put into trainers from outside: by ``--inject``, which only the command line knows."""
     targets = {found.target.split(".")[0] for found in imports_of(name, path)}
     assert "chaos" not in targets or name.split(".")[0] in {"chaos", "inject"}
-    assert "inject" not in targets or name in {"cli", "train_call", "train_run"}
+    assert "inject" not in targets or name in {"verbs.train", "train_run"}
 
 
 @pytest.mark.parametrize("name", [name for name, _ in EVERY_MODULE if name.split(".")[0] == "guard"])

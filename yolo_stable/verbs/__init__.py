@@ -1,0 +1,9 @@
+"""The verbs of the command, one function in each file; none imports anything heavy before it runs."""
+
+from .autopsy import autopsy
+from .check import check
+from .presets import app as presets
+from .train import train
+from .validate import validate
+
+__all__ = ["autopsy", "check", "presets", "train", "validate"]

@@ -1,0 +1,38 @@
+"""The verb ``autopsy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def autopsy(
+    incident: Annotated[Path, typer.Argument(metavar="INCIDENT", help="Folder of an incident: RUN/incidents/0001.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON, schema 1, as well.")
+    ] = None,
+    frames: Annotated[
+        int,
+        typer.Option(min=0, max=1000, metavar="N", help="Show the last N modules before the break, with their ranges."),
+    ] = 0,
+    debug: Annotated[
+        bool, typer.Option("--pdb", help="Stop in Python's debugger at the operation that broke.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="Replay on this device, as torch names it: cpu, cuda:0, mps, xpu.")
+    ] = "cpu",
+    seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Replay nothing more after so many seconds. Without it: no limit.")
+    ] = None,
+) -> None:
+    """Replay a bad batch from its bundle, and name the operation, the image and the cause.
+
+    A bundle holds no pickle, and opening it executes nothing: it may come from a stranger.
+
+    Example: yolo-stable autopsy runs/detect/train/incidents/0001 --frames 5
+    """
+    from ..autopsy_run import run
+
+    print(run(incident, json_file=json_file, frames=frames, debug=debug, device=device, seconds=seconds))

@@ -1,0 +1,49 @@
+"""The verb ``check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Path of a data.yaml or of a folder, or 'digits' or 'shapes'.")
+    ],
+    task: Annotated[
+        str | None, typer.Option(help="detect, segment, pose, obb or classify. Without it: told by the data.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test, or several with commas. Without it: all.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all findings as JSON, schema 1.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with thumbnails.")] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write a cleaned copy; must be empty or not be there, and lie outside the data."
+        ),
+    ] = None,
+    near: Annotated[bool, typer.Option(help="Decode every image and look for near duplicates.")] = True,
+    sample: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Images drawn through the conservative augmentation; 0: none.")
+    ] = 32,
+    imgsz: Annotated[int, typer.Option(min=1, help="Boxes below one pixel at this size are reported.")] = 640,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Without it: one for each core.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Look through a data set before training: files, labels, duplicates, balance. Changes nothing.
+
+    Exit codes: 0 clean or warnings, 1 errors, 2 the call is wrong.
+
+    Example: yolo-stable check data.yaml --html findings.html
+    """
+    from ..dataset import run_check
+
+    options = {"task": task, "split": split, "near": near, "sample": sample, "imgsz": imgsz, "workers": workers}
+    code = run_check(data, **options, json=json_file, html=html, fix=fix, progress=progress)
+    raise typer.Exit(code)
