@@ -276,6 +276,8 @@ def test_the_end_leaves_a_summary_and_a_table(tmp_path: Path, log_in: Callable[.
         ],
         "incidents_in_all": 2,
         "steps_undone": 0,
+        "causes": {},
+        "left_out": [],
     }
     assert events(tmp_path)[-1] == {
         "event": "end",

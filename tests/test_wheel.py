@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SUFFIXES = {".py", ".yaml", ".md", ".typed", ".json", ".html"}
+SUFFIXES = {".py", ".yaml", ".md", ".typed", ".json", ".html", ".j2", ".css", ".js"}
 DATA_FOLDERS = ("hyp", "datasets")
 
 
