@@ -22,7 +22,9 @@ def train() -> None:
     folder = Path(words["model"]).parent.parent if resumed else Path(words["project"]) / words["name"]
     plan = json.loads(Path(os.environ["STUB_PLAN"]).read_text()).get(folder.name, {})
     last = folder / "weights" / "last.pt"
-    before = int(last.read_text()) if resumed else 0
+    saved = last.read_text().split() if resumed else ["0"]
+    before = int(saved[0])
+    words.update(word.split("=") for word in saved[1:])  # the rest of a resumed run's arguments is in its checkpoint
     with open(os.environ["STUB_STARTS"], "a") as starts:
         starts.write(f"{folder.name} {before}\n")
     fate, seconds, epochs = plan.get("fate", "done"), plan.get("seconds", 0.0), plan.get("epochs", 3)
@@ -59,7 +61,7 @@ def train() -> None:
         score = level * epoch / epochs
         with open(csv, "a") as rows:
             rows.write(f"{epoch},{time.time() - began},{1 / epoch},{2 / epoch},{2 * score},{score}\n")
-        last.write_text(str(epoch))
+        last.write_text(f"{epoch} lr0={rate} seed={seed}")
         print(f"epoch {epoch}")
         if fate == "killed":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from comparing_rig import Pages
 
 from yolo_stable.comparing import run_trial
 
 
 @pytest.fixture
-def pages(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Return the calls of ``write_report``, which draws nothing."""
-    made: list[dict[str, Any]] = []
-
-    def write_report(runs: Sequence[Path], out: Path | None = None, *, title: str | None = None) -> Path:
-        made.append({"runs": list(runs), "out": out, "title": title})
-        return out or Path("report.html")
-
-    module = ModuleType("yolo_stable.report")
-    module.__dict__["write_report"] = write_report
-    monkeypatch.setitem(sys.modules, "yolo_stable.report", module)
-    return made
+def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
+    """Return what stands for the module that draws the page."""
+    module = Pages()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
 
 
 @pytest.fixture
-def fates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: list[dict[str, Any]]) -> Callable[..., None]:
+def fates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: Pages) -> Callable[..., None]:
     """Return what says what becomes of the runs, by name; they are trained by the stub and looked at often."""
     monkeypatch.setattr(run_trial, "POLL", 0.01)
     monkeypatch.setenv("STUB_PLAN", str(tmp_path / "plan.json"))
