@@ -214,15 +214,17 @@ class History:
         step = whole(event.get("step"))
         if step is None:
             return None
+        last = None
         if self._resumed is not None:
-            before = self.ends.get(self._resumed, 0)
-            self._offset, self._resumed = (before if step < before else 0), None
-            step += self._offset
+            before, self._resumed = self.ends.get(self._resumed, 0), None
+            self._offset = before if step < before else 0
+            last = before if self._offset else step - 1
+        step += self._offset
+        if last is None and step < self.step:  # after a start that is not in the log
+            last = step - 1
+        if last is not None:
             for curve in self.curves.values():
-                curve.cut(step - 1, broken=False)
-        elif (step := step + self._offset) < self.step:  # a start that is not in the log
-            for curve in self.curves.values():
-                curve.cut(step - 1, broken=False)
+                curve.cut(last, broken=False)
         self.step = step
         return step
 

@@ -69,7 +69,7 @@ def read_lines(path: Path, damage: Damage) -> Iterator[dict[str, Any]]:
             damage.lines += 1
             finished, event = line.endswith(b"\n"), None
             if not finished and len(line) == LONGEST:  # no event is so long; its end is where the next one begins
-                while (rest := file.readline(LONGEST)) and not finished:
+                while not finished and (rest := file.readline(LONGEST)):
                     finished = rest.endswith(b"\n")
             else:
                 with contextlib.suppress(ValueError, RecursionError):

@@ -61,8 +61,12 @@
       if (at !== null) { low = Math.min(low, at); high = Math.max(high, at); }
     }
     if (low > high) return [0, 1];
-    const room = Math.max((high - low) * 0.015, state.axis === "epoch" ? 0.05 : 0.5);
+    const room = Math.max((high - low) * 0.015, high > low ? 0 : 0.6);
     return [low - room, high + room];
+  }
+  function wholeEpochs() {
+    const [low, high] = wholeRange();
+    return state.axis === "epoch" && high - low < 12;
   }
   function lineTrace(view, line) {
     const index = many ? line.run : view.chart.items.indexOf(line.item);
@@ -136,7 +140,7 @@
       hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--text") }, namelength: 40 },
       legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0, font: { color: css("--text") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--text") }, dragmode: touch ? false : "zoom",
-      xaxis: { ...axis, title: { text: state.axis === "step" ? "optimizer step" : "epoch", standoff: 6 }, range: (view.range || wholeRange()).slice() },
+      xaxis: { ...axis, title: { text: state.axis === "step" ? "optimizer step" : "epoch", standoff: 6 }, range: (view.range || wholeRange()).slice(), ...(wholeEpochs() ? { dtick: 1 } : {}) },
       yaxis: { ...axis, type: view.log ? "log" : "linear", ...ticks(view) },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
       shapes: shapes(view),
