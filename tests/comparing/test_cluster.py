@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any
 import pytest
 from comparing_rig import compare_call, stub
 
-from yolo_stable.comparing import run_trial as run_trial_module
 from yolo_stable.comparing.board import Board
-from yolo_stable.comparing.cluster import NOTE, Cluster
+from yolo_stable.comparing.cluster import ASKED, NOTE, Cluster
 from yolo_stable.comparing.comparison import run_comparison
 from yolo_stable.errors import InvalidCallError, TrainingInterruptedError
 
@@ -35,7 +33,6 @@ class Ray(ModuleType):
         self.calls: list[str] = []
         self.most = self.running = 0
         self.gpus = 0
-        self.cancelled = threading.Event()
         self.pool = ThreadPoolExecutor(2)
         self.lock = threading.Lock()
 
@@ -43,6 +40,7 @@ class Ray(ModuleType):
         return "init" in self.calls
 
     def init(self, **_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it does away with handlers
         self.calls.append("init")
 
     def shutdown(self) -> None:
@@ -58,10 +56,9 @@ class Ray(ModuleType):
                 self.most = max(self.most, self.running)
             try:
                 return function(*words)
-            except KeyboardInterrupt as error:
-                raise CancelledError("the task was cancelled") from error
             finally:
-                self.running -= 1
+                with self.lock:
+                    self.running -= 1
 
         def options(**given: Any) -> Any:
             self.options.append(given)
@@ -80,24 +77,11 @@ class Ray(ModuleType):
     def get(self, reference: Future[Any]) -> Any:
         return reference.result()
 
-    def cancel(self, reference: Future[Any]) -> None:
-        self.cancelled.set()
-        reference.cancel()
-
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ray]:
-    """Return a stand-in for Ray; cancelled, its tasks get a KeyboardInterrupt, as those of Ray do."""
     module = Ray()
     monkeypatch.setitem(sys.modules, "ray", module)
-
-    def sleep(seconds: float) -> None:
-        if module.cancelled.is_set() and threading.current_thread() is not threading.main_thread():
-            module.cancelled.clear()
-            raise KeyboardInterrupt
-        time.sleep(seconds)
-
-    monkeypatch.setattr(run_trial_module, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     yield module
     module.pool.shutdown()
 
@@ -145,30 +129,33 @@ def test_each_run_takes_a_gpu_or_what_is_given(
     assert ray.options == [options]
 
 
-def test_a_signal_cancels_all_runs_and_the_same_command_goes_on(
-    here: Path, ray: Ray, fates: Fates, starts: Starts
+def test_a_signal_lets_all_runs_save_and_the_same_command_goes_on(
+    here: Path, ray: Ray, fates: Fates, starts: Starts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = compare_call(*CALL, lr0="0.01,0.02,0.03")
+    call = compare_call(*CALL, lr0="0.01,0.02,0.03,0.04")
     fates(**{trial.name: {"seconds": 0.3} for trial in call.trials[1:]})
     results = call.trials[1].folder(here / "out") / "results.csv"
 
-    def watch(self: Board, trial: Any) -> None:
+    def watch(board: Board, trial: Any) -> None:
         if results.is_file() and results.read_text().count("\n") == 2 and not sent:
             sent.append(1)
             signal.raise_signal(signal.SIGTERM)
 
     sent: list[int] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Board, "watch", watch)
-        with pytest.raises(TrainingInterruptedError) as caught:
-            run_comparison(call, out=here / "out", backend=Cluster.prepared(call, None), launch=stub)
+    monkeypatch.setattr(Board, "watch", watch)
+    with pytest.raises(TrainingInterruptedError) as caught:
+        run_comparison(call, out=here / "out", backend=Cluster.prepared(call, None), launch=stub)
     assert caught.value.exit_code == 143
-    ray.cancelled.clear()
+    content = here / "out" / "comparison.json"
+    before = [run["status"] for run in json.loads(content.read_text())["runs"]]
+    assert before == ["done", "interrupted", "interrupted", "interrupted"]
+    assert len(starts()) == 3  # the last one had not been begun
+    (here / "out" / ASKED).touch()  # as one that was killed would have left it
     fates()
     assert run_comparison(call, out=here / "out", backend=Cluster.prepared(call, None), launch=stub) == 0
-    runs = json.loads((here / "out" / "comparison.json").read_text())["runs"]
-    assert [run["status"] for run in runs] == ["done"] * 3
+    assert [run["status"] for run in json.loads(content.read_text())["runs"]] == ["done"] * 4
     assert starts().count(f"{call.trials[0].name} 0") == 1  # it was over
+    assert f"{call.trials[1].name} 1" in starts()
 
 
 def test_a_run_that_ray_has_lost_is_a_row(here: Path, ray: Ray, fates: Fates, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidCallError
+from ..signals import SIGNALS
 from .axes import WHERE
 from .call import CompareCall
 from .child import Launch
 from .comparison import require_not_refused
-from .outcome import FAILED, INTERRUPTED, Outcome
+from .outcome import FAILED, Outcome
 from .run_trial import PATIENCE, POLL, Stop, run_trial
 from .trial import Trial
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from .board import Board
     from .state import State
 
+ASKED = ".stop"
+"""File in the folder of the comparison that asks all runs to end. Ray's own way is an interrupt, which its processes do not get
+when it was started in the background, as there Ctrl-C is ignored."""
 NOTE = (
     "The runs were trained side by side (--ray), so the times per epoch tell how busy the machines were; only one after the"
     " other they can be compared."
@@ -85,7 +90,10 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers of this machine
         started = not ray.is_initialized()
         if started:  # the cluster of RAY_ADDRESS, or the one that runs here; else one is started for this process
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
             ray.init(log_to_driver=False)
+            for number, handler in handlers.items():  # Ray puts handlers below Python's own, under which SIGTERM aborts
+                signal.signal(number, handler)
         try:
             self._train(trials, state, board, launch, stop)
         finally:
@@ -98,49 +106,50 @@ class Cluster:
         options: dict[str, Any] = {"num_cpus": resources.get("CPU", 0), "num_gpus": resources.get("GPU", 0)}
         options["resources"] = {kind: number for kind, number in resources.items() if kind not in ("CPU", "GPU")}
         task = ray.remote(_task).options(**options)
+        asked = state.folder / ASKED
+        asked.unlink(missing_ok=True)  # of a comparison that was killed
         left = {}
         for number, trial in enumerate(trials, start=1):
             state.begin(trial)
             board.begin(trial, number)
             left[task.remote(trial, state.folder, os.getcwd(), launch)] = trial
-        cancelled = False
         try:
             while left:
                 ended, _ = ray.wait(list(left), timeout=POLL)
                 for reference in ended:
                     trial = left.pop(reference)
-                    outcome = self._outcome(reference, cancelled=cancelled)
+                    outcome = self._outcome(reference)
                     state.end(trial, outcome)
                     board.end(trial, outcome)
                     require_not_refused(outcome, state)
                 for trial in left.values():
                     board.watch(trial)
-                if stop() is not None and not cancelled:
-                    cancelled = True
-                    self._cancel(left)
+                if stop() is not None:
+                    asked.touch()
         except BaseException:
-            self._cancel(left)
+            asked.touch()
             if left:
-                ray.wait(list(left), num_returns=len(left), timeout=PATIENCE + 10)
+                ray.wait(list(left), num_returns=len(left), timeout=PATIENCE)
             raise
+        finally:
+            asked.unlink(missing_ok=True)
 
-    def _cancel(self, left: Mapping[Any, Trial]) -> None:
-        for reference in left:
-            self.ray.cancel(reference)
-
-    def _outcome(self, reference: Any, *, cancelled: bool) -> Outcome:
+    def _outcome(self, reference: Any) -> Outcome:
         """Return what became of a run; of one that Ray has lost, why."""
         try:
             return self.ray.get(reference)
-        except self.ray.exceptions.RayError as error:  # cancelled, its machine lost, or an error in the task
-            status = INTERRUPTED if cancelled else FAILED
-            return Outcome(status=status, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        except self.ray.exceptions.RayError as error:  # its machine lost, or an error in the task
+            return Outcome(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def _task(trial: Trial, comparison: Path, cwd: str, launch: Launch) -> Outcome:
-    """Train one run in a process of Ray; cancelled, it lets the run save."""
+    """Train one run in a process of Ray."""
     os.chdir(cwd)
-    return run_trial(trial, comparison, launch=launch)
+
+    def stop() -> signal.Signals | None:
+        return signal.SIGTERM if (comparison / ASKED).exists() else None
+
+    return run_trial(trial, comparison, launch=launch, stop=stop)
 
 
 def _resources(text: str | None) -> dict[str, float] | None:
