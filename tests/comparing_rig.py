@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +12,8 @@ from yolo_stable.comparing.axes import Axes
 from yolo_stable.comparing.call import CompareCall
 from yolo_stable.comparing.trial import Trial
 
+Fates = Callable[..., None]
+Starts = Callable[[], list[str]]
 STUB = Path(__file__).with_name("comparing_stub.py")
 
 

@@ -17,14 +17,16 @@ from pathlib import Path
 
 def train() -> None:
     """Do what is planned for the run that the words name."""
-    words = dict(word.partition("=")[::2] for word in sys.argv[1:] if "=" in word)
+    words = {word.partition("=")[0]: word.partition("=")[2] for word in sys.argv[1:] if "=" in word}
     resumed = words.get("resume") == "True"
     folder = Path(words["model"]).parent.parent if resumed else Path(words["project"]) / words["name"]
     plan = json.loads(Path(os.environ["STUB_PLAN"]).read_text()).get(folder.name, {})
     last = folder / "weights" / "last.pt"
     saved = last.read_text().split() if resumed else ["0"]
     before = int(saved[0])
-    words.update(word.split("=") for word in saved[1:])  # the rest of a resumed run's arguments is in its checkpoint
+    words |= {
+        word.partition("=")[0]: word.partition("=")[2] for word in saved[1:]
+    }  # the rest of a resumed run's arguments is in its checkpoint
     with open(os.environ["STUB_STARTS"], "a") as starts:
         starts.write(f"{folder.name} {before}\n")
     fate, seconds, epochs = plan.get("fate", "done"), plan.get("seconds", 0.0), plan.get("epochs", 3)

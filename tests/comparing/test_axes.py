@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_several_axes_are_combined_each_with_each_and_the_seeds_are_outermost() 
         pytest.param({"seeds": "0,4294967296"}, "--seeds: 4294967296 is not allowed", id="large seed"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(options: dict[str, str], line: str) -> None:
+def test_what_cannot_be_compared_is_refused(options: dict[str, Any], line: str) -> None:
     with pytest.raises(InvalidCallError, match=line) as caught:
         Axes.parse(**options)
     assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparing_rig import compare_call
@@ -74,7 +75,7 @@ def test_the_runs_are_short_unless_epochs_are_given(words: list[str], epochs: in
         pytest.param("task=detekt", {"stock": True}, "train: task=detekt is not among the tasks", id="task"),
     ],
 )
-def test_a_wrong_word_is_refused(words: str, axes: dict[str, str], line: str) -> None:
+def test_a_wrong_word_is_refused(words: str, axes: dict[str, Any], line: str) -> None:
     with pytest.raises(InvalidCallError, match=line):
         compare_call(*words.split(), **axes)
 
@@ -107,7 +108,7 @@ def test_a_preset_that_was_edited_is_another_call(tmp_path: Path) -> None:
         pytest.param("epochs=20", {"optimizers": "SGD,auto", "lr0": "0.1,0.2"}, "--lr0 changes nothing", id="auto"),
     ],
 )
-def test_what_makes_a_comparison_unfair_is_said(words: str, axes: dict[str, str], note: str) -> None:
+def test_what_makes_a_comparison_unfair_is_said(words: str, axes: dict[str, Any], note: str) -> None:
     (found,) = compare_call(*words.split(), **axes).notes()
     assert note in found
 

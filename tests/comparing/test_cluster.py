@@ -13,14 +13,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from comparing_rig import compare_call, stub
+from comparing_rig import Fates, Starts, compare_call, stub
 
 from yolo_stable.comparing.board import Board
 from yolo_stable.comparing.cluster import ASKED, NOTE, Cluster
 from yolo_stable.comparing.comparison import run_comparison
 from yolo_stable.errors import InvalidCallError, TrainingInterruptedError
-
-Fates, Starts = Callable[..., None], Callable[[], list[str]]
 
 
 class Ray(ModuleType):

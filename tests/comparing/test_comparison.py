@@ -15,13 +15,13 @@ from typing import Any
 import comparing_rig
 import psutil
 import pytest
-from comparing_rig import Pages, compare_call, stub
+from comparing_rig import Fates, Pages, Starts, compare_call, stub
 
 from yolo_stable.comparing.child import GONE, Orphan
 from yolo_stable.comparing.comparison import run_comparison
 from yolo_stable.errors import InvalidCallError, TrainingInterruptedError, YoloStableError
 
-Fates, Starts, Begin = Callable[..., None], Callable[[], list[str]], Callable[[], "subprocess.Popen[str]"]
+Begin = Callable[[], "subprocess.Popen[str]"]
 CALL = compare_call(lr0="0.01,0.02", seeds="0,1")
 NAMES = [trial.name for trial in CALL.trials]
 TIMES = {"epoch_seconds", "folder", "log", "exit_code", "starts"}
@@ -153,7 +153,7 @@ def test_a_signal_lets_the_run_save_and_the_same_command_goes_on(
     process.send_signal(sig)
     _, err = process.communicate(timeout=20)
     assert process.returncode == code
-    assert f"{sig.name}: the run saves and ends; once more stops at once." in err
+    assert f"{sig.name}: what is being trained saves and ends; once more stops at once." in err
     assert "1 of 4 runs are over. The same command goes on where it was" in err
     assert status(out) == dict(zip(NAMES, ["done", "interrupted", "waiting", "waiting"], strict=True))
     fates()

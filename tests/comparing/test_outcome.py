@@ -15,7 +15,8 @@ def write_events(folder: Path, *events: dict[str, object]) -> None:
     (folder / "guard.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
-START, HALTED = {"event": "start"}, {"event": "end", "status": "halted", "message": "20 in a row"}
+START: dict[str, object] = {"event": "start"}
+HALTED: dict[str, object] = {"event": "end", "status": "halted", "message": "20 in a row"}
 
 
 @pytest.mark.parametrize(

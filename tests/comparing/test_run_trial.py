@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparing_rig import compare_call, stub
+from comparing_rig import Fates, Starts, compare_call, stub
 
 from yolo_stable.comparing import run_trial as module
 from yolo_stable.comparing.outcome import STOCK_END, Outcome
@@ -19,7 +19,6 @@ from yolo_stable.comparing.run_trial import run_trial
 
 CALL = compare_call(lr0="0.01,0.02", stock=True)
 RUN, STOCK = CALL.trials[0], CALL.trials[2]
-Fates, Starts = Callable[..., None], Callable[[], list[str]]
 
 
 def train(tmp_path: Path, trial: Any = RUN, **options: Any) -> Outcome:

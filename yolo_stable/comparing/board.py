@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from .outcome import DONE, Outcome
+from .outcome import DONE, INTERRUPTED, Outcome
 from .run_files import read_rows
 from .trial import Trial
 
@@ -86,5 +86,5 @@ class Board:
         self._progress.update(task, state=state, completed=trial.epochs if outcome.status == DONE else None)
         self._progress.stop_task(task)
         if not self._live:
-            why = f": {outcome.reason}" if outcome.reason and outcome.status != DONE else ""
+            why = f": {outcome.reason}" if outcome.reason and outcome.status not in (DONE, INTERRUPTED) else ""
             self.say(f"{trial.name}: {state}{why}")

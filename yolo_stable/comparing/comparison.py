@@ -140,7 +140,7 @@ def _plan(call: CompareCall, state: State, left: Sequence[Trial], notes: Sequenc
 
 
 def _asked(wish: signal.Signals) -> str:
-    return f"{wish.name}: the run saves and ends; once more stops at once."
+    return f"{wish.name}: what is being trained saves and ends; once more stops at once."
 
 
 def _remove_unused(call: CompareCall, state: State) -> None:
