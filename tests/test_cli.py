@@ -28,6 +28,8 @@ HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib"}
 SURFACE = {
     "": ["--version"],
     "train": ["DATA", "[key=value ...]", "--preset", "--inject", "--traceback"],
+    "compare": ["DATA", "[key=value ...]", "--optimizers", "--presets", "--lr0", "--seeds", "--stock", "--epochs", "--out",
+                "--json", "--ray", "--resources"],
     "autopsy": ["INCIDENT", "--json", "--frames", "--pdb", "--device", "--seconds"],
     "check": [
         "DATA",
@@ -42,6 +44,7 @@ SURFACE = {
         "--workers",
         "--progress",
     ],
+    "report": ["RUN ...", "--out", "--open"],
     "validate": ["[FILE ...]", "--device", "--quick", "--full", "--seed", "--json", "--html", "--inject", "--stress",
                  "--recompute-reference", "--no-heal", "--compare"],
     "presets": [],

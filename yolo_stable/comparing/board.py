@@ -1,0 +1,90 @@
+"""What is shown while runs are trained: a line for each on a terminal, two lines for each elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from .outcome import DONE, INTERRUPTED, Outcome
+from .run_files import read_rows
+from .trial import Trial
+
+
+class Board:
+    """Shows how far each run is; entered while they are trained.
+
+    Args:
+        trials: The runs.
+        folder: Of the comparison.
+        console: Where; None: stderr, so that a pipe gets the table alone.
+    """
+
+    def __init__(self, trials: Sequence[Trial], folder: Path, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._folder = folder
+        self._live = self._console.is_terminal
+        self._sizes: dict[str, int] = {}
+        self._progress = Progress(
+            TextColumn("{task.fields[trial]}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[state]}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._live,
+        )
+        self._tasks: dict[str, TaskID] = {
+            trial.name: self._progress.add_task("", total=trial.epochs, start=False, trial=trial.name, state="waiting")
+            for trial in trials
+        }
+
+    def __enter__(self) -> Board:
+        """Begin to show."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the lines as they are."""
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the others."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def begin(self, trial: Trial, number: int) -> None:
+        """Show that a run begins; ``number`` of it from 1."""
+        self._progress.start_task(self._tasks[trial.name])
+        self._sizes.pop(trial.name, None)
+        if not self._live:
+            self.say(f"{number}/{len(self._tasks)} {trial.name}: begins; its output is in {trial.log(self._folder)}")
+
+    def watch(self, trial: Trial) -> None:
+        """Show in which epoch a run is; reads its results only when they have grown."""
+        path = trial.folder(self._folder) / "results.csv"
+        size = path.stat().st_size if path.is_file() else 0
+        if not self._live or self._sizes.get(trial.name) == size:
+            return
+        self._sizes[trial.name] = size
+        done = max(read_rows(path), default=0)
+        state = f"epoch {min(done + 1, trial.epochs)}/{trial.epochs}"
+        self._progress.update(self._tasks[trial.name], completed=done, state=state)
+
+    def end(self, trial: Trial, outcome: Outcome, *, before: bool = False) -> None:
+        """Show what became of a run.
+
+        Args:
+            trial: The run.
+            outcome: What became of it.
+            before: It was so already.
+        """
+        task, state = self._tasks[trial.name], f"{outcome.status} before" if before else outcome.status
+        self._progress.update(task, state=state, completed=trial.epochs if outcome.status == DONE else None)
+        self._progress.stop_task(task)
+        if not self._live:
+            why = f": {outcome.reason}" if outcome.reason and outcome.status not in (DONE, INTERRUPTED) else ""
+            self.say(f"{trial.name}: {state}{why}")

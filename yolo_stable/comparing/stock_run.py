@@ -1,0 +1,95 @@
+"""``python -m yolo_stable.comparing.stock_run``: one run by Ultralytics' own trainer, with the arguments of a guarded one.
+
+It takes the words of ``yolo-stable train``. Presets are laid under them as there; settings of the guard count for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..augment import named
+from ..errors import InvalidCallError, YoloStableError
+from ..train_call import SUFFIX_OF_TASK, TrainCall, one_line
+from ..whole_file import write_whole
+from .outcome import DONE, STOCK_END
+
+
+def main(words: Sequence[str]) -> int:
+    """Train as the words say, and return the exit code."""
+    try:
+        folder = run(parse(words))
+    except YoloStableError as error:
+        print(f"yolo-stable: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    # A trainer that was killed has no such file.
+    write_whole(folder / STOCK_END, (json.dumps({"schema": 1, "status": DONE}) + "\n").encode())
+    return 0
+
+
+def parse(words: Sequence[str]) -> TrainCall:
+    """Return the call that the words make; ``--preset NAME`` may stand among them.
+
+    Examples:
+        >>> parse(["data.yaml", "model=yolo11n.yaml", "--preset", "guarded"]).preset
+        'guarded'
+    """
+    words, preset = list(words), None
+    if "--preset" in words:
+        place = words.index("--preset")
+        preset = words[place + 1]
+        del words[place : place + 2]
+    return TrainCall.parse(words[0], words[1:], preset)
+
+
+def run(call: TrainCall) -> Path:
+    """Train by Ultralytics' own trainer.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        InvalidCallError: The model cannot be used.
+    """
+    from ..plan import separate
+    from ..train_checks import check_arguments
+
+    settings = dict(call.settings)
+    if isinstance(settings.get("augmentations"), str):
+        settings["augmentations"] = named(settings["augmentations"])
+    model, name = _model(call)
+    _, arguments = separate({**settings, "preset": call.preset, "model": name})
+    del arguments["model"]
+    check_arguments({key: value for key, value in arguments.items() if key != "augmentations"})
+    data = call.resolve_data(model.task)
+    model.train(data=data, **arguments)
+    return Path(model.trainer.save_dir)
+
+
+def _model(call: TrainCall) -> tuple[Any, str]:
+    """Return the model and what it was made from: the same as ``yolo-stable train`` would take."""
+    stem = f"yolo11n{SUFFIX_OF_TASK[call.task]}"
+    names = [call.model] if call.model is not None else [f"{stem}.pt", f"{stem}.yaml"]
+    for name in names:
+        try:
+            return _open(name), name
+        except InvalidCallError:
+            if name == names[-1]:
+                raise
+    raise AssertionError("unreachable: the last name returns or raises")
+
+
+def _open(name: str) -> Any:
+    from ultralytics import RTDETR, YOLO
+
+    try:
+        return RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
+    except Exception as error:
+        raise InvalidCallError(f"compare: model={name} cannot be used: {one_line(error)}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
