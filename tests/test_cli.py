@@ -42,6 +42,7 @@ SURFACE = {
         "--workers",
         "--progress",
     ],
+    "report": ["RUN ...", "--out", "--open"],
     "validate": ["[FILE ...]", "--device", "--quick", "--full", "--seed", "--json", "--html", "--inject", "--stress",
                  "--recompute-reference", "--no-heal", "--compare"],
     "presets": [],

@@ -50,6 +50,7 @@ LAYERS = (
         "run_log",
         "startup",
         "validate_run",
+        "verbs.report",
     ),
     (
         "autopsy.examination",
@@ -59,6 +60,7 @@ LAYERS = (
         "incident_record",
         "loop_state",
         "plan",
+        "report",
         "telemetry",
         "validate_show",
     ),
@@ -70,6 +72,7 @@ LAYERS = (
         "device.verdict",
         "guard",
         "inject",
+        "report.page",
         "validated",
     ),
     (
@@ -88,6 +91,7 @@ LAYERS = (
         "device.validate",
         "guard.guard",
         "rebuilding",
+        "report.figures",
         "train_checks",
     ),
     (
@@ -111,6 +115,9 @@ LAYERS = (
         "guard.recovery",
         "guard.rehearsal",
         "network_yaml",
+        "report.charts",
+        "report.settings_table",
+        "report.verdict",
         "tracing",
         "train_call",
         "verbs.presets",
@@ -150,6 +157,7 @@ LAYERS = (
         "guard.milestone",
         "guard.repair",
         "presets",
+        "report.run",
         "traced_transforms",
     ),
     (
@@ -179,6 +187,7 @@ LAYERS = (
         "guard.step",
         "plain_attributes",
         "replaying",
+        "report.history",
         "schedules",
         "settings",
         "traced_labels",
@@ -213,6 +222,9 @@ LAYERS = (
         "preview",
         "provenance",
         "quarantine",
+        "report.incident",
+        "report.lines",
+        "report.results_rows",
         "results_csv",
         "run_folder",
         "schedule",
@@ -258,6 +270,11 @@ LAYERS = (
         "incidents",
         "labels",
         "regions",
+        "report.curve",
+        "report.levels",
+        "report.numbers",
+        "report.pictures",
+        "report.timeline",
         "resources",
         "scaler_gate",
         "signals",
@@ -308,6 +325,7 @@ WITHOUT_TORCH = (
     "signals",
     "inject",
     "device",
+    "report",
 )
 """Modules that a command needs before it is known to be right, and those that other tools read results with."""
 HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib", "sklearn", "albumentations"}

@@ -9,8 +9,11 @@ from ultralytics.utils import LOGGER, RANK
 
 from .errors import TrainingHaltedError, YoloStableError
 from .guard import StepGuard
+from .plan import RunPlan
+from .report import write_report
 from .run_log import RunLog
 from .startup import render_table
+from .train_call import one_line
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -22,6 +25,7 @@ class GuardedEnding(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that closes the books."""
 
     guard: StepGuard | None
+    plan: RunPlan
     run_log: RunLog
     save_now: Callable[[int], bool]
 
@@ -73,7 +77,7 @@ class GuardedEnding(_Base):
             )
 
     def close_books(self, status: str, message: str) -> None:
-        """Record the end and print the closing table.
+        """Record the end, write the report and print the closing table.
 
         Args:
             status: ``done``, ``halted``, ``interrupted`` or ``failed``.
@@ -86,4 +90,15 @@ class GuardedEnding(_Base):
             metrics: Any = self.metrics or {}
             shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
             rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
+        rows += self._report()
         LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
+
+    def _report(self) -> list[tuple[str, str]]:
+        """Write ``report.html`` into the run's folder, and return its row of the closing table."""
+        if not self.plan.guard.report:
+            return []
+        try:
+            return [("report", str(write_report([self.save_dir])))]
+        except Exception as error:  # noqa: BLE001 - it is a luxury: no error of it may change how a run ends
+            LOGGER.warning(f"The report could not be written: {type(error).__name__}: {one_line(error)}")
+            return []

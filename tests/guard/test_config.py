@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "autopsy_seconds": 60.0,
     "quarantine": True,
     "quarantine_from": None,
+    "report": True,
 }
 OTHERS: dict[str, Any] = {
     "max_norm": 5.0,
@@ -65,6 +66,7 @@ OTHERS: dict[str, Any] = {
     "autopsy_seconds": 5.0,
     "quarantine": False,
     "quarantine_from": "quarantine.txt",
+    "report": False,
 }
 NUMBERS = (
     "max_norm",
@@ -179,7 +181,7 @@ def test_snapshots_have_one_of_three_places(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 1.0, None, "true", []], ids=str)
-@pytest.mark.parametrize("name", ["batchnorm", "lower_precision", "quarantine"])
+@pytest.mark.parametrize("name", ["batchnorm", "lower_precision", "quarantine", "report"])
 def test_a_switch_must_be_true_or_false(name: str, value: object) -> None:
     message = f"guard.{name}={value!r} is not allowed. It must be True or False."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):

@@ -125,6 +125,9 @@ class GuardConfig:
     quarantine_from: str | None = None
     """A ``quarantine.txt``, of another run or written by hand, whose images are left out from the start."""
 
+    report: bool = True
+    """Write ``report.html`` when the run has ended, however it did; only the guarded trainers."""
+
     def __post_init__(self) -> None:
         for name in ("max_norm", "reject_norm", "max_jump", "max_value", "max_loss_rise", "max_norm_rise"):
             _check_positive_number(name, getattr(self, name), allow_none=True)
@@ -162,7 +165,7 @@ class GuardConfig:
             raise InvalidCallError(
                 f"guard.quarantine_from={self.quarantine_from!r} is not allowed. It must be the path of a file, or None."
             )
-        for name in ("batchnorm", "lower_precision", "quarantine"):
+        for name in ("batchnorm", "lower_precision", "quarantine", "report"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidCallError(
                     f"guard.{name}={getattr(self, name)!r} is not allowed. It must be True or False."

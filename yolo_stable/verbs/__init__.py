@@ -3,7 +3,8 @@
 from .autopsy import autopsy
 from .check import check
 from .presets import app as presets
+from .report import report
 from .train import train
 from .validate import validate
 
-__all__ = ["autopsy", "check", "presets", "train", "validate"]
+__all__ = ["autopsy", "check", "presets", "report", "train", "validate"]

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from report_rig import write_results
+
+from yolo_stable.report.results_rows import read_results
+
+
+def test_rows_are_read_by_epoch(tmp_path: Path) -> None:
+    results = read_results(write_results(tmp_path, (0.1, 0.3)) / "results.csv")
+    assert results.epochs == [1, 2]
+    assert results.column("metrics/mAP50-95(B)") == [(1, 0.1), (2, 0.3)]
+    assert results.notices == []
+
+
+def test_numbers_that_are_not_finite_stay_numbers(tmp_path: Path) -> None:
+    results = read_results(write_results(tmp_path, (0.1, 0.0), losses=("nan", "inf")) / "results.csv")
+    assert [math.isfinite(value) for _, value in results.column("train/box_loss")] == [False, False]
+
+
+def test_of_an_epoch_that_was_done_again_the_later_row_counts(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("  epoch,  time,a\n1,10,0.1\n2,20,0.2\n3,30,0.3\n2,21,0.5\n")
+    results = read_results(path)
+    assert results.column("a") == [(1, 0.1), (2, 0.5), (3, 0.3)]
+
+
+def test_damaged_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_bytes(b"epoch,time,a\n1,10,0.1\nnot,a,row\n2,20\n\n3,30,word\n4,\x00\xff,0.4\n")
+    results = read_results(path)
+    assert results.column("a") == [(1, 0.1), (4, 0.4)]
+    assert results.notices == ["results.csv: 2 rows are damaged and left out."]
+
+
+@pytest.mark.parametrize("content", ["", "epoch,time,a\n"])
+def test_a_file_without_rows_is_said(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(content)
+    results = read_results(path)
+    assert (results.epochs, results.measure) == ([], "")
+    assert results.notices == ["results.csv has no row: no epoch was finished."]
+
+
+@pytest.mark.parametrize(
+    ("columns", "measure"),
+    [
+        ("metrics/mAP50(B),metrics/mAP50-95(B)", "metrics/mAP50-95(B)"),
+        ("metrics/mAP50-95(B),metrics/mAP50(M),metrics/mAP50-95(M)", "metrics/mAP50-95(M)"),
+        ("metrics/accuracy_top1,metrics/accuracy_top5", "metrics/accuracy_top1"),
+        ("train/loss,val/loss", ""),
+    ],
+)
+def test_the_measure_is_that_of_the_task(tmp_path: Path, columns: str, measure: str) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(f"epoch,{columns}\n1,{','.join('1' for _ in columns.split(','))}\n")
+    assert read_results(path).measure == measure

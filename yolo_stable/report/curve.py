@@ -1,0 +1,120 @@
+"""One quantity against the optimizer step, in bounded memory: of each stretch of steps the smallest and the largest value."""
+
+from __future__ import annotations
+
+import math
+
+BUCKETS = 1000
+"""Stretches at most; each gives two points, so that no peak is lost."""
+MOST_UNDONE = 2000
+"""Points of steps that were undone, at most."""
+Point = tuple[float, "float | None"]
+"""Where, and how much; None: the line is broken here."""
+
+
+class Curve:
+    """Takes values at growing steps and keeps at most two points for each of its stretches.
+
+    A stretch is twice as long whenever there would be too many. Steps that were undone, or done again, leave the line and
+    are kept aside.
+
+    Examples:
+        >>> curve = Curve()
+        >>> for step in range(10_000):
+        ...     curve.add(step, 100.0 if step == 777 else 1.0)
+        >>> points = curve.points()
+        >>> len(points) <= 2 * BUCKETS, max(y for _, y in points)
+        (True, 100.0)
+    """
+
+    __slots__ = ("_buckets", "_gap", "_width", "undone")
+
+    def __init__(self) -> None:
+        self._width = 1
+        # first step // width, where the smallest is, it, where the largest is, it, whether the line is broken before
+        self._buckets: list[list[float]] = []
+        self._gap = False
+        self.undone: list[Point] = []
+        """Pieces of line that were undone, with a None after each."""
+
+    def add(self, x: int, y: float) -> None:
+        """Add a value; one that is not finite breaks the line.
+
+        Args:
+            x: The step; not below the last one, or `cut` before.
+            y: The value.
+        """
+        if not math.isfinite(y):
+            self._gap = True
+            return
+        buckets, key = self._buckets, x // self._width
+        if buckets and buckets[-1][0] == key and not self._gap:
+            bucket = buckets[-1]
+            if y < bucket[2]:
+                bucket[1], bucket[2] = x, y
+            elif y > bucket[4]:
+                bucket[3], bucket[4] = x, y
+            return
+        buckets.append([key, x, y, x, y, self._gap])
+        self._gap = False
+        while len(buckets) > BUCKETS:
+            buckets = self._buckets = _halved(buckets)
+            self._width *= 2
+
+    def cut(self, x: float, *, broken: bool = True) -> None:
+        """Take what lies beyond a step out of the line and keep it aside, as a piece that begins where the line ends.
+
+        Args:
+            x: The last step that stays.
+            broken: The line does not go on from there: what was put back is older than what comes next.
+        """
+        beyond: list[Point] = []
+        while self._buckets and max(self._buckets[-1][1], self._buckets[-1][3]) > x:
+            key, *pairs, gap = self._buckets.pop()
+            ends = sorted({(pairs[0], pairs[1]), (pairs[2], pairs[3])})
+            beyond += [(at, value) for at, value in reversed(ends) if at > x]
+            if kept := [end for end in ends if end[0] <= x]:
+                self._buckets.append([key, *kept[0], *kept[-1], gap])
+                break
+        if beyond:
+            self._gap = self._gap or broken
+            if len(self.undone) + len(beyond) < MOST_UNDONE:
+                root = [self._end()] if self._buckets else []
+                self.undone += [*root, *reversed(beyond), (beyond[0][0], None)]
+
+    def points(self) -> list[Point]:
+        """Return the line, by step; where it is broken, a None."""
+        line: list[Point] = []
+        for _, x_low, low, x_high, high, gap in self._buckets:
+            first, second = ((x_low, low), (x_high, high)) if x_low <= x_high else ((x_high, high), (x_low, low))
+            if gap and line:
+                line.append((first[0], None))
+            line.append(first)
+            if second != first:
+                line.append(second)
+        return line
+
+    def _end(self) -> Point:
+        _, x_low, low, x_high, high, _ = self._buckets[-1]
+        return (x_low, low) if x_low > x_high else (x_high, high)
+
+    @property
+    def last(self) -> float | None:
+        """The newest value that is near; of a long stretch its smallest or largest, whichever came last."""
+        return self._end()[1] if self._buckets else None
+
+
+def _halved(buckets: list[list[float]]) -> list[list[float]]:
+    """Return stretches that are twice as long."""
+    joined: list[list[float]] = []
+    for key, x_low, low, x_high, high, gap in buckets:
+        if joined and joined[-1][0] == key // 2:
+            bucket = joined[-1]
+            if low < bucket[2]:
+                bucket[1], bucket[2] = x_low, low
+            if high > bucket[4]:
+                bucket[3], bucket[4] = x_high, high
+            bucket[5] = bucket[5] or gap
+        else:
+            joined.append([key // 2, x_low, low, x_high, high, gap])
+    return joined

@@ -1,0 +1,94 @@
+"""The final numbers of a run, as a person compares them."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from .numbers import count, duration, finite, short
+from .run import Run
+from .verdict import measure_name
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its name, and what has to be known of it."""
+
+    name: str
+    value: str
+    note: str = ""
+    apart: bool = True
+    """Shown of a single run as well, where it is not part of another one's note."""
+
+
+def figures(run: Run) -> list[Figure]:
+    """Return the numbers of a run, the same for each, with an empty value where one is not known.
+
+    Args:
+        run: As it was read.
+    """
+    history, planned = run.history, run.epochs_planned
+    best = run.best
+    steps = finite(run.counts.get("applied"))
+    clipped = finite(run.counts.get("clipped"))
+    share = f"{100 * clipped / steps:.0f} % clipped" if steps and clipped is not None else ""
+    seconds = seconds_per_epoch(run)
+    median, high, most, of = norms(run)
+    loss = final_loss(run)
+    return [
+        Figure("status", {"stock": "without a guard"}.get(run.status, run.status)),
+        Figure("epochs", f"{run.epochs_done:,}" + (f" of {planned:,}" if planned else "")),
+        Figure(
+            f"best {measure_name(run) or 'mAP'}",
+            short(round(best[0], 4)) if best else "",
+            f"epoch {best[1]}" if best else "",
+        ),
+        Figure("final loss", short(loss), "train, sum of all parts" if loss is not None else ""),
+        Figure("optimizer steps", short(steps or history.step or None), share),
+        Figure(
+            "gradient norm, median", short(median), f"95 %: {short(high)}, largest {short(most)}; {of}" if of else ""
+        ),
+        Figure("95 %", short(high), of, apart=False),
+        Figure("largest", short(most), apart=False),
+        Figure("rejected", f"{history.rejected:,}" if run.guarded else ""),
+        Figure(
+            "rollbacks",
+            f"{history.rollbacks:,}" if run.guarded else "",
+            f"{count(history.undone, 'step')} undone" if history.undone else "",
+        ),
+        Figure("per epoch", duration(seconds) if seconds is not None else "", "median" if seconds is not None else ""),
+    ]
+
+
+def seconds_per_epoch(run: Run) -> float | None:
+    """Return the median of what an epoch took; the clock of ``results.csv`` begins anew when a run is resumed."""
+    clock = [value for _, value in run.results.column("time") if finite(value) is not None]
+    laps = [b - a if b >= a else b for a, b in zip([0.0, *clock], clock, strict=False)]
+    return statistics.median(laps) if laps else None
+
+
+def final_loss(run: Run) -> float | None:
+    """Return the training loss of the last epoch, all its parts summed."""
+    names = [name for name in run.results.columns if name.startswith("train/")]
+    if names and run.results.rows:
+        return sum(run.results.rows[-1].get(name, 0.0) for name in names)
+    for name in ("loss/sum", *(name for name in run.history.curves if name.startswith("loss/"))):
+        if name in run.history.curves:
+            return run.history.curves[name].last
+    return None
+
+
+def norms(run: Run) -> tuple[float | None, float | None, float | None, str]:
+    """Return median, 95 % quantile and maximum of the gradient norm, and of what the first two are."""
+    levels = run.history.norms
+    largest = [value for _, value in run.results.column("guard/grad_norm_max") if finite(value) is not None]
+    largest += [v for event in run.history.epochs.values() if (v := finite(event.get("norm_max"))) is not None]
+    if levels.most is not None:
+        return levels.quantile(0.5), levels.quantile(0.95), max([levels.most, *largest]), "of the steps in the log"
+    means = [v for event in run.history.epochs.values() if (v := finite(event.get("norm_mean"))) is not None]
+    means = means or [value for _, value in run.results.column("guard/grad_norm") if finite(value) is not None]
+    if not means:
+        return None, None, max(largest, default=None), ""
+    ordered = sorted(means)
+    high = ordered[min(int(0.95 * len(ordered)), len(ordered) - 1)]
+    return statistics.median(ordered), high, max([*ordered, *largest]), "of the epochs' means"

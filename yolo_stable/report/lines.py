@@ -1,0 +1,90 @@
+"""The lines of a ``guard.jsonl``, one at a time, whatever has happened to the file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..events import SCHEMA
+from .numbers import count
+
+LONGEST = 1 << 24
+"""Bytes of a line that is still read: a window of a thousand files with long paths has a tenth of it."""
+
+
+@dataclass
+class Damage:
+    """What was wrong with the lines of a log."""
+
+    lines: int = 0
+    broken: int = 0
+    """Lines that are no event, the last one aside."""
+    first_broken: int = 0
+    """The first of them, from 1."""
+    cut: bool = False
+    """The last line was not finished."""
+    newer: int = 0
+    """Lines of a later schema."""
+    schema: int = SCHEMA
+
+    def notices(self, name: str) -> list[str]:
+        """Return what a reader of the page has to know, a sentence each.
+
+        Examples:
+            >>> Damage(lines=9, broken=1, first_broken=4).notices("guard.jsonl")
+            ['guard.jsonl: 1 line is damaged (line 4) and left out.']
+        """
+        said = []
+        if not self.lines:
+            said.append(f"{name} is empty.")
+        if self.broken:
+            where = f"line {self.first_broken}" if self.broken == 1 else f"the first is line {self.first_broken}"
+            said.append(f"{name}: {count(self.broken, 'line is', 'lines are')} damaged ({where}) and left out.")
+        if self.cut:
+            said.append(f"{name}: the last line is not finished, as after a killed run, and left out.")
+        if self.newer:
+            said.append(
+                f"{name}: {count(self.newer, 'line is', 'lines are')} of schema {self.schema}, which is newer than this"
+                f" version of yolo-stable knows ({SCHEMA}): what it does not know is left out."
+            )
+        return said
+
+
+def read_lines(path: Path, damage: Damage) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log in their order, in bounded memory.
+
+    Args:
+        path: A ``guard.jsonl``.
+        damage: Is told of what could not be read.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        while line := file.readline(LONGEST):
+            damage.lines += 1
+            finished, event = line.endswith(b"\n"), None
+            if not finished and len(line) == LONGEST:  # no event is so long; its end is where the next one begins
+                while not finished and (rest := file.readline(LONGEST)):
+                    finished = rest.endswith(b"\n")
+            else:
+                with contextlib.suppress(ValueError, RecursionError):
+                    event = json.loads(line)
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                if not line.strip():
+                    continue
+                if finished:
+                    damage.first_broken = damage.first_broken or damage.lines
+                    damage.broken += 1
+                else:
+                    damage.cut = True
+                continue
+            schema = event.get("schema")
+            if type(schema) is int and schema > SCHEMA:
+                damage.newer += 1
+                damage.schema = max(damage.schema, schema)
+            yield event

@@ -1,0 +1,242 @@
+"""The page of one run or of several: one file, nothing from the network, all text escaped.
+
+Its policy allows the two scripts that are in it, by their hashes, and no address of any kind: whatever a library or a name
+tried, the browser would not fetch it.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import os
+import pkgutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .. import __version__
+from ..errors import InvalidCallError
+from ..whole_file import reason, write_whole
+from .charts import anchor_of, page_data
+from .figures import figures
+from .incident import WORDS, Incident
+from .numbers import text
+from .pictures import Pictures
+from .run import Run, read_run
+from .settings_table import changed, defaults_known, differing, shown
+from .timeline import KINDS
+from .verdict import Verdict, verdict, verdict_of_many
+
+_HERE = Path(__file__).parent
+OPEN = 3
+"""Incidents that are unfolded from the start."""
+LAYERS = 12
+FILES = (
+    "results.csv",
+    "guard.jsonl",
+    "summary.json",
+    "args.yaml",
+    "quarantine.txt",
+    "weights/best.pt",
+    "weights/last.pt",
+    "weights/last_good.pt",
+    "results.png",
+    "confusion_matrix.png",
+)
+"""Files of a run that a page links to when they are there."""
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None, *, title: str | None = None) -> Path:
+    """Read runs and write their page.
+
+    Args:
+        runs: Folders of runs.
+        out: The page. Without it: ``report.html`` in the run's folder, or of several runs in the working folder.
+        title: Of the page; without it the names of the runs.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InvalidCallError: No run, a folder that is no run, or a page that cannot be written.
+    """
+    if not runs:
+        raise InvalidCallError("report: no run was given. Give the folder of a run, such as runs/detect/train.")
+    found = named_apart([read_run(Path(run)) for run in runs])
+    out = Path(out) if out is not None else found[0].folder / "report.html" if len(found) == 1 else Path("report.html")
+    if out.is_dir():
+        out = out / "report.html"
+    try:
+        write_whole(out, render(found, out, title).encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise InvalidCallError(
+            f"report: {out} cannot be written: {reason(error)}. Give another place with --out."
+        ) from error
+    return out
+
+
+def named_apart(runs: Sequence[Run]) -> list[Run]:
+    """Give runs of the same name their folders' names in front, and a number when that does not help."""
+    for run in runs:
+        if sum(other.name == run.name for other in runs) > 1:
+            run.name = f"{run.folder.resolve().parent.name}/{run.folder.resolve().name}"
+    for i, run in enumerate(runs):
+        if any(other.name == run.name for other in runs[:i]):
+            run.name = f"{run.name} ({i + 1})"
+    return list(runs)
+
+
+def render(runs: Sequence[Run], out: Path, title: str | None = None) -> str:
+    """Return the page of runs.
+
+    Args:
+        runs: As they were read.
+        out: Where the page will be: links to the files of a run start there.
+        title: Of the page.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    data, script = page_data(runs), _own("page.js")
+    pictures = Pictures()
+    shown_runs = [_shown(i, run, out, pictures) for i, run in enumerate(runs)]
+    first: Verdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
+    return pages.get_template("page.html.j2").render(
+        title=title or ", ".join(run.name for run in runs),
+        verdict=first,
+        runs=shown_runs,
+        many=len(runs) > 1,
+        charts=data["charts"],
+        marks=len(data["marks"]),
+        stepped=any(line["of"] == "step" for chart in data["charts"] for line in chart["lines"]),
+        differing=differing(runs) if len(runs) > 1 else [],
+        omitted=pictures.omitted,
+        kinds=[kind for kind in KINDS if any(run.history.timeline.amounts.get(kind) for run in runs)],
+        defaults_problem=defaults_known(),
+        policy=f"default-src 'none'; script-src 'sha256-{_plotly()[1]}' 'sha256-{_hash(script)}'; style-src 'unsafe-inline';"
+        " img-src data: blob:; base-uri 'none'; form-action 'none'",
+        plotly=Markup(_plotly()[0]),
+        script=Markup(script),
+        style=Markup(_own("page.css")),
+        data=Markup(script_json(data)),
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        version=__version__,
+    )
+
+
+def script_json(value: Any) -> str:
+    r"""Return JSON that can stand between script tags: nothing in it ends them or opens a comment.
+
+    Examples:
+        >>> script_json("</script><!--\u2028")
+        '"\\u003c/script\\u003e\\u003c!--\\u2028"'
+    """
+    words = json.dumps(value, allow_nan=False, separators=(",", ":"))  # all that is not ASCII is escaped already
+    return words.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _shown(i: int, run: Run, out: Path, pictures: Pictures) -> dict[str, Any]:
+    """Return what the template shows of a run."""
+    rows, same = changed(run) if run.settings and not defaults_known() else ([], 0)
+    layers = sorted(run.history.layers.items(), key=lambda item: -item[1].total / item[1].lines)[:LAYERS]
+    known = {found.number for found in run.incidents}
+    return {
+        "number": i + 1,
+        "name": run.name,
+        "folder": str(run.folder),
+        "verdict": verdict(run),
+        "figures": figures(run),
+        "notices": run.notices,
+        "timeline": [
+            {
+                "kind": entry.kind,
+                "where": entry.where,
+                "words": entry.words,
+                "anchor": anchor_of(i, entry.about) if entry.about in known else "",
+            }
+            for entry in run.history.timeline.entries
+        ],
+        "incidents": [_incident(i, n, run, found, out, pictures) for n, found in enumerate(run.incidents)],
+        "incidents_in_all": run.history.incidents_in_all,
+        "changed": rows,
+        "unchanged": same,
+        "has_settings": bool(run.settings),
+        "guard": [(name, shown(value)) for name, value in run.guard.items()],
+        "preset": run.preset,
+        "environment": run.environment,
+        "left_out": run.history.left_out,
+        "layers": [
+            (
+                text(name),
+                f"{100 * layer.total / layer.lines:.1f} %",
+                f"{100 * layer.most:.1f} %",
+                f"{layer.most_step:,}",
+            )
+            for name, layer in layers
+        ],
+        "files": [(name, _link(run.folder / name, out)) for name in FILES if (run.folder / name).is_file()],
+    }
+
+
+def _incident(i: int, n: int, run: Run, found: Incident, out: Path, pictures: Pictures) -> dict[str, Any]:
+    folder = run.folder / "incidents" / found.folder if found.folder else None
+    there = folder is not None and folder.is_dir()
+    links = []
+    if folder is not None and there:
+        links = [
+            (name, _link(folder / name, out)) for name in ("incident.json", "preview.jpg") if (folder / name).is_file()
+        ]
+    return {
+        "anchor": anchor_of(i, found.number),
+        "number": found.number,
+        "kind": WORDS[found.kind],
+        "headline": found.headline,
+        "place": found.place,
+        "rows": found.rows(),
+        "next": found.next,
+        "guilty": found.guilty,
+        "files": [path for path in found.files if path not in found.guilty],
+        "more_files": found.files_in_all - len(found.files),
+        "folder": f"incidents/{found.folder}" if found.folder else "",
+        "gone": bool(found.folder) and not there,
+        "links": links,
+        "picture": pictures.take(folder / "preview.jpg") if folder is not None else "",
+        "open": n < OPEN,
+        "in_curves": found.step is not None or bool(found.epoch),
+    }
+
+
+def _link(path: Path, out: Path) -> str:
+    """Return the address of a file as seen from the page, with a leading dot so that no name is taken for a scheme."""
+    try:
+        way = os.path.relpath(path.resolve(), out.resolve().parent)
+    except ValueError:  # on another drive
+        return path.resolve().as_uri()
+    return "./" + quote(way.replace(os.sep, "/"), errors="replace")
+
+
+@functools.cache
+def _plotly() -> tuple[str, str]:
+    """Return the library that draws, which ships with the package plotly, and its hash."""
+    content = pkgutil.get_data("plotly", "package_data/plotly.min.js")
+    assert content is not None, "plotly has no plotly.min.js"
+    script = content.decode("utf-8").replace("\r\n", "\n")  # as a browser reads it
+    assert "</script" not in script.lower()
+    return script, _hash(script)
+
+
+@functools.cache
+def _own(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

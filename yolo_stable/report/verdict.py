@@ -1,0 +1,214 @@
+"""What a run came to, in one sentence, and what to do next: a pure function of the run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .incident import Incident
+from .numbers import count, finite, short
+from .run import Run
+
+SEEN = 0.05
+"""A best value of mAP above this had shown that the network finds something."""
+WORDS = {
+    "weights": "ruined weights",
+    "optimisation": "training that went astray",
+    "precision": "numbers beyond the precision",
+    "hardware transient": "a fault that did not come again",
+    "hardware persistent": "a device that computes wrongly",
+}
+LOST = 0.1
+"""A last value below this share of the best one is a collapse."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a page says first."""
+
+    tone: str
+    """``good``, ``mind`` or ``bad``."""
+    text: str
+    next: str = ""
+
+
+def verdict(run: Run) -> Verdict:
+    """Judge a run.
+
+    Args:
+        run: As it was read.
+    """
+    trouble = trouble_in_results(run)
+    if run.status == "stock":
+        ending = _ending(run)
+        where = f", {best}" if (best := best_words(run)) else ""
+        if trouble:
+            advice = "Train it again with the guard: yolo-stable train DATA with the same arguments."
+            return Verdict("bad", f"{ending} without a guard{where}. {trouble}", advice)
+        return Verdict("good" if run.results.rows else "mind", f"{ending} without a guard{where}.")
+    guard = guard_words(run)
+    if run.status == "done":
+        where = f", {best}" if (best := best_words(run)) else ""
+        text = f"{_ending(run)}{where}. {guard}{' ' + trouble if trouble else ''}"
+        careful = run.history.rollbacks or run.history.incidents_in_all > run.history.repairs or trouble
+        return Verdict("bad" if trouble else "mind" if careful and not _explained(run) else "good", text, _next(run))
+    of = f" of {run.epochs_planned}" if run.epochs_planned else ""
+    epoch = f"epoch {max(run.history.epoch, 1)}{of}"
+    first = {
+        "halted": f"Halted by the guard in {epoch}",
+        "interrupted": f"Interrupted in {epoch}",
+        "failed": f"Failed in {epoch}",
+        "unfinished": f"Not finished: the log ends in {epoch}, the run is going on or was killed",
+    }[run.status]
+    why = f": {_sentence(run.message)}" if run.message and run.status in ("halted", "failed") else "."
+    where = f" Until then {best}." if (best := best_words(run)) else ""
+    tone = "bad" if run.status in ("halted", "failed") or trouble else "mind"
+    rest = run.message[len(_sentence(run.message)) :].strip() if run.status in ("halted", "failed") else run.message
+    advice = rest or (
+        "Go on with: yolo-stable train DATA model=RUN/weights/last.pt resume=True" if tone == "mind" else ""
+    )
+    return Verdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", advice)
+
+
+def verdict_of_many(runs: Sequence[Run]) -> Verdict:
+    """Say of several runs which is best, and which did not end well."""
+    verdicts = [verdict(run) for run in runs]
+    measures, data = (
+        {run.results.measure for run in runs if run.best},
+        {str(run.settings.get("data")) for run in runs if run.settings},
+    )
+    words = f"{len(runs)} runs side by side"
+    if len(measures) == 1:
+        best = max((run for run in runs if run.best), key=lambda run: (run.best or (0.0, 0))[0])
+        words += f": the best is {best.name} with {best_words(best).removeprefix('best ')}"
+    words += "."
+    if len(data) > 1 or len(measures) > 1:
+        how = "for different tasks" if len(measures) > 1 else "on different data"
+        words += f" They were trained {how}, so that mAP says little."
+    bad = [run.name for run, one in zip(runs, verdicts, strict=True) if one.tone == "bad"]
+    if bad:
+        words += f" Look at {', '.join(bad)}, which did not end well."
+    return Verdict("mind" if bad or len(data) > 1 else "good", words)
+
+
+def measure_name(run: Run) -> str:
+    """Return the name of a run's measure, such as ``mAP50-95``.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from .results_rows import Results
+        >>> measure_name(Run(folder=Path(), name="a", results=Results(columns=["metrics/mAP50-95(B)"])))
+        'mAP50-95'
+    """
+    name = run.results.measure.removeprefix("metrics/").removesuffix("(B)")
+    return {"accuracy_top1": "top-1 accuracy"}.get(name, name)
+
+
+def best_words(run: Run) -> str:
+    """Return ``best mAP50-95 0.71 (epoch 13)``; empty when there was no validation."""
+    return "" if run.best is None else f"best {measure_name(run)} {short(round(run.best[0], 4))} (epoch {run.best[1]})"
+
+
+def guard_words(run: Run) -> str:
+    """Return what the guard did, a sentence or several."""
+    history = run.history
+    done = []
+    if history.rejected:
+        batches = finite(run.counts.get("micro_batches"))
+        of = f" of {int(batches):,} batches" if batches else f" {'batch' if history.rejected == 1 else 'batches'}"
+        done.append(f"rejected {history.rejected:,}{of}")
+    if history.rollbacks:
+        times = "once" if history.rollbacks == 1 else f"{history.rollbacks:,} times"
+        done.append(f"went back {times} ({count(history.undone, 'step')} undone)")
+    if history.repairs:
+        done.append(f"put the EMA back {'once' if history.repairs == 1 else f'{history.repairs:,} times'}")
+    if not done:
+        return "The guard had nothing to do."
+    return f"The guard {' and '.join([', '.join(done[:-1]), done[-1]] if len(done) > 1 else done)}.{_causes(run)}"
+
+
+def trouble_in_results(run: Run) -> str:
+    """Return what the results show to have gone wrong: a loss that is not finite, or mAP that is lost."""
+    said = []
+    for name in (name for name in run.results.columns if name.startswith("train/")):
+        bad = [epoch for epoch, value in run.results.column(name) if not math.isfinite(value)]
+        if bad:
+            said.append(
+                f"Its loss was not finite from epoch {bad[0]} on"
+                if len(bad) > 1
+                else f"Its loss was not finite in epoch {bad[0]}"
+            )
+            break
+    values = run.results.column(run.results.measure)
+    best = run.best
+    if best is not None and best[0] > SEEN and values:
+        lost = values[-1][1]
+        if not math.isfinite(lost) or lost < LOST * best[0]:
+            begin = next(e for e, v in reversed(values) if math.isfinite(v) and v >= LOST * best[0])
+            said.append(f"{measure_name(run)} collapsed after epoch {begin}, from {short(best[0])} to {short(lost)}")
+    elif best is not None and best[0] == 0 and len(values) > 2:
+        said.append(f"{measure_name(run)} is 0 in all {len(values)} epochs: the network finds nothing")
+    return "".join(f"{one}. " for one in said).strip()
+
+
+def _ending(run: Run) -> str:
+    done, planned = run.epochs_done, run.epochs_planned
+    if not done:
+        return "No epoch was finished"
+    if planned and done < planned:
+        return f"Ended after {done} of {count(planned, 'epoch')}"
+    return f"Finished: {count(done, 'epoch')}"
+
+
+def _causes(run: Run) -> str:
+    """Return what the autopsies found, the guilty files of the most frequent cause counted."""
+    causes, history = run.history.causes, run.history
+    if not causes:
+        return ""
+    known = {cause: amount for cause, amount in causes.items() if cause != "undecided"}
+    looked, found = sum(causes.values()), sum(known.values())
+    if not found:
+        return f" No cause was found for {count(looked, 'incident')}."
+    all_of = found == looked == history.incidents_in_all
+    extent = "Cause found" if found == 1 and all_of else "Causes found for all" if all_of else (
+        f"Causes found for {found:,} of {count(history.incidents_in_all, 'incident')}"
+    )  # fmt: skip
+    return f" {extent}: {', '.join(_cause_words(run, cause) for cause in sorted(known, key=lambda c: (-known[c], c)))}."
+
+
+def _cause_words(run: Run, cause: str) -> str:
+    amount = run.history.causes[cause]
+    same = [found for found in run.incidents if found.cause == cause]
+    files = {path for found in same for path in found.guilty}
+    if cause != "data" or not files:
+        return WORDS.get(cause, cause) + (f" ({amount:,} times)" if amount > 1 else "")
+    (what, often), *_ = Counter(found.what for found in same).most_common(1)
+    how = (
+        f" {what.replace('has ', 'with ', 1)}"
+        if often == len(same) and what.startswith("has ")
+        else " that broke a batch"
+    )
+    return f"{count(len(files), 'file')}{how}"
+
+
+def _explained(run: Run) -> bool:
+    """Whether all that happened is data that was found and dealt with."""
+    known = run.history.causes
+    return set(known) == {"data"} and known["data"] == run.history.incidents_in_all
+
+
+def _next(run: Run) -> str:
+    """Return the next step of the incident that is most worth it: of the most frequent cause, the first."""
+    told: list[Incident] = [found for found in run.incidents if found.next]
+    if not told:
+        return ""
+    often = Counter(found.cause for found in told).most_common(1)[0][0]
+    return next(found.next for found in told if found.cause == often)
+
+
+def _sentence(message: str) -> str:
+    """Return the first sentence of a message, with its full stop."""
+    end = message.find(". ")
+    return message if end < 0 else message[: end + 1]

@@ -1,0 +1,33 @@
+"""The verb ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN ...", help="Folders of runs, such as runs/detect/train, guarded or stock."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="The page. Without it: RUN/report.html, of several runs report.html here."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Write a page of one run or of several side by side: the verdict, curves, incidents, settings. It needs no network.
+
+    Exit codes: 0 the page was written, whatever it says; 2 the call is wrong.
+
+    Example: yolo-stable report runs/detect/train
+    """
+    from ..report import write_report
+
+    path = write_report(runs, out)
+    print(path)
+    if show:
+        typer.launch(str(path))
