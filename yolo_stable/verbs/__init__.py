@@ -2,8 +2,9 @@
 
 from .autopsy import autopsy
 from .check import check
+from .preflight import preflight
 from .presets import app as presets
 from .train import train
 from .validate import validate
 
-__all__ = ["autopsy", "check", "presets", "train", "validate"]
+__all__ = ["autopsy", "check", "preflight", "presets", "train", "validate"]
