@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from .flight import Flight
 from .pace import affordable
@@ -16,38 +17,23 @@ BELOW, ABOVE = 1e-2, 1e3
 STEPS, FEWEST = 20, 8
 SHARE = 0.7
 """Of the time that is left, for the sweep; what remains is for a second look at the chosen rate."""
-RISE = 0.3
-"""Diverged is a loss that has risen by this share of the first one above its smoothed minimum. A network with
-normalisation layers that starts from nothing is never much worse than at its start, so a multiple would not be reached."""
+TIMES = 3.0
+"""Diverged is a loss of so many times that at the start. Less would not do: a detector's loss depends on which of its boxes
+it is matched with, and doubles in healthy steps when there are few objects."""
 NEAR = 3.0
 """A chosen rate within this factor of divergence is worth a warning."""
 AGAIN = 6
 """Steps at the chosen rate itself before it is called too high."""
 
 
-@dataclass
-class Trace:
-    """Losses of a sweep, each divided by the first one of the same samples."""
+def diverged(relative: float) -> bool:
+    """Judge a loss, given relative to that at the start.
 
-    points: list[tuple[float, float]] = field(default_factory=list)
-    """Learning rate, relative loss."""
-    smooth: float = 1.0
-    lowest: float = 1.0
-
-    def add(self, lr: float, relative: float) -> bool:
-        """Note a step, and return whether the loss has left for good.
-
-        Examples:
-            >>> trace = Trace()
-            >>> [trace.add(lr, loss) for lr, loss in ((0.1, 1.0), (1.0, 0.9), (10.0, 1.5))]
-            [False, False, True]
-        """
-        self.points.append((lr, relative))
-        if not math.isfinite(relative) or relative > self.lowest + RISE:
-            return True
-        self.smooth += 0.5 * (relative - self.smooth)
-        self.lowest = min(self.lowest, self.smooth)
-        return False
+    Examples:
+        >>> diverged(1.5), diverged(4.0), diverged(math.nan)
+        (False, True, True)
+    """
+    return not relative <= TIMES
 
 
 def rate(flight: Flight) -> Outcome:
@@ -72,11 +58,12 @@ def rate(flight: Flight) -> Outcome:
     size = whole if subject.cut is None else min(affordable(flight, SHARE, steps), 4 if whole >= 8 else whole)
     parts = _parts(flight, size)
     factors = [BELOW * (ABOVE / BELOW) ** (i / (steps - 1)) for i in range(steps)]
-    trace, where = _sweep(flight, parts, [chosen * f for f in factors], chosen)
+    points = _sweep(flight, parts, [chosen * f for f in factors], chosen)
+    last, relative = points[-1]
+    where = last if diverged(relative) else None
     samples = f", {size} of {whole} samples" if size < whole else f", {size} samples" if size > 1 else ""
-    how = f"{len(trace.points)} steps{samples}"
-    details: dict[str, Any] = {"chosen": chosen, "diverges": where, "trace": trace.points, "samples": size}
-    last = trace.points[-1][0]
+    how = f"{len(points)} steps{samples}"
+    details: dict[str, Any] = {"chosen": chosen, "diverges": where, "trace": points, "samples": size}
     if where is None:
         return Outcome(figure=f"no divergence up to {last:.2g}; chosen {chosen:g} ({how})", details=details)
     ratio = where / chosen
@@ -86,14 +73,15 @@ def rate(flight: Flight) -> Outcome:
         return Outcome(figure=figure, details=details)
     fix = f"Lower lr0 to {where / 10:.1g} or less (with optimizer=auto, name optimizer= as well)."
     if ratio <= 1:
-        again, failed = _sweep(flight, parts, [chosen] * AGAIN, chosen)
-        details["again"] = again.points
-        if failed is not None:
+        again = _sweep(flight, parts, [chosen] * AGAIN, chosen)
+        details["again"] = again
+        if diverged(again[-1][1]):
+            grown = f"to {again[-1][1]:.3g} times its start" if math.isfinite(again[-1][1]) else f"to {again[-1][1]}"
             return Outcome(
                 verdict=Verdict.FAIL,
                 figure=figure,
-                reason=f"the chosen learning rate {chosen:g} lets the loss rise by {_rise(again)} within"
-                f" {len(again.points)} steps; it diverges from about {where:.2g} on",
+                reason=f"at the chosen learning rate {chosen:g} the loss rises {grown} within {len(again)} steps; it diverges"
+                f" from about {where:.2g} on",
                 fix=fix,
                 details=details,
             )
@@ -106,11 +94,6 @@ def rate(flight: Flight) -> Outcome:
     )
 
 
-def _rise(trace: Trace) -> str:
-    last = trace.points[-1][1]
-    return f"{last - trace.lowest:.0%}" if math.isfinite(last) else f"to {last}"
-
-
 def _parts(flight: Flight, size: int) -> list[Any]:
     """Return up to three parts of the first batch, which take turns."""
     batch, whole = flight.subject.batch(0), flight.subject.size(flight.subject.batch(0))
@@ -118,26 +101,31 @@ def _parts(flight: Flight, size: int) -> list[Any]:
     return [flight.subject.part(batch, range(start, start + size)) for start in list(starts)[:3]]
 
 
-def _sweep(flight: Flight, parts: list[Any], lrs: list[float], chosen: float) -> tuple[Trace, float | None]:
-    """Train a step at each rate, until the loss leaves for good; nothing of it stays."""
+def _sweep(flight: Flight, parts: list[Any], lrs: list[float], chosen: float) -> list[tuple[float, float]]:
+    """Train a step at each rate, until the loss diverges; nothing of it stays.
+
+    Returns:
+        Rates, each with the loss behind its step relative to that at the start, which is the largest of the parts'.
+    """
     subject = flight.subject
     assert subject.optimizer is not None
-    trace, first, pending = Trace(), {}, 0.0
+    points: list[tuple[float, float]] = []
     with undone(subject):
+        with torch.no_grad():
+            first = [float(subject.run(part)[0]) for part in parts]
+        start = max(max(map(abs, first)), 1e-12)
         guard = subject.guard()
         base = [float(group["lr"]) for group in subject.optimizer.param_groups]
-        for step, lr in enumerate([*lrs, lrs[-1]]):  # the last one only looks at what the last step has done
-            part = step % len(parts)
-            loss, items = subject.run(parts[part])
-            value = float(loss.detach())
-            start = first.setdefault(part, value)
-            relative = 1.0 + (value - start) / max(abs(start), 1e-12)
-            if trace.add(pending, relative):
-                return trace, pending
-            pending = lr
+        loss, items = subject.run(parts[0])
+        for step, lr in enumerate(lrs):
             for group, own in zip(subject.optimizer.param_groups, base, strict=True):
                 group["lr"] = own * lr / chosen
-            if not guard.backward(loss, items):
-                return trace, lr
-            guard.step()
-    return trace, None
+            if not (guard.backward(loss, items) and guard.step()):
+                points.append((lr, math.nan))
+                break
+            part = (step + 1) % len(parts)
+            loss, items = subject.run(parts[part])
+            points.append((lr, 1.0 + (float(loss.detach()) - first[part]) / start))
+            if diverged(points[-1][1]):
+                break
+    return points

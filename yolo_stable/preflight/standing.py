@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,8 @@ class Standing:
         except _Arrived:
             self.trainer = self.ready.model.trainer
         assert self.trainer is not None
-        try:
+        with contextlib.suppress(UnhealthyStartError):  # everything stands; the stage of the parameters names them
             self.trainer._setup_train()
-        except UnhealthyStartError:
-            pass  # everything stands; the stage of the parameters says which are not finite
         return self._told(said, len(several))
 
     def _told(self, said: Said, devices: int) -> Outcome:
@@ -91,7 +89,7 @@ class Standing:
         return str(plan).lower() == "auto" and self.trainer.plan.preset is None
 
 
-@contextmanager
+@contextlib.contextmanager
 def standing(ready: Ready) -> Iterator[Standing]:
     """Make room for a trainer, and leave nothing of it."""
     with tempfile.TemporaryDirectory(prefix="yolo-stable-preflight-", ignore_cleanup_errors=True) as folder:
