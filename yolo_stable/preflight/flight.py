@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import YoloStableError
 from ..guard import StepGuard
+from ..train_call import one_line
 from .stage import Outcome, Preflight, StageResult, Verdict
 from .subject import Subject
 
@@ -129,14 +130,14 @@ class Course:
 
 def failure(error: Exception, fix: str = "") -> Outcome:
     """Return an error as the outcome of its stage."""
-    text = " ".join(str(error).split())[:SAID]
+    text = one_line(error)[:SAID]
     if "out of memory" in text.lower():
         fix = "Lower batch= or imgsz=, or free the device's memory."
     kind = "" if isinstance(error, YoloStableError) else f"{type(error).__name__}: "
     return Outcome(
         verdict=Verdict.FAIL,
-        reason=f"{kind}{text}" if text else type(error).__name__,
-        fix=fix or "Read what was raised; --traceback shows where.",
+        reason=text if text == type(error).__name__ else f"{kind}{text}",
+        fix=fix or "Look at where it was raised: --traceback shows it.",
         details={"error": type(error).__name__, "traceback": _lines(error)},
     )
 

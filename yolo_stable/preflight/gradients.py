@@ -126,7 +126,8 @@ def gradients(flight: Flight) -> Outcome:
 
 def norm(flight: Flight) -> Outcome:
     """Return the global norm of the gradients, against what they are clipped to."""
-    scale = flight.subject.scaler.get_scale() if _scaled(flight) else 1.0
+    scaler = flight.subject.scaler
+    scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
     grads = [p.grad for p in flight.subject.trainable().values() if p.grad is not None]
     value = float(torch.nn.utils.get_total_norm(grads)) / scale
     flight.norm = value

@@ -34,7 +34,8 @@ def memory(flight: Flight) -> Outcome:
     if not total:
         return Outcome(verdict=Verdict.SKIP, figure=f"{device} does not tell", details=details)
     share = used / total
-    figure = f"peak {what} {used / 2**30:.2f} GiB of {total / 2**30:.1f} ({share:.0%})"
+    part = flight.subject.part_of()
+    figure = f"peak {what} {used / 2**30:.2f} GiB of {total / 2**30:.1f} ({share:.0%}){f' with {part}' if part else ''}"
     if share > TIGHT:
         return Outcome(
             verdict=Verdict.WARN,

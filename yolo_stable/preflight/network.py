@@ -6,6 +6,8 @@ import math
 import time
 import warnings
 
+import torch
+
 from ..autopsy.finding import Location
 from ..autopsy.locate import locate_call
 from ..guard.generators import Draw
@@ -143,6 +145,11 @@ def loss(flight: Flight) -> Outcome:
 def search(flight: Flight, draw: Draw, *, backward: bool) -> Location:
     """Run the first batch once more, operation by operation, and return where it broke."""
     subject = flight.subject
+
+    with torch.no_grad():  # as they were: the pass has written what is not finite into the running statistics
+        for name, buffer in unwrap(subject.model).named_buffers():
+            if f"model/{name}" in flight.before:
+                buffer.copy_(flight.before[f"model/{name}"])
 
     def again() -> tuple[object, object]:
         draw.restore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,16 @@ from ultralytics.utils.torch_utils import unset_deterministic
 from ..errors import UnhealthyStartError
 from ..train_run import Ready
 from ..train_validation import devices_of
+from .flight import failure
 from .quiet import Said
 from .stage import Outcome, Verdict
 
 OURS = {"exist_ok": True, "plots": False, "save": False, "cache": False, "compile": False, "verbose": False}
 """Arguments that decide what is written and shown, or how long it takes to begin; nothing of them is judged."""
+
+
+DATA_FIX = "yolo-stable check DATA names the files, and what to do about each."
+FIX = "Mend what Ultralytics names there; --traceback shows where it was raised."
 
 
 class _Arrived(BaseException):
@@ -54,8 +60,11 @@ class Standing:
         except _Arrived:
             self.trainer = self.ready.model.trainer
         assert self.trainer is not None
-        with contextlib.suppress(UnhealthyStartError):  # everything stands; the stage of the parameters names them
-            self.trainer._setup_train()
+        try:
+            with contextlib.suppress(UnhealthyStartError):  # everything stands; the stage of the parameters names them
+                self.trainer._setup_train()
+        except Exception as error:  # noqa: BLE001 - Ultralytics' objection to the set-up, of whatever class
+            return failure(error, DATA_FIX if re.search("label|image|dataset", str(error)) else FIX)
         return self._told(said, len(several))
 
     def _told(self, said: Said, devices: int) -> Outcome:

@@ -81,9 +81,13 @@ class Subject:
         return batch
 
     def samples(self) -> str:
-        """Return in words how many samples a step has, where that is known."""
+        """Return in words how many samples a step has."""
+        return self.part_of() or f"{self.size(self.batch(0))} samples"
+
+    def part_of(self) -> str:
+        """Return in words how many samples are left of a batch that was cut for want of time; empty for a whole one."""
         whole, size = self.size(self.draw(0)), self.size(self.batch(0))
-        return f"{size} samples" if size == whole else f"{size} of {whole} samples"
+        return "" if size == whole else f"{size} of {whole} samples"
 
     def batches(self, most: int) -> Iterator[Any]:
         """Yield up to ``most`` batches."""
@@ -135,7 +139,10 @@ def undone(subject: Subject) -> Iterator[dict[str, Tensor]]:
     """
     with untouched(subject.model, subject.device):
         if subject.optimizer is None:
-            yield {f"model/{name}": p.detach().clone() for name, p in unwrap(subject.model).named_parameters()}
+            model = unwrap(subject.model)
+            yield {
+                f"model/{name}": t.detach().clone() for name, t in (*model.named_parameters(), *model.named_buffers())
+            }
             return
         state = TrainingState(subject.model, subject.optimizer, scaler=subject.scaler, ema=subject.ema)
         kept = {name: tensor.detach().clone() for name, tensor in state.live().items()}

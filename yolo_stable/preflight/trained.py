@@ -28,7 +28,7 @@ def subject_of(trainer: Any, sample: Sample) -> Subject:
     for group in trainer.optimizer.param_groups:
         group["lr"] = group.get("initial_lr", group["lr"])
     model = unwrap(trainer.model)
-    network = getattr(model, "student_model", model)
+    network: Any = getattr(model, "student_model", model)
     warm = float(trainer.args.warmup_epochs or 0) > 0
     return Subject(
         model=trainer.model,
@@ -67,14 +67,14 @@ def evaluate(trainer: Any, sample: Sample, module: nn.Module) -> tuple[Any, Mapp
     Returns:
         Raw and filtered predictions, and the items of the loss.
     """
-    validator, model = trainer.validator, module
+    validator: Any = trainer.validator
+    model: Any = module
     if hasattr(model, "end2end"):
         model.end2end = validator.args.nms is False
     validator.device, validator.data, validator.training = trainer.device, trainer.data, True
     validator.args.quantize = 16 if validated_in(trainer) == "float16" else None
     validator.init_metrics(model)
     batch = validator.preprocess(sample.validation(VALIDATED))
-    predictions: Any = model(batch["img"])
-    criterion: Any = model
-    items = criterion.loss(batch, predictions)[1]
+    predictions = model(batch["img"])
+    items = model.loss(batch, predictions)[1]
     return (predictions, validator.postprocess(predictions)), items
