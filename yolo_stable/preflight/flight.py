@@ -14,7 +14,7 @@ from ..errors import YoloStableError
 from ..guard import StepGuard
 from ..train_call import one_line
 from .stage import Outcome, Preflight, StageResult, Verdict
-from .subject import Subject
+from .subject import Before, Subject
 
 SAID = 400
 """Characters of an exception's text that are shown."""
@@ -26,8 +26,8 @@ class Flight:
 
     subject: Subject
     clock: Clock
-    before: dict[str, Tensor] = field(default_factory=dict)
-    """The state at the start, copied."""
+    before: Before
+    """The state at the start."""
     guard: StepGuard | None = None
     loss: Tensor | None = None
     items: dict[str, Any] = field(default_factory=dict)

@@ -148,8 +148,8 @@ def search(flight: Flight, draw: Draw, *, backward: bool) -> Location:
 
     with torch.no_grad():  # as they were: the pass has written what is not finite into the running statistics
         for name, buffer in unwrap(subject.model).named_buffers():
-            if f"model/{name}" in flight.before:
-                buffer.copy_(flight.before[f"model/{name}"])
+            if f"model/{name}" in flight.before.tensors:
+                buffer.copy_(flight.before.tensors[f"model/{name}"])
 
     def again() -> tuple[object, object]:
         draw.restore()

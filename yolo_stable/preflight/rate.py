@@ -22,18 +22,24 @@ TIMES = 3.0
 it is matched with, and doubles in healthy steps when there are few objects."""
 NEAR = 3.0
 """A chosen rate within this factor of divergence is worth a warning."""
+FAR = 15.0
+"""Beyond this factor nobody looks again."""
 AGAIN = 6
-"""Steps at the chosen rate itself before it is called too high."""
+"""Steps at a constant rate, which say it more exactly than the sweep."""
 
 
-def diverged(relative: float) -> bool:
+RUINED = 10.0
+"""A loss of so many times that at the start, at the chosen rate itself, is no doubt any more."""
+
+
+def diverged(relative: float, times: float = TIMES) -> bool:
     """Judge a loss, given relative to that at the start.
 
     Examples:
         >>> diverged(1.5), diverged(4.0), diverged(math.nan)
         (False, True, True)
     """
-    return not relative <= TIMES
+    return not relative <= times
 
 
 def rate(flight: Flight) -> Outcome:
@@ -57,6 +63,7 @@ def rate(flight: Flight) -> Outcome:
         )
     size = whole if subject.cut is None else min(affordable(flight, SHARE, steps), 4 if whole >= 8 else whole)
     parts = _parts(flight, size)
+    flight.before.rewind()  # the step with the chosen rate may already have done the harm
     factors = [BELOW * (ABOVE / BELOW) ** (i / (steps - 1)) for i in range(steps)]
     points = _sweep(flight, parts, [chosen * f for f in factors], chosen)
     last, relative = points[-1]
@@ -66,32 +73,63 @@ def rate(flight: Flight) -> Outcome:
     details: dict[str, Any] = {"chosen": chosen, "diverges": where, "trace": points, "samples": size}
     if where is None:
         return Outcome(figure=f"no divergence up to {last:.2g}; chosen {chosen:g} ({how})", details=details)
+    where = _closer(flight, parts, chosen, where, details)
     ratio = where / chosen
-    apart = f"{ratio:.2g} times below" if ratio >= 1 else f"{1 / ratio:.2g} times above"
-    figure = f"diverges at about {where:.2g}; chosen {chosen:g}: {apart} ({how})"
+    figure = f"diverges at about {where:.2g}; chosen {chosen:g}: {_apart(ratio)} ({how})"
+    details["diverges"] = where
     if ratio > NEAR:
         return Outcome(figure=figure, details=details)
     fix = f"Lower lr0 to {where / 10:.1g} or less (with optimizer=auto, name optimizer= as well)."
-    if ratio <= 1:
-        again = _sweep(flight, parts, [chosen] * AGAIN, chosen)
-        details["again"] = again
-        if diverged(again[-1][1]):
-            grown = f"to {again[-1][1]:.3g} times its start" if math.isfinite(again[-1][1]) else f"to {again[-1][1]}"
-            return Outcome(
-                verdict=Verdict.FAIL,
-                figure=figure,
-                reason=f"at the chosen learning rate {chosen:g} the loss rises {grown} within {len(again)} steps; it diverges"
-                f" from about {where:.2g} on",
-                fix=fix,
-                details=details,
-            )
+    at_chosen = details.get("at chosen")
+    if at_chosen and diverged(at_chosen[-1][1], RUINED):
+        end = at_chosen[-1][1]
+        grown = f"to {end:.3g} times its start" if math.isfinite(end) else f"to {end}"
+        return Outcome(
+            verdict=Verdict.FAIL,
+            figure=figure,
+            reason=f"at the chosen learning rate {chosen:g} the loss rises {grown} within {len(at_chosen)} steps; it diverges"
+            f" from about {where:.2g} on",
+            fix=fix,
+            details=details,
+        )
     return Outcome(
         verdict=Verdict.WARN,
         figure=figure,
-        reason=f"the chosen learning rate {chosen:g} is close to where the loss diverges, about {where:.2g}",
+        reason=f"the loss rises to several times its start from a learning rate of about {where:.2g} on; the chosen {chosen:g} is"
+        f" {_apart(ratio)}",
         fix=fix,
         details=details,
     )
+
+
+def _apart(ratio: float) -> str:
+    """Say where the chosen rate is, given how many times as high divergence is.
+
+    Examples:
+        >>> _apart(48.2), _apart(1.0), _apart(0.25)
+        ('48 times below', 'there already', '4 times above')
+    """
+    if 0.9 < ratio < 1.1:
+        return "there already"
+    times = ratio if ratio > 1 else 1 / ratio
+    return f"{times:.{0 if times >= 4 else 1}f} times {'below' if ratio > 1 else 'above'}"
+
+
+def _closer(flight: Flight, parts: list[Any], chosen: float, where: float, details: dict[str, Any]) -> float:
+    """Look again with constant rates, from the start: the small ones of the sweep may have led to where it is flat.
+
+    Returns:
+        The least rate at which the loss has diverged.
+    """
+    if where > FAR * chosen:
+        return where
+    for name, lr in (("above chosen", NEAR * chosen), ("at chosen", chosen)):
+        points = details[name] = _sweep(flight, parts, [lr] * AGAIN, chosen, RUINED)
+        if any(diverged(relative) for _, relative in points):
+            where = min(where, lr)
+        elif lr < where:
+            break
+    return where
 
 
 def _parts(flight: Flight, size: int) -> list[Any]:
@@ -101,8 +139,10 @@ def _parts(flight: Flight, size: int) -> list[Any]:
     return [flight.subject.part(batch, range(start, start + size)) for start in list(starts)[:3]]
 
 
-def _sweep(flight: Flight, parts: list[Any], lrs: list[float], chosen: float) -> list[tuple[float, float]]:
-    """Train a step at each rate, until the loss diverges; nothing of it stays.
+def _sweep(
+    flight: Flight, parts: list[Any], lrs: list[float], chosen: float, times: float = TIMES
+) -> list[tuple[float, float]]:
+    """Train a step at each rate, until the loss is so many times that at the start; nothing of it stays.
 
     Returns:
         Rates, each with the loss behind its step relative to that at the start, which is the largest of the parts'.
@@ -126,6 +166,6 @@ def _sweep(flight: Flight, parts: list[Any], lrs: list[float], chosen: float) ->
             part = (step + 1) % len(parts)
             loss, items = subject.run(parts[part])
             points.append((lr, 1.0 + (float(loss.detach()) - first[part]) / start))
-            if diverged(points[-1][1]):
+            if diverged(points[-1][1], times):
                 break
     return points

@@ -45,7 +45,7 @@ def optimizer(flight: Flight) -> Outcome:
     groups = _moves(flight, with_gradient)
     details |= {"groups": groups, "lr": _lr(flight), "step": flight.guard.step_name}
     total = sum(group["moved"] ** 2 for group in groups) ** 0.5
-    weights = [flight.before[f"model/{name}"] for name, _ in unwrap(subject.model).named_parameters()]
+    weights = [flight.before.tensors[f"model/{name}"] for name, _ in unwrap(subject.model).named_parameters()]
     size = sum(float(tensor.double().square().sum()) for tensor in weights) ** 0.5
     share = total / size if size else 0.0
     note = f" {subject.lr_note}" if subject.lr_note else ""
@@ -93,7 +93,7 @@ def average(flight: Flight) -> Outcome:
     prefix = "module." if not set(theirs) & set(mine) else ""
     followed, gap = 0.0, 0.0
     for name, parameter in mine.items():
-        now, before = theirs.get(f"{prefix}{name}"), flight.before.get(f"ema/{prefix}{name}")
+        now, before = theirs.get(f"{prefix}{name}"), flight.before.tensors.get(f"ema/{prefix}{name}")
         if now is None or before is None or not parameter.requires_grad:
             continue
         followed += float((now.detach().double() - before.double()).square().sum())
@@ -134,7 +134,7 @@ def _moves(flight: Flight, with_gradient: set[int]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, group in enumerate(flight.subject.optimizer.param_groups):
         pairs: list[tuple[Tensor, Tensor]] = [
-            (p.detach(), flight.before[f"model/{names[id(p)]}"]) for p in group["params"] if id(p) in names
+            (p.detach(), flight.before.tensors[f"model/{names[id(p)]}"]) for p in group["params"] if id(p) in names
         ]
         if not pairs:
             continue

@@ -130,30 +130,37 @@ class Subject:
         return {name: p for name, p in unwrap(self.model).named_parameters() if p.requires_grad}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """The state as it was."""
+
+    tensors: Mapping[str, Tensor]
+    """Copies, named as in :class:`~yolo_stable.guard.state.TrainingState`; without an optimizer of the model alone."""
+    rewind: Callable[[], None]
+    """Puts weights, buffers, optimizer, EMA, loss scale and generators back to it."""
+
+
 @contextmanager
-def undone(subject: Subject) -> Iterator[dict[str, Tensor]]:
+def undone(subject: Subject) -> Iterator[Before]:
     """Put everything back on leaving: weights, buffers, optimizer, EMA, loss scale, gradients, flags, generators.
 
     Yields:
-        Copies of all tensors of the state as it was, named as in :class:`~yolo_stable.guard.state.TrainingState`.
+        The state as it was.
     """
+    model = unwrap(subject.model)
     with untouched(subject.model, subject.device):
         if subject.optimizer is None:
-            model = unwrap(subject.model)
-            yield {
-                f"model/{name}": t.detach().clone() for name, t in (*model.named_parameters(), *model.named_buffers())
-            }
+            own = {f"model/{name}": t for name, t in (*model.named_parameters(), *model.named_buffers())}
+            yield Before(tensors={name: t.detach().clone() for name, t in own.items()}, rewind=lambda: None)
             return
         state = TrainingState(subject.model, subject.optimizer, scaler=subject.scaler, ema=subject.ema)
         kept = {name: tensor.detach().clone() for name, tensor in state.live().items()}
         aside, plain = state.aside()
-        lrs = [group["lr"] for group in subject.optimizer.param_groups]
+        before = Before(tensors=kept, rewind=lambda: state.restore({**kept, **aside}, plain))
         try:
-            yield kept
+            yield before
         finally:
-            for group, lr in zip(subject.optimizer.param_groups, lrs, strict=True):
-                group["lr"] = lr
-            state.restore({**kept, **aside}, plain)
+            before.rewind()
 
 
 @contextmanager
