@@ -28,6 +28,7 @@ HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib"}
 SURFACE = {
     "": ["--version"],
     "train": ["DATA", "[key=value ...]", "--preset", "--inject", "--traceback"],
+    "preflight": ["DATA", "[key=value ...]", "--preset", "--precision", "--lr-range", "--seconds", "--json", "--traceback"],
     "autopsy": ["INCIDENT", "--json", "--frames", "--pdb", "--device", "--seconds"],
     "check": [
         "DATA",

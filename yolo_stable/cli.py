@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Ultralytics YOLO training that no bad batch can kill.",
     epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated.",
 )
-for verb in (verbs.train, verbs.autopsy, verbs.check, verbs.report, verbs.validate):
+for verb in (verbs.train, verbs.preflight, verbs.autopsy, verbs.check, verbs.report, verbs.validate):
     app.command()(verb)
 app.add_typer(verbs.presets, name="presets")
 

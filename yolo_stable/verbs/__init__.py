@@ -2,9 +2,10 @@
 
 from .autopsy import autopsy
 from .check import check
+from .preflight import preflight
 from .presets import app as presets
 from .report import report
 from .train import train
 from .validate import validate
 
-__all__ = ["autopsy", "check", "presets", "report", "train", "validate"]
+__all__ = ["autopsy", "check", "preflight", "presets", "report", "train", "validate"]
