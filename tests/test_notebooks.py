@@ -1,16 +1,37 @@
-"""Every notebook runs from top to bottom and is kept without outputs."""
+"""Every notebook runs from top to bottom, is kept without outputs, and links to what is there."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PAGES = [*NOTEBOOKS, FOLDER / "README.md"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ELSEWHERE = re.compile(r"(?<![\w.])/(?:tmp|home|root|work|Users|mnt)/|\b[A-Z]:\\\\")
+
+
+def prose(page: Path) -> str:
+    """Return what is text in a notebook or a page."""
+    if page.suffix == ".md":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names that the headings of a page have: of a notebook as Jupyter, of a page as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
+    if page.suffix == ".ipynb":
+        return {heading.replace(" ", "-") for heading in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -37,3 +58,19 @@ def test_it_is_kept_without_outputs(notebook: Path) -> None:
     for cell in json.loads(notebook.read_text())["cells"]:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_its_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in LINK.findall(prose(page)) if not link.startswith("https://")]
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_names_no_place_of_one_machine(notebook: Path) -> None:
+    assert not ELSEWHERE.search(notebook.read_text())

@@ -21,7 +21,15 @@ app = typer.Typer(
     help="Ultralytics YOLO training that no bad batch can kill.",
     epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated.",
 )
-for verb in (verbs.train, verbs.compare, verbs.autopsy, verbs.check, verbs.report, verbs.validate):
+for verb in (
+    verbs.train,
+    verbs.check,
+    verbs.preflight,
+    verbs.validate,
+    verbs.autopsy,
+    verbs.report,
+    verbs.compare,
+):
     app.command()(verb)
 app.add_typer(verbs.presets, name="presets")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,25 @@ from .run_folder import RunFolder
 from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, one_line
 from .train_checks import check_arguments, check_data, planned_folder
 from .train_validation import set_switches, warn_of_device
-from .trainers import TRAINERS
+from .trainers import TRAINERS, GuardedTrainerMixin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A call that has been checked whole: what is left is to train."""
+
+    model: Any
+    """Ultralytics' ``YOLO`` or ``RTDETR``, loaded."""
+    task: str
+    arguments: dict[str, Any]
+    """For its ``train``, the guard's settings and the preset among them."""
+    folder: RunFolder | None
+    """Of a new run; None of one that is resumed."""
+
+    @property
+    def trainer(self) -> type[GuardedTrainerMixin]:
+        """The class that trains it."""
+        return TRAINERS["rtdetr" if isinstance(self.model, RTDETR) else self.task]
 
 
 def run(call: TrainCall, inject: str | None = None) -> Path:
@@ -37,6 +56,19 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
     Raises:
         InvalidCallError: Something in the call is wrong; nothing has been written.
         YoloStableError: Training failed or was halted.
+    """
+    return _train(prepare(call), inject)
+
+
+def prepare(call: TrainCall) -> Ready:
+    """Check a call with the help of Ultralytics, and load its model.
+
+    Args:
+        call: The parsed call.
+
+    Raises:
+        InvalidCallError: Something in it is wrong; nothing has been written.
+        YoloStableError: The checkpoint to resume is damaged.
     """
     GuardConfig.from_mapping(call.guard)
     settings = dict(call.settings)
@@ -75,19 +107,19 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
         settings["augmentations"] = named(settings["augmentations"])
     if call.switches:  # set again, as Ultralytics has switched some of them for its own ends
         model.add_callback("on_train_start", lambda trainer: set_switches(call.switches))
-    return _train(model, task, {"data": data, **ours, **settings}, folder, inject)
+    return Ready(model=model, task=task, arguments={"data": data, **ours, **settings}, folder=folder)
 
 
-def _train(
-    model: Any, task: str, arguments: dict[str, Any], folder: RunFolder | None, inject: str | None = None
-) -> Path:
+def _train(ready: Ready, inject: str | None = None) -> Path:
     """Train, and return the run's folder; of a new run that fails before its first batch, the folder is removed."""
+    model, folder = ready.model, ready.folder
     made: list[Path] = []
     model.add_callback("on_pretrain_routine_start", lambda trainer: made.append(Path(trainer.save_dir)))
     try:
-        trainer_class = TRAINERS["rtdetr" if isinstance(model, RTDETR) else task]
+        trainer_class = ready.trainer
         model.train(
-            trainer=faulty(trainer_class, inject, LOGGER.warning) if inject is not None else trainer_class, **arguments
+            trainer=faulty(trainer_class, inject, LOGGER.warning) if inject is not None else trainer_class,
+            **ready.arguments,
         )
     except BaseException as error:
         trainer: Any = model.trainer

@@ -1,0 +1,152 @@
+"""One preflight under way: the stages are run in order, with their time, until one fails."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import YoloStableError
+from ..guard import StepGuard
+from ..train_call import one_line
+from .stage import Outcome, Preflight, StageResult, Verdict
+from .subject import Before, Subject
+
+SAID = 400
+"""Characters of an exception's text that are shown."""
+
+
+@dataclass(kw_only=True)
+class Flight:
+    """What the stages hand on to those behind them."""
+
+    subject: Subject
+    clock: Clock
+    before: Before
+    """The state at the start."""
+    guard: StepGuard | None = None
+    loss: Tensor | None = None
+    items: dict[str, Any] = field(default_factory=dict)
+    loss_error: Exception | None = None
+    """What the loss raised, behind a network that had come to its end."""
+    checkpointed: bool = False
+    """Gradient checkpointing has said that no gradient can come through."""
+    called: frozenset[str] = frozenset()
+    """Names of the modules that the forward pass went through."""
+    widest: float = 0.0
+    """Largest magnitude that a module gave out."""
+    micro_batches: int = 0
+    """Batches whose gradients are in the open window."""
+    step_seconds: float = 0.0
+    """Forward and backward pass of one batch."""
+    norm: float | None = None
+    """Of the open window's gradients, unscaled."""
+
+
+class Clock:
+    """How much time there is.
+
+    Args:
+        seconds: For everything.
+        used: Seconds that had gone before.
+    """
+
+    def __init__(self, seconds: float, used: float = 0.0) -> None:
+        self.seconds, self._began = seconds, time.monotonic() - used
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, never below 0."""
+        return max(self.seconds - self.elapsed, 0.0)
+
+
+Stage = tuple[str, Callable[[], Outcome]]
+
+
+class Course:
+    """Runs stages one after the other.
+
+    Args:
+        clock: Runs from the start.
+        on_begin: Told the name of a stage that begins.
+        on_end: Given each result.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_begin: Callable[[str], None] | None = None,
+        on_end: Callable[[StageResult], None] | None = None,
+    ) -> None:
+        self.clock = clock
+        self._on_begin, self._on_end = on_begin, on_end
+        self._results: list[StageResult] = []
+
+    @property
+    def failed(self) -> bool:
+        """Whether a stage has failed; none is run behind it."""
+        return any(result.verdict is Verdict.FAIL for result in self._results)
+
+    def run(self, stages: Iterable[Stage]) -> None:
+        """Run stages until one fails; an error that a stage raises is its failure."""
+        for name, stage in stages:
+            if self.failed:
+                return
+            if self._on_begin is not None:
+                self._on_begin(name)
+            began = time.perf_counter()
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    outcome = stage()
+            except Exception as error:  # noqa: BLE001 - whatever a stranger's model raises is a finding
+                outcome = failure(error)
+            result = StageResult(
+                stage=name,
+                verdict=outcome.verdict,
+                figure=outcome.figure,
+                seconds=time.perf_counter() - began,
+                reason=outcome.reason,
+                fix=outcome.fix,
+                details=outcome.details,
+            )
+            self._results.append(result)
+            if self._on_end is not None:
+                self._on_end(result)
+
+    def preflight(self) -> Preflight:
+        """Return what came of it so far."""
+        return Preflight(stages=tuple(self._results), seconds=self.clock.elapsed)
+
+
+def failure(error: Exception, fix: str = "") -> Outcome:
+    """Return an error as the outcome of its stage."""
+    text = one_line(error)[:SAID]
+    if "out of memory" in text.lower():
+        fix = "Lower batch= or imgsz=, or free the device's memory."
+    kind = "" if isinstance(error, YoloStableError) else f"{type(error).__name__}: "
+    return Outcome(
+        verdict=Verdict.FAIL,
+        reason=text if text == type(error).__name__ else f"{kind}{text}",
+        fix=fix or "Look at where it was raised: --traceback shows it.",
+        details={"error": type(error).__name__, "traceback": _lines(error)},
+    )
+
+
+def _lines(error: Exception) -> list[str]:
+    """Return the frames of an error, innermost last."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}")
+        trace = trace.tb_next
+    return frames[-12:]

@@ -1,0 +1,73 @@
+"""The stage of the memory: what a step took of what is there."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from .flight import Flight
+from .stage import Outcome, Verdict
+
+TIGHT = 0.9
+"""Above this share of the memory, an image with many objects is enough to run out of it."""
+CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def begin(device: torch.device) -> None:
+    """Let the device count its peak from here."""
+    module: Any = getattr(torch, device.type, None)
+    if hasattr(module, "reset_peak_memory_stats"):
+        module.reset_peak_memory_stats(device)
+
+
+def memory(flight: Flight) -> Outcome:
+    """Compare the peak of the step with what the device has; on the CPU, that of the process."""
+    device = flight.subject.device
+    used, total = peak(device)
+    what = "of the process" if device.type == "cpu" else f"on {device}"
+    details = {"peak": used, "total": total}
+    if not total:
+        return Outcome(verdict=Verdict.SKIP, figure=f"{device} does not tell", details=details)
+    share = used / total
+    part = flight.subject.part_of()
+    figure = f"peak {what} {used / 2**30:.2f} GiB of {total / 2**30:.1f} ({share:.0%}){f' with {part}' if part else ''}"
+    if share > TIGHT:
+        return Outcome(
+            verdict=Verdict.WARN,
+            figure=figure,
+            reason=f"one step takes {share:.0%} of the memory: a batch with many objects runs out of it",
+            fix="Lower batch= or imgsz=.",
+            details=details,
+        )
+    return Outcome(figure=figure, details=details)
+
+
+def peak(device: torch.device) -> tuple[int, int]:
+    """Return the peak and what there is, in bytes; zeros where it cannot be asked for."""
+    if device.type == "cpu":
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, machine_memory()
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory()
+    module: Any = getattr(torch, device.type, None)
+    if not hasattr(module, "max_memory_reserved") or not hasattr(module, "mem_get_info"):
+        return 0, 0
+    return module.max_memory_reserved(device), module.mem_get_info(device)[1]
+
+
+def machine_memory() -> int:
+    """Return the bytes that this process may take: the machine's, or what its container was given."""
+    total = psutil.virtual_memory().total
+    for path in CGROUPS:
+        try:
+            limit = path.read_text().strip()
+        except OSError:  # no such limit here
+            continue
+        if limit.isdigit():
+            total = min(total, int(limit))
+    return total

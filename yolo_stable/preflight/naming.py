@@ -1,0 +1,42 @@
+"""Many parameters in few words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ..autopsy.finding import Break
+
+
+def grouped(names: Sequence[str], most: int = 4) -> str:
+    """Return names counted by the module that they are in.
+
+    Examples:
+        >>> grouped(["model.0.conv.weight", "model.0.bn.bias", "model.23.cv2.0.bias", "scale"])
+        'model.0 (2), model.23 (1), scale (1)'
+    """
+    counts = Counter(".".join(name.split(".")[:-1][:2]) or name for name in names)
+    shown = [f"{module} ({count})" for module, count in list(counts.items())[:most]]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} more modules" if more > 0 else "")
+
+
+def broke(first: Break) -> str:
+    """Return where a value that is not finite was made, and by what.
+
+    Examples:
+        >>> broke(Break(phase="loss", module="", op="aten.log.default", value="-inf", source="my/loss.py:12 in forward"))
+        'the loss: log.default gave -inf (my/loss.py:12 in forward)'
+    """
+    kind = f" ({first.module_type})" if first.module and first.module_type else ""
+    name = f"{first.module}{kind}" if first.module else "the loss" if first.phase == "loss" else "the model itself"
+    if first.origin:
+        return f"{first.origin} is not finite" + (f"; {name} is the first to read it" if first.op else "")
+    widest = max((max(abs(r.low or 0.0), abs(r.high or 0.0)) for r in first.inputs), default=None)
+    inputs = "" if widest is None else f" from inputs up to {widest:.3g}"
+    why = f"; {first.dtype} cannot hold it" if first.wide == "overflow" else ""
+    back = "going back, " if first.phase == "backward" else ""
+    source = first.forward_source or first.source
+    where = "/".join(source.split("/")[-3:])
+    shown = f" ({where})" if where and not first.module else ""
+    return f"{back}{name}: {first.op.removeprefix('aten.')} gave {first.value}{inputs}{why}{shown}"

@@ -1,0 +1,150 @@
+"""The stage of the data: one real batch of each loader, as training and validation get it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..autopsy.batch_case import BatchCase
+from .stage import Outcome, Verdict
+
+BATCHES = 3
+"""So many batches may be drawn before one must have a label."""
+LARGEST = 10.0
+"""A pixel beyond this was not brought to [0, 1], nor normalised."""
+FIX = "yolo-stable check DATA looks at every file and label."
+
+
+class Sample:
+    """Batches of a trainer's loaders.
+
+    Args:
+        trainer: Set up.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self._loader: Iterator[Any] | None = None
+        self._drawn: list[dict[str, Any]] = []
+        self._faults: list[str] = []
+        self._raw: dict[str, Any] | None = None
+
+    def draw(self, number: int) -> dict[str, Any]:
+        """Return a training batch on the device, through the trainer's own loader and ``preprocess_batch``.
+
+        Raises:
+            IndexError: The data set has no more.
+        """
+        while len(self._drawn) <= number:
+            if self._loader is None:
+                self._loader = iter(self.trainer.train_loader)
+            batch = next(self._loader, None)
+            if batch is None:
+                raise IndexError(number)
+            self._faults += self._label_faults(batch, "train")
+            self._drawn.append(self.trainer.preprocess_batch(batch))
+        return self._drawn[number]
+
+    def validation(self, most: int) -> dict[str, Any]:
+        """Return the first validation batch as the loader made it, or ``most`` samples of it."""
+        if self._raw is None:
+            self._raw = next(iter(self.trainer.test_loader))
+        assert self._raw is not None
+        case = self._case(self._raw)
+        return dict(self._raw) if case.size <= most else dict(case.select(range(most)).batch)
+
+    def cut(self, batch: dict[str, Any], samples: Any) -> dict[str, Any]:
+        """Return some samples of a batch, with their labels."""
+        return dict(self._case(batch).select(samples).batch)
+
+    def look(self) -> Outcome:
+        """Judge a training and a validation batch."""
+        batch = self.draw(0)
+        images = batch["img"]
+        wrong = self._image_faults(batch, "train")
+        while not wrong and not self._faults and not any(map(_labels, self._drawn)) and len(self._drawn) < BATCHES:
+            try:
+                self.draw(len(self._drawn))
+            except IndexError:
+                break
+        labels = sum(map(_labels, self._drawn))
+        raw = self.validation(len(images))
+        faults = [*self._faults, *self._label_faults(raw, "val")]
+        wrong += self._image_faults(raw, "val")
+        b, c, h, w = images.shape
+        boxes = "labels" if self.boxed else "images with a class"
+        figure = f"train {b} x {c} x {h} x {w}, {labels} {boxes}; val {len(raw['img'])} images, {_labels(raw)} {boxes}"
+        low, high = float(images.min()), float(images.max())
+        figure += f"; pixels {low:.3g} to {high:.3g}"
+        details = {
+            "shape": list(images.shape),
+            "labels": labels,
+            "low": low,
+            "high": high,
+            "faults": [*wrong, *faults][:50],
+        }
+        reason, verdict, fix = "", Verdict.FAIL, FIX
+        if wrong:
+            reason = f"{len(wrong)} images are not finite: {wrong[0]}"
+            fix = f"A .npy beside the image is read in its place, broken or not: remove it. {FIX}"
+        elif faults:
+            reason = f"{len(faults)} labels cannot be used: {faults[0]}"
+        elif not labels:
+            reason = f"there is no label in {len(self._drawn)} training batches ({sum(map(_size, self._drawn))} images)"
+            fix = f"Labels are looked for in a folder 'labels' beside 'images', with the same names. {FIX}"
+        elif max(abs(low), abs(high)) > LARGEST:
+            reason, verdict = f"pixels reach {high:.4g}, and a network expects 0 to 1", Verdict.WARN
+            fix = "Look at the transforms: images are not scaled to 0..1."
+        elif low == high:
+            reason, verdict = f"every pixel of the batch is {low:.3g}", Verdict.WARN
+        elif not _labels(raw):
+            reason, verdict = (
+                "there is no label in the first validation batch: mAP counts what others have",
+                Verdict.WARN,
+            )
+        else:
+            return Outcome(figure=figure, details=details)
+        return Outcome(verdict=verdict, figure=figure, reason=reason, fix=fix, details=details)
+
+    @property
+    def boxed(self) -> bool:
+        """Whether labels are boxes, rather than a class for each image."""
+        return "batch_idx" in self._drawn[0]
+
+    def _case(self, batch: dict[str, Any]) -> BatchCase:
+        model: Any = self.trainer.model
+        return BatchCase(model, batch, _nothing, classes=int(self.trainer.data["nc"]))
+
+    def _label_faults(self, batch: dict[str, Any], split: str) -> list[str]:
+        """Return what is wrong with the labels, with the file that they belong to."""
+        case = self._case(batch)
+        owners = batch["batch_idx"].view(-1).tolist() if "batch_idx" in batch else range(case.size)
+        return [f"{what} ({split}: {_name(case, int(owners[row]))})" for row, what in case.label_faults().items()]
+
+    def _image_faults(self, batch: dict[str, Any], split: str) -> list[str]:
+        images: Tensor = batch["img"]
+        if not images.is_floating_point():
+            return []
+        bad = ~images.isfinite().flatten(1).all(1)
+        case = self._case(batch)
+        return [f"{split}: {_name(case, sample)}" for sample in torch.nonzero(bad).flatten().tolist()]
+
+
+def _labels(batch: dict[str, Any]) -> int:
+    return len(batch["cls"])
+
+
+def _size(batch: dict[str, Any]) -> int:
+    return len(batch["img"])
+
+
+def _name(case: BatchCase, sample: int) -> str:
+    path = case.path(sample)
+    return path.rpartition("/")[2] or f"sample {sample}"
+
+
+def _nothing(*_: Any) -> Any:
+    raise AssertionError("This batch is looked at, not run.")
