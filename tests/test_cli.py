@@ -132,9 +132,7 @@ def test_the_verbs_and_options_are_those_that_were_promised() -> None:
     assert surface == SURFACE
 
 
-@pytest.mark.parametrize("verb", [pytest.param(verb, id=verb or "none") for verb in (
-    verbs.train, verbs.check, verbs.preflight, verbs.validate, verbs.autopsy, verbs.report, verbs.compare,
-):
+@pytest.mark.parametrize("verb", [pytest.param(verb, id=verb or "none") for verb in SURFACE])
 def test_every_verb_explains_itself(command: Command, verb: str) -> None:
     for option in ("--help", "-h"):
         answer = command(*verb.split(), option)

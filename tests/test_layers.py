@@ -23,6 +23,7 @@ LAYERS = (
         "preflight.command",
     ),
     (
+        "comparing.stock_run",
         "preflight.inspection",
         "preflight.standing",
         "verbs.train",
@@ -66,7 +67,6 @@ LAYERS = (
     (
         "autopsy.examine",
         "comparing.state",
-        "comparing.stock_run",
         "dataset.command",
         "device.execute",
         "device.operations.short",

@@ -96,7 +96,7 @@ def prepare(call: TrainCall) -> Ready:
     task = _task_by_name(call) if model is None else _task_of(model, call, name)
     data = _checked_data(call, task, split)
     if model is None:  # not before the data are known to be right: it may have to be downloaded
-        model, name = _load_model(call)
+        model, name = load_model(call)
         if _task_of(model, call, name) != task:
             task = _task_of(model, call, name)
             data = _checked_data(call, task, split)
@@ -171,7 +171,7 @@ def _checked_data(call: TrainCall, task: str, split: str) -> str:
     return data
 
 
-def _load_model(call: TrainCall) -> tuple[Any, str]:
+def load_model(call: TrainCall) -> tuple[Any, str]:
     """Return the model and what it was made from.
 
     Without ``model=``, the pretrained yolo11n of the task; where its weights are neither here nor to be had, its YAML.

@@ -9,11 +9,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..augment import named
-from ..errors import InvalidCallError, YoloStableError
-from ..train_call import SUFFIX_OF_TASK, TrainCall, one_line
+from ..errors import YoloStableError
+from ..train_call import TrainCall, one_line
 from ..whole_file import write_whole
 from .outcome import DONE, STOCK_END
 
@@ -56,39 +55,18 @@ def run(call: TrainCall) -> Path:
     """
     from ..plan import separate
     from ..train_checks import check_arguments
+    from ..train_run import load_model
 
     settings = dict(call.settings)
     if isinstance(settings.get("augmentations"), str):
         settings["augmentations"] = named(settings["augmentations"])
-    model, name = _model(call)
+    model, name = load_model(call)
     _, arguments = separate({**settings, "preset": call.preset, "model": name})
     del arguments["model"]
     check_arguments({key: value for key, value in arguments.items() if key != "augmentations"})
     data = call.resolve_data(model.task)
     model.train(data=data, **arguments)
     return Path(model.trainer.save_dir)
-
-
-def _model(call: TrainCall) -> tuple[Any, str]:
-    """Return the model and what it was made from: the same as ``yolo-stable train`` would take."""
-    stem = f"yolo11n{SUFFIX_OF_TASK[call.task]}"
-    names = [call.model] if call.model is not None else [f"{stem}.pt", f"{stem}.yaml"]
-    for name in names:
-        try:
-            return _open(name), name
-        except InvalidCallError:
-            if name == names[-1]:
-                raise
-    raise AssertionError("unreachable: the last name returns or raises")
-
-
-def _open(name: str) -> Any:
-    from ultralytics import RTDETR, YOLO
-
-    try:
-        return RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
-    except Exception as error:
-        raise InvalidCallError(f"compare: model={name} cannot be used: {one_line(error)}") from error
 
 
 if __name__ == "__main__":
