@@ -93,9 +93,9 @@ class FusedStep(ReferenceStep):
             # Clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit.
             return super().run()
         decide = self._device_decides if on_device else self._host_decides
-        each: list[Tensor] = []
-        total = total_norm(grads, kinds, each if self.measure else None)
-        decision = decide(parameters, grads, total, each, self.enabled_scaler())
+        norms: list[Tensor] = []
+        total = total_norm(grads, kinds, norms if self.measure else None)
+        decision = decide(parameters, grads, total, norms, self.enabled_scaler())
         self.drop_gradients()
         return decision
 
