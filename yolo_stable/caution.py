@@ -85,8 +85,9 @@ def absurd_norm(span: Span, limit: float) -> Caution | None:
     """
     if span.largest <= FAR * limit:
         return None
+    when = "in the last step" if span.steps == 1 else f"within the last {span.steps} steps"
     message = (
-        f"a gradient norm of {span.largest:.3g} within the last {span.steps} steps, far above guard.warn_norm={limit:g}. One"
+        f"a gradient norm of {span.largest:.3g} {when}, far above guard.warn_norm={limit:g}. One"
         " image or label is enough for that: look for it with yolo-stable check DATA. guard.reject_norm="
         f"{span.largest / 10:.1g} leaves such steps out"
     )
