@@ -66,10 +66,10 @@ def test_every_number_is_right(arguments: Arguments, optimizer: str, step: str) 
 
 
 def test_training_is_that_of_stock_to_the_bit_with_a_line_for_every_step(arguments: Arguments) -> None:
-    stock = DetectionTrainer(overrides={**arguments(), "name": "stock"})
+    stock: Any = DetectionTrainer(overrides={**arguments(), "name": "stock"})
     stock.train()
     guard = {"step": "reference", "telemetry_every": 1}
-    guarded = StableDetectionTrainer(overrides={**arguments(), "name": "guarded", "guard": guard})
+    guarded: Any = StableDetectionTrainer(overrides={**arguments(), "name": "guarded", "guard": guard})
     guarded.train()
     assert len(events(guarded, "steps")) == 8
     for a, b in ((stock.model, guarded.model), (stock.ema.ema, guarded.ema.ema)):
