@@ -80,6 +80,16 @@ def test_epochs_are_measured_in_pairs(results: Callable[..., Any], narrow: Calla
     assert rows[0]["95 % low"] <= rows[0]["guarded / stock"] <= rows[0]["95 % high"]
 
 
+def test_the_telemetry_is_measured_in_turns(results: Callable[..., Any], narrow: Callable[[str], str]) -> None:
+    small = ("--blocks", "2", "--pairs", "1", "--batches", "6", "--imgsz", "64", "--batch", "2")
+    turns, epochs, inside = results("telemetry", "--model", narrow("detect"), *small)
+    assert (turns["pairs"], turns["lines"]) == (2, 4), "two blocks of ten steps behind two of warming up"
+    assert (epochs["pairs"], epochs["lines"]) == (3, 2), "four epochs of six steps"
+    assert all(row["95 % low"] <= row["on / off"] <= row["95 % high"] for row in (turns, epochs))
+    assert inside["steps"] == 20
+    assert inside["microseconds a step"] > 0
+
+
 def test_every_fault_gets_a_verdict_and_a_crash_is_a_row(results: Callable[..., Any]) -> None:
     names, trainers = ("overflow in every step from epoch 2", "class out of range"), ("stock", "guarded")
     rows = results("faults", "--start-epochs", "2", "--trainers", *trainers, "--only", *names)

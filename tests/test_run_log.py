@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from yolo_stable.caution import Caution
 from yolo_stable.events import read_events
 from yolo_stable.guard import Climb, Counts, Decision, GuardConfig, Rung, Verdict
 from yolo_stable.plan import RunPlan
 from yolo_stable.run_log import FILES_KEPT, INCIDENTS_KEPT, LINES_PER_EPOCH, RunLog
+from yolo_stable.step_record import StepRecord
 from yolo_stable.telemetry import EpochTelemetry
 
 MICRO = Decision(
@@ -196,6 +198,57 @@ def test_an_epoch_is_recorded_with_its_norms(tmp_path: Path, log_in: Callable[..
     assert (second["applied"], second["norm_mean"], second["norm_max"]) == (0, None, None)
 
 
+def test_the_numbers_of_a_step_are_recorded(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
+    record = StepRecord(
+        batch=3,
+        step=10,
+        loss={"box_loss": 1.23456789},
+        norm=40.0,
+        clip=0.25,
+        lr=(0.01, 0.1),
+        scale=None,
+        seconds=0.125,
+        memory=2**30,
+        layers=(("model.0.conv", 0.75), ("model.1.conv", 0.25)),
+    )
+    log_in(tmp_path).steps(record, 2)
+    (steps,) = events(tmp_path)
+    assert steps == {
+        "event": "steps",
+        "epoch": 2,
+        "batch": 3,
+        "step": 10,
+        "loss": {"box_loss": 1.23457},
+        "norm": 40.0,
+        "clip": 0.25,
+        "lr": [0.01, 0.1],
+        "scale": None,
+        "seconds": 0.125,
+        "memory": 2**30,
+        "layers": [["model.0.conv", 0.75], ["model.1.conv", 0.25]],
+    }
+
+
+def test_warnings_are_recorded_and_counted(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
+    log = log_in(tmp_path)
+    high = Caution(what="norm over limit", message="it was 300", value=300.0, limit=100.0)
+    for epoch, step in ((1, 20), (2, 40)):
+        log.warning(high, epoch, step)
+    log.warning(Caution(what="norm rising", message="m", value=4.0, limit=3.0), 2, 50)
+    assert events(tmp_path)[0] == {
+        "event": "warning",
+        "epoch": 1,
+        "what": "norm over limit",
+        "message": "it was 300",
+        "value": 300.0,
+        "limit": 100.0,
+        "step": 20,
+    }
+    rows = dict(log.finish("done", "", Counts(applied=50)))
+    assert rows["warnings"] == "norm over limit: 2, norm rising: 1; what to do stands above and in guard.jsonl"
+    assert summary(tmp_path)["warnings"] == {"norm over limit": 2, "norm rising": 1}
+
+
 def test_climbs_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
     log = log_in(tmp_path)
     line = log.climb(BACK, 3)
@@ -278,6 +331,7 @@ def test_the_end_leaves_a_summary_and_a_table(tmp_path: Path, log_in: Callable[.
         "steps_undone": 0,
         "causes": {},
         "left_out": [],
+        "warnings": {},
     }
     assert events(tmp_path)[-1] == {
         "event": "end",

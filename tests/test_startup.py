@@ -12,7 +12,15 @@ from torch import nn
 from yolo_stable.errors import UnhealthyStartError
 from yolo_stable.guard import GuardConfig, StepGuard
 from yolo_stable.plan import RunPlan
-from yolo_stable.startup import guard_rows, named_state, precision, preset_rows, render_table, require_finite_start
+from yolo_stable.startup import (
+    guard_rows,
+    named_state,
+    precision,
+    preset_rows,
+    render_table,
+    require_finite_start,
+    telemetry_row,
+)
 
 NAN = math.nan
 
@@ -160,6 +168,26 @@ def test_the_table_counts_large_models_and_those_without_batchnorm() -> None:
 
 
 CONFIG = GuardConfig()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {},
+            "every 10 steps a line in guard.jsonl; warned of: norm above 100, norm rising, loss scale falling,"
+            " one layer dominating",
+        ),
+        (
+            {"telemetry_every": 1, "warn_norm": None},
+            "every step a line in guard.jsonl; warned of: norm rising, loss scale falling, one layer dominating",
+        ),
+        ({"telemetry_every": None}, "off (guard.telemetry_every=None): no steps in guard.jsonl, no warnings"),
+    ],
+    ids=["default", "each", "off"],
+)
+def test_the_table_says_what_is_written_and_warned_of(settings: dict[str, Any], said: str) -> None:
+    assert telemetry_row(GuardConfig(**settings)) == ("telemetry", said)
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
+from ultralytics.utils import DEFAULT_CFG, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
 from .average import AverageUpdate
 from .checkpoint import GuardedCheckpoints
 from .collapse import FitnessWatch
 from .ending import GuardedEnding
-from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError, YoloStableError
-from .guard import Decision, StepGuard
+from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
+from .guard import StepGuard
 from .incidents import Incidents
 from .interrupting import GuardedInterrupt
 from .labels import disarm
@@ -42,12 +42,11 @@ from .results import GuardedResults
 from .resuming import GuardedResume
 from .run_log import RunLog
 from .scaler_gate import ScalerGate
-from .schedule import schedule_warnings
 from .schedules import schedules_of
-from .settings import default_hyp
-from .startup import guard_rows, precision, preset_rows, render_table, require_finite_start
+from .startup import require_finite_start
 from .stopping import Patience
 from .telemetry import EpochTelemetry
+from .telling import GuardedTelling
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -56,6 +55,7 @@ else:
 
 
 class GuardedTrainerMixin(
+    GuardedTelling,
     GuardedResults,
     GuardedIncidents,
     GuardedRecovery,
@@ -93,9 +93,7 @@ class GuardedTrainerMixin(
         self._gate: ScalerGate | None = None
         self.batch_number = 0
         self._label_fault = ""
-        self._told: Decision | None = None
         self.forget()
-        self._stepped = False
         self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
         try:
@@ -133,9 +131,9 @@ class GuardedTrainerMixin(
         try:
             decision = self.guard.backward(loss, self.loss_items, fault=self._label_fault)
         except TrainingHaltedError:
-            self._note(self.guard.last)
+            self.note(self.guard.last)
             raise
-        self._note(decision)
+        self.note(decision)
         if decision:
             self._healthy = self.loss.detach(), self.loss_items
         else:
@@ -153,11 +151,10 @@ class GuardedTrainerMixin(
         if self.optimizer is not None and self.guard.optimizer is not self.optimizer:
             self.guard.optimizer = self.optimizer  # a callback has put another one in
         try:
-            decision = self.guard.step()
+            decision = self.measured_step()
         except TrainingHaltedError:
-            self._note(self.guard.last)
+            self.note(self.guard.last)
             raise
-        self._note(decision)
         if decision and self.ema:
             if self.guard.step_name.startswith("fused"):
                 self._follow(self.ema, self.model)
@@ -170,32 +167,8 @@ class GuardedTrainerMixin(
             self.tloss = self.telemetry.progress()
         every = self.guard.config.save_every_steps
         if decision and every and self.guard.counts.applied % every == 0 and self.args.save:
-            self.save_now(self.epoch - 1)
-
-    def _note(self, decision: Decision | None) -> None:
-        assert decision is not None
-        self.telemetry.add(decision)
-        if (
-            decision.rejected and decision is not self._told
-        ):  # one of several ranks, whose window will be rejected by all
-            self._tell(decision)
-            self.own_fault = decision, self._drawn[-1:]
-        if decision.norm is not None or decision.verdict.value == "empty":
-            self.run_log.window_closed()
-
-    def on_reject(self, decision: Decision) -> None:
-        """Tell of a rejection and look into it, before anything else follows from it."""
-        self._tell(decision)
-        self.look_into(decision)
-
-    def _tell(self, decision: Decision) -> None:
-        assert self.guard is not None
-        self._told = decision
-        where = (self.epoch + 1, self.epochs, self.batch_number, len(self.train_loader))
-        line = self.run_log.rejection(decision, where, self.guard.counts.applied)
-        if line and RANK in {-1, 0}:
-            LOGGER.info("")  # ends the line of the progress bar
-            LOGGER.warning(line)
+            with self.untimed():
+                self.save_now(self.epoch - 1)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Remember which image files the batch has, and look at its labels while they are on the host."""
@@ -215,26 +188,13 @@ class GuardedTrainerMixin(
         elif event == "on_train_batch_start":
             self.batch_number += 1
         elif event == "on_train_epoch_end":
-            self._require_that_the_guard_was_asked()
+            self.require_that_the_guard_was_asked()
             self.run_log.epoch(self.epoch + 1, self.telemetry)
+        self.follow_epoch(event)
         super().run_callbacks(event)
         if event == "on_train_start" and self.guard is not None:
             self.guard.resync()  # callbacks may have changed the model
         self.leave_if_asked(event)
-
-    def _require_that_the_guard_was_asked(self) -> None:
-        judged = self.telemetry.accepted + self.telemetry.rejected
-        if self.batch_number and not judged:
-            what, call = "forward pass", "self.scaler.scale(self.loss).backward()"
-        elif self.telemetry.accepted > self.accumulate and not self._stepped:
-            what, call = "optimizer step", "super().optimizer_step()"
-        else:
-            return
-        raise YoloStableError(
-            f"{self.batch_number} batches were trained without the guard being asked about a single {what}:"
-            f" {type(self).__name__} or this version of Ultralytics does not call {call}."
-            " Call it, or install the Ultralytics version that yolo-stable names in its requirements."
-        )
 
     # ---- before and after ----------------------------------------------------------------------------------------------
 
@@ -262,18 +222,7 @@ class GuardedTrainerMixin(
             return
         if self.resume and self.last.exists():
             self.run_log.saved(self.last, self.start_epoch)
-        numbers = precision(bool(self.amp), self.args.amp, self._gate.scaler)
-        does = guard_rows(self.guard, accumulate=self.accumulate, precisions=self.precisions())
-        rows = [*does, ("precision", numbers), *preset_rows(self.plan)]
-        LOGGER.info(render_table("yolo-stable guard", rows))
-        warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())
-        for warning in warnings:
-            LOGGER.warning(warning)
-        optimizer = type(self.optimizer).__name__
-        device = str(self.device)
-        self.run_log.start(
-            self.plan, optimizer=optimizer, precision=numbers, device=device, epochs_before=self.start_epoch
-        )
+        self.tell_what_is_on(self._gate.scaler)
 
     def _build_train_pipeline(self) -> None:
         """Undo a window that ran out of memory before the loop starts again with a smaller batch."""

@@ -11,14 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .caution import Caution
 from .events import SCHEMA, Event, EventLog, strict
-from .guard import Climb, Counts, Decision, Rung
+from .guard import Climb, Counts, Decision
 from .incident_record import Incident
+from .log_lines import FILES_SHOWN, incident_row, name_files, what_was_done
 from .plan import RunPlan
+from .step_record import StepRecord
 from .telemetry import EpochTelemetry
 
-FILES_SHOWN = 3
-"""Image files named in a line on the terminal; the event has all of them."""
 LINES_PER_EPOCH = 20
 """Rejections printed in an epoch; further ones are counted and recorded, not printed."""
 FILES_KEPT = 1024
@@ -48,6 +49,7 @@ class RunLog:
         self._climbs = self._lost = 0
         self._causes: dict[str, int] = {}
         self._left_out: list[str] = []
+        self._warnings: dict[str, int] = {}
         self._saved: tuple[Path, int] | None = None
         self.saved_step = 0
         self._untrained = False
@@ -113,8 +115,20 @@ class RunLog:
         more = "; further ones in this epoch are not printed" if self._printed == LINES_PER_EPOCH else ""
         return (
             f"epoch {epoch}/{epochs}, batch {batch}/{batches}: {what.replace('_', '-')} rejected: "
-            f"{decision.reason}{place}. {_name_files(files)}{more}"
+            f"{decision.reason}{place}. {name_files(files)}{more}"
         )
+
+    def steps(self, record: StepRecord, epoch: int) -> None:
+        """Record the numbers of an applied step."""
+        self._epoch = epoch
+        self._write("steps", record.details())
+
+    def warning(self, caution: Caution, epoch: int, step: int) -> None:
+        """Record that somebody should look at the run."""
+        self._epoch = epoch
+        self._warnings[caution.what] = self._warnings.get(caution.what, 0) + 1
+        about = {"what": caution.what, "message": caution.message, "value": caution.value, "limit": caution.limit}
+        self._write("warning", {**about, "step": step})
 
     def epoch(self, epoch: int, telemetry: EpochTelemetry) -> None:
         """Record what an epoch came to."""
@@ -151,7 +165,7 @@ class RunLog:
         if len(self._incidents) < INCIDENTS_KEPT:
             what = climb.rung.value
             self._incidents.append({"epoch": epoch, "what": what, "reason": climb.reason})
-        return f"epoch {epoch}: {_what_was_done(climb)}. Reason: {climb.reason}."
+        return f"epoch {epoch}: {what_was_done(climb)}. Reason: {climb.reason}."
 
     def incident(self, found: Incident, folder: Path | None) -> str:
         """Record what was found out about an incident, and return a line for the terminal.
@@ -219,6 +233,7 @@ class RunLog:
             "steps_undone": self._lost,
             "causes": self._causes,
             "left_out": self._left_out,
+            "warnings": self._warnings,
         }
         rows = [
             ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
@@ -229,8 +244,11 @@ class RunLog:
         if self._causes:
             found = ", ".join(f"{cause}: {count}" for cause, count in sorted(self._causes.items()))
             rows.append(("causes found", f"{found}; see {self.folder / 'incidents'}"))
+        if self._warnings:
+            given = ", ".join(f"{what}: {count}" for what, count in sorted(self._warnings.items()))
+            rows.append(("warnings", f"{given}; what to do stands above and in guard.jsonl"))
         rows += [("left out", path) for path in self._left_out[:10]]
-        rows += [("", _incident_row(incident)) for incident in self._incidents[:10]]
+        rows += [("", incident_row(incident)) for incident in self._incidents[:10]]
         if len(self._incidents) > 10:
             rows.append(("", f"and {self._rejections + self._climbs - 10} more, in guard.jsonl"))
         if self._log is not None:
@@ -247,34 +265,6 @@ class RunLog:
 
 def _installed(name: str) -> bool:
     return any(True for _ in metadata.distributions(name=name))
-
-
-def _name_files(files: list[str]) -> str:
-    if not files:
-        return "Its images have no file names"
-    shown = ", ".join(Path(file).name for file in files[:FILES_SHOWN])
-    more = f" and {len(files) - FILES_SHOWN} more" if len(files) > FILES_SHOWN else ""
-    return f"Images: {shown}{more}"
-
-
-def _what_was_done(climb: Climb) -> str:
-    if climb.rung is Rung.REPAIR:
-        return f"the EMA was put back to step {climb.to_step}, training goes on"
-    if climb.rung is Rung.HALT:
-        kept = "" if climb.to_step is None else f", the state was put back to step {climb.to_step}"
-        return f"training is halted{kept}"
-    back = f"rolled back from step {climb.step} to step {climb.to_step} ({climb.lost} undone)"
-    precision = f", from here on in {climb.precision}" if climb.precision else ""
-    return f"{back}{precision}, learning rate x {climb.lr_factor:.3g}"
-
-
-def _incident_row(incident: dict[str, Any]) -> str:
-    if "files_in_all" not in incident:
-        return f"epoch {incident['epoch']}: {incident['what'].replace('_', ' ')}, {incident['reason']}"
-    names = ", ".join(Path(file).name for file in incident["files"]) or "no file names"
-    more = ", ..." if incident["files_in_all"] > len(incident["files"]) else ""
-    what = incident["what"].replace("_", "-")
-    return f"epoch {incident['epoch']}, batch {incident['batch']}: {what}, {incident['reason']} ({names}{more})"
 
 
 def _write_whole(path: Path, content: dict[str, Any]) -> str | None:

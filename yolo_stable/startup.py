@@ -83,6 +83,16 @@ def guard_rows(guard: StepGuard, *, accumulate: int = 1, precisions: int = 1) ->
     ]
 
 
+def telemetry_row(config: GuardConfig) -> tuple[str, str]:
+    """Return the row of the start-up table that tells what is written about the steps, and what is warned of."""
+    if config.telemetry_every is None:
+        return "telemetry", "off (guard.telemetry_every=None): no steps in guard.jsonl, no warnings"
+    every = "every step" if config.telemetry_every == 1 else f"every {config.telemetry_every} steps"
+    norm = "" if config.warn_norm is None else f"norm above {config.warn_norm:g}, "
+    warned = f"{norm}norm rising, loss scale falling, one layer dominating"
+    return "telemetry", f"{every} a line in guard.jsonl; warned of: {warned}"
+
+
 def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[tuple[str, str]]:
     config, recovery = guard.config, guard.recovery
     if recovery is None:

@@ -39,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "autopsy_seconds": 60.0,
     "quarantine": True,
     "quarantine_from": None,
+    "telemetry_every": 10,
+    "warn_norm": 100.0,
     "report": True,
 }
 OTHERS: dict[str, Any] = {
@@ -66,6 +68,8 @@ OTHERS: dict[str, Any] = {
     "autopsy_seconds": 5.0,
     "quarantine": False,
     "quarantine_from": "quarantine.txt",
+    "telemetry_every": 1,
+    "warn_norm": 50.0,
     "report": False,
 }
 NUMBERS = (
@@ -77,6 +81,7 @@ NUMBERS = (
     "max_loss_rise",
     "max_norm_rise",
     "autopsy_seconds",
+    "warn_norm",
 )
 COUNTS = ("max_consecutive", "max_total", "patience", "max_rollbacks", "ramp_steps")
 
@@ -150,7 +155,7 @@ def test_a_limit_must_be_a_whole_number_of_one_or_more(name: str, value: object)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "3"], ids=str)
-@pytest.mark.parametrize("name", ["snapshot_every", "save_every_steps", "incidents"])
+@pytest.mark.parametrize("name", ["snapshot_every", "save_every_steps", "incidents", "telemetry_every"])
 def test_a_number_of_steps_may_also_be_off(name: str, value: object) -> None:
     message = f"guard.{name}={value!r} is not allowed. It must be a whole number of 1 or more or None (off)."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):

@@ -125,13 +125,22 @@ class GuardConfig:
     quarantine_from: str | None = None
     """A ``quarantine.txt``, of another run or written by hand, whose images are left out from the start."""
 
+    telemetry_every: int | None = 10
+    """Optimizer steps between two lines of ``guard.jsonl`` with loss, norm, learning rates and so on, >= 1. None: no such
+    lines, and no warnings made of them. Only the guarded trainers."""
+
+    warn_norm: float | None = 100.0
+    """Warn when the norm before clipping is above this in most steps, or far above it in a single one, > 0. None: no warning
+    of the norm's size. Only the guarded trainers."""
+
     report: bool = True
     """Write ``report.html`` when the run has ended, however it did; only the guarded trainers."""
 
     def __post_init__(self) -> None:
         for name in ("max_norm", "reject_norm", "max_jump", "max_value", "max_loss_rise", "max_norm_rise"):
             _check_positive_number(name, getattr(self, name), allow_none=True)
-        _check_positive_number("autopsy_seconds", self.autopsy_seconds, allow_none=True)
+        for name in ("autopsy_seconds", "warn_norm"):
+            _check_positive_number(name, getattr(self, name), allow_none=True)
         _check_positive_number("min_scale", self.min_scale, allow_none=False)
         for name, least, allow_none in (
             ("max_consecutive", 1, False),
@@ -143,6 +152,7 @@ class GuardConfig:
             ("ramp_steps", 1, False),
             ("save_every_steps", 1, True),
             ("incidents", 1, True),
+            ("telemetry_every", 1, True),
         ):
             _check_count(name, getattr(self, name), least, allow_none=allow_none)
         for name in ("max_jump", "max_loss_rise", "max_norm_rise"):

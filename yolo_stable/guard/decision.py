@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from .shares import Shares
+
 
 class Verdict(str, Enum):
     """What is done with a micro-batch or a window."""
@@ -46,6 +48,10 @@ class Decision:
     """The micro-batch's loss items as read."""
     culprits: tuple[str, ...] = ()
     """Names of buffers or parameters that were not finite, the first few."""
+    layers: Shares = ()
+    """Modules by their share of the squared norm, largest first; only of an applied window, and only when asked for."""
+    scale: float | None = None
+    """Loss scale that the window had; only with ``layers``, and only where there is a scaler."""
 
     def __bool__(self) -> bool:
         return self.verdict in ACCEPTING

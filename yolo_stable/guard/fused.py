@@ -14,8 +14,6 @@ device decides, everything is queued, and then the norm is read, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import is_
 from typing import Any
 
@@ -26,8 +24,10 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
+from .fused_groups import fused_groups
 from .gradients import has_no_gaps, kinds_of, total_norm
 from .health import all_finite
+from .loss_scale import scale_of
 from .musgd import clip_as_stock, is_musgd, musgd_step
 from .sgd import SGDLists
 from .step import ReferenceStep
@@ -93,7 +93,9 @@ class FusedStep(ReferenceStep):
             # Clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit.
             return super().run()
         decide = self._device_decides if on_device else self._host_decides
-        decision = decide(parameters, grads, total_norm(grads, kinds), self.enabled_scaler())
+        norms: list[Tensor] = []
+        total = total_norm(grads, kinds, norms if self.measure else None)
+        decision = decide(parameters, grads, total, norms, self.enabled_scaler())
         self.drop_gradients()
         return decision
 
@@ -118,10 +120,12 @@ class FusedStep(ReferenceStep):
         parameters: list[nn.Parameter],
         grads: list[Tensor],
         total: Tensor,
+        each: list[Tensor],
         scaler: torch.amp.GradScaler | None,
     ) -> Decision:
         one = torch.ones_like(total)
-        scaled, scale = torch.stack([total, one if scaler is None else loss_scale(scaler, total)]).tolist()
+        scales = one if scaler is None else scale_of(scaler, total)
+        scaled, scale, *norms = torch.stack([total, scales, *each]).tolist()
         norm = scaled / scale
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
         if verdict is Verdict.REJECT_WINDOW:
@@ -135,18 +139,20 @@ class FusedStep(ReferenceStep):
         if scaler is not None:
             self._tell(scaler, torch.zeros((), dtype=torch.float32, device=total.device))
             self.loss_scale.applied(scaler)
-        return Decision(verdict=verdict, reason=reason, norm=norm)
+        known = None if scaler is None or not self.measure else scale
+        return Decision(verdict=verdict, reason=reason, norm=norm, layers=self.shares(norms), scale=known)
 
     def _device_decides(
         self,
         parameters: list[nn.Parameter],
         grads: list[Tensor],
         total: Tensor,
+        each: list[Tensor],
         scaler: torch.amp.GradScaler | None,
     ) -> Decision:
         fresh = [p for p in parameters if not self.optimizer.state.get(p)]
         grads = self._lay_out(parameters, grads)
-        scale = None if scaler is None else loss_scale(scaler, total)
+        scale = None if scaler is None else scale_of(scaler, total)
         norm = total if scale is None else total / scale
         # Exactly 0.0 or 1.0: the kernels compare with 1. Written so that NaN is rejected; and a limit above the largest
         # number would be taken for infinity, which infinity does not exceed.
@@ -159,7 +165,8 @@ class FusedStep(ReferenceStep):
             musgd_step(self.optimizer, skip)
         else:
             self._kernel(grads, self._divisor(total, scale), skip)
-        value, skipped = torch.stack([norm, skip]).tolist()  # the one read, after all has been queued
+        also = [norm if scale is None else scale, *each] if self.measure else []
+        value, skipped, *also = torch.stack([norm, skip, *also]).tolist()  # the one read, after all has been queued
         if skipped:
             for p in fresh:  # the kernel made their state and left it at zero: no trace of that either
                 self.optimizer.state.pop(p, None)
@@ -170,7 +177,8 @@ class FusedStep(ReferenceStep):
         if scaler is not None:
             self._tell(scaler, skip)
             self.loss_scale.applied(scaler)
-        return Decision(verdict=verdict, reason=reason, norm=value)
+        known = also[0] if also and scale is not None else None
+        return Decision(verdict=verdict, reason=reason, norm=value, layers=self.shares(also[1:]), scale=known)
 
     def _divisor(self, total: Tensor, scale: Tensor | None) -> Tensor | None:
         """Return what unscales and clips in the kernel, or None."""
@@ -284,26 +292,3 @@ class FusedStep(ReferenceStep):
         book = scaler._per_optimizer_states[id(self.optimizer)]
         book["found_inf_per_device"] = {found.device: found}
         book["stage"] = OptState.STEPPED
-
-
-def loss_scale(scaler: torch.amp.GradScaler, like: Tensor) -> Tensor:
-    """Return the scale that the gradients carry, with the device and dtype of ``like``; never read on the host."""
-    scale = scaler._get_scale_async()
-    assert scale is not None  # made by the first scaled loss, and there are gradients
-    return scale.to(like)
-
-
-@contextmanager
-def fused_groups(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Turn the fused kernel on for one step, and leave the groups as they were for ``state_dict()``.
-
-    Set anew for each step: a loaded state dict brings its own flags, and a stale ``fused: False`` refuses ``found_inf``.
-    """
-    before = [(group, group.get("fused"), group.get("foreach")) for group in optimizer.param_groups]
-    try:
-        for group, _, _ in before:
-            group["fused"], group["foreach"] = True, False
-        yield
-    finally:
-        for group, fused, foreach in before:
-            group["fused"], group["foreach"] = fused, foreach

@@ -32,12 +32,14 @@ def has_no_gaps(p: Tensor) -> bool:
     return p.layout is torch.strided and torch.empty_like(p, device="meta").stride() == p.stride()
 
 
-def total_norm(grads: list[Tensor], kinds: set[Kind]) -> Tensor:
+def total_norm(grads: list[Tensor], kinds: set[Kind], each: list[Tensor] | None = None) -> Tensor:
     """Return the global 2-norm of gradients in float32 (float64 for float64), also of half-precision ones.
 
     Args:
         grads: Any shapes; of one device and dtype for a single launch.
         kinds: What :func:`kinds_of` says of them.
+        each: Filled with the norm of every gradient, in their order, 0-dim and of the result's device and dtype; None: not
+            wanted. They are there anyway: the result is made of them.
 
     Returns:
         A 0-dim tensor on the device of the first gradient. Infinite when the squares of finite numbers overflow.
@@ -51,10 +53,37 @@ def total_norm(grads: list[Tensor], kinds: set[Kind]) -> Tensor:
         for g in grads:
             groups.setdefault((g.device, g.dtype), []).append(g)
     norms: list[Tensor] = []
+    singles: list[tuple[Tensor, ...]] = []
     for (_, dtype), members in groups.items():
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         kind = {} if wide == dtype else {"dtype": wide}
-        norms.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(members, 2.0, **kind))))
+        singles.append(torch._foreach_norm(members, 2.0, **kind))
+        norms.append(torch.linalg.vector_norm(torch.stack(singles[-1])))
+    if each is not None:
+        by_gradient = {
+            id(g): n for of, ns in zip(groups.values(), singles, strict=True) for g, n in zip(of, ns, strict=True)
+        }
+        each += [by_gradient[id(g)].to(norms[0]) for g in grads]
     if len(norms) == 1:
         return norms[0]
     return torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, norms[0].dtype) for n in norms]))
+
+
+def each_norm(grads: list[Tensor]) -> list[Tensor]:
+    """Return the 2-norm of every gradient, for a step that has no use for them itself.
+
+    Args:
+        grads: Any shapes, at least one.
+
+    Returns:
+        In their order, 0-dim tensors of one device and dtype; none when a gradient is sparse or complex.
+
+    Syncs: none.
+    """
+    if any(g.layout is not torch.strided or g.is_complex() for g in grads):
+        return []
+    if grads[0].device.type == "npu":  # no foreach kernels there
+        return [torch.linalg.vector_norm(g, dtype=torch.float32) for g in grads]
+    each: list[Tensor] = []
+    total_norm(grads, kinds_of(grads), each)
+    return each

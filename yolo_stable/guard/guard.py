@@ -193,8 +193,12 @@ class StepGuard:
             return decision
         return self._record(decision)
 
-    def step(self) -> Decision:
+    def step(self, *, measure: bool = False) -> Decision:
         """Check the window's gradients, then clip and apply them or undo the window; gradients are gone afterwards.
+
+        Args:
+            measure: Also say which modules the gradient comes from, and the loss scale. With the fused step that is read
+                together with the norm; the reference step takes the norms of all gradients once more for it.
 
         Returns:
             ``APPLY`` or ``CLIP`` (true), ``REJECT_WINDOW`` or ``EMPTY`` (false), with the norm before clipping.
@@ -206,6 +210,7 @@ class StepGuard:
         """
         recovery = self.recovery
         with nullcontext() if recovery is None else recovery.brake.on(self.optimizer):
+            self._step.measure = measure
             decision = self._step.run()
         losses, self._losses = self._losses, []
         if self.shadow is not None:

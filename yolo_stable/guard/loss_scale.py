@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import InvalidCallError
 
@@ -170,6 +171,13 @@ class LossScale:
             float(state[name]) for name in ("top", "goal", "fallback", "left")
         )
         self._tries, self._applied, self._streak = state["tries"], state["applied"], bool(state["streak"])
+
+
+def scale_of(scaler: torch.amp.GradScaler, like: Tensor) -> Tensor:
+    """Return the scale that the gradients carry, with the device and dtype of ``like``; never read on the host."""
+    scale = scaler._get_scale_async()
+    assert scale is not None  # made by the first scaled loss, and there are gradients
+    return scale.to(like)
 
 
 def _same(a: float, b: float) -> bool:

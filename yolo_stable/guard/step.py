@@ -14,8 +14,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
+from .gradients import each_norm
 from .health import non_finite_names
 from .loss_scale import LossScale
+from .shares import Shares, module_of, shares
 
 
 class ReferenceStep:
@@ -39,7 +41,10 @@ class ReferenceStep:
     ) -> None:
         self.model, self.optimizer, self.config = model, optimizer, config
         self.scaler = scaler
+        self.measure = False
+        """Whether the decision on the next window shall say which modules its gradient comes from."""
         self._sizes: list[int] = []
+        self._modules: list[str] = []
         self._parameters: list[nn.Parameter] = []
         self._outside: list[nn.Parameter] = []
 
@@ -61,7 +66,7 @@ class ReferenceStep:
         Returns:
             ``APPLY``, ``CLIP``, ``REJECT_WINDOW`` or ``EMPTY``, with the norm before clipping.
 
-        Syncs: one (reads the norm).
+        Syncs: one (reads the norm); with ``measure`` and a scaler one more (its scale).
         """
         parameters = self.parameters()
         grads = [p.grad for p in parameters if p.grad is not None]
@@ -73,7 +78,9 @@ class ReferenceStep:
         # As stock: NPUs lack the foreach kernels that the norm would use.
         foreach = False if grads[0].device.type == "npu" else None
         total = get_total_norm(grads, 2.0, foreach=foreach)
-        norm = float(total)
+        each = each_norm(grads) if self.measure else []
+        norm, *norms = to_device_vector([total, *each], total.device).tolist() if each else [float(total)]
+        scale = scaler.get_scale() if scaler is not None and self.measure else None
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
         if verdict is Verdict.REJECT_WINDOW:
             decision = self.reject(norm, reason, scaler)
@@ -85,7 +92,7 @@ class ReferenceStep:
             self.apply()
             if scaler is not None:
                 self.loss_scale.applied(scaler)
-            decision = Decision(verdict=verdict, reason=reason, norm=norm)
+            decision = Decision(verdict=verdict, reason=reason, norm=norm, layers=self.shares(norms), scale=scale)
         self.drop_gradients()
         return decision
 
@@ -109,11 +116,24 @@ class ReferenceStep:
         """Return what :meth:`named_parameters` yields, without names; walked again when a parameter group has changed."""
         sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         if sizes != self._sizes:
-            self._parameters = [p for _, p in self.named_parameters()]
+            named = list(self.named_parameters())
+            self._parameters = [p for _, p in named]
+            self._modules = [module_of(name) for name, _ in named]
             known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
             self._outside = [p for p in self._parameters if id(p) not in known]
             self._sizes = sizes
         return self._parameters
+
+    def shares(self, norms: list[float]) -> Shares:
+        """Return what part of the squared norm each module has.
+
+        Args:
+            norms: Those of the gradients that there are, in the order of the parameters; none when they are not known.
+        """
+        if not norms:
+            return ()
+        parameters = self.parameters()
+        return shares([m for m, p in zip(self._modules, parameters, strict=True) if p.grad is not None], norms)
 
     def enabled_scaler(self) -> torch.amp.GradScaler | None:
         """Return the scaler if there is one that scales."""

@@ -1,0 +1,204 @@
+"""What a run pays for the numbers of its steps in ``guard.jsonl``, and for the warnings made of them.
+
+    python -m benchmarks.telemetry [--model yolo11n.yaml] [--blocks 40] [--pairs 8] [--batches 20] [--imgsz 160] [--json F]
+
+Guarded trainers with ``guard.telemetry_every`` as it is (10) and with None, which leaves all of it out; the same data, seeds
+and settings. First two trainers side by side that train on the same batches in turns, ten optimizer steps each, in alternating
+order: one of the ten leaves a line. Then whole trainings in turns, each epoch against the same one of the other. Last the time
+that is spent in the telemetry itself, by a clock around its functions (of this thread): it is far below what the ratios can show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_stable.builtin_data import make
+from yolo_stable.events import read_events
+from yolo_stable.guard.step import ReferenceStep
+from yolo_stable.run_log import RunLog
+from yolo_stable.step_telemetry import StepTelemetry
+from yolo_stable.trainers import TRAINERS
+
+from .autopsy_rig import Rig
+from .contenders import quiet
+from .epoch import interval
+from .record import keep, show
+
+GUARDS: dict[str, dict[str, Any]] = {"off": {"telemetry_every": None}, "on": {}}
+BLOCK = 10
+"""Optimizer steps in turns: as many as there are to a line."""
+
+
+def order(number: int) -> tuple[str, str]:
+    """Return who comes first this time."""
+    return ("off", "on") if number % 2 else ("on", "off")
+
+
+def side_by_side(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a row for blocks of steps in turns, and one for the time inside the telemetry."""
+    size = {"warm": 2 * BLOCK, "imgsz": options.imgsz, "batch": options.batch, "model": options.model}
+    rigs = {guard: Rig("detect", folder / guard, **size, guard=GUARDS[guard]) for guard in GUARDS}
+    ratios: list[float] = []
+    seconds = inside = 0.0
+    with clocked() as spent:
+        for number in range(options.blocks):
+            times = {}
+            for guard in order(number):
+                batches = [rigs[guard].draw(BLOCK * number + i) for i in range(BLOCK)]
+                before, begun = spent(), time.process_time()
+                for batch in batches:
+                    rigs[guard].feed(batch)
+                times[guard] = time.process_time() - begun
+                if guard == "on":
+                    inside += spent() - before
+            ratios.append(times["on"] / times["off"])
+            seconds += times["on"]
+    rows = row("ten steps in turns", options.model, ratios, lines(folder / "on")), cost(options, seconds, inside)
+    for rig in rigs.values():
+        rig.close()
+    return rows
+
+
+@contextmanager
+def clocked() -> Iterator[Callable[[], float]]:
+    """Measure what is spent in the telemetry, the fetching of the shares and the writing included; gives seconds so far."""
+    spent = 0.0
+    places: list[tuple[Any, str]] = [
+        (StepTelemetry, "before_step"),
+        (StepTelemetry, "add"),
+        (StepTelemetry, "record"),
+        (ReferenceStep, "shares"),
+        (RunLog, "steps"),
+    ]
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal spent
+            begun = time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent += time.thread_time() - begun
+
+        return call
+
+    own = [(kind, name, getattr(kind, name)) for kind, name in places]
+    for kind, name, function in own:
+        setattr(kind, name, timed(function))
+    try:
+        yield lambda: spent
+    finally:
+        for kind, name, function in own:
+            setattr(kind, name, function)
+
+
+def cost(options: argparse.Namespace, seconds: float, inside: float) -> dict[str, Any]:
+    """Return a row for what a step spends in the telemetry."""
+    steps = BLOCK * options.blocks
+    return {
+        "what": "inside the telemetry",
+        "model": options.model,
+        "steps": steps,
+        "microseconds a step": 1e6 * inside / steps,
+        "share of a step %": 100 * inside / seconds,
+    }
+
+
+def epoch_times(guard: str, settings: dict[str, Any]) -> list[float]:
+    """Return the seconds of process time of each epoch but the first, which builds state and caches."""
+    trainer: Any = TRAINERS["detect"](overrides={**settings, "guard": GUARDS[guard], "name": guard})
+    times: list[float] = []
+    begun = 0.0
+
+    def start(_: Any) -> None:
+        nonlocal begun
+        begun = time.process_time()
+
+    trainer.add_callback("on_train_epoch_start", start)
+    trainer.add_callback("on_train_epoch_end", lambda _: times.append(time.process_time() - begun))
+    trainer.train()
+    return times[1:]
+
+
+def whole_runs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return a row for whole trainings in turns."""
+    images = options.batches * options.batch
+    settings: dict[str, Any] = {
+        "model": options.model,
+        "data": str(make("shapes", cache=folder, train=images, val=4, imgsz=options.imgsz)),
+        "epochs": 4,
+        "imgsz": options.imgsz,
+        "batch": options.batch,
+        "nbs": options.batch,  # a step after every batch: the share of the telemetry is largest
+        "optimizer": "SGD",
+        "lr0": 0.001,
+        "close_mosaic": 0,
+        "amp": False,
+        "val": False,
+        "plots": False,
+        "verbose": False,
+        "device": "cpu",
+        "project": str(folder),
+        "exist_ok": True,
+    }
+    ratios: list[float] = []
+    for pair in range(options.pairs):
+        times = {guard: epoch_times(guard, settings) for guard in order(pair)}
+        ratios += [a / b for a, b in zip(times["on"], times["off"], strict=True)]
+        print(f"pair {pair + 1}: {[round(r, 3) for r in ratios[-3:]]}", flush=True)
+    return row("whole epochs", options.model, ratios, lines(folder / "on"))
+
+
+def lines(folder: Path) -> int:
+    """Return how many lines the telemetry has left in the newest log under a folder; none would make the figures void."""
+    logs = sorted(folder.rglob("guard.jsonl"), key=lambda path: path.stat().st_mtime)
+    return sum(event["event"] == "steps" for event in read_events(logs[-1])) if logs else 0
+
+
+def row(what: str, model: str, ratios: list[float], written: int) -> dict[str, Any]:
+    """Return the ratio's median and its interval; met when the interval does not lie above 1."""
+    low, high = interval(ratios)
+    return {
+        "what": what,
+        "model": model,
+        "pairs": len(ratios),
+        "lines": written,
+        "on / off": statistics.median(ratios),
+        "95 % low": low,
+        "95 % high": high,
+        "met": low <= 1.0,
+    }
+
+
+def main() -> None:
+    """Measure all of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="yolo11n.yaml")
+    parser.add_argument("--blocks", type=int, default=40, help="times ten steps of each, in turns")
+    parser.add_argument("--pairs", type=int, default=8, help="runs of three measured epochs, of each")
+    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--imgsz", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        turns, inside = side_by_side(options, Path(folder))
+        rows = [turns, whole_runs(options, Path(folder))]
+    show("process time with telemetry, of that without", rows)
+    show("the telemetry by itself", [inside])
+    print(keep("telemetry", [*rows, inside], {k: v for k, v in vars(options).items() if k != "json"}, options.json))
+
+
+if __name__ == "__main__":
+    main()
