@@ -135,9 +135,21 @@ def test_events_of_every_shape_are_survived() -> None:
     history = History()
     wrong = (None, [], {}, "x", -1, 1e300, True, [[]], [None], {"a": {}})
     keys = [
-        *"batch step loss norm lr layers files culprits rung to_step lost time epoch samples evidence cause".split()
+        "batch",
+        "step",
+        "loss",
+        "norm",
+        "lr",
+        "layers",
+        "files",
+        "culprits",
+        "rung",
+        "to_step",
+        "lost",
+        "time",
+        "epoch",
     ]
-    keys += [*"folder kind versions guard epochs_before names applied".split()]
+    keys += ["samples", "evidence", "cause", "folder", "kind", "versions", "guard", "epochs_before", "names", "applied"]
     for value in wrong:
         for event in ("start", "steps", "rejection", "incident", "climb", "left_out", "epoch", "warning", "end", "new",
                       "validation_not_finite", "checkpoint_kept", "__init__"):  # fmt: skip

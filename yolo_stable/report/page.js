@@ -73,15 +73,16 @@
     const xs = line.x.map((x) => place(line.run, line.of, x));
     if (xs.every((x) => x === null)) return null;
     const undone = line.kind === "undone";
+    const range = line.kind === "range";
     const validated = line.kind === "val" && view.chart.id === "loss";
     const name = many ? data.runs[line.run].name : line.item;
     const points = line.of === "epoch" && line.x.length <= 60;
-    const suffix = undone ? " (undone)" : validated ? " (val)" : "";
+    const suffix = undone ? " (undone)" : range ? " (range)" : validated ? " (val)" : "";
     return {
       type: "scatter", x: xs, y: line.y, connectgaps: false, mode: points ? "lines+markers" : "lines",
-      name: plain(name + suffix), legendgroup: String(index), showlegend: !undone && !(many && validated),
-      opacity: undone ? 0.45 : 1, marker: { size: 5 }, hovertemplate: "%{y:.5g}",
-      line: { color: colour(index), width: undone ? 1.2 : 1.7, dash: undone ? "dot" : validated ? "dash" : DASHES[Math.floor(index / LIGHT.length) % DASHES.length] },
+      name: plain(name + suffix), legendgroup: String(index), showlegend: !undone && !range && !(many && validated),
+      opacity: undone ? 0.45 : range ? 0.3 : 1, marker: { size: 5 }, hovertemplate: "%{y:.5g}",
+      line: { color: colour(index), width: undone ? 1.2 : range ? 1 : 1.8, dash: undone ? "dot" : validated ? "dash" : DASHES[Math.floor(index / LIGHT.length) % DASHES.length] },
     };
   }
   function markTrace() {
@@ -99,7 +100,7 @@
   }
   function shapes(view) {
     const drawn = view.chart.limits.map((limit) => ({
-      type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.y, y1: limit.y, layer: "between",
+      type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.y, y1: limit.y, layer: "above",
       line: { color: many ? colour(limit.run) : css("--mind"), width: 1.5, dash: "dash" },
     }));
     if (state.marks && data.marks.length <= 30) {
