@@ -85,7 +85,8 @@ def opened(browser: Any, pages: dict[str, Path]) -> Callable[..., Any]:
 
 
 PATHS = """return [...document.querySelectorAll('.chart')].map((chart) =>
-  [...chart.querySelectorAll('.scatterlayer path.js-line')].map((path) => (path.getAttribute('d').match(/[MLHV]/g) || []).length));"""
+  [...chart.querySelectorAll('.scatterlayer path.js-line')]
+  .map((path) => (path.getAttribute('d').match(/[MLHV]/g) || []).length));"""
 """How many points each curve of each chart has."""
 
 
@@ -250,6 +251,17 @@ def test_steps_and_epochs_can_be_changed_and_agree(opened: Callable[..., Any]) -
 def test_runs_of_which_one_has_no_steps_are_shown_by_epochs(opened: Callable[..., Any]) -> None:
     title = "return document.querySelector('#chart-loss .plot').layout.xaxis.title.text"
     assert script(opened("many", anew=True), title) == "epoch"
+
+
+def test_a_line_can_be_hidden_by_its_name(opened: Callable[..., Any]) -> None:
+    browser = opened("one")
+    line = "(t) => t.mode === 'lines' && t.visible !== false"
+    seen = f"document.querySelector('#chart-lr .plot').data.filter({line}).length"
+    assert script(browser, f"return {seen}") == 2
+    script(browser, "document.querySelector('#chart-lr .legend button').click()")
+    until(browser, f"{seen} === 1")
+    script(browser, "document.querySelector('#chart-lr .legend button').click()")
+    until(browser, f"{seen} === 2")
 
 
 def test_no_line_goes_back(opened: Callable[..., Any]) -> None:
