@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,6 +56,18 @@ def test_a_call_that_is_wrong_is_one_line_and_two(
         code, out, err = answered(capsys, monkeypatch, *words)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert not (tmp_path / "ok" / "report.html").exists()
+
+
+def test_a_folder_whose_name_is_no_text_is_read_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"run\xff")
+    try:
+        guarded_run(folder)
+    except OSError:
+        pytest.skip("this file system takes text only")
+    words = [sys.executable, "-m", "yolo_stable", "report", str(folder)]
+    done = subprocess.run(words, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (folder / "report.html").is_file()
 
 
 def test_the_page_is_opened_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,7 +221,7 @@ def _link(path: Path, out: Path) -> str:
         way = os.path.relpath(path.resolve(), out.resolve().parent)
     except ValueError:  # on another drive
         return path.resolve().as_uri()
-    return "./" + quote(way.replace(os.sep, "/"), errors="replace")
+    return "./" + quote(os.fsencode(way.replace(os.sep, "/")))
 
 
 @functools.cache
