@@ -18,6 +18,8 @@ POINTS = 2000
 ALL_POINTS = 8000
 """Of all runs' lines of one kind together, at most; but of none less than `FEW`."""
 FEW = 400
+MEANS = 250
+"""Points of the mean that is drawn over the range of a longer line."""
 MOST_ITEMS = 24
 
 
@@ -187,7 +189,10 @@ def _stepped(i: int, run: Run, prefix: str, most: int, item: str = "") -> list[d
         if not name.startswith(prefix):
             continue
         called = item or text(name.removeprefix(prefix), 60)
-        lines.append(_line(i, called, "train", "step", thin(curve.points(), most)))
+        means = curve.means(MEANS)
+        lines.append(_line(i, called, "range" if means else "train", "step", thin(curve.points(), most)))
+        if means:
+            lines.append(_line(i, called, "train", "step", means))
         if curve.undone:
             lines.append(_line(i, called, "undone", "step", thin(curve.undone, most)))
     return [line for line in lines if line["x"]]
@@ -233,7 +238,8 @@ def _one_of_equals(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave out groups whose line is that of an earlier one, whose name then has both; and what was undone."""
     kept: list[dict[str, Any]] = []
     for line in (line for line in lines if line["kind"] != "undone"):
-        twin = next((other for other in kept if (other["x"], other["y"]) == (line["x"], line["y"])), None)
+        same = (line["kind"], line["x"], line["y"])
+        twin = next((other for other in kept if (other["kind"], other["x"], other["y"]) == same), None)
         if twin is None:
             kept.append(dict(line))
         else:

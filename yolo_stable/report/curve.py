@@ -31,7 +31,7 @@ class Curve:
 
     def __init__(self) -> None:
         self._width = 1
-        # first step // width, where the smallest is, it, where the largest is, it, whether the line is broken before
+        # first step // width; where the smallest is, it; where the largest is, it; whether the line is broken before; sum; count
         self._buckets: list[list[float]] = []
         self._gap = False
         self.undone: list[Point] = []
@@ -50,12 +50,14 @@ class Curve:
         buckets, key = self._buckets, x // self._width
         if buckets and buckets[-1][0] == key and not self._gap:
             bucket = buckets[-1]
+            bucket[6] += y
+            bucket[7] += 1
             if y < bucket[2]:
                 bucket[1], bucket[2] = x, y
             elif y > bucket[4]:
                 bucket[3], bucket[4] = x, y
             return
-        buckets.append([key, x, y, x, y, self._gap])
+        buckets.append([key, x, y, x, y, self._gap, y, 1])
         self._gap = False
         while len(buckets) > BUCKETS:
             buckets = self._buckets = _halved(buckets)
@@ -70,11 +72,11 @@ class Curve:
         """
         beyond: list[Point] = []
         while self._buckets and max(self._buckets[-1][1], self._buckets[-1][3]) > x:
-            key, *pairs, gap = self._buckets.pop()
-            ends = sorted({(pairs[0], pairs[1]), (pairs[2], pairs[3])})
+            key, x_low, low, x_high, high, gap, *_ = self._buckets.pop()
+            ends = sorted({(x_low, low), (x_high, high)})
             beyond += [(at, value) for at, value in reversed(ends) if at > x]
             if kept := [end for end in ends if end[0] <= x]:
-                self._buckets.append([key, *kept[0], *kept[-1], gap])
+                self._buckets.append([key, *kept[0], *kept[0], gap, kept[0][1], 1])
                 break
         if beyond:
             self._gap = self._gap or broken
@@ -85,7 +87,7 @@ class Curve:
     def points(self) -> list[Point]:
         """Return the line, by step; where it is broken, a None."""
         line: list[Point] = []
-        for _, x_low, low, x_high, high, gap in self._buckets:
+        for _, x_low, low, x_high, high, gap, *_ in self._buckets:
             first, second = ((x_low, low), (x_high, high)) if x_low <= x_high else ((x_high, high), (x_low, low))
             if gap and line:
                 line.append((first[0], None))
@@ -94,8 +96,30 @@ class Curve:
                 line.append(second)
         return line
 
+    def means(self, most: int) -> list[Point]:
+        """Return the mean of at most ``most`` stretches of the line, and as many breaks; nothing of a line that is not longer.
+
+        Examples:
+            >>> curve = Curve()
+            >>> for step in range(100):
+            ...     curve.add(step, float(step % 2))
+            >>> curve.means(2)
+            [(24.5, 0.5), (74.5, 0.5)]
+        """
+        if len(self._buckets) <= most:
+            return []
+        size = math.ceil(len(self._buckets) / most)
+        line: list[Point] = []
+        for start in range(0, len(self._buckets), size):
+            part = self._buckets[start : start + size]
+            x = sum(bucket[1] + bucket[3] for bucket in part) / (2 * len(part))
+            if line and any(bucket[5] for bucket in part):
+                line.append((x, None))
+            line.append((x, sum(bucket[6] for bucket in part) / sum(bucket[7] for bucket in part)))
+        return line
+
     def _end(self) -> Point:
-        _, x_low, low, x_high, high, _ = self._buckets[-1]
+        _, x_low, low, x_high, high, *_ = self._buckets[-1]
         return (x_low, low) if x_low > x_high else (x_high, high)
 
     @property
@@ -107,7 +131,7 @@ class Curve:
 def _halved(buckets: list[list[float]]) -> list[list[float]]:
     """Return stretches that are twice as long."""
     joined: list[list[float]] = []
-    for key, x_low, low, x_high, high, gap in buckets:
+    for key, x_low, low, x_high, high, gap, total, amount in buckets:
         if joined and joined[-1][0] == key // 2:
             bucket = joined[-1]
             if low < bucket[2]:
@@ -115,6 +139,8 @@ def _halved(buckets: list[list[float]]) -> list[list[float]]:
             if high > bucket[4]:
                 bucket[3], bucket[4] = x_high, high
             bucket[5] = bucket[5] or gap
+            bucket[6] += total
+            bucket[7] += amount
         else:
-            joined.append([key // 2, x_low, low, x_high, high, gap])
+            joined.append([key // 2, x_low, low, x_high, high, gap, total, amount])
     return joined

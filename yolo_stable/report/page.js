@@ -11,7 +11,7 @@
   const DASHES = ["solid", "dashdot", "longdash"];
   const state = { axis: data.charts.some((c) => c.lines.length) && everyRunHasSteps() ? "step" : "epoch", marks: true, at: null };
   const views = data.charts.map((chart) => ({
-    chart, div: document.querySelector(`#chart-${chart.id} .plot`), item: chart.item, log: chart.log, drawn: false,
+    chart, div: document.querySelector(`#chart-${chart.id} .plot`), item: chart.item, log: chart.log, drawn: false, hidden: new Set(),
   }));
   let syncing = false;
 
@@ -73,22 +73,41 @@
     const xs = line.x.map((x) => place(line.run, line.of, x));
     if (xs.every((x) => x === null)) return null;
     const undone = line.kind === "undone";
+    const range = line.kind === "range";
     const validated = line.kind === "val" && view.chart.id === "loss";
-    const name = many ? data.runs[line.run].name : line.item;
+    const name = nameOf(line);
     const points = line.of === "epoch" && line.x.length <= 60;
-    const suffix = undone ? " (undone)" : validated ? " (val)" : "";
+    const suffix = undone ? " (undone)" : range ? " (range)" : validated ? " (val)" : "";
     return {
       type: "scatter", x: xs, y: line.y, connectgaps: false, mode: points ? "lines+markers" : "lines",
-      name: plain(name + suffix), legendgroup: String(index), showlegend: !undone && !(many && validated),
-      opacity: undone ? 0.45 : 1, marker: { size: 5 }, hovertemplate: "%{y:.5g}",
-      line: { color: colour(index), width: undone ? 1.2 : 1.7, dash: undone ? "dot" : validated ? "dash" : DASHES[Math.floor(index / LIGHT.length) % DASHES.length] },
+      name: plain(name + suffix), visible: !view.hidden.has(name), opacity: undone ? 0.45 : range ? 0.3 : 1, marker: { size: 5 }, hovertemplate: "%{y:.5g}",
+      line: { color: colour(index), width: undone ? 1.2 : range ? 1 : 1.8, dash: undone ? "dot" : validated ? "dash" : DASHES[Math.floor(index / LIGHT.length) % DASHES.length] },
     };
+  }
+  const nameOf = (line) => (many ? data.runs[line.run].name : line.item);
+  function drawLegend(view, lines) {  // our own: it wraps, leaves the curves their room, and its names are text
+    const place = view.div.parentElement.querySelector(".legend");
+    const entries = [...new Map(lines.map((line) => [nameOf(line), many ? line.run : view.chart.items.indexOf(line.item)]))];
+    place.replaceChildren(...(entries.length < 2 && !many ? [] : entries).map(([name, index]) => {
+      const button = document.createElement("button");
+      const dot = document.createElement("span");
+      dot.className = "swatch";
+      dot.style.background = colour(index);
+      button.type = "button";
+      button.append(dot, name);
+      button.setAttribute("aria-pressed", String(!view.hidden.has(name)));
+      button.addEventListener("click", () => {
+        if (!view.hidden.delete(name)) view.hidden.add(name);
+        draw(view);
+      });
+      return button;
+    }));
   }
   function markTrace() {
     const marks = data.marks.map((m) => [m, markPlace(m)]).filter(([, x]) => x !== null);
     if (!state.marks || !marks.length) return null;
     return {
-      type: "scatter", mode: "markers", yaxis: "y2", name: "incident", showlegend: false, cliponaxis: false,
+      type: "scatter", mode: "markers", yaxis: "y2", name: "incident", cliponaxis: false,
       x: marks.map(([, x]) => x), y: marks.map(() => 1), customdata: marks.map(([m]) => m.anchor),
       text: marks.map(([m]) => plain(m.text)), hovertemplate: "%{text}<br><i>click to read</i>",
       marker: {
@@ -99,7 +118,7 @@
   }
   function shapes(view) {
     const drawn = view.chart.limits.map((limit) => ({
-      type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.y, y1: limit.y, layer: "between",
+      type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.y, y1: limit.y, layer: "above",
       line: { color: many ? colour(limit.run) : css("--mind"), width: 1.5, dash: "dash" },
     }));
     if (state.marks && data.marks.length <= 30) {
@@ -138,8 +157,7 @@
       margin: { l: 48, r: 14, t: 16, b: 36 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: css("--soft") }, hovermode: "x unified", hoverdistance: 16,
       hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--text") }, namelength: 40 },
-      legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0, font: { color: css("--text") } },
-      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--text") }, dragmode: touch ? false : "zoom",
+      showlegend: false, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--text") }, dragmode: touch ? false : "zoom",
       xaxis: { ...axis, title: { text: state.axis === "step" ? "optimizer step" : "epoch", standoff: 6 }, range: (view.range || wholeRange()).slice(), ...(wholeEpochs() ? { dtick: 1 } : {}) },
       yaxis: { ...axis, type: view.log ? "log" : "linear", ...ticks(view) },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
@@ -157,7 +175,7 @@
     empty.hidden = traces.length > 0;
     const marks = markTrace();
     if (marks) traces.push(marks);
-    if (traces.filter((t) => t.showlegend).length < 2 && !many) for (const trace of traces) trace.showlegend = false;
+    drawLegend(view, lines);
     Plotly.react(view.div, traces, layout(view), {
       responsive: true, displaylogo: false, doubleClick: "reset", displayModeBar: touch || innerWidth < 700 ? false : "hover",
       modeBarButtons: [["toImage", "zoomIn2d", "zoomOut2d"]],  // and none that would send data anywhere

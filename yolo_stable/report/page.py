@@ -81,9 +81,10 @@ def write_report(runs: Sequence[Path], out: Path | None = None, *, title: str | 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
     """Give runs of the same name their folders' names in front, and a number when that does not help."""
+    names = [run.name for run in runs]
     for run in runs:
-        if sum(other.name == run.name for other in runs) > 1:
-            run.name = f"{run.folder.resolve().parent.name}/{run.folder.resolve().name}"
+        if names.count(run.name) > 1:
+            run.name = text(f"{run.folder.resolve().parent.name}/{run.folder.resolve().name}", 120)
     for i, run in enumerate(runs):
         if any(other.name == run.name for other in runs[:i]):
             run.name = f"{run.name} ({i + 1})"
@@ -220,7 +221,7 @@ def _link(path: Path, out: Path) -> str:
         way = os.path.relpath(path.resolve(), out.resolve().parent)
     except ValueError:  # on another drive
         return path.resolve().as_uri()
-    return "./" + quote(way.replace(os.sep, "/"), errors="replace")
+    return "./" + quote(os.fsencode(way.replace(os.sep, "/")))
 
 
 @functools.cache

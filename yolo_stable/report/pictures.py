@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
+import struct
 from pathlib import Path
 
 LIMIT = 50
 """Pictures of a page."""
 BYTES = 120_000
 """A larger file is made smaller."""
-SIDE = 900
-"""Pixels of its longer side then."""
-BUDGET = 5_000_000
+SIDES = ((900, 82), (640, 75), (400, 70))
+"""Pixels of its longer side then, and the quality, until it is small enough."""
+BUDGET = 6_000_000
 """Bytes of all pictures of a page."""
 LARGEST_FILE = 1 << 26
+MOST_PIXELS = 100_000_000
+"""A picture of more is not decoded: a few bytes of a stranger may stand for any number."""
+BROKEN = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, EOFError, OverflowError, struct.error)
+"""What Pillow's reader raises at files that are damaged."""
 
 
 class Pictures:
@@ -48,24 +52,31 @@ class Pictures:
 
 
 def _small(path: Path) -> bytes:
-    """Return a picture as a JPEG that is no larger than it has to be; nothing when it cannot be read."""
-    from PIL import Image, UnidentifiedImageError
+    """Return a picture as a JPEG that is no larger than it has to be; nothing when it cannot be read.
+
+    Pillow's reader is asked directly: within a training ``PIL.Image.open`` is Ultralytics', which may install packages.
+    """
+    from PIL.JpegImagePlugin import JpegImageFile
 
     try:
         if path.stat().st_size > LARGEST_FILE:
             return b""
         content = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # a stranger's file of a few bytes
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-                if image.format == "JPEG" and len(content) <= BYTES:
-                    image.load()
-                    return content
-                image.draft("RGB", (SIDE, SIDE))
-                small = image.convert("RGB")
-                small.thumbnail((SIDE, SIDE))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError, Warning):
+        with JpegImageFile(io.BytesIO(content)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                return b""
+            if len(content) <= BYTES:
+                image.load()
+                return content
+            image.draft("RGB", (SIDES[0][0], SIDES[0][0]))
+            small = image.convert("RGB")
+    except BROKEN:
         return b""
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82, optimize=True)
-    return buffer.getvalue()
+    for side, quality in SIDES:
+        small.thumbnail((side, side))
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=quality, optimize=True)
+        content = buffer.getvalue()
+        if len(content) <= BYTES:
+            break
+    return content

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .incident import Incident
-from .numbers import count, finite, short
+from .numbers import count, finite, short, text
 from .run import Run
 
 SEEN = 0.05
@@ -51,9 +51,9 @@ def verdict(run: Run) -> Verdict:
     guard = guard_words(run)
     if run.status == "done":
         where = f", {best}" if (best := best_words(run)) else ""
-        text = f"{_ending(run)}{where}. {guard}{' ' + trouble if trouble else ''}"
+        words = f"{_ending(run)}{where}. {guard}{' ' + trouble if trouble else ''}"
         careful = run.history.rollbacks or run.history.incidents_in_all > run.history.repairs or trouble
-        return Verdict("bad" if trouble else "mind" if careful and not _explained(run) else "good", text, _next(run))
+        return Verdict("bad" if trouble else "mind" if careful and not _explained(run) else "good", words, _next(run))
     of = f" of {run.epochs_planned}" if run.epochs_planned else ""
     epoch = f"epoch {max(run.history.epoch, 1)}{of}"
     first = {
@@ -77,7 +77,7 @@ def verdict_of_many(runs: Sequence[Run]) -> Verdict:
     verdicts = [verdict(run) for run in runs]
     measures, data = (
         {run.results.measure for run in runs if run.best},
-        {str(run.settings.get("data")) for run in runs if run.settings},
+        {text(run.settings.get("data")) for run in runs if run.settings},
     )
     words = f"{len(runs)} runs side by side"
     if len(measures) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,6 @@ def report(
     from ..report import write_report
 
     path = write_report(runs, out)
-    print(path)
+    print(os.fsencode(path).decode("utf-8", "replace"))  # a name on the disk may be no text
     if show:
         typer.launch(str(path))
