@@ -357,9 +357,7 @@ def main() -> None:
     row = {"set-up": f"healthy, {' '.join(words[:3])}", "to stop at": HEALTHY}
     stage = HEALTHY if found.failed is None else found.failed.stage
     said = f"{found.line()} {found['forward'].figure}; {found['lr range'].figure}"
-    rows.append(
-        {**row, "stopped at": stage, "right": stage == HEALTHY, "seconds": time.perf_counter() - began, "said": said}
-    )
+    rows.append({**row, "stopped at": stage, "right": stage == HEALTHY, **_since(*clocks), "said": said})
     show("where a preflight stops", [{k: v for k, v in row.items() if k != "said"} for row in rows])
     print(keep("preflight", rows, {k: v for k, v in vars(options).items() if k != "json"}, options.json))
 

@@ -18,17 +18,14 @@ LAYERS = (
     ("cli",),
     ("verbs",),
     ("verbs.preflight",),
+    ("preflight.command",),
     (
         "preflight",
-        "preflight.command",
-    ),
-    (
-        "preflight.inspection",
         "preflight.standing",
         "verbs.train",
     ),
     (
-        "preflight.precision",
+        "preflight.inspection",
         "train_run",
     ),
     (
@@ -39,6 +36,7 @@ LAYERS = (
     (
         "mixin",
         "preflight.network",
+        "preflight.precision",
         "preflight.rate",
         "preflight.surroundings",
         "verbs.autopsy",
@@ -287,6 +285,7 @@ LAYERS = (
         "half",
         "incidents",
         "labels",
+        "preflight.look",
         "preflight.quiet",
         "regions",
         "resources",
