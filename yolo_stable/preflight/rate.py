@@ -14,8 +14,8 @@ from .subject import undone
 
 BELOW, ABOVE = 1e-2, 1e3
 """The sweep goes from this times the chosen learning rate to that."""
-STEPS, FEWEST = 20, 8
-SHARE = 0.7
+STEPS, FEWEST = 20, 6
+SHARE = 0.85
 """Of the time that is left, for the sweep; what remains is for a second look at the chosen rate."""
 TIMES = 3.0
 """Diverged is a loss of so many times that at the start. Less would not do: a detector's loss depends on which of its boxes
