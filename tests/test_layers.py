@@ -18,6 +18,7 @@ LAYERS = (
     ("cli",),
     ("verbs",),
     ("verbs.preflight",),
+    ("preflight.command",),
     (
         "preflight",
         "preflight.command",
@@ -29,7 +30,7 @@ LAYERS = (
         "verbs.train",
     ),
     (
-        "preflight.precision",
+        "preflight.inspection",
         "train_run",
     ),
     (
@@ -42,6 +43,7 @@ LAYERS = (
         "comparing.cluster",
         "mixin",
         "preflight.network",
+        "preflight.precision",
         "preflight.rate",
         "preflight.surroundings",
         "verbs.autopsy",
@@ -324,6 +326,7 @@ LAYERS = (
         "held_memory",
         "incidents",
         "labels",
+        "preflight.look",
         "preflight.quiet",
         "regions",
         "report.curve",

@@ -334,9 +334,10 @@ def test_a_precision_that_cannot_hold_the_activations(x: Tensor) -> None:
 
 
 def test_a_forward_pass_near_the_limit_of_float16_is_told(x: Tensor) -> None:
-    model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 1, bias=False))
-    nn.init.constant_(model[0].weight, 5000.0)
-    nn.init.constant_(model[1].weight, 1e-6)
+    wide, narrow = nn.Linear(8, 8, bias=False), nn.Linear(8, 1, bias=False)
+    nn.init.constant_(wide.weight, 5000.0)
+    nn.init.constant_(narrow.weight, 1e-6)
+    model = nn.Sequential(wide, narrow)
     found = look(model, torch.ones(4, 8), precision="float16")
     assert found["forward"].verdict is Verdict.WARN
     assert "above half of what float16 holds" in found["forward"].reason

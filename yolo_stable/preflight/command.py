@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ..errors import InvalidCallError, YoloStableError
+from ..errors import InvalidCallError
 from ..train_call import TrainCall
 from ..train_checks import planned_folder
 from ..train_run import Ready, prepare
@@ -86,8 +86,8 @@ def run(
 def _prepared(call: TrainCall) -> Ready:
     try:
         return prepare(call)
-    except YoloStableError as error:  # said by the verb that the checks were written for
-        raise type(error)(f"{WHERE}: {str(error).removeprefix('train: ')}") from error
+    except InvalidCallError as error:  # said by the verb that the checks were written for
+        raise InvalidCallError(f"{WHERE}: {str(error).removeprefix('train: ')}") from error
 
 
 def _fly(

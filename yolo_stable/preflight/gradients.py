@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..autopsy.frames import tensors_in
 from ..guard.generators import Draw
 from ..guard.state import unwrap
 from .flight import Flight, failure
+from .look import Look, largest
 from .naming import broke, grouped
 from .network import search
 from .pace import affordable
@@ -155,37 +155,6 @@ def norm(flight: Flight) -> Outcome:
     return Outcome(verdict=Verdict.WARN, figure=f"{value:.3g}{how}", reason=reason, fix=fix, details=details)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """Which gradients are missing, exactly zero or not finite, by name."""
-
-    none: list[str] = field(default_factory=list)
-    zero: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    @classmethod
-    def at(cls, trainable: Mapping[str, nn.Parameter]) -> Look:
-        """Look at the gradients as they are now. Syncs: one."""
-        none = [name for name, p in trainable.items() if p.grad is None]
-        there = {name: p.grad for name, p in trainable.items() if p.grad is not None}
-        largest = dict(zip(there, _largest(there.values()), strict=True))
-        return cls(
-            none=none,
-            zero=[name for name, value in largest.items() if value == 0],
-            wrong=[name for name, value in largest.items() if not math.isfinite(value)],
-        )
-
-    @property
-    def silent(self) -> list[str]:
-        """Parameters that learn nothing."""
-        return [*self.none, *self.zero]
-
-
-def _largest(tensors: Iterable[Tensor]) -> list[float]:
-    values = [torch.linalg.vector_norm(t.detach(), math.inf).float() for t in tensors]
-    return torch.stack([v.cpu() for v in values]).tolist() if values else []
-
-
 def _back(flight: Flight, loss: Tensor, items: Mapping[str, Tensor]) -> str:
     """Back-propagate into the open window, and return why the guard has not."""
     if flight.subject.optimizer is None:
@@ -287,7 +256,7 @@ def _reached(flight: Flight, names: list[str]) -> set[str]:
         total = torch.stack([(t.float() * torch.rand_like(t, dtype=torch.float32)).sum() for t in outputs]).sum()
         grads = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
     there = {name: grad for name, grad in zip(wanted, grads, strict=True) if grad is not None}
-    return {name for name, value in zip(there, _largest(there.values()), strict=True) if value != 0}
+    return {name for name, value in zip(there, largest(there.values()), strict=True) if value != 0}
 
 
 def _module_of(name: str) -> str:

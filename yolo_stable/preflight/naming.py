@@ -36,7 +36,16 @@ def broke(first: Break) -> str:
     inputs = "" if widest is None else f" from inputs up to {widest:.3g}"
     why = f"; {first.dtype} cannot hold it" if first.wide == "overflow" else ""
     back = "going back, " if first.phase == "backward" else ""
-    source = first.forward_source or first.source
-    where = "/".join(source.split("/")[-3:])
+    where = shortened(first.forward_source or first.source)
     shown = f" ({where})" if where and not first.module else ""
     return f"{back}{name}: {first.op.removeprefix('aten.')} gave {first.value}{inputs}{why}{shown}"
+
+
+def shortened(source: str) -> str:
+    """Return a source line with the last folders of its path only.
+
+    Examples:
+        >>> shortened("/home/me/site-packages/ultralytics/nn/modules/conv.py:87 in forward")
+        'nn/modules/conv.py:87 in forward'
+    """
+    return "/".join(source.split("/")[-3:])

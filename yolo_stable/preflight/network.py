@@ -16,7 +16,7 @@ from ..guard.state import unwrap
 from ..half import LARGEST
 from ..startup import named_state
 from .flight import Flight, failure
-from .naming import broke
+from .naming import broke, shortened
 from .pace import keep_pace
 from .stage import Outcome, Verdict
 from .widths import Widths, widest
@@ -170,4 +170,5 @@ def _mend(found: Location, precision: str) -> str:
         return "Train with amp=False, or amp=bf16 where the device has it."
     if first.wide == "finite":
         return "The same operation is finite on the CPU: yolo-stable validate looks at the device."
-    return f"Look at {first.module or 'the model'}{f', {first.source}' if first.source else ''}, and at its weights."
+    where = f" ({shortened(first.source)})" if first.source else ""
+    return f"Look at {first.module or 'the model'}{where}, and at its weights."

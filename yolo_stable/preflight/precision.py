@@ -10,7 +10,7 @@ from typing import Any
 from ..autopsy.untouched import untouched
 from ..guard.generators import Draw
 from .flight import Flight
-from .gradients import Look
+from .look import Look
 from .naming import grouped
 from .pace import affordable
 from .stage import Outcome, Verdict

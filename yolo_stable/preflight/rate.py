@@ -14,8 +14,8 @@ from .subject import undone
 
 BELOW, ABOVE = 1e-2, 1e3
 """The sweep goes from this times the chosen learning rate to that."""
-STEPS, FEWEST = 20, 8
-SHARE = 0.7
+STEPS, FEWEST = 20, 6
+SHARE = 0.85
 """Of the time that is left, for the sweep; what remains is for a second look at the chosen rate."""
 TIMES = 3.0
 """Diverged is a loss of so many times that at the start. Less would not do: a detector's loss depends on which of its boxes
@@ -121,7 +121,7 @@ def _closer(flight: Flight, parts: list[Any], chosen: float, where: float, detai
     Returns:
         The least rate at which the loss has diverged.
     """
-    if where > FAR * chosen:
+    if where > FAR * chosen or not flight.clock.left:
         return where
     for name, lr in (("above chosen", NEAR * chosen), ("at chosen", chosen)):
         points = details[name] = _sweep(flight, parts, [lr] * AGAIN, chosen, RUINED)
@@ -166,6 +166,6 @@ def _sweep(
             part = (step + 1) % len(parts)
             loss, items = subject.run(parts[part])
             points.append((lr, 1.0 + (float(loss.detach()) - first[part]) / start))
-            if diverged(points[-1][1], times):
+            if diverged(points[-1][1], times) or (len(points) >= FEWEST and not flight.clock.left):
                 break
     return points

@@ -6,7 +6,8 @@ import sys
 from typing import TextIO
 
 from rich.console import Console
-from rich.status import Status
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -27,15 +28,17 @@ class Show:
 
     def __init__(self, to: TextIO | None = None, *, traceback: bool = False) -> None:
         self._console, self._busy = _console(to or sys.stdout), _console(sys.stderr)
-        self._status: Status | None = None
+        self._live: Live | None = None
         self._traceback = traceback
 
     def begin(self, stage: str) -> None:
         """Say that a stage begins."""
+        self.end()
         if self._busy.is_terminal:
-            self.end()
-            self._status = self._busy.status(Text(f"{stage} ..."))
-            self._status.start()
+            # It must leave sys.stdout alone: what is printed there meanwhile is meant for nobody.
+            busy = Spinner("dots", Text(f"{stage} ..."))
+            self._live = Live(busy, console=self._busy, transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._live.start()
 
     def stage(self, result: StageResult) -> None:
         """Print the row of a stage."""
@@ -71,9 +74,9 @@ class Show:
 
     def end(self) -> None:
         """Take away what says that something is being done."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
 
 def _console(stream: TextIO) -> Console:

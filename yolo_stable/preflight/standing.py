@@ -12,6 +12,7 @@ from typing import Any
 from ultralytics.utils.torch_utils import unset_deterministic
 
 from ..errors import UnhealthyStartError
+from ..run_log import RunLog
 from ..train_run import Ready
 from ..train_validation import devices_of
 from .flight import failure
@@ -60,6 +61,9 @@ class Standing:
         except _Arrived:
             self.trainer = self.ready.model.trainer
         assert self.trainer is not None
+        self.trainer.run_log = RunLog(
+            self.trainer.save_dir, resumed=False, write=False
+        )  # there is no run to keep a log of
         try:
             with contextlib.suppress(UnhealthyStartError):  # everything stands; the stage of the parameters names them
                 self.trainer._setup_train()

@@ -24,7 +24,7 @@ class Subject:
     Examples:
         >>> model = nn.Linear(2, 1)
         >>> subject = Subject(model=model, draw=[torch.ones(3, 2)].__getitem__, call=lambda x: model(x).square().mean())
-        >>> float(subject.run(subject.batch(0))[0]) >= 0
+        >>> bool(subject.run(subject.batch(0))[0] >= 0)
         True
     """
 

@@ -1,0 +1,42 @@
+"""What the gradients of a model are like at one moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Which gradients are missing, exactly zero or not finite, by name."""
+
+    none: list[str] = field(default_factory=list)
+    zero: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, trainable: Mapping[str, nn.Parameter]) -> Look:
+        """Look at the gradients as they are now. Syncs: one."""
+        none = [name for name, p in trainable.items() if p.grad is None]
+        there = {name: p.grad for name, p in trainable.items() if p.grad is not None}
+        sizes = dict(zip(there, largest(there.values()), strict=True))
+        return cls(
+            none=none,
+            zero=[name for name, value in sizes.items() if value == 0],
+            wrong=[name for name, value in sizes.items() if not math.isfinite(value)],
+        )
+
+    @property
+    def silent(self) -> list[str]:
+        """Parameters that learn nothing."""
+        return [*self.none, *self.zero]
+
+
+def largest(tensors: Iterable[Tensor]) -> list[float]:
+    """Return the largest magnitude in each tensor. Syncs: one."""
+    values = [torch.linalg.vector_norm(t.detach(), math.inf).float() for t in tensors]
+    return torch.stack([v.cpu() for v in values]).tolist() if values else []
