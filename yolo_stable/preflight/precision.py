@@ -19,6 +19,8 @@ APART = 0.05
 """A loss that differs more than this from that in float32 is worth a look."""
 SHARE = 0.3
 """Of the time that is left, for all precisions together."""
+FEW = 2
+"""Samples on the CPU, where float16 may take fifty times as long as float32."""
 SCALE = 1024.0
 """Loss scale for float16, whose small gradients would be 0 otherwise."""
 
@@ -37,7 +39,8 @@ def precision(flight: Flight, wanted: Sequence[str]) -> Outcome:
         )
     subject = flight.subject
     whole = subject.batch(0)
-    batch = subject.part(whole, range(affordable(flight, SHARE, len(others) + 1)))
+    most = FEW if subject.device.type == "cpu" else subject.size(whole)
+    batch = subject.part(whole, range(min(most, affordable(flight, SHARE, len(others) + 1))))
     size = subject.size(batch)
     draw = Draw(subject.device)
     true = _measure(flight, batch, "float32", draw)
