@@ -20,12 +20,8 @@ LAYERS = (
     ("verbs.preflight",),
     ("preflight.command",),
     (
-        "preflight",
-        "preflight.command",
-    ),
-    (
         "comparing.stock_run",
-        "preflight.inspection",
+        "preflight",
         "preflight.standing",
         "verbs.train",
     ),
