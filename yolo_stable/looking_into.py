@@ -224,14 +224,22 @@ class GuardedIncidents(_Base):
         """Put an incident on the disk, while there is room for it, and say it in a line."""
         assert self.incidents is not None
         folder = self.incidents.next_folder()
-        where = None if folder is None else str(folder)
-        found = replace(found, report=found.report.naming(folder=where, data=str(self.args.data)))
+        unnamed = found.report
+        found = replace(found, report=self._named(unnamed, folder))
         try:
             self._put_on_disk(found, folder)
         except (OSError, InvalidCallError) as error:
             LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
             folder = None
+            found = replace(found, report=self._named(unnamed, None))
         LOGGER.warning(self.run_log.incident(found, folder))
+
+    def _named(self, report: Report, folder: Path | None) -> Report:
+        """Put the names of this run into the next step: what is typed then works."""
+        model = self.args.model and str(self.args.model)
+        run, data = str(self.save_dir), str(self.args.data)
+        where = None if folder is None else str(folder)
+        return report.naming(folder=where, data=data, model=model, run=run, kept=folder is not None)
 
     def _put_on_disk(self, found: Incident, folder: Path | None) -> None:
         assert self.incidents is not None
@@ -253,9 +261,10 @@ class GuardedIncidents(_Base):
         """Count against the images that were found guilty, and leave out those that are for the second time."""
         if self.quarantine is None or report.cause != "data":
             return
-        for file in dict.fromkeys(
-            sample.path for sample in report.samples if sample.path
-        ):  # it may be in several tiles
+        named = [sample.path for sample in report.samples if sample.path]  # one may be in several tiles
+        told = all(sample.label_row is not None for sample in report.samples)
+        images = report.evidence.get("positions") or [0]  # of the batch: in each of them one file did it
+        for file in self.quarantine.to_blame(named, len(named) if told else len(images)):
             refused = len(self.quarantine.refused)
             if self.quarantine.blame(file):
                 path = self.save_dir / "quarantine.txt"

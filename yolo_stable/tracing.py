@@ -16,7 +16,7 @@ from ultralytics.data.dataset import ClassificationDataset
 from .provenance import Provenance, unknown
 from .quarantine import Quarantine
 from .regions import Recipe
-from .traced_labels import numbered, with_rows
+from .traced_labels import with_note
 from .traced_transforms import KEY, SERIALS, Drawn, TracedPipeline, follow
 
 MARK = "_traced"
@@ -160,8 +160,9 @@ class TracedDraw:
         serial = next(SERIALS)
         recipe: Recipe = ("image", serial, place + mark.start, str(dataset.im_files[place]), width, height)
         labels[KEY] = recipe
-        if isinstance(labels.get("cls"), np.ndarray):
-            labels["cls"] = with_rows(labels["cls"], numbered(len(labels["cls"]), serial))
+        cls = labels.get("cls")
+        if isinstance(cls, np.ndarray) and cls.ndim:
+            labels["cls"] = with_note(cls, ("file", serial, len(cls)))
         if Drawn.recipes is not None:
             Drawn.recipes.append(recipe)
         return labels
