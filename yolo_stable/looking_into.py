@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.utils import LOGGER, RANK
@@ -14,6 +14,7 @@ from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
 from .autopsy.report import Report
 from .errors import InvalidCallError
+from .failed_loss import GuardedLoss
 from .guard import Climb, Decision, StepGuard
 from .guard.generators import Draw
 from .guard.state import unwrap
@@ -37,18 +38,13 @@ from .run_log import RunLog
 from .tracing import parts_of, take, trace
 from .train_call import one_line
 
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
-
 MEMORY = 256 * 2**20
 """Bytes of earlier micro-batches that are kept until their window is closed; the newest one is there anyway."""
 USUAL_OVERFLOWS = 4
 """So many windows in a row may be lost to a loss scale that is looking for its place before it is worth a look."""
 
 
-class GuardedIncidents(_Base):
+class GuardedIncidents(GuardedLoss):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that remembers batches and looks into the bad ones."""
 
     plan: RunPlan
@@ -85,6 +81,7 @@ class GuardedIncidents(_Base):
 
         Syncs: none.
         """
+        self.watch_loss()
         if self.incidents is None:
             return
         drawn.batch, drawn.fault, drawn.generators = batch, fault, Draw(self.device)
@@ -94,6 +91,7 @@ class GuardedIncidents(_Base):
 
     def forget(self) -> None:
         """Drop the batches of a window that is closed."""
+        self.leave_loss()
         self._drawn = []
         self.own_fault = None
 

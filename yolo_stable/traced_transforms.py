@@ -46,7 +46,7 @@ class TracedMosaic(augment.Mosaic):
         """Note the layout."""
         if self.n == 4:
             tiles = tuple(
-                (recipe_of(t["labels_patch"]), t["padw"], t["padh"], t["x1a"], t["y1a"], t["x2a"], t["y2a"])
+                (t["labels_patch"].get(KEY, NOTHING), t["padw"], t["padh"], t["x1a"], t["y1a"], t["x2a"], t["y2a"])
                 for t in params["layout"]
             )
         else:  # nine tiles are put on a larger canvas, whose border is cut off
