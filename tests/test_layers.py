@@ -173,6 +173,7 @@ LAYERS = (
         "device.repeats",
         "device.result",
         "device.simulated",
+        "failed_loss",
         "guard.ladder",
         "guard.limits",
         "guard.snapshot",

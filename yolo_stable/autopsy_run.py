@@ -28,6 +28,8 @@ from .rebuilding import rebuild_model
 from .replaying import AMP, forward_of
 from .whole_file import reason, write_whole
 
+_NUMPY_NUMBERS = 624
+"""Numbers in the state of NumPy's generator."""
 _OWN_MODEL = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
 """Networks that Ultralytics itself brings along or downloads."""
 
@@ -109,6 +111,7 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) ->
     def generators() -> None:
         if isinstance(drawn, Mapping):
             try:
+                _require_position(drawn)
                 restore_random_state(bundle.state, drawn, device)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise BundleError(f"{bundle.folder}: its random number generators are damaged ({error}).") from error
@@ -118,9 +121,22 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) ->
         device
     )
     if getattr(model, "criterion", None) is None:  # made by the first pass, it would shift the count of its operations
-        model.criterion = model.init_criterion()
+        try:
+            model.criterion = model.init_criterion()
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise BundleError(f"{bundle.folder}: the loss of its model cannot be made ({what}).") from error
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in bundle.batch.items()}
     return BatchCase(model, batch, forward_of(precision, device, generators), classes=classes)
+
+
+def _require_position(drawn: Mapping[str, Any]) -> None:
+    """Refuse a place in NumPy's state that is outside of it: NumPy would read there, whatever memory that is."""
+    numpy = drawn.get("numpy")
+    if numpy is not None:
+        _, position, *_ = numpy
+        if type(position) is not int or not 0 <= position <= _NUMPY_NUMBERS:
+            raise ValueError(f"NumPy's is said to be at {position!r:.40} of {_NUMPY_NUMBERS}")
 
 
 def _named(report: Report, folder: Path, arguments: Mapping[str, Any]) -> Report:

@@ -48,7 +48,9 @@ class TracedLabels(np.ndarray):
             axis = args[1] if len(args) > 1 else kwargs.get("axis", 0)
             if axis == 0 and type(parts) in {list, tuple} and all(isinstance(part, np.ndarray) for part in parts):
                 bare = [part.view(np.ndarray) for part in parts]
-                out = np.concatenate(bare, 0, **{k: v for k, v in kwargs.items() if k not in _JOINING}).view(TracedLabels)
+                out = np.concatenate(bare, 0, **{k: v for k, v in kwargs.items() if k not in _JOINING}).view(
+                    TracedLabels
+                )
                 out.note = ("joined", tuple([note_of(part) for part in parts]))
                 return out
         return super().__array_function__(func, types, args, kwargs)

@@ -134,7 +134,9 @@ class Report:
                 quoted = name if word.startswith("model=") else shlex.quote(name)
                 words = re.sub(f"(yolo-stable .*){re.escape(word)}(?= |$)", lambda m, q=quoted: m[1] + q, words)
         if run is not None:
-            words = words.replace("model=RUN/weights/last_good.pt", f"model={shlex.quote(f'{run}/weights/last_good.pt')}")
+            words = words.replace(
+                "model=RUN/weights/last_good.pt", f"model={shlex.quote(f'{run}/weights/last_good.pt')}"
+            )
         return replace(self, next=words)
 
     def headline(self) -> str:

@@ -119,7 +119,9 @@ class LayerFault:
         """
         name, module = find(model, self.module)
         if self.kind in WHOLE and not isinstance(getattr(module, "weight", None), Tensor):
-            inside = next((n for n, m in module.named_modules() if n and isinstance(getattr(m, "weight", None), Tensor)), "")
+            inside = next(
+                (n for n, m in module.named_modules() if n and isinstance(getattr(m, "weight", None), Tensor)), ""
+            )
             hint = f" Name one that has, such as {name}.{inside}." if inside else ""
             raise InvalidCallError(
                 f"{name} ({type(module).__name__}) has no weight: it cannot be made to overflow.{hint}"
