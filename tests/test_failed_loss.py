@@ -44,14 +44,14 @@ def assigned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Assigned]:
     assert broken.fired, "nothing was tested"
 
 
-def breaking(task: str, assigned: Assigned, batch: int, overrides: dict[str, Any]) -> Any:
+def breaking(task: str, assigned: Assigned, number: int, overrides: dict[str, Any]) -> Any:
     """A trainer in whose batch of this number, from 1, the assignment is broken, also when it is looked into."""
     base = TRAINERS[task]
 
     class Breaking(base):
-        def preprocess_batch(self, batch_of_loader: dict[str, Any]) -> dict[str, Any]:
-            assigned.due = self.batch_number == batch
-            return super().preprocess_batch(batch_of_loader)
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            assigned.due = self.batch_number == number
+            return super().preprocess_batch(batch)
 
     return Breaking(overrides=overrides)
 
