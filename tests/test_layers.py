@@ -273,6 +273,7 @@ FRONT_DOOR = "__init__"
 MAY_IMPORT_ULTRALYTICS = {
     "dataset.description",
     "dataset.sample",
+    "failed_loss",
     "looking_into",
     "mixin",
     "rebuilding",
