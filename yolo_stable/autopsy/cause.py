@@ -145,6 +145,7 @@ def next_step(
     *,
     files: tuple[str, ...] = (),
     rows: tuple[int, ...] = (),
+    images: int | None = None,
     half: bool = False,
     hurried: bool = False,
 ) -> str:
@@ -154,6 +155,7 @@ def next_step(
         cause: One of ``CAUSES``.
         files: Guilty files, when there are any.
         rows: Guilty rows of their label files, from 0.
+        images: Training images that they are in; when these are fewer than the files, not all of them need be guilty.
         half: Whether training computed in float16 or bfloat16.
         hurried: Whether the time was up before all had been asked.
 
@@ -165,6 +167,8 @@ def next_step(
     again = "yolo-stable train DATA model=MODEL"
     if cause == DATA:
         line = f"the label in line {rows[0] + 1} of the labels of {named}" if named and len(rows) == 1 else named
+        if images is not None and len(files) > images and len(rows) != 1:
+            line = f"what is bad among {named}"
         what = line or "the images and labels of this batch"
         return f"Repair or remove {what}; what else is wrong with the data set: yolo-stable check DATA"
     if cause == WEIGHTS:
