@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -133,6 +135,73 @@ def test_a_record_that_was_tampered_with_is_refused(changes: dict[str, Any], bun
     with pytest.raises(InvalidCallError) as refused:
         run(bundle)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def inside(bundle: Path, *keys: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the record, and what is at the end of ``keys`` in it, to be changed."""
+    record = json.loads((bundle / "incident.json").read_text())
+    found = record
+    for key in keys:
+        found = found[key]
+    return record, found
+
+
+@pytest.mark.parametrize(
+    ("keys", "changes", "says"),
+    [
+        # NumPy takes any position, and reads there when it is asked for a number.
+        (("rng",), {"numpy": ["MT19937", 10**9, 0, 0.0]}, "NumPy's is said to be at 1000000000 of 624"),
+        (("rng",), {"numpy": ["MT19937", -1, 0, 0.0]}, "generators are damaged"),
+        (("rng",), {"numpy": 5}, "generators are damaged"),
+        (("model", "attributes"), {"model.13": {"reg_max": [None, 10**9]}}, "a number beyond 1e"),
+        (("model", "attributes"), {"model.0.conv": {"padding": [None, [10**5, 10**5]]}}, "far more than the"),
+        (("model", "attributes"), {"model.13": {"nc": [None, "x"]}}, "the loss of its model cannot be made (TypeError"),
+    ],
+    ids=str,
+)
+def test_a_state_that_was_tampered_with_is_refused(
+    keys: tuple[str, ...], changes: dict[str, Any], says: str, bundle: Path
+) -> None:
+    record, found = inside(bundle, "bundle", "plain", *keys)
+    found.update(changes)
+    (bundle / "incident.json").write_text(json.dumps(record))
+    with pytest.raises(InvalidCallError, match=re.escape(says)) as refused:
+        run(bundle)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+class TestNextStep:
+    def test_it_works_when_it_is_pasted(self, bundle: Path) -> None:
+        text = run(bundle).splitlines()[-1]
+        words = shlex.split(text.partition("yolo-stable ")[2])
+        assert words[0] == "check"
+        done = subprocess.run(
+            [sys.executable, "-m", "yolo_stable", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode in {0, 1}, done.stderr
+
+    def test_in_the_run_it_has_the_same_names(self, incidents: dict[str, Path]) -> None:
+        recorded = json.loads((incidents["layer"] / "incident.json").read_text())["autopsy"]["next"]
+        assert recorded.endswith(f"yolo-stable autopsy {incidents['layer']} --frames 5")
+
+    @pytest.mark.parametrize(
+        ("changes", "left"),
+        [
+            ({"data": "gone.yaml"}, "check DATA"),
+            ({"data": "https://evil.example/data.yaml"}, "check DATA"),
+            ({"data": "{bundle}/data.yaml"}, "check DATA"),
+            ({"data": "--fix=x"}, "check DATA"),
+            ({"data": {}}, "check DATA"),
+        ],
+        ids=str,
+    )
+    def test_names_of_a_stranger_are_not_put_into_a_command(
+        self, changes: dict[str, Any], left: str, bundle: Path
+    ) -> None:
+        (bundle / "data.yaml").write_text("download: |\n  import os\n")
+        text = json.dumps(changes).replace("{bundle}", str(bundle))
+        edit(bundle, args={**inside(bundle, "args")[1], **json.loads(text)})
+        assert run(bundle).splitlines()[-1].endswith(left)
 
 
 @pytest.mark.parametrize(

@@ -163,10 +163,18 @@ def test_the_end_is_said_of_a_run_that_fails_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("nan-pixel@4.1", "1 to 3"), ("nan-layer:model.4@1.1", "no module 'model.4'")]
+    ("text", "said"),
+    [
+        ("nan-pixel@4.1", "1 to 3"),
+        ("nan-layer:model.4@1.1", "no module 'model.4'"),
+        ("overflow-layer:6@1.3", "has no weight: it cannot be made to overflow"),
+        ("nan-weight:6@2.2", "has no weight: a fault cannot be put there"),
+        ("nan-running-var:0@2.2", "has no running_var: a fault cannot be put there"),
+    ],
 )
 def test_what_the_run_does_not_have_is_said_at_its_first_batch(text: str, said: str) -> None:
     trainer = faulty(Epochs, text, lambda line: None)()
+    trainer.model.append(torch.nn.ReLU())
     with pytest.raises(InvalidCallError, match=said):
         trainer.train(1)
     assert trainer.seen == []

@@ -162,3 +162,26 @@ def test_a_process_that_already_runs_sees_what_is_left_out_later(method: str) ->
     process.join(60)
     assert seen == [False, True]
     assert process.exitcode == 0
+
+
+class TestWhoIsToBlame:
+    """With mixup, two images are named for one that is bad: nobody can tell them apart."""
+
+    def test_what_is_blended_with_a_bad_image_again_and_again_stays(self) -> None:
+        ward = quarantine()
+        bad = PATHS[0]
+        for beside in (PATHS[1:3], PATHS[3:5]):
+            for path in ward.to_blame([bad, *beside], guilty=1):
+                ward.blame(path)
+        assert ward.left_out == [bad]
+        for path in ward.to_blame([bad, PATHS[1]], guilty=1):  # drawn before it was left out
+            ward.blame(path)
+        assert ward.left_out == [bad]
+
+    def test_as_many_as_can_be_guilty_are_blamed(self) -> None:
+        ward = quarantine()
+        ward.blame(PATHS[0])
+        ward.blame(PATHS[1])
+        assert ward.to_blame(PATHS[:3], guilty=2) == PATHS[:2]
+        assert ward.to_blame(PATHS[:3], guilty=1) == [], "two are as likely"
+        assert ward.to_blame(PATHS[:3], guilty=3) == PATHS[:3]

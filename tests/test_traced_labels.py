@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_stable.traced_labels import TracedLabels, numbered, rows_of, with_rows
+from yolo_stable.traced_labels import TracedLabels, rows_of, with_note
 
 
 @pytest.fixture
 def labels() -> TracedLabels:
-    return with_rows(np.array([[10.0], [11.0], [12.0], [13.0]], np.float32), numbered(4, serial=0))
+    return with_note(np.array([[10.0], [11.0], [12.0], [13.0]], np.float32), ("file", 0, 4))
 
 
 @pytest.mark.parametrize(
@@ -23,16 +23,26 @@ def labels() -> TracedLabels:
         np.array([True, False, False, True]),
         slice(1, 3),
         np.array([], dtype=int),
+        [],
+        [True, False, True, True],
+        (slice(1, 3), slice(None)),
     ],
-    ids=["numbers", "list", "mask", "slice", "none"],
+    ids=["numbers", "list", "mask", "slice", "none", "empty list", "list of truths", "several axes"],
 )
 def test_choosing_keeps_the_rows(labels: TracedLabels, index: object) -> None:
     chosen = labels[index]
     assert (rows_of(chosen) + 10).tolist() == chosen[:, 0].tolist()
 
 
+def test_what_was_chosen_stays_when_the_choice_is_used_for_something_else(labels: TracedLabels) -> None:
+    mask = np.array([True, False, True, False])
+    chosen = labels[mask]
+    mask[:] = True
+    assert rows_of(chosen).tolist() == [0, 2]
+
+
 def test_joining_keeps_the_rows(labels: TracedLabels) -> None:
-    other = with_rows(np.zeros((1, 1), np.float32), numbered(1, serial=1))
+    other = with_note(np.zeros((1, 1), np.float32), ("file", 1, 1))
     joined = np.concatenate([labels[[3]], np.zeros((1, 1), np.float32), other], 0)
     assert rows_of(joined).tolist() == [3, -1, 1 << 24]
     assert joined.dtype == np.float32
@@ -56,8 +66,9 @@ def test_forms_and_copies_keep_the_rows(labels: TracedLabels) -> None:
         lambda x: x.T,
         lambda x: x.repeat(2, 0),
         lambda x: np.flip(x, 1)[:, ::-1].T,
+        lambda x: x[x > 10],
     ],
-    ids=["sorted", "two columns", "other numbers", "side by side", "turned", "repeated", "flipped"],
+    ids=["sorted", "two columns", "other numbers", "side by side", "turned", "repeated", "flipped", "mask of all axes"],
 )
 def test_what_is_not_known_has_no_rows(labels: TracedLabels, do: object) -> None:
     assert set(rows_of(do(labels)).tolist()) <= {-1}  # type: ignore[operator]

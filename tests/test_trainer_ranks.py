@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ import torch
 import torch.distributed as dist
 from equality import assert_same
 from torch import nn
+from ultralytics.utils.tal import TaskAlignedAssigner
 
 from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.chaos import Fault
@@ -30,8 +32,40 @@ RANKS = (0, 1)
 EPOCHS, BATCHES = 2, 4
 NAN = float("nan")
 
-SCENARIOS: dict[str, tuple[dict[int, Fault], dict[str, Any]]] = {
+
+class RaisingLoss:
+    """The boxes that are assigned to predictions are NaN in one batch: Ultralytics' loss raises before the guard is asked.
+
+    Args:
+        at: Batch of the run, from 0.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on(self, base: Any) -> Any:
+        own, at = TaskAlignedAssigner.get_targets, self.at
+        seen = SimpleNamespace(fired=0, batches=0)
+
+        def broken(*args: Any) -> Any:
+            labels, boxes, scores = own(*args)
+            seen.fired += 1
+            return labels, boxes * NAN, scores
+
+        class Raising(base):
+            chaos = seen
+
+            def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+                TaskAlignedAssigner.get_targets = broken if seen.batches == at else own  # type: ignore[method-assign]
+                seen.batches += 1
+                return super().preprocess_batch(batch)
+
+        return Raising
+
+
+SCENARIOS: dict[str, tuple[dict[int, Any], dict[str, Any]]] = {
     "healthy": ({}, {}),
+    "loss raises on rank 1": ({1: RaisingLoss(at=2)}, {}),
     "pixel on rank 1": ({1: Fault("pixel", NAN, at=(2,))}, {}),
     "weight on rank 1": ({1: Fault("weight", NAN, at=(3,))}, {}),
     "weight on rank 0": ({0: Fault("weight", NAN, at=(5,))}, {}),
@@ -188,7 +222,12 @@ def test_weights_and_optimizer_stay_equal_across_ranks_bit_for_bit(name: str, re
 @every_scenario
 def test_what_was_done_about_it(name: str, reports: list[dict[str, Any]]) -> None:
     counts = reports[0]["counts"]
-    expected = {"healthy": (0, 0), "pixel on rank 1": (1, 0), "never ends": (4, 1)}.get(name, (1, 1))
+    expected = {
+        "healthy": (0, 0),
+        "pixel on rank 1": (1, 0),
+        "never ends": (4, 1),
+        "loss raises on rank 1": (1, 0),
+    }.get(name, (1, 1))
     assert (counts["rejected_windows"], counts["rollbacks"]) == expected
     assert [bool(report["halted"]) for report in reports] == 2 * [name == "never ends"]
 

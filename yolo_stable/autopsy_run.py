@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pdb
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,11 @@ from .provenance import Provenance
 from .rebuilding import rebuild_model
 from .replaying import AMP, forward_of
 from .whole_file import reason, write_whole
+
+_NUMPY_NUMBERS = 624
+"""Numbers in the state of NumPy's generator."""
+_OWN_MODEL = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
+"""Networks that Ultralytics itself brings along or downloads."""
 
 
 def run(
@@ -64,8 +71,7 @@ def run(
             report = _replayed(bundle, on, frames, seconds, _stop if debug else None)
         if recorded is not None and recorded.cause != report.cause:
             notes.append(f"During the run, with its snapshots at hand, the cause was: {recorded.cause}.")
-    arguments = _mapping(bundle.incident.get("args"))
-    report = report.naming(folder=str(folder), data=str(arguments["data"]) if "data" in arguments else None)
+    report = _named(report, folder, _mapping(bundle.incident.get("args")))
     if json_file is not None:
         _write(json_file, report)
     parts = [report.text(), *(f"  note       {note}" for note in notes)]
@@ -105,6 +111,7 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) ->
     def generators() -> None:
         if isinstance(drawn, Mapping):
             try:
+                _require_position(drawn)
                 restore_random_state(bundle.state, drawn, device)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise BundleError(f"{bundle.folder}: its random number generators are damaged ({error}).") from error
@@ -114,9 +121,47 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) ->
         device
     )
     if getattr(model, "criterion", None) is None:  # made by the first pass, it would shift the count of its operations
-        model.criterion = model.init_criterion()
+        try:
+            model.criterion = model.init_criterion()
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise BundleError(f"{bundle.folder}: the loss of its model cannot be made ({what}).") from error
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in bundle.batch.items()}
     return BatchCase(model, batch, forward_of(precision, device, generators), classes=classes)
+
+
+def _require_position(drawn: Mapping[str, Any]) -> None:
+    """Refuse a place in NumPy's state that is outside of it: NumPy would read there, whatever memory that is."""
+    numpy = drawn.get("numpy")
+    if numpy is not None:
+        _, position, *_ = numpy
+        if type(position) is not int or not 0 <= position <= _NUMPY_NUMBERS:
+            raise ValueError(f"NumPy's is said to be at {position!r:.40} of {_NUMPY_NUMBERS}")
+
+
+def _named(report: Report, folder: Path, arguments: Mapping[str, Any]) -> Report:
+    """Put names into the next step that work here.
+
+    The bundle may be a stranger's, and a data set or a checkpoint can hold code: only what is a file of this machine beside the
+    bundle is named, and networks that are Ultralytics' own.
+    """
+    whole = folder.resolve()
+    home = whole.parent.parent
+    run = str(home) if (home / "weights").is_dir() else _here(arguments.get("save_dir"), whole)
+    model = arguments.get("model")
+    own = model if isinstance(model, str) and _OWN_MODEL.fullmatch(model) else _here(model, whole)
+    return report.naming(folder=str(folder), data=_here(arguments.get("data"), whole), model=own, run=run)
+
+
+def _here(name: Any, folder: Path) -> str | None:
+    """Return a path that was recorded when it is one of this machine, and not in the bundle itself."""
+    if not isinstance(name, str) or not name or not name.isprintable() or name.startswith("-"):
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        path = Path(name).resolve()
+        if path.exists() and folder != path and folder not in path.parents:
+            return name
+    return None
 
 
 def _recorded(bundle: Bundle) -> Report | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .autopsy.report import Sample
 from .incident_record import Incident, boxes_of
 from .preview import preview
+from .provenance import Provenance
 
 
 def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
@@ -25,9 +27,21 @@ def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
         drawn.as_drawn(),
         position,
         provenance=provenance,
-        tile=sample.tile,
+        tile=_part_of(sample, provenance),
         boxes=boxes_of(sample, provenance),
         names=getattr(model, "names", None),
         title=report.headline(),
     )
     return {"preview.jpg": picture}
+
+
+def _part_of(sample: Sample, provenance: Provenance | None) -> int | tuple[int, int, int, int] | None:
+    """Return which part of the training image a guilty file is, so that its outline and its name can be drawn."""
+    if provenance is None or sample.tile is None:
+        return sample.tile
+    for n, source in enumerate(provenance.sources):
+        corners = provenance.tile(n)
+        same = corners is not None and tuple(map(round, corners)) == sample.tile
+        if same and (source.path, source.index) == (sample.path, sample.index):
+            return n
+    return sample.tile

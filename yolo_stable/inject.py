@@ -215,7 +215,9 @@ class Injected:
         for asked, armed in zip(self.injections, self.armed, strict=True):
             armed.fault = asked.fault(len(trainer.train_loader), epochs, first)
             armed.batches = armed.due = 0
-            if KINDS[asked.kind].detail == MODULE and asked.detail:
+            if hasattr(armed.fault, "find_in"):
+                armed.fault.find_in(trainer.model)
+            elif KINDS[asked.kind].detail == MODULE and asked.detail:
                 find(trainer.model, asked.detail)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.utils import LOGGER, RANK
@@ -14,6 +14,7 @@ from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
 from .autopsy.report import Report
 from .errors import InvalidCallError
+from .failed_loss import GuardedLoss
 from .guard import Climb, Decision, StepGuard
 from .guard.generators import Draw
 from .guard.state import unwrap
@@ -37,18 +38,13 @@ from .run_log import RunLog
 from .tracing import parts_of, take, trace
 from .train_call import one_line
 
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
-
 MEMORY = 256 * 2**20
 """Bytes of earlier micro-batches that are kept until their window is closed; the newest one is there anyway."""
 USUAL_OVERFLOWS = 4
 """So many windows in a row may be lost to a loss scale that is looking for its place before it is worth a look."""
 
 
-class GuardedIncidents(_Base):
+class GuardedIncidents(GuardedLoss):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that remembers batches and looks into the bad ones."""
 
     plan: RunPlan
@@ -85,6 +81,7 @@ class GuardedIncidents(_Base):
 
         Syncs: none.
         """
+        self.watch_loss()
         if self.incidents is None:
             return
         drawn.batch, drawn.fault, drawn.generators = batch, fault, Draw(self.device)
@@ -94,6 +91,7 @@ class GuardedIncidents(_Base):
 
     def forget(self) -> None:
         """Drop the batches of a window that is closed."""
+        self.leave_loss()
         self._drawn = []
         self.own_fault = None
 
@@ -224,14 +222,22 @@ class GuardedIncidents(_Base):
         """Put an incident on the disk, while there is room for it, and say it in a line."""
         assert self.incidents is not None
         folder = self.incidents.next_folder()
-        where = None if folder is None else str(folder)
-        found = replace(found, report=found.report.naming(folder=where, data=str(self.args.data)))
+        unnamed = found.report
+        found = replace(found, report=self._named(unnamed, folder))
         try:
             self._put_on_disk(found, folder)
         except (OSError, InvalidCallError) as error:
             LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
             folder = None
+            found = replace(found, report=self._named(unnamed, None))
         LOGGER.warning(self.run_log.incident(found, folder))
+
+    def _named(self, report: Report, folder: Path | None) -> Report:
+        """Put the names of this run into the next step: what is typed then works."""
+        model = self.args.model and str(self.args.model)
+        run, data = str(self.save_dir), str(self.args.data)
+        where = None if folder is None else str(folder)
+        return report.naming(folder=where, data=data, model=model, run=run, kept=folder is not None)
 
     def _put_on_disk(self, found: Incident, folder: Path | None) -> None:
         assert self.incidents is not None
@@ -253,9 +259,10 @@ class GuardedIncidents(_Base):
         """Count against the images that were found guilty, and leave out those that are for the second time."""
         if self.quarantine is None or report.cause != "data":
             return
-        for file in dict.fromkeys(
-            sample.path for sample in report.samples if sample.path
-        ):  # it may be in several tiles
+        named = [sample.path for sample in report.samples if sample.path]  # one may be in several tiles
+        told = all(sample.label_row is not None for sample in report.samples)
+        images = report.evidence.get("positions") or [0]  # of the batch: in each of them one file did it
+        for file in self.quarantine.to_blame(named, len(named) if told else len(images)):
             refused = len(self.quarantine.refused)
             if self.quarantine.blame(file):
                 path = self.save_dir / "quarantine.txt"

@@ -13,6 +13,8 @@ from .autopsy.tensor_file import KINDS
 
 MOST_CONSTANTS = 100_000
 """Elements of a tensor that is noted as numbers, such as the weights of classes."""
+MOST_NUMBER = 1e6
+"""An attribute of a module is a size, a share or a count; a larger whole number would only ask for memory."""
 _LATER = {
     "nc",
     "names",
@@ -64,6 +66,8 @@ def set_attributes(model: nn.Module, attributes: Any) -> None:
                 raise ValueError(f"the attribute {key!r:.80} of {name!r:.100} is not one to set")
             if key in mine or key in _LATER:  # others are the run's own, which no layer reads
                 value = unpack(packed, {})
+                if _largest(value) > MOST_NUMBER:
+                    raise ValueError(f"the attribute {key!r:.80} of {name!r:.100} has a number beyond {MOST_NUMBER:g}")
                 if dtype is not None:
                     if dtype not in _DTYPES:
                         raise ValueError(
@@ -71,6 +75,15 @@ def set_attributes(model: nn.Module, attributes: Any) -> None:
                         )
                     value = torch.tensor(value, dtype=_DTYPES[dtype])
                 mine[key] = value
+
+
+def _largest(value: Any) -> float:
+    """Return the largest magnitude of the whole numbers in a plain value."""
+    if isinstance(value, (list, tuple, set)):
+        return max(map(_largest, value), default=0)
+    if isinstance(value, dict):
+        return max(map(_largest, [*value, *value.values()]), default=0)
+    return abs(value) if isinstance(value, int) else 0
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:

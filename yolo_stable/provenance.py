@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .errors import InvalidCallError
 from .regions import HOWS, NOTHING, Polygon, Recipe, holds, pieces
 
+Codes = bytes | Callable[[], bytes] | None
 ROW_BITS = 24
 """A label row is kept as one number: the serial of its file's use, and in the lower bits the row."""
 SCHEMA = 1
@@ -72,18 +73,18 @@ class Provenance:
         self._recipe: Recipe | None = None
         self._sources = tuple(sources)
         self._rows = tuple(rows)
-        self._codes: bytes | None = None
+        self._codes: Codes = None
         self._boxes = len(self._rows)
         self.size = size
 
     @classmethod
-    def of(cls, recipe: Recipe, codes: bytes | None, boxes: int, size: tuple[int, int]) -> Provenance:
+    def of(cls, recipe: Recipe, codes: Codes, boxes: int, size: tuple[int, int]) -> Provenance:
         """Make one from what was noted while the image was made.
 
         Args:
             recipe: See ``regions.py``.
             codes: For each box, an int64: the serial of a file's use, shifted by :data:`ROW_BITS`, and the row; negative
-                where it is not known. None: nothing is known of the rows.
+                where it is not known; or what gives them when it is asked. None: nothing is known of the rows.
             boxes: How many boxes the image has.
             size: Height and width in pixels.
         """
@@ -168,7 +169,8 @@ class Provenance:
     def _work_out(self) -> None:
         if self._recipe is None:
             return
-        codes = [-1] * self._boxes if self._codes is None else array("q", self._codes).tolist()
+        known = self._known_codes()
+        codes = [-1] * self._boxes if known is None else array("q", known).tolist()
         wanted = {code >> ROW_BITS for code in codes if code >= 0}
         regions, serials = [], []
         for piece in pieces(self._recipe):
@@ -196,7 +198,10 @@ class Provenance:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._recipe is None:
             return Provenance, (self._sources, self._rows, self.size)
-        return _unpacked, (self._recipe, self._codes, self._boxes, self.size)
+        return _unpacked, (self._recipe, self._known_codes(), self._boxes, self.size)
+
+    def _known_codes(self) -> bytes | None:
+        return self._codes() if callable(self._codes) else self._codes
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Provenance):

@@ -144,6 +144,31 @@ class Quarantine:
         self.counts[path] = self.counts.get(path, 0) + 1
         return self.counts[path] >= STRIKES and bool(self.leave_out([path]).taken)
 
+    def to_blame(self, images: Iterable[str], guilty: int) -> list[str]:
+        """Return whom to blame of images of which at most so many are guilty, as nobody can tell them apart.
+
+        All of them, when none was blamed before; else those that were blamed most, as they explain it. Not more than can be
+        guilty: what is blended with a bad image twice must not be left out for it.
+
+        Args:
+            images: Paths.
+            guilty: At most so many of them did it.
+
+        Examples:
+            >>> quarantine = Quarantine(3)
+            >>> quarantine.describe(["bad.jpg", "a.jpg", "b.jpg"])
+            >>> [quarantine.blame(path) for path in quarantine.to_blame(["bad.jpg", "a.jpg"], guilty=1)]
+            [False, False]
+            >>> quarantine.to_blame(["bad.jpg", "b.jpg"], guilty=1)
+            ['bad.jpg']
+        """
+        named = list(dict.fromkeys(images))
+        counts = [self.counts.get(self._path_of(path) or "", 0) for path in named]
+        if len(named) <= guilty or not any(counts):
+            return named
+        top = [path for path, count in zip(named, counts, strict=True) if count == max(counts)]
+        return top if len(top) <= guilty else []
+
     def leave_out(self, paths: Iterable[str | os.PathLike[str]]) -> LeftOut:
         """Leave images out, as long as at least half of each data set remains.
 

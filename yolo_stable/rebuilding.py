@@ -118,6 +118,7 @@ def rebuild_model(description: Any, state: Mapping[str, Tensor], *, images: Sequ
             fresh = _built(kind, yaml)
         _require_same(description.get("types"), {name: _type(module) for name, module in fresh.named_modules()})
         _require_fit(fresh, numbers)
+        set_attributes(fresh, description.get("attributes"))
         if images is not None:
             _require_memory(fresh, images)
         with torch.device("cpu"), torch.random.fork_rng(devices=[]), _ultralytics_untouched():

@@ -148,7 +148,7 @@ def _paste(below: Recipe, above: Recipe, objects: Sequence[tuple[int, int, bytes
     return found
 
 
-def _boxes(child: Recipe, codes: bytes) -> list[Piece]:
+def _boxes(child: Recipe, codes: Any) -> list[Piece]:
     return pieces(child)
 
 

@@ -6,6 +6,7 @@ is drawn. What is noted are recipes, see ``regions.py``; they go along with the 
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -14,7 +15,7 @@ from ultralytics.data import augment
 
 from .provenance import ROW_BITS, Provenance
 from .regions import NOTHING, Recipe
-from .traced_labels import TracedLabels, rows_of, with_rows
+from .traced_labels import TracedLabels, codes_of, note_of, rows_of, with_rows
 
 KEY = "provenance"
 """Where the recipe is while an image is made, and its :class:`Provenance` in the finished sample."""
@@ -45,7 +46,7 @@ class TracedMosaic(augment.Mosaic):
         """Note the layout."""
         if self.n == 4:
             tiles = tuple(
-                (recipe_of(t["labels_patch"]), t["padw"], t["padh"], t["x1a"], t["y1a"], t["x2a"], t["y2a"])
+                (t["labels_patch"].get(KEY, NOTHING), t["padw"], t["padh"], t["x1a"], t["y1a"], t["x2a"], t["y2a"])
                 for t in params["layout"]
             )
         else:  # nine tiles are put on a larger canvas, whose border is cut off
@@ -145,7 +146,7 @@ class TracedCopyPaste(augment.CopyPaste):
             if row >= 0:
                 rows[n] = serial << ROW_BITS | row & ((1 << ROW_BITS) - 1)
         if isinstance(labels["cls"], TracedLabels):
-            labels["cls"].rows = rows
+            labels["cls"].note = ("rows", rows)
         labels[KEY] = ("paste", below, above, tuple(objects))
         return labels
 
@@ -190,13 +191,13 @@ class _TracedRows:
     def _format_segments(self, instances: Any, cls: Any, w: int, h: int) -> Any:
         out = super()._format_segments(instances, cls, w, h)  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(cls, TracedLabels):
-            cls.rows = rows_of(out[2])  # it has put them into another order, in an array that only it sees
+            cls.note = note_of(out[2])  # it has put them into another order, in an array that only it sees
         return out
 
     def apply_instances(self, labels: dict[str, Any], params: Any = None) -> dict[str, Any]:
         labels = super().apply_instances(labels, params)  # pyright: ignore[reportAttributeAccessIssue]
         if "cls" in labels:
-            labels[KEY] = ("boxes", recipe_of(labels), rows_of(params["cls"]).tobytes())
+            labels[KEY] = ("boxes", recipe_of(labels), partial(codes_of, note_of(params["cls"])))
         return labels
 
 

@@ -16,7 +16,7 @@ from ultralytics.data.dataset import ClassificationDataset
 from .provenance import Provenance, unknown
 from .quarantine import Quarantine
 from .regions import Recipe
-from .traced_labels import numbered, with_rows
+from .traced_labels import TracedLabels
 from .traced_transforms import KEY, SERIALS, Drawn, TracedPipeline, follow
 
 MARK = "_traced"
@@ -146,22 +146,24 @@ class TracedDraw:
 
     def __call__(self, index: int) -> dict[str, Any]:
         """Read an image and its labels."""
-        dataset = self.dataset
-        mark: Mark = getattr(dataset, MARK)
-        count, inner = len(dataset), self.inner
-        asked = place = int(index) % count
+        dataset, inner = self.dataset, self.inner
+        mark: Mark = vars(dataset)[MARK]
+        files = dataset.im_files
+        asked = place = index % len(files)
         if mark.quarantine is not None and mark.quarantine.has_out(asked + mark.start):
-            place = mark.instead(asked, count, dataset.batch if getattr(dataset, "rect", False) else None)
+            place = mark.instead(asked, len(files), dataset.batch if getattr(dataset, "rect", False) else None)
             index = index if place == asked else place
         labels = type(dataset).get_image_and_label(dataset, index) if inner is None else inner(index)
         if place != asked and labels.get("rect_shape") is not None:
             labels["rect_shape"] = dataset.batch_shapes[dataset.batch[asked]]  # the form of the others in this batch
         height, width = labels["img"].shape[:2]
         serial = next(SERIALS)
-        recipe: Recipe = ("image", serial, place + mark.start, str(dataset.im_files[place]), width, height)
+        recipe: Recipe = ("image", serial, int(place) + mark.start, str(files[place]), width, height)
         labels[KEY] = recipe
-        if isinstance(labels.get("cls"), np.ndarray):
-            labels["cls"] = with_rows(labels["cls"], numbered(len(labels["cls"]), serial))
+        cls = labels.get("cls")
+        if type(cls) is np.ndarray and cls.ndim:
+            labels["cls"] = traced = cls.view(TracedLabels)
+            traced.note = ("file", serial, len(cls))
         if Drawn.recipes is not None:
             Drawn.recipes.append(recipe)
         return labels

@@ -59,3 +59,13 @@ def test_every_cause_is_reached_and_has_a_command_to_type() -> None:
 def test_the_next_step_names_the_file_and_the_line() -> None:
     assert "line 3 of the labels of a.jpg" in next_step("data", files=("a.jpg",), rows=(2,))
     assert "a.jpg, b.jpg, c.jpg and 2 more" in next_step("data", files=("a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"))
+
+
+def test_of_files_that_lie_on_each_other_not_all_are_said_to_be_bad() -> None:
+    assert "remove what is bad among a.jpg, b.jpg; " in next_step("data", files=("a.jpg", "b.jpg"), images=1)
+    assert "remove a.jpg, b.jpg; " in next_step("data", files=("a.jpg", "b.jpg"), images=2)
+
+
+def test_more_time_is_advised_only_when_the_time_was_up() -> None:
+    assert next_step("undecided").endswith("incidents/0001 --frames 5")
+    assert "without its limit of time" in next_step("undecided", hurried=True)

@@ -265,7 +265,7 @@ class TestPrecision:
         case = tensor_case(model, forward=autocast(torch.float16))
         report = autopsy(case, Symptom(loss=NAN))
         assert (report.cause, report.module, report.phase) == ("precision", "1", "forward")
-        assert report.next == "Train in float32: yolo-stable train DATA amp=False"
+        assert report.next == "Train in float32: yolo-stable train DATA model=MODEL amp=False"
 
     def test_bfloat16_rounds_away_what_float32_keeps(self) -> None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4), Complement())

@@ -10,7 +10,7 @@ CAUSES = (DATA, WEIGHTS, OPTIMISATION, PRECISION, TRANSIENT, PERSISTENT, UNDECID
 
 
 EXAMPLE = "incidents/0001"
-"""Stands in a next step for the incident's folder."""
+"""Stands in a next step for the incident's folder, as ``DATA``, ``MODEL`` and ``RUN`` do for data set, network and run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,34 +140,49 @@ def _concluded(e: Evidence) -> Judgement:
     return Judgement(UNDECIDED, "the time was up" if e.out_of_time else "batch and weights are finite and ordinary")
 
 
-def next_step(cause: str, *, files: tuple[str, ...] = (), rows: tuple[int, ...] = (), half: bool = False) -> str:
-    """Return the one thing to do now, with a command to type.
+def next_step(
+    cause: str,
+    *,
+    files: tuple[str, ...] = (),
+    rows: tuple[int, ...] = (),
+    images: int | None = None,
+    half: bool = False,
+    hurried: bool = False,
+) -> str:
+    """Return the one thing to do now, with a command that can be typed when the names have been put in.
 
     Args:
         cause: One of ``CAUSES``.
         files: Guilty files, when there are any.
         rows: Guilty rows of their label files, from 0.
+        images: Training images that they are in; when these are fewer than the files, not all of them need be guilty.
         half: Whether training computed in float16 or bfloat16.
+        hurried: Whether the time was up before all had been asked.
 
     Examples:
         >>> next_step("precision", half=True)
-        'Train in float32: yolo-stable train DATA amp=False'
+        'Train in float32: yolo-stable train DATA model=MODEL amp=False'
     """
     named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    if cause == DATA and named:
-        what = f"the label in line {rows[0] + 1} of the labels of {named}" if len(rows) == 1 else named
-        return f"Repair or remove {what}, then go on: yolo-stable train DATA resume=True"
+    again = "yolo-stable train DATA model=MODEL"
     if cause == DATA:
-        return "Repair or remove the images and labels of this batch, then go on: yolo-stable train DATA resume=True"
+        line = f"the label in line {rows[0] + 1} of the labels of {named}" if named and len(rows) == 1 else named
+        if images is not None and len(files) > images and len(rows) != 1:
+            line = f"what is bad among {named}"
+        what = line or "the images and labels of this batch"
+        return f"Repair or remove {what}; what else is wrong with the data set: yolo-stable check DATA"
     if cause == WEIGHTS:
-        return "Start again from weights that were good: yolo-stable train DATA model=best.pt --preset recovery"
+        good = "yolo-stable train DATA model=RUN/weights/last_good.pt --preset recovery"
+        return f"Start again from weights that were good: {good}"
     if cause == OPTIMISATION:
-        return "Take smaller steps: yolo-stable train DATA --preset cautious"
+        return f"Take smaller steps: {again} --preset cautious"
     if cause == PRECISION:
-        return f"Train in float32: yolo-stable train DATA {'amp=False' if half else '--preset stable amp=False'}"
+        return f"Train in float32: {again} {'amp=False' if half else '--preset stable amp=False'}"
     if cause == TRANSIENT:
-        again = "if it comes again, test the machine's memory, and ask elsewhere"
-        return f"Go on; {again}: yolo-stable autopsy {EXAMPLE}"
+        seldom = "if it comes again, test the machine's memory, and ask elsewhere"
+        return f"Go on; {seldom}: yolo-stable autopsy {EXAMPLE}"
     if cause == PERSISTENT:
         return "Ask what the device gets wrong, and what heals it: yolo-stable validate"
-    return f"Run the autopsy again with more time, on another machine if there is one: yolo-stable autopsy {EXAMPLE}"
+    if hurried:
+        return f"Run the autopsy again, without its limit of time: yolo-stable autopsy {EXAMPLE}"
+    return f"Look at the layers before the break: yolo-stable autopsy {EXAMPLE} --frames 5"

@@ -92,7 +92,14 @@ def report_of(e: Examination) -> Report:
         op=first.op if first is not None else "",
         samples=samples,
         evidence=plain(facts),
-        next=next_step(cause, files=files, rows=rows, half=evidence.half),
+        next=next_step(
+            cause,
+            files=files,
+            rows=rows,
+            images=len({culprit.sample for culprit in e.culprits}),
+            half=evidence.half,
+            hurried=evidence.out_of_time,
+        ),
         location=e.location,
     )
 

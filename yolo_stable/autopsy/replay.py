@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from .case import Case, doubled
-from .symptom import Symptom, signs_of
+from .symptom import RAISED, Symptom, signs_of
 from .untouched import untouched
 
 
@@ -139,6 +139,8 @@ class Player:
             text = error_in_words(error)
             if text not in self.errors:
                 self.errors.append(text)
+            if RAISED in self.seen.reason and isinstance(error, (RuntimeError, IndexError)):
+                return Outcome(loss=math.nan, signs=frozenset({"loss"}))  # it is what was seen
             return Outcome(error=text)
 
     def sick(self, case: Case, **how: Any) -> bool | None:

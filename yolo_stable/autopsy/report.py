@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -101,18 +102,41 @@ class Report:
         samples = tuple(_sample(one) for one in value["samples"])
         return cls(**{key: value[key] for key in _KEYS if key not in {"schema", "samples"}}, samples=samples)
 
-    def naming(self, *, folder: str | None = None, data: str | None = None) -> Report:
+    def naming(
+        self,
+        *,
+        folder: str | None = None,
+        data: str | None = None,
+        model: str | None = None,
+        run: str | None = None,
+        kept: bool = True,
+    ) -> Report:
         """Return the same answer with the names of this run in its next step, in place of those of an example.
 
+        Args:
+            folder: Of the incident.
+            data: The data set.
+            model: The network that was trained, as it was named.
+            run: Folder of the run.
+            kept: Whether there is a bundle; without one nothing can be replayed.
+
         Examples:
-            >>> Report(next="yolo-stable train DATA amp=False").naming(data="my data.yaml").next
-            "yolo-stable train 'my data.yaml' amp=False"
+            >>> Report(next="yolo-stable train DATA model=MODEL amp=False").naming(data="my data.yaml", model="a.pt").next
+            "yolo-stable train 'my data.yaml' model=a.pt amp=False"
         """
         words = self.next
-        if folder is not None:
-            words = words.replace(f"autopsy {EXAMPLE}", f"autopsy {shlex.quote(folder)}")
-        if data is not None:
-            words = words.replace("train DATA", f"train {shlex.quote(data)}")
+        if not kept:
+            more = "yolo-stable train DATA model=MODEL guard.incidents=100"
+            words = re.sub(f"yolo-stable autopsy {EXAMPLE}( --\\w+ \\d+)?", f"keep its bundle next time: {more}", words)
+        names = {"DATA": data, "model=MODEL": model and f"model={shlex.quote(model)}", EXAMPLE: folder}
+        for word, name in names.items():
+            if name is not None:
+                quoted = name if word.startswith("model=") else shlex.quote(name)
+                words = re.sub(f"(yolo-stable .*){re.escape(word)}(?= |$)", lambda m, q=quoted: m[1] + q, words)
+        if run is not None:
+            words = words.replace(
+                "model=RUN/weights/last_good.pt", f"model={shlex.quote(f'{run}/weights/last_good.pt')}"
+            )
         return replace(self, next=words)
 
     def headline(self) -> str:
@@ -124,6 +148,8 @@ class Report:
             'img_017.jpg (tile 2 of 4) has NaN pixels: data'
         """
         what = str(self.evidence.get("what", "")) or "broke the training"
+        if len(self.samples) > 1 and what.startswith("has "):
+            what = f"have {what[4:]}"
         return f"{self._who()} {what}: {self.cause}"
 
     def text(self) -> str:

@@ -11,6 +11,10 @@ MAX_JUMP = 10.0
 """A running statistic that a replay moves further than this is sick; see ``guard.max_jump``."""
 
 
+RAISED = "the loss raised"
+"""In the reason of a batch whose loss could not be computed."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Symptom:
     """What was seen of one rejected batch.

@@ -100,6 +100,15 @@ class Fault:
         """
         return _with_fault(base, Armed(self))
 
+    def find_in(self, model: nn.Module) -> None:
+        """Look whether there is such a place in a network.
+
+        Raises:
+            InvalidCallError: There is no such module, or it has no such tensor.
+        """
+        if self.module:
+            _module_element(model, self.module, self.place)
+
     @contextmanager
     def install(self, model: nn.Module) -> Iterator[Armed]:
         """Write the value into a module of a network for a time; afterwards the element is what it was, bit for bit.

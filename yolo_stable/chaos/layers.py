@@ -111,11 +111,26 @@ class LayerFault:
         with self._in(model, armed):
             yield armed
 
-    @contextmanager
-    def _in(self, model: nn.Module, armed: Armed) -> Iterator[None]:
+    def find_in(self, model: nn.Module) -> tuple[str, nn.Module]:
+        """Return the module that will break, and its name.
+
+        Raises:
+            InvalidCallError: There is no such module, or it cannot break in this way.
+        """
         name, module = find(model, self.module)
         if self.kind in WHOLE and not isinstance(getattr(module, "weight", None), Tensor):
-            raise InvalidCallError(f"{name} ({type(module).__name__}) has no weight: it cannot be made to overflow.")
+            inside = next(
+                (n for n, m in module.named_modules() if n and isinstance(getattr(m, "weight", None), Tensor)), ""
+            )
+            hint = f" Name one that has, such as {name}.{inside}." if inside else ""
+            raise InvalidCallError(
+                f"{name} ({type(module).__name__}) has no weight: it cannot be made to overflow.{hint}"
+            )
+        return name, module
+
+    @contextmanager
+    def _in(self, model: nn.Module, armed: Armed) -> Iterator[None]:
+        name, module = self.find_in(model)
         armed.truth = self.truth._replace(module=name)
         once = _Once(armed)
         chosen: list[int] = []  # filled when the network is called
