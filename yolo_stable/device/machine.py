@@ -73,7 +73,7 @@ class Machine:
 
     def reduced(self) -> list[str]:
         """Return the switches by which float32 is computed in less, as configured."""
-        return reduced_on(self.device.type)
+        return reduced_on(self.backend.reduced)
 
     def environment(self) -> dict[str, Any]:
         """Return what a report about this device must say: versions, hardware, switches, variables."""
