@@ -55,7 +55,9 @@ def test_an_injected_fault_is_a_regression_that_names_the_check(fault: Fault) ->
     else:
         pytest.fail(f"no check sees {fault.name}")
     assert comparison.status == "regression"
-    assert comparison.verdict.startswith(f"REGRESSION: b.json is worse than a.json in 1 check: {case.id}.")
+    assert comparison.verdict.startswith(
+        f"REGRESSION: b.json (with the fault {fault.name}) is worse than a.json in 1 check: {case.id}."
+    )
 
 
 def test_a_mended_machine_is_no_regression() -> None:

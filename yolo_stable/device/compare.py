@@ -51,7 +51,7 @@ class MachineComparison:
         checks = list(dict.fromkeys(d.id for d in self.regressions))
         if checks:
             more = f" and {len(checks) - 3} more" if len(checks) > 3 else ""
-            worse = " and ".join(dict.fromkeys(self.names[d.machine] for d in self.regressions))
+            worse = " and ".join(dict.fromkeys(self._called(d.machine) for d in self.regressions))
             count = f"{len(checks)} check{'s' if len(checks) > 1 else ''}"
             return f"REGRESSION: {worse} is worse than {self.names[0]} in {count}: {', '.join(checks[:3])}{more}."
         ids = {r.id for r in self.results[0].results}
@@ -61,6 +61,10 @@ class MachineComparison:
         notes = f" Differences that are no regression: in {changed} of them." if changed else ""
         count = f"{len(ids)} check{'s' if len(ids) > 1 else ''}"
         return f"SAME: {count}, {' and '.join(self.names[1:])} no worse than {self.names[0]}{still}.{notes}"
+
+    def _called(self, machine: int) -> str:
+        inject = self.results[machine].inject
+        return self.names[machine] + (f" (with the fault {inject})" if inject else "")
 
     def by_check(self) -> dict[str, list[CheckResult | None]]:
         """Return the results of all machines by check: those with differences first, then those that do not pass."""
