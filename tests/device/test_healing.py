@@ -160,28 +160,3 @@ def test_where_nothing_failed_nothing_is_searched() -> None:
     assert search(validation()) == Healing()
     stress = failing("determinism/stress/contiguous/strict", id="determinism/stress", check="determinism/stress")
     assert search(validation(stress)) == Healing()  # cannot be run alone
-
-
-@pytest.mark.parametrize("setting", [s for b in BACKENDS.values() for s in b.heals], ids=lambda s: s.name)
-def test_every_known_setting_is_a_line_that_can_be_pasted(setting: Setting) -> None:
-    for line in setting.line.split("; "):
-        if line.startswith("torch."):
-            compile(line, "line", "exec")
-        else:
-            assert line.split()[0] in ("export", "unset")
-
-
-@pytest.mark.parametrize("setting", [s for b in BACKENDS.values() for s in b.heals if s.flags], ids=lambda s: s.name)
-def test_a_line_of_python_does_what_the_setting_does(setting: Setting) -> None:
-    import torch
-
-    from yolo_stable.device.precision import read
-
-    before = {name: read(name) for name in setting.flags}
-    try:
-        exec(setting.line, {"torch": torch})
-        assert {name: read(name) for name in setting.flags} == dict(setting.flags)
-    finally:
-        for name, value in before.items():
-            exec(Setting(name=name, flags={name: value}).line, {"torch": torch})
-    assert {name: read(name) for name in setting.flags} == before

@@ -40,11 +40,11 @@ def read(name: str) -> Any:
 def write(name: str, value: Any) -> bool:
     """Set a switch below ``torch.backends``; return whether this torch has it and took it."""
     place, attribute = _find(name)
-    if not hasattr(place, attribute):
-        return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a kind of switch that is going to be retired
         try:
+            if not hasattr(place, attribute):  # raises where a switch of the other kind was set before
+                return False
             if name in _SETTERS:
                 getattr(place, attribute)(value)
             elif name == "mkldnn.enabled":
