@@ -1,10 +1,12 @@
 """Every fault of the device validation, put into a simulated device: is it caught, and at the right check?
 
-    python -m benchmarks.device_faults [--only NAME ...] [--clean-seeds 20] [--threads 1 2] [--tier quick] [--json F]
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.device_faults [--only NAME ...] [--clean-seeds 20] [--first-seed 0]
+        [--threads 1 2] [--tier quick] [--json F]
 
 A fault is caught when at least one check of each kind that it names fails (``Fault.caught_by``); the table says which was the
-first of them. Faults that end or hang a process go through the pool, as in `validate`; the others are run in this process, on
-the checks that they name.
+first of them. Then the results with the fault are compared with those without: all that fails must be a regression. Faults that
+end or hang a process, or come and go, go through the pool, as in `validate`; the others are run in this process, on the checks
+that they name.
 """
 
 from __future__ import annotations
@@ -13,24 +15,29 @@ import argparse
 import json
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from yolo_stable.device.backend import BACKENDS
-from yolo_stable.device.battery import cases
+from yolo_stable.device.battery import cases, find_case
 from yolo_stable.device.check import Case
+from yolo_stable.device.compare import compare
 from yolo_stable.device.execute import Executor
 from yolo_stable.device.faults import FAULTS, Fault
 from yolo_stable.device.gate import Status
 from yolo_stable.device.machine import Machine
-from yolo_stable.device.result import CheckResult
+from yolo_stable.device.result import CheckResult, ValidationResult
 from yolo_stable.device.simulated import SimulatedDevice
+from yolo_stable.device.stress import ID as STRESS
 from yolo_stable.device.validate import validate
 
 PROCESS = ("hang", "die")
 """Changes that end or hold up the process that meets them."""
+STRESS_MINUTES = 2.0
+"""For a fault that comes and goes; only ``--stress`` looks for those."""
 Row = dict[str, Any]
 
 
@@ -47,12 +54,16 @@ def run(fault: Fault) -> Row:
     if fault.change in PROCESS:
         result = validate("cpu", "quick", inject=fault.name, families=(fault.family,), seconds=20.0)
         results, fired = list(result.results), True
+    elif fault.every > 1:
+        result = validate("cpu", "quick", inject=fault.name, families=("env",), stress_minutes=STRESS_MINUTES)
+        results, fired = list(result.results), True
     else:
         machine = SimulatedDevice(BACKENDS["cpu"], fault)
         executor = Executor(machine)
         results = [executor.run(case) for case in planned(fault)]
         fired = machine.fired > 0
     failed = [r for r in results if r.status is Status.FAIL]
+    worse = compare([_result(without(tuple(r.id for r in results))), _result(results)], ("clean", fault.name))
     seen = all(any(r.check.startswith(wanted) for r in failed) for wanted in fault.caught_by)
     return {
         "fault": fault.name,
@@ -60,6 +71,7 @@ def run(fault: Fault) -> Row:
         "kind": fault.kind,
         "fired": fired,
         "caught": bool(seen and fired),
+        "regression": {r.id for r in failed} <= {d.id for d in worse.regressions} and worse.status == "regression",
         "first": failed[0].id if failed else "",
         "reason": _short(next((r for r in failed if r.check.startswith(fault.caught_by)), None)),
         "failed": len(failed),
@@ -68,14 +80,33 @@ def run(fault: Fault) -> Row:
     }
 
 
+@cache
+def without(ids: tuple[str, ...]) -> list[CheckResult]:
+    """Return what the checks give without a fault."""
+    executor = Executor(Machine(BACKENDS["cpu"]))
+    return [steady(name) if name == STRESS else executor.run(find_case(name)) for name in ids]
+
+
+def steady(name: str) -> CheckResult:
+    """Return what ``--stress`` gives without a fault."""
+    result = validate("cpu", "quick", families=("env",), stress_minutes=0.01)
+    return next(r for r in result.results if r.id == name)
+
+
+def _result(results: list[CheckResult]) -> ValidationResult:
+    return ValidationResult(
+        backend="cpu", device="cpu", device_name="cpu", tier="quick", seed=0, environment={}, results=tuple(results)
+    )
+
+
 def _short(result: CheckResult | None) -> str:
     return "" if result is None else result.reason[:80]
 
 
-def clean(seeds: int, threads: list[int], tier: str) -> list[Row]:
+def clean(seeds: range, threads: list[int], tier: str) -> list[Row]:
     """Run the battery without a fault, with other inputs and numbers of threads."""
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         for count in threads:
             torch.set_num_threads(count)
             start = time.perf_counter()
@@ -93,6 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--clean-seeds", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--tier", default="quick")
     parser.add_argument("--no-faults", action="store_true")
@@ -105,19 +137,21 @@ def main() -> int:
             rows.append(run(fault))
             row = rows[-1]
             verdict = "caught" if row["caught"] else "MISSED" if row["fired"] else "NOT FIRED"
+            verdict += "" if row["regression"] else ", NO REGRESSION"
             where = f"{row['first']} | {row['failed']}/{row['of']}"
             print(
                 f"| {row['fault']} | {row['family']} | {row['kind']} | {verdict} | {where} | {row['reason']}",
                 flush=True,
             )
-    runs = clean(options.clean_seeds, options.threads, options.tier)
+    seeds = range(options.first_seed, options.first_seed + options.clean_seeds)
+    runs = clean(seeds, options.threads, options.tier)
     passed = sum(not row["bad"] for row in runs)
     kinds = len({(row["family"], row["kind"]) for row in rows})
     caught = sum(row["caught"] for row in rows)
     print(f"{caught} of {len(rows)} faults caught, {kinds} kinds; {passed} of {len(runs)} clean runs passed")
     if options.json:
         options.json.write_text(json.dumps({"faults": rows, "clean": runs}, indent=1) + "\n", encoding="utf-8")
-    return int(not all(row["caught"] for row in rows) or passed < len(runs))
+    return int(not all(row["caught"] and row["regression"] for row in rows) or passed < len(runs))
 
 
 if __name__ == "__main__":

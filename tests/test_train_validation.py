@@ -1,11 +1,10 @@
-"""``validate=quick`` and ``validate=heal`` of ``yolo-stable train``, and the warning of a device that nobody has validated."""
+"""``validate=quick`` and ``validate=heal`` of ``yolo-stable train``."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from validations import CONV, check, failing, validation
 
-from yolo_stable import cli, train_validation
+from yolo_stable import train_validation
 from yolo_stable.builtin_data import CACHE_VARIABLE
-from yolo_stable.device import BACKENDS, Setting, Status, ValidationResult
+from yolo_stable.device import BACKENDS, Setting, ValidationResult
 from yolo_stable.device.healing import Healing
-from yolo_stable.device.machine import Machine
-from yolo_stable.device.precision import read
 from yolo_stable.errors import InvalidCallError, YoloStableError
 from yolo_stable.train_call import TrainCall
-from yolo_stable.train_validation import prepared, set_switches, warn_of_device
-from yolo_stable.trainers import StableDetectionTrainer
-from yolo_stable.validated import Identity, Verdict, recall, remember
+from yolo_stable.train_validation import prepared
+from yolo_stable.validated import Identity, Verdict, remember
 
 WINOGRAD = next(s for s in BACKENDS["rocm"].heals if s.name == "MIOPEN_DEBUG_CONV_WINOGRAD=0")
 OFF = next(s for s in BACKENDS["rocm"].heals if s.name == "cudnn.enabled=False")
@@ -259,119 +254,3 @@ def test_a_failure_whose_healing_was_never_looked_for_is_looked_at_again(card: C
     card.passes_with = (WINOGRAD,)
     prepared(call(data, "validate=heal", "device=0"))
     assert os.environ[VARIABLE] == "0"
-
-
-# ---- the switches --------------------------------------------------------------------------------------------------------
-
-
-def test_switches_are_set_in_this_process() -> None:
-    try:
-        set_switches({"cudnn.enabled": False})
-        assert torch.backends.cudnn.enabled is False
-    finally:
-        torch.backends.cudnn.enabled = True
-    with pytest.raises(YoloStableError, match=r"torch.backends.nope.enabled cannot be set to True here"):
-        set_switches({"nope.enabled": True})
-
-
-@pytest.mark.parametrize("wish", ["quick", "heal"])
-def test_a_training_runs_under_the_switch_that_heals(
-    wish: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    narrow: Callable[[str], str],
-    shapes: Callable[..., str],
-) -> None:
-    """The verdicts are kept ones; all else is real."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    data, model = shapes(), narrow("detect")
-    cpu = Machine(BACKENDS["cpu"])
-    identity = Identity.of("cpu", "cpu", cpu.name, cpu.environment())
-    off = Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False})
-    remember(identity, Verdict.of(validation(failing()), Healing(chosen=(off,), heals={CONV: off}, failing=1)))
-    remember(identity.under({}, off.flags), Verdict.of(validation()))
-    monkeypatch.setattr(train_validation, "_found", lambda device: (device, identity))
-    seen: list[Any] = []
-    original = StableDetectionTrainer.preprocess_batch
-
-    def preprocess_batch(self: StableDetectionTrainer, batch: dict[str, Any]) -> dict[str, Any]:
-        seen.append((read("mkldnn.enabled"), hasattr(self.args, "validate")))
-        return original(self, batch)
-
-    monkeypatch.setattr(StableDetectionTrainer, "preprocess_batch", preprocess_batch)
-    words = ["train", data, f"model={model}", "epochs=1", "imgsz=64", "batch=8", "device=cpu", "plots=False", "workers=0",
-             "val=False", f"project={tmp_path / 'runs'}", f"validate={wish}"]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["yolo-stable", *words])
-    try:
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    finally:
-        set_switches({"mkldnn.enabled": True})
-    printed = capsys.readouterr()
-    if wish == "heal":
-        assert end.value.code == 0, printed.err
-        assert seen == [(False, False)] * 2
-        assert "Healed: this training runs with `torch.backends.mkldnn.set_flags(False)`" in printed.out
-    else:
-        assert (end.value.code, seen) == (1, [])
-        assert not (tmp_path / "runs").exists()
-
-
-# ---- the warning ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def rocm(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let torch say that it was built for ROCm and finds a card; returns the lines of warning."""
-    monkeypatch.setattr(torch.version, "hip", "7.0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Radeon of 2031")
-    facts = SimpleNamespace(gcnArchName="gfx1100", total_memory=1, uuid="GPU-1")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
-    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["gfx1100"])
-    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 1)
-    return []
-
-
-@pytest.mark.parametrize("device", [None, 0, "0", "cuda", "cuda:0", -1])
-def test_an_accelerator_that_was_never_validated_is_warned_of_once(rocm: list[str], device: Any) -> None:
-    for _ in range(3):
-        warn_of_device(device, rocm.append)
-    (line,) = rocm
-    assert line.startswith("cuda:0 (Radeon of 2031, torch ")
-    assert "has never been validated: `yolo-stable validate --quick --device cuda:0`" in line
-    assert "\n" not in line
-
-
-def test_one_that_passed_is_not_warned_of_and_one_that_failed_is_each_time(rocm: list[str]) -> None:
-    machine = Machine(BACKENDS["rocm"], "cuda:0")
-    identity = Identity.of("rocm", "cuda:0", machine.name, machine.environment())
-    remember(identity, Verdict.of(validation()))
-    warn_of_device(0, rocm.append)
-    assert rocm == []
-    remember(
-        identity, Verdict.of(validation(failing()), Healing(chosen=(WINOGRAD,), heals={CONV: WINOGRAD}, failing=1))
-    )
-    for _ in range(2):
-        warn_of_device(0, rocm.append)
-    assert len(rocm) == 2
-    assert f"computed 1 of 1 check ({CONV}) wrongly when it was validated (2031-01-02); validate=heal trains" in rocm[0]
-
-
-@pytest.mark.parametrize("device", [None, "cpu", "mps", "xpu", 0])
-def test_the_cpu_is_never_warned_of_nor_what_is_not_there(device: Any) -> None:
-    lines: list[str] = []
-    warn_of_device(device, lines.append)
-    assert lines == []
-
-
-def test_a_kept_verdict_is_what_the_verb_keeps_for_the_same_device(rocm: list[str]) -> None:
-    """The worker that validates and the process that trains must mean the same file."""
-    machine = Machine(BACKENDS["rocm"], "cuda:0")
-    remember(Identity.of("rocm", "cuda", machine.name, machine.environment()), Verdict.of(validation()))
-    warn_of_device("0", rocm.append)
-    assert rocm == []
-    found = recall(Identity.of("rocm", "cuda:0", machine.name, machine.environment()))
-    assert found is not None
-    assert found.status is Status.PASS

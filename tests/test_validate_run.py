@@ -89,7 +89,7 @@ def test_a_clean_cpu_passes_and_a_fault_is_a_regression_against_it(
     assert command("--compare", "a.json", "a.json")[:1] == (0,)
     code, out, err = command("--compare", "a.json", "b.json", "--json", "c.json", "--html", "c.html")
     assert (code, err) == (1, "")
-    assert out.startswith(f"REGRESSION: b.json is worse than a.json in 1 check: {STEM}.\n")
+    assert out.startswith(f"REGRESSION: b.json (with the fault zero-tail) is worse than a.json in 1 check: {STEM}.\n")
     assert json.loads((tmp_path / "c.json").read_text())["status"] == "regression"
     assert "REGRESSION" in (tmp_path / "c.html").read_text()
 

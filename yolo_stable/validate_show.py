@@ -17,7 +17,6 @@ from rich.text import Text
 
 from .device import Progress, Status, ValidationResult
 from .device.compare import MachineComparison
-from .device.difference import Difference
 from .device.healing import Healing
 from .device.verdict import rows, verdict
 
@@ -141,12 +140,10 @@ def show_comparison(comparison: MachineComparison) -> None:
         to.print(facts)
     if comparison.differences:
         table = _table("", "check", "machine", "differences")
-        found: dict[tuple[str, int], list[Difference]] = {}
-        for d in comparison.differences:
-            found.setdefault((d.id, d.machine), []).append(d)
-        for (name, machine), these in list(found.items())[:_MOST]:
-            text = Text("; ".join(d.text for d in these))
-            table.add_row(_status(these[0].weight.value), Text(name), Text(comparison.names[machine]), text)
+        found = comparison.by_check_and_machine()
+        for these in found[:_MOST]:
+            worst, text = these[0], Text("; ".join(d.text for d in these))
+            table.add_row(_status(worst.weight.value), Text(worst.id), Text(comparison.names[worst.machine]), text)
         if len(found) > _MOST:
             table.add_row("", "...", "", f"{len(found) - _MOST} more; --json and --html have them all")
         to.print(table)

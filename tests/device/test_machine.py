@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
 
-from yolo_stable.device import BACKENDS
 from yolo_stable.device import machine as machines
-from yolo_stable.device.backend import is_available, is_cuda, is_rocm
 from yolo_stable.device.check import Case
 from yolo_stable.device.checks.env import CHECKS
 from yolo_stable.device.hashed import Draw
 from yolo_stable.device.inject import machine_for
 from yolo_stable.device.operations.env import environment
 from yolo_stable.errors import InvalidCallError
-
-
-def build(
-    *, hip: str | None = None, cuda: str | None = None, gpu: bool = False, mps: bool = False, xpu: bool = False
-) -> Any:
-    """Return as much of torch as the predicates ask."""
-    return SimpleNamespace(
-        version=SimpleNamespace(hip=hip, cuda=cuda),
-        cuda=SimpleNamespace(is_available=lambda: gpu),
-        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps)),
-        xpu=SimpleNamespace(is_available=lambda: xpu),
-        __version__="2.14",
-    )
-
-
-@pytest.mark.parametrize(
-    ("torch_like", "found"),
-    [
-        pytest.param(build(cuda="12.8", gpu=True), {"cuda", "cpu"}, id="NVIDIA"),
-        pytest.param(build(hip="6.4", gpu=True), {"rocm", "cpu"}, id="AMD"),
-        pytest.param(build(hip="6.4"), {"cpu"}, id="AMD without a card"),
-        pytest.param(build(mps=True), {"mps", "cpu"}, id="Apple"),
-        pytest.param(build(xpu=True), {"xpu", "cpu"}, id="Intel"),
-    ],
-)
-def test_cuda_and_rocm_are_told_apart_by_the_build(torch_like: Any, found: set[str]) -> None:
-    assert {name for name, backend in BACKENDS.items() if is_available(torch_like, backend)} == found
-    assert is_rocm(torch_like) == (torch_like.version.hip is not None)
-    assert not (is_cuda(torch_like) and is_rocm(torch_like))
 
 
 def test_no_name_means_the_best_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,18 +25,64 @@ def test_a_device_that_is_not_there_is_named_with_what_torch_was_built_for() -> 
         machines.probe("rocm:1")
 
 
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("gpu", "There is no kind of device called 'gpu'. Known are cuda, rocm, mps, xpu, cpu."),
+        ("cuda:x", "There is no kind of device called 'cuda:x'"),
+        ("cpu:1", "The device 'cpu:1' is not there: there is one cpu only. Try --device cpu."),
+        ("mps", "The device 'mps' is not there: torch "),
+        ("0", "The device '0' is not there: torch "),
+    ],
+)
+def test_a_name_that_cannot_be_meant_is_one_clear_line(device: str, words: str) -> None:
+    with pytest.raises(InvalidCallError) as caught:
+        machines.probe(device)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend"), [("cuda", "rocm"), ("rocm:1", "rocm"), ("1", "rocm"), ("xpu", "xpu"), ("mps", "mps")]
+)
+def test_a_device_that_is_there_is_taken_and_asked_to_add(
+    kind: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build for ROCm whose sums go wrong: the name cuda means the AMD card, and what cannot add is not asked any more."""
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(machines, "is_available", lambda _, found: found.name == backend)
+    sums = iter([4.0, 5.0])
+    monkeypatch.setattr(torch, "ones", lambda n, device: _Sum(next(sums)))
+    assert machines.probe(kind).backend.name == backend
+    with pytest.raises(InvalidCallError, match=r"says that 2 \+ 2 is 5.0"):
+        machines.probe(kind)
+
+
+class _Sum:
+    """What torch gives for a sum on a card that is not here."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __add__(self, other: float) -> _Sum:
+        return self
+
+    def sum(self) -> float:
+        return self.value
+
+
+def test_a_card_that_answers_with_an_error_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "is_available", lambda *_: True)
+    with pytest.raises(InvalidCallError, match=r"The device 'xpu' cannot be used: ") as caught:
+        machines.probe("xpu")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_card_of_another_kind_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = machine_for("simulated-rocm", None)
     monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "10.3.0")
     evidence = environment(machine, Case(check=CHECKS[0], layout="contiguous", precision="exact"), Draw("x"))
     assert ["HSA_OVERRIDE_GFX_VERSION=10.3.0" in warning for warning in evidence.warnings] == [True]
-
-
-def test_every_setting_can_be_pasted() -> None:
-    lines = {setting.line for backend in BACKENDS.values() for setting in backend.heals}
-    assert "export MIOPEN_DEBUG_CONV_WINOGRAD=0" in lines
-    assert "unset HSA_OVERRIDE_GFX_VERSION" in lines
-    assert "torch.backends.cudnn.enabled = False" in lines
 
 
 def test_strict_switches_are_put_back() -> None:

@@ -99,7 +99,7 @@ def test_a_failure_has_numbers_limits_reasons_and_the_line_that_heals() -> None:
     assert (
         f"fail {CONV} broken 1.0e-02 1.0e+06 5.0e-01 rms 5.0e-06, fails above 5.0e-05; q 64, fails above 1024" in text
     )
-    assert "an example (none)" in text
+    assert "limits reason source rms 5.0e-06, fails above 5.0e-05; q 64, fails above 1024 an example none" in text
     assert "Passes with export MIOPEN_DEBUG_CONV_WINOGRAD=0" in text
     assert "torch.backends.cudnn.enabled = False # in Python, before training" in text
     assert "MIOPEN_DEBUG_CONV_WINOGRAD=0 1 of 1" in text
@@ -111,7 +111,9 @@ def test_a_failure_has_numbers_limits_reasons_and_the_line_that_heals() -> None:
 def test_a_comparison_has_machines_differences_and_all_checks() -> None:
     a, b = validation(), validation(failing(), environment={"torch": "3.0"})
     text = Reader(comparison_page(compare([a, b], ("a.json", "b.json")))).text
-    assert f"regression {CONV} b.json status pass → fail: out: rms 1.0e-02 is over 5.0e-05" in text
+    assert (
+        f"regression {CONV} b.json pass → fail: out: rms 1.0e-02 is over 5.0e-05 precision ieee-fp32 → broken" in text
+    )
     assert "torch 2.9 3.0" in text
     assert "pass ieee-fp32 1.0e-07 fail broken 1.0e-02" in text
 

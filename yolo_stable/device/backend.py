@@ -56,10 +56,8 @@ class Backend:
     """``cuda``, ``rocm``, ``mps``, ``xpu`` or ``cpu``."""
     device_type: str
     """What torch calls it; CUDA and ROCm are both ``cuda``."""
-    float64: bool
-    """Whether it computes in float64; where not, only the CPU does."""
     reduced: tuple[str, ...]
-    """Switches below ``torch.backends`` that let float32 be computed in less, or sums be kept in less."""
+    """Switches below ``torch.backends`` that let float32 be computed in less, those of older versions of torch included."""
     heals: tuple[Setting, ...]
     """What the search tries, in this order."""
     variables: str
@@ -68,9 +66,9 @@ class Backend:
 
 _COMMON = "TORCH|PYTORCH|OMP|MKL|KMP"
 _CUDA_SWITCHES = (
-    "cuda.matmul.allow_tf32", "cudnn.allow_tf32", "cuda.matmul.allow_fp16_reduced_precision_reduction",
-    "cuda.matmul.allow_bf16_reduced_precision_reduction", "cuda.matmul.allow_fp16_accumulation",
+    "cuda.matmul.fp32_precision", "cudnn.conv.fp32_precision", "cuda.matmul.allow_tf32", "cudnn.allow_tf32",
 )  # fmt: skip
+_ONEDNN_SWITCHES = ("mkldnn.conv.fp32_precision", "mkldnn.matmul.fp32_precision", "mkldnn.allow_tf32")
 _MIOPEN = "one kind of MIOpen's kernels off (pytorch#102968, MIOpen#670)"
 
 BACKENDS = {
@@ -79,7 +77,6 @@ BACKENDS = {
         Backend(
             name="cuda",
             device_type="cuda",
-            float64=True,
             reduced=_CUDA_SWITCHES,
             heals=(
                 Setting(name="cudnn.benchmark=False", flags={"cudnn.benchmark": False}, reason="no search for a kernel"),
@@ -93,7 +90,6 @@ BACKENDS = {
         Backend(
             name="rocm",
             device_type="cuda",
-            float64=True,
             reduced=_CUDA_SWITCHES,
             heals=(
                 Setting(name="HSA_OVERRIDE_GFX_VERSION unset", env={"HSA_OVERRIDE_GFX_VERSION": ""},
@@ -117,7 +113,6 @@ BACKENDS = {
         Backend(
             name="mps",
             device_type="mps",
-            float64=False,
             reduced=(),
             heals=(
                 _env("PYTORCH_ENABLE_MPS_FALLBACK", "1", "what has no kernel runs on the CPU"),
@@ -129,8 +124,7 @@ BACKENDS = {
         Backend(
             name="xpu",
             device_type="xpu",
-            float64=False,
-            reduced=("mkldnn.allow_tf32",),
+            reduced=_ONEDNN_SWITCHES,
             heals=(
                 Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False}, reason="no oneDNN kernels"),
                 _MATH_SDPA,
@@ -140,8 +134,7 @@ BACKENDS = {
         Backend(
             name="cpu",
             device_type="cpu",
-            float64=True,
-            reduced=(),
+            reduced=_ONEDNN_SWITCHES,
             heals=(
                 Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False},
                         reason="no oneDNN kernels (pytorch#163347)"),
@@ -175,7 +168,7 @@ def is_available(torch: Any, backend: Backend) -> bool:
     if backend.device_type == "cpu":
         return True
     if backend.device_type == "cuda":
-        right_build = is_rocm(torch) if backend.name == "rocm" else not is_rocm(torch)
+        right_build = is_rocm(torch) if backend.name == "rocm" else is_cuda(torch)
         return right_build and bool(torch.cuda.is_available())
     if backend.device_type == "mps":
         return bool(torch.backends.mps.is_available())

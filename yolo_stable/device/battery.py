@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ..errors import InvalidCallError, nearest
 from .check import TIERS, Case, Check
 from .checks import (
@@ -22,6 +24,7 @@ from .checks import (
 _FAMILIES = (env, transfer, exact, elementwise, linear, norm, attention, assign, optimizer, determinism, step, short)
 BATTERY: tuple[Check, ...] = tuple(check for family in _FAMILIES for check in family.CHECKS)
 """In the order in which they run."""
+_FINDABLE = BATTERY + determinism.STRESS
 
 
 def cases(tier: str, backend: str) -> tuple[Case, ...]:
@@ -43,9 +46,14 @@ def cases(tier: str, backend: str) -> tuple[Case, ...]:
     return tuple(case for check in checks for case in check.cases(tier))
 
 
+def stress_cases(tier: str) -> tuple[Case, ...]:
+    """Return what ``--stress`` repeats."""
+    return tuple(case for check in determinism.STRESS for case in check.cases(tier))
+
+
 def find_check(check_id: str) -> Check:
     """Return the check of an id, which must be there."""
-    return next(check for check in BATTERY if check.id == check_id)
+    return next(check for check in _FINDABLE if check.id == check_id)
 
 
 def find_case(case_id: str) -> Case:
@@ -54,7 +62,12 @@ def find_case(case_id: str) -> Case:
     Raises:
         InvalidCallError: There is none; names the nearest.
     """
-    found = {case.id: case for check in BATTERY for case in check.cases("full")}
+    found = _by_id()
     if case_id not in found:
         raise InvalidCallError(f"There is no check {case_id!r}.{nearest(case_id, found)}")
     return found[case_id]
+
+
+@cache
+def _by_id() -> dict[str, Case]:
+    return {case.id: case for check in _FINDABLE for case in check.cases("full")}

@@ -51,9 +51,10 @@ class MachineComparison:
         checks = list(dict.fromkeys(d.id for d in self.regressions))
         if checks:
             more = f" and {len(checks) - 3} more" if len(checks) > 3 else ""
-            worse = " and ".join(dict.fromkeys(self.names[d.machine] for d in self.regressions))
+            machines = sorted({d.machine for d in self.regressions})
+            worse = " and ".join(map(self._called, machines)) + (" is" if len(machines) == 1 else " are")
             count = f"{len(checks)} check{'s' if len(checks) > 1 else ''}"
-            return f"REGRESSION: {worse} is worse than {self.names[0]} in {count}: {', '.join(checks[:3])}{more}."
+            return f"REGRESSION: {worse} worse than {self.names[0]} in {count}: {', '.join(checks[:3])}{more}."
         ids = {r.id for r in self.results[0].results}
         failing = {r.id for result in self.results for r in result.failed()} & ids
         still = f"; {len(failing)} of them fail{'s' if len(failing) == 1 else ''}" if failing else ""
@@ -61,6 +62,10 @@ class MachineComparison:
         notes = f" Differences that are no regression: in {changed} of them." if changed else ""
         count = f"{len(ids)} check{'s' if len(ids) > 1 else ''}"
         return f"SAME: {count}, {' and '.join(self.names[1:])} no worse than {self.names[0]}{still}.{notes}"
+
+    def _called(self, machine: int) -> str:
+        inject = self.results[machine].inject
+        return self.names[machine] + (f" (with the fault {inject})" if inject else "")
 
     def by_check(self) -> dict[str, list[CheckResult | None]]:
         """Return the results of all machines by check: those with differences first, then those that do not pass."""
@@ -74,6 +79,13 @@ class MachineComparison:
             return weight.get(name, len(_WEIGHTS)), worst
 
         return {name: rows[name] for name in sorted(ids, key=severity)}
+
+    def by_check_and_machine(self) -> list[tuple[Difference, ...]]:
+        """Return the differences, those of one check on one machine together, the most severe first."""
+        found: dict[tuple[str, int], list[Difference]] = {}
+        for d in self.differences:
+            found.setdefault((d.id, d.machine), []).append(d)
+        return [tuple(these) for these in found.values()]
 
     def to_json(self) -> str:
         """Return the comparison as strict JSON."""

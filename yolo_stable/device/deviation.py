@@ -17,5 +17,3 @@ class Errors:
     """Largest error of an element over the largest element of the reference."""
     nf: int
     """Elements that are NaN, +inf or -inf where the reference is another of these or finite, or the reverse."""
-    ref_rms: float | None = None
-    """``rms`` of the CPU in the same precision, for comparison; None where it was not computed."""

@@ -95,7 +95,7 @@ def _between(x: CheckResult, y: CheckResult, a_name: str, *, alike: bool) -> Ite
         lower = _CLASSES.index(after) > _CLASSES.index(before)
         chosen = y.mode == "configured" and after != "broken"
         weight = Weight.BETTER if not lower else Weight.CHANGE if chosen else Weight.REGRESSION
-        yield "precision", weight, f"computed in {after}, not in {before}"
+        yield "precision", weight, f"precision {before} → {after}"
     yield from _grown(x, y)
     yield from _trained(x, y)
     off = relative(x.reference, y.reference)

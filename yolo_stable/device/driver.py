@@ -1,4 +1,4 @@
-"""Which driver a device is used through, read from the system: torch does not know."""
+"""What only the system knows of a device: its driver, and the name of the CPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 _MODULES = {"cuda": ("nvidia",), "rocm": ("amdgpu",), "xpu": ("xe", "i915")}
 _SYSTEM = Path("/sys/module")
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def driver_version(backend: str, system: Path = _SYSTEM) -> str:
@@ -31,3 +32,19 @@ def driver_version(backend: str, system: Path = _SYSTEM) -> str:
         except (OSError, UnicodeDecodeError):  # not loaded, or it comes with the kernel and has no version of its own
             continue
     return f"{platform.system()} {platform.mac_ver()[0] or platform.release()}"
+
+
+def processor_name(processors: Path = _PROCESSORS) -> str:
+    """Return what the CPU calls itself; empty where the system does not say.
+
+    Args:
+        processors: Where Linux tells of its processors. Elsewhere Python knows as much.
+    """
+    try:
+        for line in processors.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return " ".join(value.split())
+    except OSError:  # not Linux
+        return platform.processor()
+    return platform.processor()

@@ -18,6 +18,10 @@ from .sketch import SIZE, sketch
 _SAMPLES = 8
 
 
+class KernelMissingError(RuntimeError):
+    """A kernel that was asked for by name, and that this device does not have for such inputs: nobody's fault."""
+
+
 @dataclass(kw_only=True)
 class Comparison:
     """One tensor of the device beside its reference."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,17 +10,25 @@ from importlib import import_module
 from typing import Any
 
 from .check import Case
-from .evidence import Evidence, conclude
-from .gate import Status
+from .evidence import Evidence, KernelMissingError, conclude
 from .golden import Golden
 from .hashed import Draw
 from .machine import Machine
-from .recipe import LOW, Recipe, run_recipe
+from .recipe import Recipe, run_recipe
 from .result import CheckResult
 
 Procedure = Callable[..., Evidence]
 """Takes machine, case and draw; in the families of trainings the references as well."""
 _WITH_GOLDEN = ("step", "short")
+_TYPES = {
+    "float16": re.compile(r"\b(half|float16|fp16|f16)\b", re.IGNORECASE),
+    "bfloat16": re.compile(r"\b(bfloat16|bf16)\b", re.IGNORECASE),
+}
+_REFUSED = re.compile(
+    r"not implemented for|not supported|unsupported|does not support|(only|is) supported on|needs the cpu support",
+    re.IGNORECASE,
+)
+"""What torch says on the CPU, CUDA, MPS and XPU where a type has no kernel."""
 
 
 class Executor:
@@ -45,13 +54,19 @@ class Executor:
         return self._golden
 
     def run(self, case: Case) -> CheckResult:
-        """Run a case; an operation that raises has failed."""
+        """Run a case; an operation that raises has failed, unless the device just has no such type or kernel."""
         start = time.perf_counter()
         try:
             evidence = self._evidence(case)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError, LookupError, AssertionError,
                 ArithmeticError, MemoryError, ImportError, OSError) as error:  # fmt: skip
-            evidence = Evidence(problems=[f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"])
+            message = " ".join(str(error).split())[:300]
+            if isinstance(error, KernelMissingError):
+                evidence = Evidence(skip=message)
+            elif lacks_type(case.precision, message):
+                evidence = Evidence(skip=f"no {case.precision} here: {message}")
+            else:
+                evidence = Evidence(problems=[f"{type(error).__name__}: {message}"])
         result = conclude(case, evidence)
         return replace(result, ms=round((time.perf_counter() - start) * 1e3, 3))
 
@@ -67,15 +82,21 @@ class Executor:
                 return procedure(self.machine, case, draw, self.golden)
             return procedure(self.machine, case, draw)
         recipe: Recipe = operations.RECIPES[case.check.operation](case.check.params, draw)
-        try:
-            return run_recipe(recipe, self.machine, case, draw, self._memory)
-        except RuntimeError as error:
-            if type(error).__name__ == "KernelMissing":
-                return Evidence(skip=str(error))
-            raise
+        return run_recipe(recipe, self.machine, case, draw, self._memory)
 
 
-def unsupported(result: CheckResult) -> bool:
-    """Return whether a case failed only because the device has no such type."""
-    lacks = ("not implemented for 'Half'", "not implemented for 'BFloat16'", "BFloat16 is not supported")
-    return result.status is Status.FAIL and result.precision in LOW and any(text in result.reason for text in lacks)
+def lacks_type(precision: str, message: str) -> bool:
+    r"""Return whether an operation was refused because the device, or this torch on it, has no such type.
+
+    Args:
+        precision: Of the case; float32 and integers are never lacking.
+        message: What was raised.
+
+    Examples:
+        >>> lacks_type("float16", "\"addmm_impl_cpu_\" not implemented for 'Half'")
+        True
+        >>> lacks_type("float16", "BFloat16 is not supported on MPS"), lacks_type("strict", "float16 is not supported")
+        (False, False)
+    """
+    type_name = _TYPES.get(precision)
+    return type_name is not None and bool(type_name.search(message)) and bool(_REFUSED.search(message))

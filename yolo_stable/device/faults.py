@@ -32,8 +32,8 @@ class Fault:
     """Which of several results is changed."""
     amount: float = 0.0
     """How much, where the change has a size."""
-    after: int = 0
-    """Calls that go well before the first that does not."""
+    every: int = 1
+    """It shows in one of so many calls: more than one for a fault that comes and goes."""
     dtypes: tuple[str, ...] = ()
     """Types of the first tensor for which it shows; empty: floating types, and for exact operations all."""
     only: Mapping[str, Any] = field(default_factory=dict)
@@ -146,9 +146,9 @@ FAULTS: tuple[Fault, ...] = (
            only={"transposed": True}),
     _fault("matmul-bit", "linear", _MM, "bitflip", "matmul-nn", kind="bitflip of products"),
     _fault("matmul-range", "linear", "mm", "inputs_through_half", "matmul-range", kind="range of float16"),
-    _fault("kernel-raises", "linear", _CONV, "raise_error", "depthwise7x7", kind="raises", only={"kernel": 7}),
-    _fault("kernel-hangs", "linear", _CONV, "hang", "depthwise7x7", kind="hangs", only={"kernel": 7}),
-    _fault("kernel-kills", "linear", _CONV, "die", "depthwise7x7", kind="kills the process", only={"kernel": 7}),
+    _fault("raises", "linear", _CONV, "raise_error", "depthwise7x7", kind="raises", only={"kernel": 7}),
+    _fault("hangs", "linear", _CONV, "hang", "depthwise7x7", kind="hangs", only={"kernel": 7}),
+    _fault("dies", "linear", _CONV, "die", "depthwise7x7", kind="kills the process", only={"kernel": 7}),
     # norm
     _fault("bn-eps", "norm", _BN, "wrong_eps", "bn-small-variance", kind="epsilon"),
     _fault("running-var-3pct", "norm", _BN, "wrong_running_var", "bn-train", kind="running_var", amount=1.03,
@@ -193,6 +193,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("atomics", "determinism", _BACK, "last_bit_noise", "conv3x3-64", kind="varies", output=1),
     _fault("contention", "determinism", _CONV, "noise_when_contended", "conv3x3-64", kind="varies under contention"),
     _fault("poison", "determinism", f"{_MM}", "noise_when_filled", "matmul-nt", kind="reads unwritten memory"),
+    _fault("rare-bit", "determinism", f"{_CONV} {_MM}", "bitflip", "stress", kind="one bit now and then", every=2503),
     # what only a whole step or a training shows
     _fault("wgrad-late", "step", _BACK, "scale", "yolo11n", kind="scale in one layer", output=1, amount=1.5,
            only={"weight": (128, 384, 1, 1)}, note="a shape that no other check has"),

@@ -197,3 +197,23 @@ def compare_gradients(reference: StepReference, gradients: dict[str, torch.Tenso
         if not relative <= most:
             worst, most = name, relative
     return math.sqrt(total) / reference.norm, worst, most
+
+
+def cosine(reference: StepReference, gradients: dict[str, torch.Tensor], among: str = "") -> float:
+    """Estimate the cosine between gradients and those of the reference; sketches tell it to about 0.1.
+
+    Args:
+        reference: In float64.
+        gradients: On the CPU, by parameter.
+        among: Beginning of the names of the parameters that are looked at.
+
+    Returns:
+        1 for the same direction, about 0 for one that has nothing to do with it; 0 where there are no gradients.
+    """
+    names = [name for name in reference.sketches if name.startswith(among)]
+    there = [name for name in names if name in gradients]
+    gap = sum(distance(sketch(gradients[name]), reference.sketches[name]) ** 2 for name in there)
+    gap += sum(reference.norms[name] ** 2 for name in names if name not in gradients)
+    right = sum(reference.norms[name] ** 2 for name in names)
+    found = sum(float(gradients[name].norm()) ** 2 for name in there)
+    return (right + found - gap) / (2 * math.sqrt(right * found)) if right and found else 0.0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InvalidCallError
 from .backend import BACKENDS, Backend, environment_variables, is_available, is_rocm
-from .driver import driver_version
+from .driver import driver_version, processor_name
 from .precision import STRICT, reduced_on, snapshot, switched
 
 _DIRTY = (64, 1024, 16384, 262144, 1048576)
@@ -37,7 +37,7 @@ class Machine:
         """Return what the driver calls the device."""
         if self.device.type in ("cuda", "xpu"):
             return str(getattr(torch, self.device.type).get_device_name(self.device))
-        return platform.processor() or platform.machine()
+        return processor_name() or platform.machine()
 
     @contextmanager
     def computing(self, *, strict: bool = True) -> Iterator[None]:
@@ -73,7 +73,7 @@ class Machine:
 
     def reduced(self) -> list[str]:
         """Return the switches by which float32 is computed in less, as configured."""
-        return reduced_on(self.device.type)
+        return reduced_on(self.backend.reduced)
 
     def environment(self) -> dict[str, Any]:
         """Return what a report about this device must say: versions, hardware, switches, variables."""
@@ -127,6 +127,8 @@ def probe(device: str | None = None) -> Machine:
     kind, _, index = ("cuda", "", device) if device.isdigit() else device.partition(":")
     if kind not in BACKENDS or (index and not index.isdigit()):
         raise InvalidCallError(f"There is no kind of device called {device!r}. Known are {', '.join(BACKENDS)}.")
+    if index and kind in ("cpu", "mps"):
+        raise InvalidCallError(f"The device {device!r} is not there: there is one {kind} only. Try --device {kind}.")
     if kind == "cuda" and is_rocm(torch):
         kind = "rocm"  # torch's own name for both
     backend = BACKENDS[kind]

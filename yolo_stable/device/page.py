@@ -26,13 +26,15 @@ def result_page(result: ValidationResult, healing: Healing | None = None) -> str
     families: dict[str, list[Any]] = {}
     for check in result.results:
         families.setdefault(check.family, []).append(check)
+    read = [r for r in result.by_severity() if r.status in (Status.FAIL, Status.WARN)]
     return _render(
         "result.html",
         result=result,
         verdict=verdict(result, healing),
         status=result.status.value,
         healing=healing,
-        read=[r for r in result.by_severity() if r.status in (Status.FAIL, Status.WARN)],
+        read=read,
+        gates=list({limits(r.gate): r.gate for r in read if "reason" in r.gate}.values()),
         families=families,
         facts=list(_facts(result.environment)),
     )

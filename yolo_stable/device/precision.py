@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,11 +40,11 @@ def read(name: str) -> Any:
 def write(name: str, value: Any) -> bool:
     """Set a switch below ``torch.backends``; return whether this torch has it and took it."""
     place, attribute = _find(name)
-    if not hasattr(place, attribute):
-        return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a kind of switch that is going to be retired
         try:
+            if not hasattr(place, attribute):  # raises where a switch of the other kind was set before
+                return False
             if name in _SETTERS:
                 getattr(place, attribute)(value)
             elif name == "mkldnn.enabled":
@@ -80,11 +80,12 @@ def snapshot() -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def reduced_on(device_type: str) -> list[str]:
-    """Return the switches by which float32 on this kind of device is computed in less, as it is configured now."""
-    prefixes = {"cuda": ("cuda.", "cudnn."), "xpu": ("mkldnn.",), "cpu": ("mkldnn.",)}.get(device_type, ())
-    names = (name for name in STRICT if name.startswith(prefixes) and name not in _SUMS and ".rnn." not in name)
-    return [name for name in names if prefixes and read(name) not in _HARMLESS]
+def reduced_on(switches: Iterable[str]) -> list[str]:
+    """Return which of a backend's switches let float32 be computed in less, as they are set now.
+
+    Switches of the other kind than this torch has are left out: ``allow_tf32`` would say the same once more.
+    """
+    return [name for name in switches if name in STRICT and read(name) not in _HARMLESS]
 
 
 def _find(name: str) -> tuple[Any, str]:

@@ -42,7 +42,7 @@ class FaultMode(TorchDispatchMode):
         if not self.fault.fits(call):
             return func(*args, **kwargs)
         self.calls += 1
-        if self.calls <= self.fault.after:
+        if self.calls % self.fault.every:
             return func(*args, **kwargs)
         self.fired += 1
         return CHANGES[self.fault.change](call, self.fault)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..errors import InvalidCallError
 from .battery import cases, find_case
-from .check import Case
-from .gate import Status
-from .pool import Pool
+from .pool import START_SECONDS, Pool
 from .result import CheckResult, ValidationResult
+from .stress import stress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Where a validation is; handed to a callback before and after each case."""
+    """Where a validation is; handed to a callback before and after each case, and while it stresses the device."""
 
     done: int
+    """Cases; while it stresses the device, seconds."""
     total: int
     id: str
+    """Of the case, or what is being repeated."""
     result: CheckResult | None
     """None before it is run."""
 
@@ -39,6 +39,7 @@ def validate(
     settings: Mapping[str, Any] | None = None,
     families: tuple[str, ...] = (),
     seconds: float | None = None,
+    start_seconds: float = START_SECONDS,
 ) -> ValidationResult:
     """Compare what a device computes with float64 on the CPU, operation by operation.
 
@@ -48,11 +49,12 @@ def validate(
         seed: Another one gives other inputs; only those of seed 0 have a shipped reference.
         inject: A fault to put in, to prove the validator; one of ``faults.NAMES``.
         progress: Called before and after each case.
-        stress_minutes: So long are the linear checks repeated afterwards, and compared bit for bit with themselves.
+        stress_minutes: So long are convolutions, products and steps repeated afterwards, and compared bit for bit.
         recompute_reference: Compute the reference of trainings here instead of taking the shipped one.
         settings: ``{"env": {...}, "flags": {...}}`` for the process that touches the device, as ``Setting`` has them.
         families: Run these families only; empty: all.
         seconds: Time limit of each case; None: its own.
+        start_seconds: Time limit for the process to import torch and the device to answer.
 
     Returns:
         All results; ``result.status`` is the verdict.
@@ -69,8 +71,9 @@ def validate(
     results: list[CheckResult] = []
     say = progress or (lambda _: None)
     with Pool(
-        device, seed=seed, inject=inject, settings=settings, recompute_reference=recompute_reference, seconds=seconds
-    ) as pool:
+        device, seed=seed, inject=inject, settings=settings, recompute_reference=recompute_reference, seconds=seconds,
+        start_seconds=start_seconds,
+    ) as pool:  # fmt: skip
         hello = pool.hello
         planned = [
             case
@@ -82,7 +85,13 @@ def validate(
             results.append(pool.run(case))
             say(Progress(done=done + 1, total=len(planned), id=case.id, result=results[-1]))
         if stress_minutes > 0:
-            results.append(_stress(pool, [c for c in planned if c.check.family == "linear"], stress_minutes))
+            whole = round(60 * stress_minutes)
+
+            def tell(passed: float, what: str) -> None:
+                say(Progress(done=min(int(passed), whole), total=whole, id=what, result=None))
+
+            results.append(stress(pool, tier, stress_minutes, tell))
+            say(Progress(done=whole, total=whole, id=results[-1].id, result=results[-1]))
     return ValidationResult(
         backend=hello["backend"],
         device=hello["device"],
@@ -126,30 +135,3 @@ def run_one(
     case = find_case(check_id)
     with Pool(device, seed=seed, inject=inject, settings=settings, seconds=seconds) as pool:
         return pool.run(case)
-
-
-def _stress(pool: Pool, planned: list[Case], minutes: float) -> CheckResult:
-    """Repeat cases until the time is over; any bit that changes in a deterministic operation speaks of silent corruption."""
-    if not planned:
-        raise InvalidCallError("--stress repeats the linear checks, and none of them is run here.")
-    first: dict[str, tuple[str, ...]] = {}
-    changed: list[str] = []
-    rounds, end = 0, time.monotonic() + 60 * minutes
-    while time.monotonic() < end and not changed:
-        for case in planned:
-            result = pool.run(case)
-            digest = tuple(part.sha256 for part in result.parts)
-            if result.determinism.get("poison") == "bitwise" and first.setdefault(case.id, digest) != digest:
-                changed.append(case.id)
-        rounds += 1
-    base = pool.run(planned[0])
-    what = (
-        f"{', '.join(changed)}: other bits than in the first round; suspect memory, heat or power, and run dcgmi, rvs"
-    )
-    return replace(
-        base,
-        id="determinism/stress", check="determinism/stress", family="determinism", operation="stress", parts=(), params={},
-        status=Status.FAIL if changed else Status.PASS, reason=f"{what} or memtest" if changed else "",
-        notes=(f"{rounds} rounds of {len(planned)} cases in {minutes:g} minutes",), errors=None, gate={}, numbers={},
-        determinism={}, reference=(), precision_class=None,
-    )  # fmt: skip

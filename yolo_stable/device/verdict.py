@@ -75,8 +75,9 @@ def _row(check: CheckResult) -> Row:
 
 def _family(status: Status, family: str, checks: list[CheckResult], why: str) -> Row:
     classes = dict.fromkeys(c.precision_class for c in checks if c.precision_class)
-    seen = [c.errors for c in checks if c.errors is not None]
-    strict = [c.errors for c in checks if c.errors is not None and c.precision in ("strict", "exact")] or seen
+    judged = [c for c in checks if c.errors is not None and c.gate.keys() & {"rms", "q", "maxrel", "exact"}]
+    seen = [c.errors for c in judged if c.errors is not None]
+    strict = [c.errors for c in judged if c.errors is not None and c.precision in ("strict", "exact")] or seen
     return Row(
         status=status, name=f"{family}: {_checks(len(checks))}", computed_in=", ".join(classes), text=why,
         rms=_worst(e.rms for e in strict), q=_worst(e.q for e in strict),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import TIERS, Check
+from . import linear, step
 from .gates import DETERMINISM
 
 CHECKS = tuple(
@@ -30,3 +31,13 @@ CHECKS = tuple(
         ("assign/loss", "default", False, ""),
     )
 )  # fmt: skip
+
+STRESS = tuple(
+    Check(
+        id=f"determinism/stress-{of.id.partition('/')[2]}-{dtype}", family="determinism", operation="repeat",
+        params={"of": of.id, "dtype": dtype, "stress": True, "listed": of.family == "step"}, gates=DETERMINISM, tier=of.tier,
+    )
+    for of in (*(check for check in linear.CHECKS if check.tier != TIERS[-1]), *step.CHECKS)
+    for dtype in ("float32", "float16", "bfloat16")
+)  # fmt: skip
+"""What ``--stress`` repeats: convolutions, products, and whole steps, which have operations on torch's list."""

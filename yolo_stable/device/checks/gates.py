@@ -89,11 +89,11 @@ OPTIMIZER = {
 }  # fmt: skip
 SCALER = {"exact": _EXACT}
 DETERMINISM = {"exact": Gate(reason="three runs in strict mode must be equal bit for bit", source="pytorch#196164")}
+_DIRECTION = "loss within 2e-2, cosine of the gradient over 0.1 and of the head's over 0.45, norm within a factor of 3"
 STEP = {
     "strict": Gate(rms=1e-3, reason="measured 2.5e-5 for the gradient of the whole step", source=_CPU),
     "configured": Gate(rms=0.25, reason="weights off by 3e-4 move the gradient by 7e-2", source=_CPU),
-    "float16": Gate(reason="loss within 2e-2, gradient's cosine over 0.4, norm within a factor of 3", source=_CPU),
-    "bfloat16": Gate(reason="loss within 2e-2, gradient's cosine over 0.4, norm within a factor of 3", source=_CPU),
+    **{precision: Gate(reason=_DIRECTION, source=_CPU) for precision in ("float16", "bfloat16")},
 }
 SHORT = {
     "strict": Gate(

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..evidence import KernelMissingError
 from ..hashed import Draw
 from ..recipe import Recipe
 
@@ -21,10 +22,6 @@ KERNELS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
-
-
-class KernelMissing(RuntimeError):  # noqa: N818 - not an error of anybody's
-    """A kernel of attention that this device does not have for such inputs."""
 
 
 def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -47,7 +44,7 @@ def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
                 if kernel is not None and any(
                     text in str(error) for text in ("No available kernel", "No viable backend")
                 ):
-                    raise KernelMissing(f"no {params['kernel']} kernel for these inputs here") from error
+                    raise KernelMissingError(f"no {params['kernel']} kernel for these inputs here") from error
                 raise
 
     return Recipe(inputs=inputs, compute=compute, gradients=("q", "k", "v"))
