@@ -19,13 +19,6 @@ LAYERS = (
     ("verbs",),
     ("verbs.preflight",),
     ("preflight.command",),
-    ("verbs.train",),
-    ("train_run",),
-    (
-        "train_validation",
-        "trainers",
-        "verbs.validate",
-    ),
     (
         "comparing.stock_run",
         "preflight",
@@ -34,13 +27,16 @@ LAYERS = (
     ),
     (
         "preflight.inspection",
+        "preflight.surroundings",
         "train_run",
     ),
     (
         "preflight.evaluation",
         "preflight.gradients",
+        "train_validation",
         "trainers",
         "verbs.compare",
+        "verbs.validate",
     ),
     (
         "comparing.cluster",
@@ -48,7 +44,6 @@ LAYERS = (
         "preflight.network",
         "preflight.precision",
         "preflight.rate",
-        "preflight.surroundings",
         "validate_run",
         "verbs.autopsy",
         "verbs.check",
@@ -69,8 +64,6 @@ LAYERS = (
         "preflight.step",
         "recovering",
         "telling",
-        "train_validation",
-        "verbs.validate",
         "validate_show",
     ),
     (
@@ -89,7 +82,6 @@ LAYERS = (
         "resuming",
         "run_log",
         "startup",
-        "validate_run",
         "verbs.report",
     ),
     (
@@ -119,7 +111,6 @@ LAYERS = (
         "guard",
         "inject",
         "report.page",
-        "validated",
     ),
     (
         "autopsy.tracer",

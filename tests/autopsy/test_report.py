@@ -128,3 +128,17 @@ def test_several_images_have_what_one_has() -> None:
     assert Report(cause="data", samples=two, evidence={"what": "has NaN pixels"}).headline() == (
         "a.jpg, b.jpg have NaN pixels: data"
     )
+
+
+@pytest.mark.parametrize(
+    ("phase", "reproduced", "bitwise", "expected"),
+    [
+        ("forward", True, True, "bit for bit"),
+        ("forward", True, False, "the same fault"),
+        ("forward", False, False, "could not be reproduced"),
+        ("state", False, False, "none: no single batch did it"),
+    ],
+)
+def test_what_came_of_the_replay_is_said(phase: str, reproduced: bool, bitwise: bool, expected: str) -> None:
+    text = Report(phase=phase, reproduced=reproduced, bitwise=bitwise).text()
+    assert [line.split(maxsplit=1)[1] for line in text.splitlines() if line.split()[0] == "replay"] == [expected]

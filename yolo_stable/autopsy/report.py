@@ -171,9 +171,13 @@ class Report:
             rows.append(("image", f"{sample.path or f'number {sample.index} of the batch'}{at}{row}"))
         shown = {"what", "why", "module_type", "source", "first_bad", "inputs", "tiles", "pass"}
         rows += [("evidence", f"{key}: {_words(value)}") for key, value in facts.items() if key not in shown]
-        replay = "bit for bit" if self.bitwise else "the same fault" if self.reproduced else "could not be reproduced"
-        rows += [("replay", replay), ("next", self.next)]
+        rows += [("replay", self._replay()), ("next", self.next)]
         return "\n".join([self.headline(), *(f"  {name:<10} {value}" for name, value in rows)])
+
+    def _replay(self) -> str:
+        if self.reproduced:
+            return "bit for bit" if self.bitwise else "the same fault"
+        return "none: no single batch did it" if self.phase == "state" else "could not be reproduced"
 
     def _who(self) -> str:
         tiles = self.evidence.get("tiles") or [""] * len(self.samples)

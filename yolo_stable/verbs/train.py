@@ -28,10 +28,11 @@ def train(
         ),
     ] = None,
     inject: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="FAULT@EPOCH.BATCH",
-            help="Put a fault in on purpose, to see what happens: nan-pixel@2.10, inf-gradient@1.3x5, nan-layer:model.4@2.1, ...",
+            help="Put a fault in on purpose, to see what happens: nan-pixel@2.10, inf-gradient@1.3x5, nan-layer:model.4@2.1, ... "
+            "Several with commas, or by giving this again.",
         ),
     ] = None,
     traceback: Annotated[
@@ -55,15 +56,16 @@ def train(
 
     try:
         call = TrainCall.parse(data, settings or [], preset)
-        if inject is not None:
-            parse_faults(inject)
+        faults = ",".join(inject) if inject else None
+        if faults is not None:
+            parse_faults(faults)
         if call.validate is not None:
             from ..train_validation import prepared
 
             call = prepared(call)  # before torch is imported, which reads environment variables only then
         from ..train_run import run  # torch and ultralytics: only now that the words are known to be right
 
-        run(call, inject=inject)
+        run(call, inject=faults)
     except TrainingInterruptedError:  # says what was saved; also when it comes from Ctrl-C
         raise
     except Exception as error:
