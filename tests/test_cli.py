@@ -435,6 +435,13 @@ def test_a_fault_that_is_not_understood_is_a_wrong_call(command: Command, fault:
     assert says in answer.refusal()
 
 
+def test_faults_may_be_given_one_by_one(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(train_run, "run", lambda call, inject: asked.append(inject))
+    assert command("train", "data.yaml", "--inject", "nan-pixel@1.1", "--inject", "inf-gradient@1.2").code == 0
+    assert asked == ["nan-pixel@1.1,inf-gradient@1.2"]
+
+
 def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(call: object, **settings: object) -> None:
         raise KeyboardInterrupt
