@@ -65,8 +65,8 @@ def clip_factor(norm: float, max_norm: float | None) -> float:
     """Return what the gradients were multiplied by, as ``clip_grad_norm_`` does.
 
     Examples:
-        >>> clip_factor(40.0, 10.0), clip_factor(3.0, 10.0), clip_factor(40.0, None)
-        (0.24999999375000014, 1.0, 1.0)
+        >>> round(clip_factor(40.0, 10.0), 6), clip_factor(3.0, 10.0), clip_factor(40.0, None)
+        (0.25, 1.0, 1.0)
     """
     return 1.0 if max_norm is None else min(1.0, max_norm / (norm + 1e-6))
 

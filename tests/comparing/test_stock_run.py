@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from yolo_stable import train_run
 from yolo_stable.comparing import stock_run
 from yolo_stable.comparing.outcome import left_behind
 from yolo_stable.presets import load_preset
@@ -30,7 +31,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given["model"] = name
         return Model()
 
-    monkeypatch.setattr(stock_run, "_open", opened)
+    monkeypatch.setattr(train_run, "_open", opened)
     (tmp_path / "data.yaml").write_text("")
     monkeypatch.chdir(tmp_path)
     return given
