@@ -18,7 +18,7 @@ demo: setup-demo
 	  warmup_epochs=1 project=$(CURDIR)/runs name=demo exist_ok=True
 
 test: setup-test lint
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	$(RUN) -m pytest -n 2 --dist loadscope  # what a file shares is made once
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -24,8 +24,6 @@ from yolo_stable import cli, train_run
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
 from yolo_stable.trainers import StableDetectionTrainer
 
-pytestmark = pytest.mark.xdist_group("command line")  # one process makes what all of them share
-
 HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib"}
 SURFACE = {
     "": ["--version"],

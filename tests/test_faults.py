@@ -20,8 +20,6 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import CATALOGUE, STATE_PLACES
 from yolo_stable.events import read_events
 
-pytestmark = pytest.mark.xdist_group("faults")  # one process makes what all of them share
-
 EPOCHS, BATCHES = 3, 16
 REJECTED = [name for name in CATALOGUE if CATALOGUE[name](EPOCHS, BATCHES).place in {"pixel", "loss", "gradient"}]
 """The faults that the guard sees in the batch itself, and undoes with it."""

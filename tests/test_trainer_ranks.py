@@ -28,8 +28,6 @@ from yolo_stable.chaos import Fault
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.events import read_events
 
-pytestmark = pytest.mark.xdist_group("trainer ranks")  # one process makes what all of them share
-
 RANKS = (0, 1)
 EPOCHS, BATCHES = 2, 4
 NAN = float("nan")

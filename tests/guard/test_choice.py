@@ -28,8 +28,6 @@ from yolo_stable.guard.choice import choose, copies
 from yolo_stable.guard.snapshot import SnapshotRing
 from yolo_stable.guard.state import TrainingState
 
-pytestmark = pytest.mark.xdist_group("choice")  # one process makes what all of them share
-
 RANKS = (0, 1)
 WINDOWS = 24
 EVERY = 4

@@ -27,8 +27,6 @@ from torch.nn.parallel import DistributedDataParallel
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import StepGuard
 
-pytestmark = pytest.mark.xdist_group("ranks")  # one process makes what all of them share
-
 RANKS = (0, 1)
 WINDOWS = 4
 NAN, INF = float("nan"), float("inf")

@@ -377,7 +377,7 @@ def test_the_learning_rate_is_held_against_where_the_loss_diverges(lr: float, ve
         return
     assert found["lr range"].verdict is verdict, found["lr range"]
     assert 2.0 < found["lr range"].details["diverges"] <= 90.0
-    assert float(model.weight) == 1.0
+    assert model.weight.item() == 1.0
     assert optimizer.param_groups[0]["lr"] == lr
 
 
