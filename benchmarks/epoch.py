@@ -9,42 +9,15 @@ of the time between the first batch's start and the last batch's end, validation
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from yolo_stable.builtin_data import make
-
 from .contenders import TRAINERS, quiet
+from .paired import epoch_ratios, interval, settings
 from .record import keep, show
-
-
-def epoch_times(name: str, settings: dict[str, Any]) -> list[float]:
-    """Return the seconds of process time of each epoch but the first, which builds state and caches."""
-    trainer = TRAINERS[name](overrides={**settings, "name": name})
-    times: list[float] = []
-    begun = 0.0
-
-    def start(_: Any) -> None:
-        nonlocal begun
-        begun = time.process_time()
-
-    trainer.add_callback("on_train_epoch_start", start)
-    trainer.add_callback("on_train_epoch_end", lambda _: times.append(time.process_time() - begun))
-    trainer.train()
-    return times[1:]
-
-
-def interval(values: list[float], rounds: int = 5000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the median."""
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(rounds))
-    return medians[int(0.025 * rounds)], medians[int(0.975 * rounds)]
 
 
 def main() -> None:
@@ -61,31 +34,10 @@ def main() -> None:
     torch.set_num_threads(1)
     quiet()
     with tempfile.TemporaryDirectory() as folder:
-        images = options.batches * options.batch
-        data = str(make("shapes", cache=folder, train=images, val=4, imgsz=options.imgsz))
-        settings: dict[str, Any] = {
-            "model": options.model,
-            "data": data,
-            "epochs": 4,
-            "imgsz": options.imgsz,
-            "batch": options.batch,
-            "nbs": options.batch,  # a step after every batch: the guard's share is largest
-            "optimizer": options.optimizer,
-            "lr0": 0.001,
-            "amp": False,
-            "val": False,
-            "plots": False,
-            "verbose": False,
-            "device": "cpu",
-            "project": folder,
-            "exist_ok": True,
-        }
-        ratios: list[float] = []
-        for pair in range(options.pairs):
-            order = ("stock", "guarded") if pair % 2 else ("guarded", "stock")
-            times = {name: epoch_times(name, settings) for name in order}
-            ratios += [a / b for a, b in zip(times["guarded"], times["stock"], strict=True)]
-            print(f"pair {pair + 1}: {[round(r, 3) for r in ratios[-3:]]}", flush=True)
+        overrides = settings(options, Path(folder), optimizer=options.optimizer)
+        ratios = epoch_ratios(
+            options.pairs, ("stock", "guarded"), lambda name: TRAINERS[name](overrides={**overrides, "name": name})
+        )
     low, high = interval(ratios)
     row = {"model": options.model, "epochs": len(ratios), "guarded / stock": statistics.median(ratios)}
     rows = [{**row, "95 % low": low, "95 % high": high}]

@@ -18,60 +18,25 @@ from typing import Any
 
 import torch
 
-from yolo_stable.builtin_data import make
 from yolo_stable.trainers import TRAINERS
 
 from .autopsy_rig import Rig
 from .contenders import quiet
-from .epoch import interval
+from .paired import epoch_ratios, interval, order, settings
 from .record import keep, show
 
+OFF_ON = ("off", "on")
 GUARDS: dict[str, dict[str, Any]] = {"off": {"incidents": None}, "on": {}}
-
-
-def epoch_times(task: str, guard: str, settings: dict[str, Any]) -> list[float]:
-    """Return the seconds of process time of each epoch but the first, which builds state and caches."""
-    trainer: Any = TRAINERS[task](overrides={**settings, "guard": GUARDS[guard], "name": guard})
-    times: list[float] = []
-    begun = 0.0
-
-    def start(_: Any) -> None:
-        nonlocal begun
-        begun = time.process_time()
-
-    trainer.add_callback("on_train_epoch_start", start)
-    trainer.add_callback("on_train_epoch_end", lambda _: times.append(time.process_time() - begun))
-    trainer.train()
-    return times[1:]
 
 
 def whole_runs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return a row for whole trainings in turns."""
-    images = options.batches * options.batch
-    settings: dict[str, Any] = {
-        "model": options.model,
-        "data": str(make("shapes", cache=folder, train=images, val=4, imgsz=options.imgsz)),
-        "epochs": 4,
-        "imgsz": options.imgsz,
-        "batch": options.batch,
-        "nbs": options.batch,
-        "optimizer": "SGD",
-        "lr0": 0.001,
-        "close_mosaic": 0,
-        "amp": False,
-        "val": False,
-        "plots": False,
-        "verbose": False,
-        "device": "cpu",
-        "project": str(folder),
-        "exist_ok": True,
-    }
-    ratios: list[float] = []
-    for pair in range(options.pairs):
-        order = ("off", "on") if pair % 2 else ("on", "off")
-        times = {guard: epoch_times("detect", guard, settings) for guard in order}
-        ratios += [a / b for a, b in zip(times["on"], times["off"], strict=True)]
-        print(f"pair {pair + 1}: {[round(r, 3) for r in ratios[-3:]]}", flush=True)
+    overrides = settings(options, folder, close_mosaic=0)
+    ratios = epoch_ratios(
+        options.pairs,
+        OFF_ON,
+        lambda guard: TRAINERS["detect"](overrides={**overrides, "guard": GUARDS[guard], "name": guard}),
+    )
     return row("whole epochs", options.model, ratios)
 
 
@@ -87,7 +52,7 @@ def side_by_side(options: argparse.Namespace, folder: Path) -> list[dict[str, An
     drawing: list[tuple[float, float]] = []
     for number in range(options.windows):
         times, drawn = {}, {}
-        for guard in ("off", "on") if number % 2 else ("on", "off"):
+        for guard in order(number, OFF_ON):
             rig = rigs[guard]
             begun = time.process_time()
             rig.feed(rig.draw(number))

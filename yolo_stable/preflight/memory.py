@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ def memory(flight: Flight) -> Outcome:
 def peak(device: torch.device) -> tuple[int, int]:
     """Return the peak and what there is, in bytes; zeros where it cannot be asked for."""
     if device.type == "cpu":
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, machine_memory()
+        return peak_of_process(), machine_memory()
     if device.type == "mps":
         return torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory()
     module: Any = getattr(torch, device.type, None)
@@ -71,3 +69,12 @@ def machine_memory() -> int:
         if limit.isdigit():
             total = min(total, int(limit))
     return total
+
+
+def peak_of_process() -> int:
+    """Return the most memory that this process has held, in bytes."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
