@@ -17,8 +17,9 @@ demo: setup-demo
 	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 fliplr=0 plots=False \
 	  warmup_epochs=1 project=$(CURDIR)/runs name=demo exist_ok=True
 
+# loadscope: what the tests of a file share is made once
 test: setup-test lint
-	$(RUN) -m pytest -n 2 --dist loadscope  # what a file shares is made once
+	$(RUN) -m pytest -n 2 --dist loadscope
 
 lint: setup-test
 	$(BIN)/ruff check .
