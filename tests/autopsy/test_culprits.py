@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -68,6 +69,17 @@ def test_a_file_in_two_guilty_images_is_named_and_no_other() -> None:
     _, guilty = found.by_replay((0, 1), labels=False)
     assert guilty == (Culprit(0, (2,)), Culprit(1, (3,)))
     assert {s.path for s in found.named(guilty, labels=False)[0]} == {"data/img_002.jpg"}
+
+
+def test_a_file_that_a_mosaic_has_drawn_twice_is_told_from_the_others() -> None:
+    tiles = mosaic(0).sources
+    found = culprits([Provenance((tiles[0], tiles[1], tiles[2], replace(tiles[3], path=tiles[0].path)))], (2,))
+    found.case.images[0, :, 10:20, 10:20] = found.case.images[0, :, 40:50, 40:50] = (
+        4.0  # grey in one of them heals nothing
+    )
+    _, (culprit,) = found.by_replay((0,), labels=False)
+    assert culprit.sources == (0, 3)
+    assert {sample.path for sample in found.named([culprit], labels=False)[0]} == {tiles[0].path}
 
 
 def test_an_image_is_not_guilty_when_any_other_breaks_alone_as_well() -> None:

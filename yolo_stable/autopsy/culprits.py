@@ -158,19 +158,26 @@ class Culprits:
         if origin is None or len(origin.sources) < 2 or any(source.region is None for source in origin.sources):
             return ()
 
+        files = _by_file(origin.sources)
         further = 0.0
 
         def sick_without(gone: Sequence[int]) -> bool | None:
-            return self._sick_without_tiles(sample, one, gone, further)
+            return self._sick_without_tiles(sample, one, [n for file in gone for n in files[file]], further)
 
-        found = healing(sick_without, range(len(origin.sources)))
+        found = healing(sick_without, range(len(files)))
         if found is None:  # it may have been blurred as a whole
             further = BLUR
-            found = healing(sick_without, range(len(origin.sources)))
+            found = healing(sick_without, range(len(files)))
         if found is None:
             return ()
-        blended = [n for n in range(len(origin.sources)) if n != found and _lie_on_each_other(origin, n, found)]
-        return tuple(sorted([found, *(n for n in blended if sick_without([n]) is False)]))
+        blended = [
+            file
+            for file in range(len(files))
+            if file != found and any(_lie_on_each_other(origin, a, b) for a in files[file] for b in files[found])
+        ]
+        return tuple(
+            sorted(n for file in [found, *(b for b in blended if sick_without([b]) is False)] for n in files[file])
+        )
 
     def _sick_without_tiles(self, sample: int, one: Case, gone: Sequence[int], further: float = 0.0) -> bool | None:
         origin = self.provenance[sample]
@@ -211,6 +218,14 @@ class Culprits:
         known = self.provenance[sample].rows
         pairs = [known[k] for k in rows if k < len(known)]
         return tuple(sorted({pair[0] for pair in pairs if pair is not None}))
+
+
+def _by_file(sources: Sequence[Any]) -> list[list[int]]:
+    """Return positions of sources, those of one file together: a mosaic may have drawn it twice, and half of it heals nothing."""
+    files: dict[Any, list[int]] = {}
+    for n, source in enumerate(sources):
+        files.setdefault(source.path or n, []).append(n)
+    return list(files.values())
 
 
 def _corners(tile: Any) -> tuple[int, int, int, int] | None:
