@@ -12,7 +12,6 @@ that they name.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from functools import cache
@@ -33,6 +32,8 @@ from yolo_stable.device.result import CheckResult, ValidationResult
 from yolo_stable.device.simulated import SimulatedDevice
 from yolo_stable.device.stress import ID as STRESS
 from yolo_stable.device.validate import validate
+
+from .record import keep
 
 PROCESS = ("hang", "die")
 """Changes that end or hold up the process that meets them."""
@@ -149,8 +150,10 @@ def main() -> int:
     kinds = len({(row["family"], row["kind"]) for row in rows})
     caught = sum(row["caught"] for row in rows)
     print(f"{caught} of {len(rows)} faults caught, {kinds} kinds; {passed} of {len(runs)} clean runs passed")
-    if options.json:
-        options.json.write_text(json.dumps({"faults": rows, "clean": runs}, indent=1) + "\n", encoding="utf-8")
+    kept = [{"table": "faults", **row} for row in rows] + [{"table": "clean", **row} for row in runs]
+    settings = {key: value for key, value in vars(options).items() if key != "json"}
+    if options.json or (options.only is None and not options.no_faults):  # a part does not take the place of the whole
+        print(keep("device_faults", kept, settings, options.json))
     return int(not all(row["caught"] and row["regression"] for row in rows) or passed < len(runs))
 
 

@@ -80,3 +80,39 @@ def test_the_figures_of_the_kills_are_those_of_the_kept_results() -> None:
     assert (row["kills"], row["resumable"], row["damaged checkpoints"], row["epochs lost at most"]) == (100, 100, 0, 1)
     assert "After each of 100 SIGKILLs" in README
     assert row["inside a save"] == 4
+
+
+NAMED = {
+    "operation and module": "operation and module, all",
+    "image file exactly, mosaic on": "image file exact, mosaic on",
+    "image file in the named set, mixup and copy-paste on": "image file in the named set, mixup and copy-paste on",
+    "label row": "label row exact",
+    "cause": "cause",
+    "replay of a bundle in a fresh process, to the bit": "replay in a fresh process, bitwise",
+    "damaged and hostile bundles refused in one line": "hostile bundles: one line, nothing run",
+}
+"""What the README says was named, and the row of the benchmark that it is from."""
+
+
+def test_the_figures_of_the_autopsies_are_those_of_the_kept_results() -> None:
+    section = README.split("## Who did it")[1].split("\n## ")[0]
+    rows = json.loads((RESULTS / "autopsies.json").read_text())["rows"]
+    bars = {row["what"]: row for row in rows if row["table"] == "bars"}
+    assert set(re.findall(r"^\| ([a-z ,-]+) \| \d+ of \d+ \|$", section, flags=re.MULTILINE)) == set(NAMED)
+    for name, what in NAMED.items():
+        assert f"| {name} | {bars[what]['right']} of {bars[what]['of']} |" in section
+    assert f"Of {bars['faults that fired and were rejected']['of']} faults" in section
+    assert f"{bars['autopsy, operation only (step times)']['median']:.1f} step times" in section
+    assert f"({bars['autopsy with the image (step times)']['median']:.1f} with the image)" in section
+    for row in json.loads((RESULTS / "provenance.json").read_text())["rows"]:
+        if row["what"] != "drawing alone":
+            assert f"{row['on / off']:.2f} ({row['95 % low']:.2f} to {row['95 % high']:.2f})" in section
+
+
+def test_the_figures_of_the_telemetry_are_those_of_the_kept_result() -> None:
+    (row,) = (
+        r for r in json.loads((RESULTS / "telemetry.json").read_text())["rows"] if r["what"] == "ten steps in turns"
+    )
+    section = " ".join(README.split("## Watch, and look back")[1].split("\n## ")[0].split())
+    assert f"{row['on / off']:.3f} of the time without it" in section
+    assert f"interval {row['95 % low']:.3f} to {row['95 % high']:.3f}" in section
