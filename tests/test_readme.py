@@ -116,3 +116,25 @@ def test_the_figures_of_the_telemetry_are_those_of_the_kept_result() -> None:
     section = " ".join(README.split("## Watch, and look back")[1].split("\n## ")[0].split())
     assert f"{row['on / off']:.3f} of the time without it" in section
     assert f"interval {row['95 % low']:.3f} to {row['95 % high']:.3f}" in section
+
+
+def test_the_figures_of_the_data_check_are_those_of_the_kept_result() -> None:
+    rows = json.loads((RESULTS / "check.json").read_text())["rows"]
+    ratio = {(row["files"], row["check"]): row["ratio"] for row in rows}
+    section = " ".join(README.split("## Look before")[1].split("\n## ")[0].split())
+    for files, what in (("JPEG", "it takes {:.2f} of the time"), ("PNG", "near duplicates need: {:.2f} and")):
+        assert what.format(ratio[files, "without near duplicates"]) in section
+    assert f"and {ratio['JPEG', 'all rules']:.1f} times that with all rules" in section
+    assert f"and {ratio['PNG', 'all rules']:.1f} (`python" in section
+
+
+def test_the_figures_of_the_device_faults_are_those_of_the_kept_result() -> None:
+    rows = json.loads((RESULTS / "device_faults.json").read_text())["rows"]
+    faults, clean = ([row for row in rows if row["table"] == table] for table in ("faults", "clean"))
+    kinds = len({(row["family"], row["kind"]) for row in faults})
+    section = " ".join(README.split("## Does the device compute rightly?")[1].split("\n## ")[0].split())
+    assert (
+        f"Of {len(faults)} injected faults of {kinds} kinds, {sum(row['caught'] for row in faults)} are found"
+        in section
+    )
+    assert f"and {sum(not row['bad'] for row in clean)} of {len(clean)} runs with nothing wrong pass" in section
