@@ -164,7 +164,7 @@ def test_an_error_here_leaves_no_child_behind(
     monkeypatch.setattr(module, "start", start)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, watch=watch)
-    assert children[0].wait(timeout=5) == (143 if fate == "done" else -signal.SIGKILL)
+    assert children[0].wait(timeout=60) == (143 if fate == "done" else -signal.SIGKILL)
 
 
 def test_it_works_outside_of_the_main_thread(tmp_path: Path, fates: Fates) -> None:

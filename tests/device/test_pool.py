@@ -22,7 +22,7 @@ def test_a_device_that_does_not_answer_is_not_waited_for_any_longer_than_was_ask
     begin = time.monotonic()
     with pytest.raises(InvalidCallError, match=r"did not answer within 0.3 s. Is its driver loaded\?"), slow:
         pass
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     assert slow._process is None
 
 

@@ -75,7 +75,7 @@ def opened(browser: Any, pages: dict[str, Path]) -> Callable[..., Any]:
             return browser
         browser.get("about:blank")  # a change of the anchor alone would not load the page
         browser.get(address)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while not browser.execute_script("return document.documentElement.dataset.ready === 'yes'"):
             assert time.monotonic() < end, browser.get_log("browser")
             time.sleep(0.05)
@@ -108,7 +108,7 @@ def script(browser: Any, code: str, *words: Any) -> Any:
 
 
 def until(browser: Any, code: str) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not script(browser, f"return {code}"):
         assert time.monotonic() < end, code
         time.sleep(0.05)
