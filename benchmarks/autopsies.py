@@ -171,6 +171,13 @@ def parsed() -> argparse.Namespace:
     return options
 
 
+def within(value: Any, folder: Path) -> Any:
+    """Return a value of a row with its files as they are called within the folder, which is another one each time."""
+    if isinstance(value, list):
+        return [within(entry, folder) for entry in value]
+    return value.replace(f"{folder}/", "") if isinstance(value, str) else value
+
+
 def main() -> None:
     """Inject, replay, damage, and print the tables."""
     options = parsed()
@@ -208,7 +215,7 @@ def main() -> None:
             damaged = []
         if options.model != "none":
             table += at_real_size(options.model, options.imgsz, options.batch, 4, work)
-    wrong = [{key: row[key] for key in ("group", "seed", *SHOWN) if key in row} for row in misses(rows)]
+    wrong = [{key: within(row[key], work) for key in ("group", "seed", *SHOWN) if key in row} for row in misses(rows)]
     for row in wrong:
         print(
             f"{row['rig']} | {row['kind']} | {', '.join(row['wrong'])} | {row['cause']} -> {row['said']} | {row['why']}"
