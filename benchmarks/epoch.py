@@ -8,7 +8,6 @@ of the time between the first batch's start and the last batch's end, validation
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
@@ -16,20 +15,14 @@ from pathlib import Path
 import torch
 
 from .contenders import TRAINERS, quiet
-from .paired import epoch_ratios, interval, settings
+from .paired import arguments, epoch_ratios, interval, settings
 from .record import keep, show
 
 
 def main() -> None:
     """Run the pairs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="yolo11n.yaml")
+    parser = arguments(__doc__, pairs=8, batches=12)
     parser.add_argument("--optimizer", default="SGD")
-    parser.add_argument("--pairs", type=int, default=8, help="runs of three measured epochs, of each trainer")
-    parser.add_argument("--batches", type=int, default=12)
-    parser.add_argument("--imgsz", type=int, default=160)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     quiet()

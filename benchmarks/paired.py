@@ -13,6 +13,31 @@ from typing import Any
 from yolo_stable.builtin_data import make
 
 
+def arguments(description: str | None, *, pairs: int, batches: int) -> argparse.ArgumentParser:
+    """Return a parser of what all of these benchmarks can be told.
+
+    Args:
+        description: Its docstring.
+        pairs: Runs of each, without a word.
+        batches: Of an epoch, without a word.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="yolo11n.yaml")
+    parser.add_argument("--pairs", type=int, default=pairs, help="runs of three measured epochs, of each")
+    parser.add_argument("--batches", type=int, default=batches)
+    parser.add_argument("--imgsz", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def on_off(what: str, model: str, ratios: list[float], **more: Any) -> dict[str, Any]:
+    """Return a row: the ratio's median and its interval; met when the interval does not lie above 1."""
+    low, high = interval(ratios)
+    row = {"what": what, "model": model, "pairs": len(ratios), "on / off": statistics.median(ratios)}
+    return {**row, "95 % low": low, "95 % high": high, **more, "met": low <= 1.0}
+
+
 def order(number: int, names: tuple[str, str]) -> tuple[str, str]:
     """Return who comes first this time: each of the two every other time."""
     return names if number % 2 else (names[1], names[0])

@@ -22,7 +22,7 @@ from yolo_stable.trainers import TRAINERS
 
 from .autopsy_rig import Rig
 from .contenders import quiet
-from .paired import epoch_ratios, interval, order, settings
+from .paired import arguments, epoch_ratios, on_off, order, settings
 from .record import keep, show
 
 OFF_ON = ("off", "on")
@@ -37,7 +37,7 @@ def whole_runs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         OFF_ON,
         lambda guard: TRAINERS["detect"](overrides={**overrides, "guard": GUARDS[guard], "name": guard}),
     )
-    return row("whole epochs", options.model, ratios)
+    return on_off("whole epochs", options.model, ratios)
 
 
 def side_by_side(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
@@ -60,9 +60,9 @@ def side_by_side(options: argparse.Namespace, folder: Path) -> list[dict[str, An
             drawn[guard] = min(seconds_of(rig, number) for _ in range(3))
         ratios.append(times["on"] / times["off"])
         drawing.append((drawn["on"], drawn["off"]))
-    alone = row("drawing alone", options.model, [on / off for on, off in drawing])
+    alone = on_off("drawing alone", options.model, [on / off for on, off in drawing])
     added = 1e6 * statistics.median(on - off for on, off in drawing) / options.batch
-    return [row("batches in turns", options.model, ratios), {**alone, "added, us per image": added, "met": ""}]
+    return [on_off("batches in turns", options.model, ratios), {**alone, "added, us per image": added, "met": ""}]
 
 
 def seconds_of(rig: Rig, number: int) -> float:
@@ -72,32 +72,10 @@ def seconds_of(rig: Rig, number: int) -> float:
     return time.process_time() - begun
 
 
-def row(what: str, model: str, ratios: list[float]) -> dict[str, Any]:
-    """Return the ratio's median and its interval; met when the interval does not lie above 1."""
-    low, high = interval(ratios)
-    middle = statistics.median(ratios)
-    return {
-        "what": what,
-        "model": model,
-        "pairs": len(ratios),
-        "on / off": middle,
-        "95 % low": low,
-        "95 % high": high,
-        "added, us per image": "",
-        "met": low <= 1.0,
-    }
-
-
 def main() -> None:
     """Measure both."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="yolo11n.yaml")
-    parser.add_argument("--pairs", type=int, default=6, help="runs of three measured epochs, of each")
+    parser = arguments(__doc__, pairs=6, batches=8)
     parser.add_argument("--windows", type=int, default=80, help="batches in turns")
-    parser.add_argument("--batches", type=int, default=8)
-    parser.add_argument("--imgsz", type=int, default=160)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     quiet()

@@ -16,28 +16,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from yolo_stable.device.driver import processor_name
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
     """Return what a reader needs to judge the figures: processor, threads, versions."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", "ultralytics")},
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

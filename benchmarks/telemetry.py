@@ -11,7 +11,6 @@ that is spent in the telemetry itself, by a clock around its functions (of this 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from yolo_stable.trainers import TRAINERS
 
 from .autopsy_rig import Rig
 from .contenders import quiet
-from .paired import epoch_ratios, interval, order, settings
+from .paired import arguments, epoch_ratios, on_off, order, settings
 from .record import keep, show
 
 OFF_ON = ("off", "on")
@@ -57,7 +56,10 @@ def side_by_side(options: argparse.Namespace, folder: Path) -> tuple[dict[str, A
                     inside += spent() - before
             ratios.append(times["on"] / times["off"])
             seconds += times["on"]
-    rows = row("ten steps in turns", options.model, ratios, lines(folder / "on")), cost(options, seconds, inside)
+    rows = (
+        on_off("ten steps in turns", options.model, ratios, lines=lines(folder / "on")),
+        cost(options, seconds, inside),
+    )
     for rig in rigs.values():
         rig.close()
     return rows
@@ -116,7 +118,7 @@ def whole_runs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         OFF_ON,
         lambda guard: TRAINERS["detect"](overrides={**overrides, "guard": GUARDS[guard], "name": guard}),
     )
-    return row("whole epochs", options.model, ratios, lines(folder / "on"))
+    return on_off("whole epochs", options.model, ratios, lines=lines(folder / "on"))
 
 
 def lines(folder: Path) -> int:
@@ -125,31 +127,10 @@ def lines(folder: Path) -> int:
     return sum(event["event"] == "steps" for event in read_events(logs[-1])) if logs else 0
 
 
-def row(what: str, model: str, ratios: list[float], written: int) -> dict[str, Any]:
-    """Return the ratio's median and its interval; met when the interval does not lie above 1."""
-    low, high = interval(ratios)
-    return {
-        "what": what,
-        "model": model,
-        "pairs": len(ratios),
-        "lines": written,
-        "on / off": statistics.median(ratios),
-        "95 % low": low,
-        "95 % high": high,
-        "met": low <= 1.0,
-    }
-
-
 def main() -> None:
     """Measure all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="yolo11n.yaml")
+    parser = arguments(__doc__, pairs=8, batches=20)
     parser.add_argument("--blocks", type=int, default=40, help="times ten steps of each, in turns")
-    parser.add_argument("--pairs", type=int, default=8, help="runs of three measured epochs, of each")
-    parser.add_argument("--batches", type=int, default=20)
-    parser.add_argument("--imgsz", type=int, default=160)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     quiet()

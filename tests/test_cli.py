@@ -19,6 +19,7 @@ import pytest
 import typer
 import yaml
 from ultralytics.utils import LOGGER
+from verb import carried_out
 
 from yolo_stable import cli, train_run
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
@@ -89,17 +90,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def command(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Return the command, carried out in this process; what Ultralytics logs is part of the output."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # Typer puts its own there
 
     def carry_out(*words: object) -> Answer:
         (handler,) = (handler for handler in LOGGER.handlers if handler.name == "ultralytics.utils.set_logging")
         monkeypatch.setattr(handler, "stream", sys.stdout)  # still that of when Ultralytics was imported
-        monkeypatch.setattr(sys, "argv", ["yolo-stable", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Answer(end.value.code, printed.out, printed.err)
+        return Answer(*carried_out(capsys, monkeypatch, *words))
 
     return carry_out
 

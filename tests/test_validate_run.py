@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from validations import CONV, check, failing, slice_of_battery, validation
+from verb import carried_out
 
 from yolo_stable import cli, validate_run, validate_show
 from yolo_stable.builtin_data import CACHE_VARIABLE
@@ -28,15 +29,9 @@ Command = Callable[..., Answer]
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # Typer puts its own there
 
     def carry_out(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["yolo-stable", "validate", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, printed.out, printed.err
+        return carried_out(capsys, monkeypatch, "validate", *words)
 
     return carry_out
 

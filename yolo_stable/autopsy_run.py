@@ -26,7 +26,7 @@ from .incident_record import symptom_again
 from .provenance import Provenance
 from .rebuilding import rebuild_model
 from .replaying import AMP, forward_of
-from .whole_file import reason, write_whole
+from .whole_file import write_asked_for
 
 _NUMPY_NUMBERS = 624
 """Numbers in the state of NumPy's generator."""
@@ -186,10 +186,7 @@ def _device(name: str) -> torch.device:
 
 def _write(path: Path, report: Report) -> None:
     text = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
-    try:
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise InvalidCallError(f"autopsy: --json {path} cannot be written: {reason(error)}.") from error
+    write_asked_for(path, text.encode(), f"autopsy: --json {path}")
 
 
 def _stop(found: Break, names: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .guard.state import unwrap
+from .guard.wrappers import unwrap
 
 
 class AverageUpdate:

@@ -56,7 +56,7 @@ class TrainingInterruptedError(YoloStableError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return a hint that names the valid spelling nearest to ``name``, or an empty string.
+    """Return a hint that names the valid spelling nearest to ``name``, capitals aside, or an empty string.
 
     Args:
         name: What the user typed.
@@ -68,8 +68,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     Examples:
         >>> nearest("max_nrom", ["max_norm", "bars"])
         " Did you mean 'max_norm'?"
+        >>> nearest("Sgdd", ["SGD", "Adam"])
+        " Did you mean 'SGD'?"
         >>> nearest("zzz", ["max_norm"])
         ''
     """
-    match = difflib.get_close_matches(name, list(valid), n=1)
-    return f" Did you mean {match[0]!r}?" if match else ""
+    by_lower = {word.lower(): word for word in valid}
+    match = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f" Did you mean {by_lower[match[0]]!r}?" if match else ""

@@ -39,6 +39,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -68,8 +69,10 @@ class Event:
 
 def strict(value: Any) -> Any:
     """Return ``value`` with what JSON cannot say turned into strings: non-finite numbers, paths, other objects."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(k): strict(v) for k, v in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return [strict(v) for v in sorted(value)]
     if isinstance(value, (list, tuple)):
         return [strict(v) for v in value]
     if value is None or isinstance(value, (bool, int, str)):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .autopsy.symptom import RAISED
 from .guard.ranks import shared
-from .guard.state import unwrap
+from .guard.wrappers import unwrap
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base

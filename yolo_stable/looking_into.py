@@ -17,7 +17,7 @@ from .errors import InvalidCallError
 from .failed_loss import GuardedLoss
 from .guard import Climb, Decision, StepGuard
 from .guard.generators import Draw
-from .guard.state import unwrap
+from .guard.wrappers import unwrap
 from .incident_picture import pictures_of
 from .incident_record import (
     Circumstances,

@@ -22,8 +22,8 @@ from ultralytics.utils.torch_utils import initialize_weights
 
 from .autopsy.bundle import BundleError
 from .autopsy.exact_json import pack, unpack
-from .autopsy.read_file import memory_of_machine
-from .guard.state import unwrap
+from .guard.wrappers import unwrap
+from .machine_memory import memory_of_machine
 from .network_yaml import checked
 from .plain_attributes import differing, is_plain, set_attributes
 
@@ -204,12 +204,7 @@ def _require_memory(model: nn.Module, images: Sequence[int]) -> None:
     except _TooLargeError as error:
         memory = memory_of_machine() / 2**30
         raise ValueError(f"a pass of its batch needs far more than the {memory:.0f} GiB of this machine") from error
-    except (
-        RuntimeError,
-        NotImplementedError,
-        TypeError,
-        IndexError,
-    ):  # an operation that asks for numbers ends the count
+    except (RuntimeError, TypeError, IndexError):  # an operation that asks for numbers ends the count
         return
 
 

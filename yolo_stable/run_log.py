@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import platform
 from collections.abc import Iterable
 from importlib import metadata
@@ -19,6 +17,7 @@ from .log_lines import FILES_SHOWN, incident_row, name_files, what_was_done
 from .plan import RunPlan
 from .step_record import StepRecord
 from .telemetry import EpochTelemetry
+from .whole_file import reason, write_whole
 
 LINES_PER_EPOCH = 20
 """Rejections printed in an epoch; further ones are counted and recorded, not printed."""
@@ -253,7 +252,7 @@ class RunLog:
             rows.append(("", f"and {self._rejections + self._climbs - 10} more, in guard.jsonl"))
         if self._log is not None:
             self._log.close()
-            problems = [self._log.problem, _write_whole(self.folder / "summary.json", summary)]
+            problems = [self._log.problem, _write_summary(self.folder / "summary.json", summary)]
             lost = "; ".join(problem for problem in problems if problem)
             rows.append(("details", lost or f"{self.folder / 'summary.json'}, guard.jsonl"))
         return rows
@@ -267,14 +266,10 @@ def _installed(name: str) -> bool:
     return any(True for _ in metadata.distributions(name=name))
 
 
-def _write_whole(path: Path, content: dict[str, Any]) -> str | None:
-    """Write JSON so that no reader ever sees half of it; return what went wrong, if anything did."""
-    part = path.with_name(path.name + ".part")
+def _write_summary(path: Path, content: dict[str, Any]) -> str | None:
+    """Write JSON whole; return what went wrong, if anything did."""
     try:
-        part.write_text(json.dumps(strict(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, (json.dumps(strict(content), indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        return f"{path}: {error.strerror or error}"
+        return f"{path}: {reason(error)}"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .guard.state import unwrap
+from .guard.wrappers import unwrap
 
 
 def schedules_of(trainer: Any) -> dict[str, Any]:

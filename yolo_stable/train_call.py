@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,12 @@ def one_line(error: BaseException) -> str:
     """Return an exception's text as one line without decoration."""
     text = re.sub(r"\x1b\[[0-9;]*m|\s*(❌|⚠️)", "", str(error))
     return " ".join(text.split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def said_by(verb: str) -> Iterator[None]:
+    """Let what the checks of ``train`` have to say be said by another verb, which takes the same words."""
+    try:
+        yield
+    except InvalidCallError as error:
+        raise InvalidCallError(f"{verb}: {str(error).removeprefix(f'{WHERE}: ')}") from error

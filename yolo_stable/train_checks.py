@@ -72,7 +72,7 @@ def _check_choices(settings: Mapping[str, Any]) -> None:
     optimizer = str(settings["optimizer"])
     names = {name.lower(): name for name in OPTIMIZERS}
     if optimizer.lower() not in names:
-        hint = nearest(optimizer, OPTIMIZERS) or nearest(optimizer.lower(), names)
+        hint = nearest(optimizer, OPTIMIZERS)
         raise InvalidCallError(f"{WHERE}: optimizer={optimizer} is not among {', '.join(OPTIMIZERS)}.{hint}")
 
 

@@ -7,6 +7,8 @@ import errno
 import os
 from pathlib import Path
 
+from .errors import InvalidCallError
+
 PART = ".part"
 """Suffix of a file that is still being written; one that a killed process left behind is overwritten by the next."""
 CHUNK = 1 << 20
@@ -40,6 +42,23 @@ def write_whole(path: Path, content: bytes) -> None:
             part.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+
+
+def write_asked_for(path: Path, content: bytes, what: str) -> None:
+    """Write a file that a command was asked for, as :func:`write_whole` does.
+
+    Args:
+        path: The file.
+        content: All of it.
+        what: How the command was asked for it, for the message.
+
+    Raises:
+        InvalidCallError: It could not be written.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise InvalidCallError(f"{what} cannot be written: {reason(error)}.") from error
 
 
 def reason(error: OSError) -> str:

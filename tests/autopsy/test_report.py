@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from yolo_stable.autopsy.report import Report, Sample, plain
+from yolo_stable.autopsy.report import Report, Sample
 from yolo_stable.errors import InvalidCallError
+from yolo_stable.events import strict
 
 FOUND = Report(
     reproduced=True,
@@ -92,7 +93,7 @@ def test_what_is_something_else_is_refused_in_one_line(value: Any) -> None:
 
 def test_numbers_that_json_does_not_have_become_text() -> None:
     value = {"a": [math.inf, -math.inf, 1.5, None, True], 2: {"b", "a"}, "c": object}
-    text = json.dumps(plain(value), allow_nan=False)
+    text = json.dumps(strict(value), allow_nan=False)
     assert json.loads(text)["a"] == ["inf", "-inf", 1.5, None, True]
     assert json.loads(text)["2"] == ["a", "b"]
 

@@ -14,7 +14,7 @@ from rig import AVERAGES, OPTIMIZERS, Rig, batches, network
 from torch import Tensor, nn
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.guard.state import TrainingState, unwrap
+from yolo_stable.guard.state import TrainingState
 
 NAN, INF = math.nan, math.inf
 ROLLBACKS = 34
@@ -373,16 +373,6 @@ def test_the_average_alone_goes_back_or_begins_anew(average: str) -> None:
         own = rig.averaged.state_dict()[f"module.{name}" if average == "torch" else name]
         assert torch.equal(own, tensor)
     assert_same({**rig.everything(), "ema": None}, {**now, "ema": None})
-
-
-def test_wrappers_are_looked_through() -> None:
-    model = nn.Linear(1, 1)
-    assert unwrap(model) is model
-    assert unwrap(nn.DataParallel(model)) is model
-    assert unwrap(torch.compile(model)) is model  # type: ignore[arg-type]
-    inner = nn.Module()
-    inner.module = model  # an attribute that happens to be called so
-    assert unwrap(inner) is inner
 
 
 class Distillation(nn.Module):

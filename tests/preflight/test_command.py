@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ultralytics.utils import LOGGER
+from verb import carried_out
 
 from benchmarks.preflight import HEALTHY, PLANTED, Planted, Setup, stopped_at
-from yolo_stable import cli
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.preflight import Preflight, Verdict, command, network
 from yolo_stable.preflight.show import Show
@@ -130,13 +129,7 @@ def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """Return the command: exit code, stdout, stderr."""
 
     def carry_out(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-        monkeypatch.setattr(sys, "argv", ["yolo-stable", "preflight", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, printed.out, printed.err
+        return carried_out(capsys, monkeypatch, "preflight", *words)
 
     return carry_out
 

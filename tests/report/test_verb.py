@@ -13,8 +13,9 @@ import pytest
 import typer
 from report_rig import guarded_run, stock_run, write_args
 from ultralytics.utils import LOGGER
+from verb import carried_out
 
-from yolo_stable import cli, ending, verbs
+from yolo_stable import ending, verbs
 from yolo_stable.chaos import NAN, Fault
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.report import read_run
@@ -24,13 +25,7 @@ from yolo_stable.trainers import StableDetectionTrainer
 def answered(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
 ) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(sys, "argv", ["yolo-stable", "report", *map(str, words)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    printed = capsys.readouterr()
-    assert isinstance(end.value.code, int)
-    return end.value.code, printed.out, printed.err
+    return carried_out(capsys, monkeypatch, "report", *words)
 
 
 def test_the_path_of_the_page_is_printed(

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..events import strict
 from .case import Case
 from .cause import DATA, WEIGHTS, Evidence, judge, next_step
 from .examination import Examination
@@ -16,7 +17,7 @@ from .finding import Location
 from .inspection import sick_weights
 from .locate import OnBreak
 from .replay import Deadline, Player, error_in_words
-from .report import Report, plain
+from .report import Report
 from .symptom import Symptom
 
 
@@ -91,7 +92,7 @@ def report_of(e: Examination) -> Report:
         module=first.module if first is not None else module_of(e.case.model, _sick_names(e)),
         op=first.op if first is not None else "",
         samples=samples,
-        evidence=plain(facts),
+        evidence=strict(facts),
         next=next_step(
             cause,
             files=files,

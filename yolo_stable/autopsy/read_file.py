@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..machine_memory import memory_of_machine
+
 MOST_BYTES = 16 << 30
-_UNKNOWN_MEMORY = 1 << 40
 
 
 def read_file(path: Path, written: Mapping[str, Any] | None = None, *, most: int = MOST_BYTES) -> bytes:
@@ -43,11 +44,3 @@ def read_file(path: Path, written: Mapping[str, Any] | None = None, *, most: int
     if written is not None and hashlib.sha256(content).hexdigest() != written.get("sha256"):
         raise ValueError("it is damaged: its checksum is wrong")
     return content
-
-
-def memory_of_machine() -> int:
-    """Return the bytes of memory of this machine; far more than any has where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return _UNKNOWN_MEMORY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..errors import InvalidCallError
+from ..events import strict
 from .cause import CAUSES, EXAMPLE, UNDECIDED
 
 SCHEMA = 1
@@ -70,7 +70,7 @@ class Report:
             "module": self.module,
             "op": self.op,
             "samples": [sample.to_json() for sample in self.samples],
-            "evidence": plain(self.evidence),
+            "evidence": strict(self.evidence),
             "next": self.next,
         }
 
@@ -190,24 +190,6 @@ class Report:
             nobody = "the run" if self.phase in ("step", "state") else "the batch"
             return f"{self.op} in {self.module}" if self.module and self.op else self.module or self.op or nobody
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def plain(value: Any) -> Any:
-    """Return a value with what JSON cannot say turned into strings: numbers that are not finite, and other objects.
-
-    Examples:
-        >>> plain({"loss": float("inf"), "rows": (1, 2)})
-        {'loss': 'inf', 'rows': [1, 2]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    return str(value)
 
 
 def _sample(value: Any) -> Sample:

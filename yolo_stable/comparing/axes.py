@@ -122,7 +122,7 @@ def _once(option: str, values: Sequence[Any]) -> tuple[Any, ...]:
 def _optimizer(word: str) -> str:
     names = {name.lower(): name for name in OPTIMIZERS}
     if word.lower() not in names:
-        hint = nearest(word, OPTIMIZERS) or nearest(word.lower(), names)
+        hint = nearest(word, OPTIMIZERS)
         raise InvalidCallError(f"{WHERE}: --optimizers: {word} is not among {', '.join(OPTIMIZERS)}.{hint}")
     return names[word.lower()]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..errors import InvalidCallError
-from ..whole_file import reason, write_whole
+from ..whole_file import write_asked_for
 from .check import check, splits_wanted
 from .layout import WHERE
 from .page import render
@@ -64,17 +63,10 @@ def run_check(
     report.show(console)
     if json is not None:
         text = json_format.dumps(report.to_dict(), indent=1, ensure_ascii=True)
-        _write(json, text.encode("ascii"))
+        write_asked_for(json, text.encode("ascii"), f"{WHERE}: {json}")
     if html is not None:
-        _write(html, render(report).encode("utf-8", "replace"))
+        write_asked_for(html, render(report).encode("utf-8", "replace"), f"{WHERE}: {html}")
     if fix is not None:
         done = repair(report, fix)
         console.print(done.verdict, markup=False, highlight=False, soft_wrap=True)
     return report.exit_code
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_whole(Path(path), content)
-    except OSError as error:
-        raise InvalidCallError(f"{WHERE}: {path} cannot be written: {reason(error)}.") from error

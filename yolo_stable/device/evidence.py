@@ -94,22 +94,13 @@ def conclude(case: Case, evidence: Evidence) -> CheckResult:
         first = [sketch(c.reference) for c in evidence.comparisons if c.call == 1]
         reference = tuple(sum(s[k] for s in first) for k in range(SIZE)) if first else ()
     order = ("broken", "fp16", "bf16", "tf32", "ieee-fp32")
-    return CheckResult(
-        id=case.id,
-        check=case.check.id,
-        family=case.check.family,
-        operation=case.check.operation,
-        params=dict(case.check.params),
-        layout=case.layout,
-        precision=case.precision,
-        dtype=case.dtype,
-        mode="configured" if case.precision == "configured" else "strict",
-        status=status,
-        reason="; ".join(reasons),
+    return CheckResult.of(
+        case,
+        status,
+        "; ".join(reasons),
         notes=tuple(evidence.notes),
         precision_class=min(classes, key=order.index) if classes else None,
         errors=worst,
-        gate=case.gate.limits(),
         determinism=evidence.determinism,
         input_sha256=evidence.input_sha256,
         reference=reference,

@@ -58,7 +58,7 @@ class Executor:
         start = time.perf_counter()
         try:
             evidence = self._evidence(case)
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError, LookupError, AssertionError,
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError,
                 ArithmeticError, MemoryError, ImportError, OSError) as error:  # fmt: skip
             message = " ".join(str(error).split())[:300]
             if isinstance(error, KernelMissingError):

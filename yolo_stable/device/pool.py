@@ -169,20 +169,7 @@ class Pool:
 
 def lost(case: Case, reason: str) -> CheckResult:
     """Return the failure of a case that has brought no result."""
-    return CheckResult(
-        id=case.id,
-        check=case.check.id,
-        family=case.check.family,
-        operation=case.check.operation,
-        params=dict(case.check.params),
-        layout=case.layout,
-        precision=case.precision,
-        dtype=case.dtype,
-        mode="configured" if case.precision == "configured" else "strict",
-        status=Status.FAIL,
-        reason=reason,
-        gate=case.gate.limits(),
-    )
+    return CheckResult.of(case, Status.FAIL, reason)
 
 
 def _read(pipe: IO[str], lines: queue.Queue[str | None]) -> None:

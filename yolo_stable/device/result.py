@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .check import Case
 from .deviation import Errors
 from .gate import SEVERITY, Status
 
@@ -76,6 +77,32 @@ class CheckResult:
     """The setting under which it passes, as a line for a shell; filled in by the search for one."""
     ms: float = 0.0
     """How long it took; no verdict depends on it."""
+
+    @classmethod
+    def of(cls, case: Case, status: Status, reason: str, **found: Any) -> CheckResult:
+        """Return the verdict on a case.
+
+        Args:
+            case: What was checked.
+            status: The verdict.
+            reason: What broke which limit.
+            **found: Further fields.
+        """
+        return cls(
+            id=case.id,
+            check=case.check.id,
+            family=case.check.family,
+            operation=case.check.operation,
+            params=dict(case.check.params),
+            layout=case.layout,
+            precision=case.precision,
+            dtype=case.dtype,
+            mode="configured" if case.precision == "configured" else "strict",
+            status=status,
+            reason=reason,
+            gate=case.gate.limits(),
+            **found,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidCallError
 from .generators import random_state, restore_random_state
+from .wrappers import unwrap
 
 Slot = tuple[str, dict[str, Any], str]
 TEACHER = "teacher_model"
@@ -254,18 +255,6 @@ class TrainingState:
     def _restore_updates(self, plain: Mapping[str, Any]) -> None:
         if plain["ema"]["updates"] is not None and hasattr(self.ema, "updates"):
             self.ema.updates = plain["ema"]["updates"]
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the module inside the wrappers of data-parallel training and compilation."""
-    while isinstance(inner := getattr(model, "_orig_mod", None) or _ddp_module(model), nn.Module):
-        model = inner
-    return model
-
-
-def _ddp_module(model: nn.Module) -> nn.Module | None:
-    parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
-    return model.module if isinstance(model, parallel) else None
 
 
 def _teachers(module: nn.Module) -> list[str]:

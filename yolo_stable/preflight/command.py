@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import InvalidCallError
-from ..train_call import TrainCall
+from ..train_call import TrainCall, said_by
 from ..train_checks import planned_folder
 from ..train_run import Ready, prepare
 from ..train_validation import set_switches
-from ..whole_file import reason, write_whole
+from ..whole_file import write_asked_for
 from .flight import Clock, Course, Flight
 from .inspection import require_precision, stages
 from .quiet import quietly
@@ -68,9 +68,9 @@ def run(
     show, clock = show or Show(), Clock(seconds, used)
     course = Course(clock, show.begin, show.stage)
     try:
-        with quietly():
+        with quietly(), said_by(WHERE):
             show.begin("call")
-            ready = _prepared(call)
+            ready = prepare(call)
             show.end()
         with standing(ready) as place:
             _fly(course, call, ready, place, wanted, lr_range=lr_range)
@@ -81,13 +81,6 @@ def run(
         _write(json, found)
     show.verdict(found)
     return found
-
-
-def _prepared(call: TrainCall) -> Ready:
-    try:
-        return prepare(call)
-    except InvalidCallError as error:  # said by the verb that the checks were written for
-        raise InvalidCallError(f"{WHERE}: {str(error).removeprefix('train: ')}") from error
 
 
 def _fly(
@@ -122,7 +115,4 @@ def _fly(
 
 def _write(path: Path, found: Preflight) -> None:
     text = json_format.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n"
-    try:
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise InvalidCallError(f"{WHERE}: --json {path} cannot be written: {reason(error)}.") from error
+    write_asked_for(path, text.encode(), f"{WHERE}: --json {path}")

@@ -12,7 +12,7 @@ from ..autopsy.frames import tensors_in
 from ..autopsy.locate import locate_call
 from ..autopsy.untouched import untouched
 from ..guard.health import all_finite
-from ..guard.state import unwrap
+from ..guard.wrappers import unwrap
 from .flight import Flight
 from .naming import broke
 from .network import SEARCH

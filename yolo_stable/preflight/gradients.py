@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..autopsy.frames import tensors_in
 from ..guard.generators import Draw
-from ..guard.state import unwrap
+from ..guard.wrappers import unwrap
 from .flight import Flight, failure
 from .look import Look, largest
 from .naming import broke, grouped

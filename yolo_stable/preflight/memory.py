@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from ..machine_memory import memory_of_machine
 from .flight import Flight
 from .stage import Outcome, Verdict
 
 TIGHT = 0.9
 """Above this share of the memory, an image with many objects is enough to run out of it."""
-CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def begin(device: torch.device) -> None:
@@ -49,26 +48,13 @@ def memory(flight: Flight) -> Outcome:
 def peak(device: torch.device) -> tuple[int, int]:
     """Return the peak and what there is, in bytes; zeros where it cannot be asked for."""
     if device.type == "cpu":
-        return peak_of_process(), machine_memory()
+        return peak_of_process(), memory_of_machine()
     if device.type == "mps":
         return torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory()
     module: Any = getattr(torch, device.type, None)
     if not hasattr(module, "max_memory_reserved") or not hasattr(module, "mem_get_info"):
         return 0, 0
     return module.max_memory_reserved(device), module.mem_get_info(device)[1]
-
-
-def machine_memory() -> int:
-    """Return the bytes that this process may take: the machine's, or what its container was given."""
-    total = psutil.virtual_memory().total
-    for path in CGROUPS:
-        try:
-            limit = path.read_text().strip()
-        except OSError:  # no such limit here
-            continue
-        if limit.isdigit():
-            total = min(total, int(limit))
-    return total
 
 
 def peak_of_process() -> int:

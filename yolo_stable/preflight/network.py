@@ -12,7 +12,7 @@ from ..autopsy.finding import Location
 from ..autopsy.locate import locate_call
 from ..guard.generators import Draw
 from ..guard.health import all_finite, non_finite_names
-from ..guard.state import unwrap
+from ..guard.wrappers import unwrap
 from ..half import LARGEST
 from ..startup import named_state
 from .flight import Flight, failure

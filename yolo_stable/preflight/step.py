@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..average import AverageUpdate
-from ..guard.state import unwrap
+from ..guard.wrappers import unwrap
 from .flight import Flight
 from .naming import grouped
 from .stage import Outcome, Verdict

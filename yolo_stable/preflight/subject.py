@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..autopsy.ends import loss_and_items
 from ..autopsy.untouched import device_of, untouched
 from ..guard import GuardConfig, StepGuard
-from ..guard.state import TrainingState, unwrap
+from ..guard.state import TrainingState
+from ..guard.wrappers import unwrap
 from ..replaying import AMP
 
 

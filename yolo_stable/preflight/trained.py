@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..guard.state import unwrap
+from ..guard.wrappers import unwrap
 from ..replaying import precision_of
 from .sample import Sample
 from .subject import Subject

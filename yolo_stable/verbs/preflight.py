@@ -49,9 +49,10 @@ def preflight(
     Example: yolo-stable preflight data.yaml model=yolo11n.pt imgsz=640 batch=16
     """
     began = time.monotonic()
-    from ..train_call import TrainCall
+    from ..train_call import TrainCall, said_by
 
-    call = TrainCall.parse(data, settings or [], preset)
+    with said_by("preflight"):
+        call = TrainCall.parse(data, settings or [], preset)
     if call.validate is not None:
         from ..train_validation import prepared
 
