@@ -1,6 +1,6 @@
 """Every fault of the catalogue in a real training: stock, clip-and-skip and guarded, each against its own clean run.
 
-    python -m benchmarks.faults [--only NAME ...] [--trainers NAME ...] [--start-epochs 30] [--json F]
+    python -m benchmarks.faults [--only NAME ...] [--trainers NAME ...] [--start-epochs 30] [--lying] [--json F]
 
 A narrow detector is trained once with stock; each case goes on from there for three epochs (six for the learning rate) of 16
 steps with one fault in them. A case that crashes is a row. The verdicts:
@@ -10,6 +10,8 @@ steps with one fault in them. A case that crashes is a row. The verdicts:
 - ``halted (healthy checkpoint)``, ``halted (no healthy checkpoint)``: the guard gave up, and last.pt is good, or is not;
 - ``crash``: any other error;
 - ``not fired``: the fault found no place, so that the row says nothing.
+
+With ``--lying`` the guarded trainer alone computes on a backend whose norms, maxima and minima lose NaN and infinity.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from yolo_stable.chaos import CATALOGUE, Fault
+from yolo_stable.chaos import CATALOGUE, Fault, LyingBackend
 from yolo_stable.errors import TrainingHaltedError
 
 from .contenders import TRAINERS, quiet
@@ -167,19 +170,28 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(CATALOGUE), default=list(CATALOGUE))
     parser.add_argument("--trainers", nargs="+", metavar="NAME", choices=list(TRAINERS), default=list(TRAINERS))
     parser.add_argument("--start-epochs", type=int, default=30)
+    parser.add_argument("--lying", action="store_true", help="on a backend that loses NaN; kept as faults_lying")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for row in cases(options.only, options.trainers, Path(folder), options.start_epochs):
+    contenders = ["guarded"] if options.lying else options.trainers
+    with tempfile.TemporaryDirectory() as folder, LyingBackend(infinity=True) if options.lying else nullcontext():
+        for row in cases(options.only, contenders, Path(folder), options.start_epochs):
             rows.append(row)
             print(f"{row['fault']} | {row['trainer']}: {row['verdict']} {row['error']}", flush=True)
     show("mAP50 of the last epoch, of the clean run's", overview(rows))
-    whole = set(options.only) == set(CATALOGUE) and set(options.trainers) == set(TRAINERS)
+    whole = set(options.only) == set(CATALOGUE) and (options.lying or set(options.trainers) == set(TRAINERS))
     if options.json or whole:  # a part does not take the place of the kept results
-        print(keep("faults", rows, {"start_epochs": options.start_epochs, "batches": BATCHES}, options.json))
+        print(
+            keep(
+                "faults_lying" if options.lying else "faults",
+                rows,
+                {"start_epochs": options.start_epochs, "batches": BATCHES},
+                options.json,
+            )
+        )
 
 
 if __name__ == "__main__":

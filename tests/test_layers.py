@@ -248,6 +248,7 @@ LAYERS = (
         "builtin_data",
         "caution",
         "chaos.armed",
+        "chaos.backend",
         "chaos.modules",
         "checkpoint_file",
         "commented_yaml",
@@ -308,7 +309,6 @@ LAYERS = (
         "device.hashed",
         "device.operations",
         "device.precision",
-        "errors",
         "events",
         "guard.audit",
         "guard.buffers",
@@ -326,7 +326,6 @@ LAYERS = (
         "held_memory",
         "incidents",
         "labels",
-        "machine_memory",
         "preflight.look",
         "preflight.quiet",
         "regions",
@@ -342,6 +341,8 @@ LAYERS = (
         "step_record",
         "stopping",
     ),
+    ("guard.reductions", "machine_memory"),
+    ("errors",),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""
 FRONT_DOOR = "__init__"

@@ -79,8 +79,17 @@ def guard_rows(guard: StepGuard, *, accumulate: int = 1, precisions: int = 1) ->
         ("rejection", f"loss, loss items, gradients not finite; {believed} believed"),
         ("BatchNorm protection", batchnorm),
         ("optimizer step", guard.step_name),
+        *_backend_rows(guard),
         *_recovery_rows(guard, accumulate, precisions if config.lower_precision else 1),
     ]
+
+
+def _backend_rows(guard: StepGuard) -> list[tuple[str, str]]:
+    """Return nothing of an honest device, and of another what is done about it."""
+    if not guard.doubted:
+        return []
+    where = ", ".join(guard.doubted)
+    return [("this device", f"norms or maxima lose NaN or infinity ({where}): isfinite is asked as well")]
 
 
 def telemetry_row(config: GuardConfig) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..events import strict
+from ..guard.reductions import try_out
 from .case import Case
 from .cause import DATA, WEIGHTS, Evidence, judge, next_step
 from .examination import Examination
@@ -57,6 +58,7 @@ def examine(
     """
     cases = list(case) if isinstance(case, Sequence) else [case]
     try:
+        try_out(cases[0].model.parameters())  # before anything is traced
         player = Player(seen, Deadline(seconds), nan_only=nan_only)
         examination = Examination(cases, seen, provenance, healthy_state, player, reference)
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..guard.reductions import largest
 from .case import Case
 
 MAX_WEIGHT = 1e8
@@ -59,15 +60,15 @@ def bad_pixels(case: Case) -> tuple[BadPixels, ...]:
     images = case.images
     if not images.is_floating_point() or not images.numel():
         return ()
-    largest = images.reshape(len(images), -1).abs().amax(1)  # NaN wins
+    outside = ~(images.abs() <= case.limit)  # NaN is not below any limit
     found = []
-    for sample in (~(largest <= case.limit)).nonzero().flatten().tolist():
+    for sample in outside.reshape(len(images), -1).any(1).nonzero().flatten().tolist():
         image = images[sample]
         finite = image.isfinite()
         nan = image != image
         bad, what = (nan, "NaN pixels") if bool(nan.any()) else (~finite, "infinite pixels")
         if bool(finite.all()):
-            bad, what = image.abs() > case.limit, f"pixels of {float(largest[sample]):.3g}"
+            bad, what = image.abs() > case.limit, f"pixels of {float(image.abs().max()):.3g}"
         if image.ndim != 3:
             what = what.replace("pixels", "inputs")
         where = bad.nonzero()
@@ -109,6 +110,6 @@ def _largest(named: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
             groups.setdefault((tensor.device, tensor.dtype), []).append((name, tensor.detach()))
     found: dict[str, float] = {}
     for members in groups.values():
-        norms = torch._foreach_norm([tensor for _, tensor in members], math.inf)
-        found.update(zip([name for name, _ in members], torch.stack(list(norms)).tolist(), strict=True))
+        sizes = largest([tensor for _, tensor in members]).tolist()
+        found.update(zip([name for name, _ in members], sizes, strict=True))
     return found

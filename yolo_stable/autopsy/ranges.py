@@ -76,8 +76,7 @@ def is_finite(tensor: Tensor) -> bool:
     tensor = plain(tensor)
     if not tensor.numel():
         return True
-    low, high = torch.aminmax(in_memory_order(tensor))
-    return math.isfinite(low.item()) and math.isfinite(high.item())
+    return bool(in_memory_order(tensor).isfinite().all())
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:

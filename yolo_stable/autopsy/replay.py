@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ..guard.reductions import maximum, told
 from .case import Case, doubled
 from .symptom import RAISED, Symptom, signs_of
 from .untouched import untouched
@@ -176,13 +177,12 @@ class Player:
         """Return one word when a buffer is not finite."""
         if not buffers:
             return []
-        largest = torch.stack([n.float() for n in torch._foreach_norm(buffers, math.inf)])
-        bad = (largest != largest) if self.nan_only else ~largest.isfinite()
-        return ["buffers"] if bool(bad.any()) else []
+        bad = [torch.isnan(b).any() if self.nan_only else ~b.isfinite().all() for b in buffers]
+        return ["buffers"] if bool(torch.stack(bad).any()) else []
 
 
 def _jump(before: list[Tensor], after: list[Tensor]) -> float:
-    ratios = [(new.abs() / (old.abs() + 1)).amax() for old, new in zip(before, after, strict=True)]
+    ratios = [maximum(new.abs() / (old.abs() + 1)) for old, new in zip(before, after, strict=True)]
     return max((float(ratio) for ratio in ratios), default=0.0)
 
 
@@ -190,7 +190,7 @@ def _norm(gradients: list[Tensor]) -> float:
     if not gradients:
         return 0.0
     norms = torch._foreach_norm([g.detach() for g in gradients], 2.0)
-    return float(torch.linalg.vector_norm(torch.stack([n.float() for n in norms])))
+    return float(told(torch.linalg.vector_norm(torch.stack([n.float() for n in norms])), gradients))
 
 
 def error_in_words(error: BaseException) -> str:

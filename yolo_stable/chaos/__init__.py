@@ -8,7 +8,8 @@ a network or a data set can also be put into one of those alone, for the time of
 - :class:`Fault`: in the loop, and in the state between two steps;
 - :class:`LayerFault`: a module that breaks in its forward or backward pass, or in low precision only;
 - :class:`DeviceFault`: an operation whose result comes out wrong, once or always;
-- :class:`FileFault`: an image file, or a row of its labels, through all augmentations.
+- :class:`FileFault`: an image file, or a row of its labels, through all augmentations;
+- :class:`LyingBackend`: a device whose reductions lose NaN, for the time of a ``with``.
 
 All are frozen; what happened is counted by :class:`Armed`, and ``truth`` is what an autopsy should find.
 """
@@ -17,6 +18,7 @@ from .armed import INF as INF
 from .armed import NAN as NAN
 from .armed import Armed as Armed
 from .armed import Truth as Truth
+from .backend import LyingBackend as LyingBackend
 from .breaking import BACKWARD as BACKWARD
 from .breaking import FORWARD as FORWARD
 from .breaking import LOW_PRECISION_ONLY as LOW_PRECISION_ONLY

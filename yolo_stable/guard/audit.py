@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import reductions
+
 SQUARES = ("running_var", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "max_square_avg", "sum")
 """Names of state whose numbers are squares of others: believed up to the square of the limit."""
 ROOM = 1e3
@@ -150,12 +152,12 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _largest_of(values: list[Tensor], members: list[int]) -> Tensor:
     """Return the largest magnitude in each of some tensors of one device and dtype, NaN where there is NaN.
 
-    The infinity norm cannot overflow; of complex numbers the parts are looked at, as their magnitude can.
+    Of complex numbers the parts are looked at, as their magnitude can overflow.
     """
     chosen = [values[i].detach() for i in members]
     if chosen[0].is_complex():
         chosen = [torch.view_as_real(tensor.resolve_conj()) for tensor in chosen]
-    return torch.stack(torch._foreach_norm(chosen, math.inf))
+    return reductions.largest(chosen)
 
 
 def _is_square(name: str) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from .reductions import maximum
+
 
 class BufferShadow:
     """Copies of all running statistics: at the start of the window and after its last healthy micro-batch.
@@ -172,7 +174,7 @@ class _Copy:
 
     def jump(self, before: _Copy) -> list[Tensor]:
         pairs = zip(self._groups, before._groups, strict=True)
-        return [(new.abs() / (old.abs() + 1)).max() for (_, new), (_, old) in pairs if new.is_floating_point()]
+        return [maximum(new.abs() / (old.abs() + 1)) for (_, new), (_, old) in pairs if new.is_floating_point()]
 
     def like(self, live: list[Tensor]) -> _Copy:
         """Return the same values with the devices and dtypes of ``live``."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidCallError
+from .reductions import norms, told
 
 Kind = tuple[torch.layout, torch.device, torch.dtype]
 
@@ -42,7 +43,8 @@ def total_norm(grads: list[Tensor], kinds: set[Kind], each: list[Tensor] | None 
             wanted. They are there anyway: the result is made of them.
 
     Returns:
-        A 0-dim tensor on the device of the first gradient. Infinite when the squares of finite numbers overflow.
+        A 0-dim tensor on the device of the first gradient. Infinite when the squares of finite numbers overflow; not finite
+        whenever a gradient is not.
 
     Syncs: none.
     """
@@ -52,21 +54,16 @@ def total_norm(grads: list[Tensor], kinds: set[Kind], each: list[Tensor] | None 
     else:
         for g in grads:
             groups.setdefault((g.device, g.dtype), []).append(g)
-    norms: list[Tensor] = []
-    singles: list[tuple[Tensor, ...]] = []
-    for (_, dtype), members in groups.items():
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        kind = {} if wide == dtype else {"dtype": wide}
-        singles.append(torch._foreach_norm(members, 2.0, **kind))
-        norms.append(torch.linalg.vector_norm(torch.stack(singles[-1])))
+    singles = [norms(members) for members in groups.values()]
+    totals = [torch.linalg.vector_norm(torch.stack(single)) for single in singles]
     if each is not None:
         by_gradient = {
             id(g): n for of, ns in zip(groups.values(), singles, strict=True) for g, n in zip(of, ns, strict=True)
         }
-        each += [by_gradient[id(g)].to(norms[0]) for g in grads]
-    if len(norms) == 1:
-        return norms[0]
-    return torch.linalg.vector_norm(torch.stack([n.to(norms[0].device, norms[0].dtype) for n in norms]))
+        each += [by_gradient[id(g)].to(totals[0]) for g in grads]
+    if len(totals) == 1:
+        return told(totals[0], grads)
+    return told(torch.linalg.vector_norm(torch.stack([n.to(totals[0].device, totals[0].dtype) for n in totals])), grads)
 
 
 def each_norm(grads: list[Tensor]) -> list[Tensor]:
@@ -82,8 +79,6 @@ def each_norm(grads: list[Tensor]) -> list[Tensor]:
     """
     if any(g.layout is not torch.strided or g.is_complex() for g in grads):
         return []
-    if grads[0].device.type == "npu":  # no foreach kernels there
-        return [torch.linalg.vector_norm(g, dtype=torch.float32) for g in grads]
     each: list[Tensor] = []
     total_norm(grads, kinds_of(grads), each)
     return each

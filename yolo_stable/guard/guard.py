@@ -20,6 +20,7 @@ from .ladder import Climb
 from .limits import Counts, halted, limit_passed
 from .ranks import backward_nan, shared
 from .recovery import Recovery
+from .reductions import try_out
 from .rehearsal import choose_step
 from .state import TrainingState
 from .step import to_device_vector
@@ -76,7 +77,7 @@ class StepGuard:
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
     Raises:
-        InvalidCallError: An unknown setting or a value that is not allowed.
+        InvalidCallError: An unknown setting or a value that is not allowed; a device that loses NaN in every check there is.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class StepGuard:
         if isinstance(optimizer, torch.optim.LBFGS):
             raise InvalidCallError("StepGuard cannot guard LBFGS: its step calls the model several times by a closure.")
         self.config = config if config is not None else GuardConfig.from_mapping(settings)
+        self.doubted = try_out([*model.parameters(), *model.buffers()])
+        """Devices and dtypes whose norms lose NaN, so that health is asked by ``isfinite`` there; see `reductions`."""
         self.counts = Counts()
         self.last: Decision | None = None
         """The decision made last, also when it raised."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .reductions import largest
+
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Return whether every element of every floating or complex tensor is finite.
@@ -25,12 +27,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
             tensor = torch.view_as_real(tensor.detach().resolve_conj())
         if tensor.is_floating_point() and tensor.numel():
             groups.setdefault((tensor.device, tensor.dtype), []).append(tensor.detach())
-    for group in groups.values():
-        # The infinity norm cannot overflow, so it is finite exactly when every element is.
-        norms = torch._foreach_norm(group, float("inf"))
-        if not bool(torch.stack(list(norms)).isfinite().all()):
-            return False
-    return True
+    return all(bool(largest(group).isfinite().all()) for group in groups.values())
 
 
 def non_finite_names(named: Iterable[tuple[str, Tensor]], limit: int = 5) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from .decision import Decision, Verdict, judge_window
 from .gradients import each_norm
 from .health import non_finite_names
 from .loss_scale import LossScale
+from .reductions import told
 from .shares import Shares, module_of, shares
 
 
@@ -77,7 +78,7 @@ class ReferenceStep:
             scaler.unscale_(self.optimizer)
         # As stock: NPUs lack the foreach kernels that the norm would use.
         foreach = False if grads[0].device.type == "npu" else None
-        total = get_total_norm(grads, 2.0, foreach=foreach)
+        total = told(get_total_norm(grads, 2.0, foreach=foreach), grads)
         each = each_norm(grads) if self.measure else []
         norm, *norms = to_device_vector([total, *each], total.device).tolist() if each else [float(total)]
         scale = scaler.get_scale() if scaler is not None and self.measure else None

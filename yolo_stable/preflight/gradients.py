@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..autopsy.frames import tensors_in
 from ..guard.generators import Draw
+from ..guard.reductions import told
 from ..guard.wrappers import unwrap
 from .flight import Flight, failure
 from .look import Look, largest
@@ -129,7 +130,7 @@ def norm(flight: Flight) -> Outcome:
     scaler = flight.subject.scaler
     scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
     grads = [p.grad for p in flight.subject.trainable().values() if p.grad is not None]
-    value = float(torch.nn.utils.get_total_norm(grads)) / scale
+    value = float(told(torch.nn.utils.get_total_norm(grads), grads)) / scale
     flight.norm = value
     config = flight.subject.config
     limit = config.max_norm

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..guard.reductions import maximum
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -38,5 +40,5 @@ class Look:
 
 def largest(tensors: Iterable[Tensor]) -> list[float]:
     """Return the largest magnitude in each tensor. Syncs: one."""
-    values = [torch.linalg.vector_norm(t.detach(), math.inf).float() for t in tensors]
+    values = [maximum(t.detach().abs()).float() for t in tensors]
     return torch.stack([v.cpu() for v in values]).tolist() if values else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..autopsy.frames import tensors_in
+from ..guard.reductions import maximum
 
 
 class Widths:
@@ -75,7 +75,7 @@ class Widths:
     def _leave(self, name: str, module: nn.Module, output: Any) -> None:
         held = [t.detach() for _, t in tensors_in(output) if t.is_floating_point() and t.numel()]
         if held:
-            width = torch.stack([torch.linalg.vector_norm(t, math.inf).float() for t in held]).amax()
+            width = maximum(torch.stack([maximum(t.abs()).float() for t in held]))
             self._seen.append((name, type(module).__name__, width, str(held[0].dtype).removeprefix("torch.")))
         else:
             self._seen.append((name, type(module).__name__, torch.zeros(()), ""))

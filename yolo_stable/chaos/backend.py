@@ -1,0 +1,55 @@
+"""A backend whose norms, maxima and minima lose what is not finite, as some of MPS have; everything else is as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+NORMS = ("aten._foreach_norm", "aten.linalg_vector_norm", "aten.norm")
+EXTREMES = ("aten.max", "aten.min", "aten.amax", "aten.amin", "aten.aminmax", "aten.maximum", "aten.minimum")
+EVERYTHING = (*NORMS, *EXTREMES)
+"""Calls that lose NaN."""
+
+
+class LyingBackend(TorchDispatchMode):
+    """Sees all operations, and takes NaN out of what some of them are given.
+
+    Args:
+        calls: Names of operations; those with dims or without.
+        infinity: Whether infinities are lost as well.
+        from_size: Tensors with fewer elements are reduced honestly.
+        missing: Operations that this backend does not have.
+    """
+
+    def __init__(
+        self,
+        calls: tuple[str, ...] = EVERYTHING,
+        *,
+        infinity: bool = False,
+        from_size: int = 0,
+        missing: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.calls, self.infinity, self.from_size, self.missing = calls, infinity, from_size, missing
+        self.lies = 0
+        """How many results were finite that should not have been."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).rsplit(".", 1)[0]
+        if name in self.missing:
+            raise NotImplementedError(f"{name} is not there on this backend")
+        if name not in self.calls:
+            return func(*args, **(kwargs or {}))
+        return func(*tree_map_only(Tensor, self._without, args), **(kwargs or {}))
+
+    def _without(self, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point() or tensor.numel() < self.from_size:
+            return tensor
+        lost = ~tensor.isfinite() if self.infinity else tensor.isnan()
+        if not bool(lost.any()):
+            return tensor
+        self.lies += 1
+        return tensor.masked_fill(lost, 0.0)

@@ -1,0 +1,199 @@
+"""Reductions that the guard's health rests on: each call is tried once on a device, and replaced where it loses NaN.
+
+PyTorch promises that norms and maxima pass NaN and infinity on. Backends have broken the promise, in whole or for some sizes
+(``max`` on MPS: pytorch/pytorch#130295; ``maximum`` there: #143976), and a check that rests on such a call sees nothing. So the
+very calls are tried with NaN and infinities at the first, the middle and the last element of tensors of several sizes. A
+device on which one fails is doubted: there, whether numbers are finite is asked by ``isfinite``, which costs a pass more. A
+device that fails in that as well cannot be guarded.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidCallError
+
+SIZES = (1, 33, 4_097, 262_145)
+"""Elements of what is tried: a scalar tail, a vector loop with a tail, several blocks, several launches' worth of chunks."""
+WRONG = (math.nan, math.inf, -math.inf)
+CALLS_THAT_MAY_BE_MISSING = (RuntimeError, NotImplementedError, TypeError)
+
+Kind = tuple[torch.device, torch.dtype]
+
+_doubted: set[Kind] = set()
+
+
+def try_out(tensors: Iterable[Tensor]) -> tuple[str, ...]:
+    """Try the calls on each device and in each dtype that some tensors have.
+
+    Args:
+        tensors: Parameters and buffers, say; those that are not floating are passed over.
+
+    Returns:
+        Devices and dtypes that are doubted, in words; empty on an honest machine.
+
+    Raises:
+        InvalidCallError: A device loses NaN in ``isfinite`` as well.
+
+    Syncs: one per device and dtype, the first time in a process.
+    """
+    kinds = dict.fromkeys((t.device, t.dtype) for t in tensors if t.is_floating_point() and not t.is_meta)
+    return tuple(f"{device} {dtype}".replace("torch.", "") for device, dtype in kinds if not trusted(device, dtype))
+
+
+def trusted(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether norms and maxima pass NaN and infinity on.
+
+    Args:
+        device: Any.
+        dtype: A floating one.
+
+    Raises:
+        InvalidCallError: Neither they nor ``isfinite`` do.
+
+    Syncs: one, the first time in a process.
+    """
+    return _trusted(device, dtype)
+
+
+@functools.cache
+def _trusted(device: torch.device, dtype: torch.dtype) -> bool:
+    try:
+        if _passes_on(_reduced, device, dtype):
+            return True
+    except CALLS_THAT_MAY_BE_MISSING:  # no such kernel: some backends have no foreach norms
+        pass
+    _doubted.add((device, dtype))
+    if not _passes_on(_asked, device, dtype):
+        kind = str(dtype).removeprefix("torch.")
+        raise InvalidCallError(
+            f"Device {device} cannot be guarded: in {kind} its norms and maxima lose NaN or infinity, and so does isfinite,"
+            f" which would have told. See what else it computes wrongly with: yolo-stable validate --device {device}."
+        )
+    return False
+
+
+def forget() -> None:
+    """Try every device again when it is asked for next, as after another driver or backend was loaded."""
+    _trusted.cache_clear()
+    _doubted.clear()
+
+
+# ---- the calls ---------------------------------------------------------------------------------------------------------------
+
+
+def largest(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the largest magnitude in each tensor, NaN where there is NaN.
+
+    Args:
+        tensors: At least one, none of them empty, real and floating, of one device and dtype.
+
+    Returns:
+        1-d, in their order and dtype.
+
+    Syncs: none.
+    """
+    # The infinity norm cannot overflow, so it is finite exactly when every element is.
+    if trusted(tensors[0].device, tensors[0].dtype):
+        return torch.stack(torch._foreach_norm(tensors, math.inf))
+    return torch.stack([_largest(tensor) for tensor in tensors])
+
+
+def maximum(tensor: Tensor) -> Tensor:
+    """Return the largest element, 0-dim; NaN when there is NaN, infinity when there is infinity.
+
+    Args:
+        tensor: Not empty, not negative, real and floating.
+
+    Syncs: none.
+    """
+    return tensor.max() if trusted(tensor.device, tensor.dtype) else _largest(tensor)
+
+
+def norms(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the 2-norm of each tensor in float32 (float64 for float64); whether they pass NaN on is not asked.
+
+    Args:
+        tensors: At least one, strided, real and floating, of one device and dtype.
+
+    Syncs: none.
+    """
+    dtype = tensors[0].dtype
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    if (tensors[0].device, dtype) in _doubted:
+        return tuple(torch.linalg.vector_norm(tensor, dtype=wide) for tensor in tensors)
+    return torch._foreach_norm(tensors, 2.0, **({} if wide == dtype else {"dtype": wide}))
+
+
+def told(total: Tensor, tensors: Iterable[Tensor]) -> Tensor:
+    """Return a total of tensors, or NaN in its place when one of them is not finite and its device is doubted.
+
+    Args:
+        total: 0-dim, made of the tensors by norms.
+        tensors: Any shapes, dtypes and devices.
+
+    Syncs: none.
+    """
+    if not _doubted:
+        return total
+    for tensor in tensors:
+        if (tensor.device, tensor.dtype) in _doubted:
+            values = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
+            total = torch.where(values.isfinite().all().to(total.device), total, math.nan)
+    return total
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    values = tensor.abs()
+    found = torch.where(values.isinf().any(), math.inf, values.amax())
+    return torch.where(values.isnan().any(), math.nan, found)
+
+
+# ---- trying them -------------------------------------------------------------------------------------------------------------
+
+
+def _reduced(values: Tensor) -> list[Tensor]:
+    """Return what health is read from on a device that is trusted."""
+    other = torch.ones_like(values)
+    wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+    kind = {} if wide == values.dtype else {"dtype": wide}
+    single = torch._foreach_norm([other, values], 2.0, **kind)
+    inner = torch._foreach_norm([other, values], math.inf)
+    magnitudes = values.abs()
+    return [
+        single[1],
+        torch.linalg.vector_norm(torch.stack(single)),
+        inner[1],
+        torch.stack(inner).max(),
+        torch.linalg.vector_norm(values),
+        magnitudes.max(),
+        (magnitudes / (other + 1)).max(),
+    ]
+
+
+def _asked(values: Tensor) -> list[Tensor]:
+    """Return what health is read from on a device that is doubted."""
+    total = torch.ones((), dtype=values.dtype, device=values.device)
+    return [_largest(values), torch.where(values.isfinite().all(), total, math.nan)]
+
+
+@torch.no_grad()
+def _passes_on(calls: Callable[[Tensor], list[Tensor]], device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether all results are finite for finite numbers, and none is where one number is not."""
+    sound, wrong = [], []
+    for size in SIZES:
+        values = torch.ones(size, dtype=dtype, device=device)
+        sound += calls(values)
+        for place in sorted({0, size // 2, size - 1}):
+            for value in WRONG:
+                values[place] = value
+                wrong += calls(values)
+            values[place] = 1.0
+    # Compared on the host: the device's own comparisons are not what is asked about here.
+    read = torch.stack([result.to(torch.float32) for result in (*sound, *wrong)]).tolist()
+    return all(map(math.isfinite, read[: len(sound)])) and not any(map(math.isfinite, read[len(sound) :]))
