@@ -129,24 +129,24 @@ def _in_gradient(rig: Rig, batch: Tensor, value: float) -> None:
         handle.remove()
         return gradient.index_put((torch.tensor(1), torch.tensor(1)), torch.tensor(value))
 
-    handle = rig.model[0].weight.register_hook(once)
+    handle = rig.model.get_parameter("0.weight").register_hook(once)
 
 
 def _in_weight(rig: Rig, batch: Tensor, value: float) -> None:
-    rig.model[0].weight.data[1, 1] = value
+    rig.model.get_parameter("0.weight").data[1, 1] = value
 
 
 def _in_momentum(rig: Rig, batch: Tensor, value: float) -> None:
-    state = rig.optimizer.state[rig.model[0].weight]
+    state = rig.optimizer.state[rig.model.get_parameter("0.weight")]
     next(v for v in state.values() if isinstance(v, Tensor) and v.ndim == 2)[1, 1] = value
 
 
 def _in_average(rig: Rig, batch: Tensor, value: float) -> None:
-    rig.averaged[0].weight.data[1, 1] = value
+    rig.averaged.get_parameter("0.weight").data[1, 1] = value
 
 
 def _in_variance(rig: Rig, batch: Tensor, value: float) -> None:
-    rig.model[1].running_var[1] = value
+    rig.model.get_buffer("1.running_var")[1] = value
 
 
 PLACES: dict[str, Spoil] = {

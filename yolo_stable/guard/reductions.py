@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -87,7 +87,7 @@ def forget() -> None:
 # ---- the calls ---------------------------------------------------------------------------------------------------------------
 
 
-def largest(tensors: Sequence[Tensor]) -> Tensor:
+def largest(tensors: list[Tensor]) -> Tensor:
     """Return the largest magnitude in each tensor, NaN where there is NaN.
 
     Args:
@@ -115,7 +115,7 @@ def maximum(tensor: Tensor) -> Tensor:
     return tensor.max() if trusted(tensor.device, tensor.dtype) else _largest(tensor)
 
 
-def norms(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def norms(tensors: list[Tensor]) -> tuple[Tensor, ...]:
     """Return the 2-norm of each tensor in float32 (float64 for float64); whether they pass NaN on is not asked.
 
     Args:
