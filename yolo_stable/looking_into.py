@@ -160,6 +160,7 @@ class GuardedIncidents(GuardedLoss):
                 provenance=[one for batch in drawn for one in batch.provenance],
                 healthy_state=self._newest_snapshot(),
                 seconds=self.plan.guard.autopsy_seconds,
+                frugal=True,
             )
         if RANK != -1 and window and not report.reproduced:
             return  # all ranks have rejected the window, and another one may know why
@@ -226,7 +227,7 @@ class GuardedIncidents(GuardedLoss):
         found = replace(found, report=self._named(unnamed, folder))
         try:
             self._put_on_disk(found, folder)
-        except (OSError, InvalidCallError) as error:
+        except (OSError, InvalidCallError, RuntimeError, MemoryError) as error:  # no room on the disk, or in memory
             LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
             folder = None
             found = replace(found, report=self._named(unnamed, None))

@@ -20,6 +20,7 @@ class Evidence:
     error: str = ""
     """What the autopsy itself, or the replay, ended with."""
     out_of_time: bool = False
+    out_of_memory: bool = False
     reproduced: bool = False
     """A replay was sick in the way that was seen."""
     sick_otherwise: bool = False
@@ -94,6 +95,8 @@ def _seen(e: Evidence) -> Judgement | None:
 
 
 def _rerun(e: Evidence) -> Judgement | None:
+    if e.out_of_memory:
+        return Judgement(UNDECIDED, "not enough memory for a replay")
     if e.error:
         return Judgement(UNDECIDED, f"the replay ended with {e.error}")
     if e.diverged:
@@ -148,6 +151,7 @@ def next_step(
     images: int | None = None,
     half: bool = False,
     hurried: bool = False,
+    cramped: bool = False,
 ) -> str:
     """Return the one thing to do now, with a command that can be typed when the names have been put in.
 
@@ -158,6 +162,7 @@ def next_step(
         images: Training images that they are in; when these are fewer than the files, not all of them need be guilty.
         half: Whether training computed in float16 or bfloat16.
         hurried: Whether the time was up before all had been asked.
+        cramped: Whether memory ran out before that.
 
     Examples:
         >>> next_step("precision", half=True)
@@ -183,6 +188,8 @@ def next_step(
         return f"Go on; {seldom}: yolo-stable autopsy {EXAMPLE}"
     if cause == PERSISTENT:
         return "Ask what the device gets wrong, and what heals it: yolo-stable validate"
+    if cramped:
+        return f"Run the autopsy again when the training is over and its memory is free: yolo-stable autopsy {EXAMPLE}"
     if hurried:
         return f"Run the autopsy again, without its limit of time: yolo-stable autopsy {EXAMPLE}"
     return f"Look at the layers before the break: yolo-stable autopsy {EXAMPLE} --frames 5"

@@ -44,6 +44,9 @@ class Culprits:
     def __init__(self, case: Case, provenance: Sequence[Any], player: Player) -> None:
         self.case, self.player = case, player
         self.provenance = provenance if len(provenance) == case.size else ()
+        self._times = min(2, case.size)
+        """So often one sample is put into a batch of its own: BatchNorm cannot train on a single value for each channel. A batch
+        of one has been trained on, so it needs no more here, and no more memory either."""
 
     def by_pixels(self, found: Iterable[BadPixels]) -> tuple[Culprit, ...]:
         """Return the samples with bad pixels, each with the files that lie where the pixels are."""
@@ -83,8 +86,8 @@ class Culprits:
         return finding, culprits
 
     def smallest(self, finding: Finding) -> Case:
-        """Return the smallest case that still breaks: one guilty sample, twice, or all."""
-        return self.case.select([finding.guilty[0]] * 2) if finding.alone else self.case
+        """Return the smallest case that still breaks: one guilty sample, or all."""
+        return self.case.select([finding.guilty[0]] * self._times) if finding.alone else self.case
 
     def named(self, culprits: Iterable[Culprit], *, labels: bool) -> tuple[tuple[Sample, ...], list[str]]:
         """Return the culprits as samples of a report, and for each which tile of how many it is, in words.
@@ -114,12 +117,11 @@ class Culprits:
     def _sick(self, samples: Sequence[int]) -> bool | None:
         if len(samples) == self.case.size:
             return True  # that is where the search began
-        # Twice when it is one: BatchNorm cannot train on a single value for each channel.
-        return self.player.sick(self.case.select(list(samples) * (2 if len(samples) == 1 else 1)))
+        return self.player.sick(self.case.select(list(samples) * (self._times if len(samples) == 1 else 1)))
 
     def _neutral(self) -> bool | None:
         one = self.case.select([0])
-        return self.player.sick(one.blank(0, None, one.rows_of(0)).select([0, 0]))
+        return self.player.sick(one.blank(0, None, one.rows_of(0)).select([0] * self._times))
 
     def _common(self, guilty: Sequence[int]) -> tuple[Culprit, ...]:
         """Return guilty samples that have one file in common, when the first is healthy without it; else nothing."""
@@ -139,7 +141,7 @@ class Culprits:
         """Look into one guilty sample: a label row, or a tile."""
         one = self.case.select([sample])
         rows = one.rows_of(0) if labels else ()
-        if rows and self.player.sick(one.without_labels(rows).select([0, 0])) is False:
+        if rows and self.player.sick(one.without_labels(rows).select([0] * self._times)) is False:
             finding = bisect(lambda kept: self._sick_with(one, kept), range(len(rows)))
             if finding.exact and len(finding.guilty) == 1:
                 return Culprit(sample, self._sources_of(sample, finding.guilty), finding.guilty)
@@ -150,7 +152,7 @@ class Culprits:
         if len(kept) == len(rows):
             return True
         return self.player.sick(
-            one.without_labels([row for k, row in enumerate(rows) if k not in set(kept)]).select([0, 0])
+            one.without_labels([row for k, row in enumerate(rows) if k not in set(kept)]).select([0] * self._times)
         )
 
     def _guilty_tiles(self, sample: int, one: Case) -> tuple[int, ...]:
@@ -189,7 +191,7 @@ class Culprits:
             if region := origin.sources[n].region:  # else nothing of it can be seen
                 lesser = lesser.blank(0, _grown([(x * across, y * up) for x, y in region], reach), ())
         own = [row for row, pair in zip(rows, origin.rows, strict=False) if pair is not None and pair[0] in gone]
-        return self.player.sick(lesser.without_labels(own).select([0, 0]))
+        return self.player.sick(lesser.without_labels(own).select([0] * self._times))
 
     # ---- by provenance -------------------------------------------------------------------------------------------------
 

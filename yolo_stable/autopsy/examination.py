@@ -14,7 +14,7 @@ from .finding import Break, Location
 from .inspection import bad_pixels, sick_weights
 from .locate import OnBreak, locate_call
 from .other_weights import other_weights
-from .replay import Outcome, Player, error_in_words
+from .replay import Outcome, Player, error_in_words, is_out_of_memory
 from .suspects import Finding
 from .symptom import Symptom, agree, same_bits, signs_of
 
@@ -31,6 +31,7 @@ class Examination:
         healthy_state: Weights from before, or None.
         player: Replays.
         reference: The same batch on another device, or None.
+        frugal: Replay nothing that needs more memory than the batch did.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Examination:
         healthy_state: Mapping[str, Tensor] | None,
         player: Player,
         reference: Case | None,
+        *,
+        frugal: bool = False,
     ) -> None:
         self.cases, self.seen, self.provenance, self.player = cases, seen, provenance, player
-        self.healthy_state, self.reference = healthy_state, reference
+        self.healthy_state, self.reference, self.frugal = healthy_state, reference, frugal
         self.known: dict[str, Any] = {}
         """Fields of `Evidence`."""
         self.facts: dict[str, Any] = {}
@@ -155,7 +158,10 @@ class Examination:
                 frames=frames,
                 on_break=on_break,
             )
-        except Exception as error:  # noqa: BLE001 - whatever the network raises; what was seen without it still counts
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # Whatever else the network raises: what was seen without it still counts.
             self.known["error"] = self.facts["error"] = error_in_words(error)
             return False
         self.location = location
@@ -255,8 +261,14 @@ class Examination:
         first = self.location.first if self.location is not None else None
         # An infinity out of finite numbers is an overflow, also where the operation could not be computed again.
         overflow = first is not None and (first.wide == "overflow" or (not first.wide and first.value != "nan"))
-        if not self.known[key] and not self.known["half"] and not overflow:
+        if not self.known[key] and not self.known["half"] and not overflow and self._has_room(suspect):
             self.known["healthy_in_float64"] = _healthy(self.player.play(suspect, precision="float64"))
+
+
+    def _has_room(self, suspect: Case) -> bool:
+        """Tell whether a backward pass in float64, twice as wide, needs no more memory than the batch did."""
+        offloaded = suspect.images.device.type != "cpu"
+        return not (self.frugal and self.seen.backward) or offloaded or 2 * suspect.size <= self.case.size
 
 
 def _healthy(outcome: Outcome) -> bool | None:

@@ -17,7 +17,7 @@ from .facts import module_of
 from .finding import Location
 from .inspection import sick_weights
 from .locate import OnBreak
-from .replay import Deadline, Player, error_in_words
+from .replay import Deadline, Player, error_in_words, is_out_of_memory
 from .report import Report
 from .symptom import Symptom
 
@@ -31,6 +31,7 @@ def examine(
     seconds: float | None = 60.0,
     nan_only: bool = False,
     reference: Case | None = None,
+    frugal: bool = False,
     frames: int = 0,
     on_break: OnBreak | None = None,
 ) -> Report:
@@ -48,11 +49,13 @@ def examine(
         seconds: After it nothing more is replayed; None: as long as it takes.
         nan_only: Infinities are taken for healthy.
         reference: The same batch with the same network on another device, such as the CPU.
+        frugal: Replay nothing that autograd would need more memory for than for the batch in training; then less is found
+            out about small batches.
         frames: As for `locate_call`; they are in ``Report.location``.
         on_break: As for `locate_call`.
 
     Returns:
-        The answer. It never raises: what goes wrong here is told in an answer that is undecided.
+        The answer. It never raises: what goes wrong here, and a lack of memory, is told in an answer that is undecided.
 
     Syncs: one read per operation in the traced replay, a few in each further one.
     """
@@ -60,11 +63,12 @@ def examine(
     try:
         try_out(cases[0].model.parameters())  # before anything is traced
         player = Player(seen, Deadline(seconds), nan_only=nan_only)
-        examination = Examination(cases, seen, provenance, healthy_state, player, reference)
+        examination = Examination(cases, seen, provenance, healthy_state, player, reference, frugal=frugal)
         try:
             examination.run(frames, on_break)
         except Exception as error:  # noqa: BLE001 - what was found until then still counts
             examination.known["error"] = examination.facts["error"] = error_in_words(error)
+            examination.known["out_of_memory"] = is_out_of_memory(error)
         return report_of(examination)
     except Exception as error:  # noqa: BLE001 - a fault in here must never harm the training that asked
         return Report(evidence={"error": error_in_words(error)}, next=next_step("undecided"))
@@ -102,6 +106,7 @@ def report_of(e: Examination) -> Report:
             images=len({culprit.sample for culprit in e.culprits}),
             half=evidence.half,
             hurried=evidence.out_of_time,
+            cramped=evidence.out_of_memory,
         ),
         location=e.location,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from .finding import Break, Location
 from .frames import before, tensors_in
 from .modules import Places
 from .ranges import is_finite
+from .replay import is_out_of_memory
 from .taint import Birth, Origin, earliest
 from .tracer import Stopped, Tracer, plainly
 from .untouched import untouched
@@ -155,12 +157,13 @@ class _Pass:
         self.parameters = list(run.model.named_parameters())
         self.on_break = on_break
         self.known = known
+        own = weakref.proxy(self)  # a cycle would keep batch and graph alive until the garbage collector comes by
         self.tracer = Tracer(
             lambda clock: Places(run.model, clock, frames=run.frames > 0),
             _Pass.trace.__code__,
             until=run.until,
             stop_at=stop_at,
-            on_stop=self._stopped,
+            on_stop=lambda birth, names: own.stopped(birth, names),
         )
         self.loss: Tensor | None = None
         self.items: dict[str, Any] = {}
@@ -182,7 +185,7 @@ class _Pass:
             except Stopped:
                 self.truncated = True
             except Exception as error:
-                if not self.tracer.births:
+                if not self.tracer.births or is_out_of_memory(error):
                     raise
                 self.error = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         with torch.no_grad():
@@ -268,7 +271,7 @@ class _Pass:
         facts: dict[str, Any] = birth.facts
         return Break(phase=phase, module=place.module, module_type=module_type, ordinal=birth.ordinal, **facts)
 
-    def _stopped(self, birth: Birth | None, names: dict[str, Any]) -> None:
+    def stopped(self, birth: Birth | None, names: dict[str, Any]) -> None:
         known = self.known or (self._break(birth) if birth is not None else None)
         if self.on_break is not None and known is not None:
             self.on_break(known, names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,10 @@ from .untouched import untouched
 
 class OutOfTimeError(Exception):
     """The time of an autopsy is up; never seen outside of it."""
+
+
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""In the text of an error that says that memory ran out; some backends, the CPU's among them, have no class for it."""
 
 
 class Deadline:
@@ -119,7 +123,10 @@ class Player:
             scaled: Multiply the loss by the scale that training had.
 
         Returns:
-            What came of it; never raises.
+            What came of it.
+
+        Raises:
+            RuntimeError: Memory ran out, in whatever class that is told (:func:`is_out_of_memory`); nothing else is raised.
 
         Syncs: one read for the loss, one for each loss item that is a tensor, one or two for buffers and gradients.
         """
@@ -136,7 +143,10 @@ class Player:
                 )
         except OutOfTimeError:
             return Outcome(error="out of time")
-        except Exception as error:  # noqa: BLE001 - whatever a network raises, an autopsy goes on without the answer
+        except Exception as error:
+            if is_out_of_memory(error):  # that says nothing of the batch, and the next replay would need as much
+                raise
+            # Whatever else a network raises, an autopsy goes on without the answer.
             text = error_in_words(error)
             if text not in self.errors:
                 self.errors.append(text)
@@ -155,7 +165,8 @@ class Player:
         buffers = [b for b in network.buffers() if b.is_floating_point() and b.numel()]
         watched = math.isfinite(self.seen.max_jump)
         before = [b.detach().clone() for b in buffers] if watched else []
-        loss, items = case.call(precision, network if network is not case.model else None)
+        with _held_elsewhere(precision, backward, case.images.device):
+            loss, items = case.call(precision, network if network is not case.model else None)
         total = loss.sum()
         value = float(total.detach())
         numbers = {k: float(v.detach() if isinstance(v, Tensor) else v) for k, v in items.items()}
@@ -181,6 +192,15 @@ class Player:
         return ["buffers"] if bool(torch.stack(bad).any()) else []
 
 
+def _held_elsewhere(precision: str | None, backward: bool, device: torch.device) -> AbstractContextManager[Any]:
+    """Keep what a pass in a wider precision saves from taking more of the device's memory than training does."""
+    if precision is None:
+        return nullcontext()
+    if not backward:
+        return torch.no_grad()
+    return nullcontext() if device.type == "cpu" else torch.autograd.graph.save_on_cpu()
+
+
 def _jump(before: list[Tensor], after: list[Tensor]) -> float:
     ratios = [maximum(new.abs() / (old.abs() + 1)) for old, new in zip(before, after, strict=True)]
     return max((float(ratio) for ratio in ratios), default=0.0)
@@ -196,3 +216,10 @@ def _norm(gradients: list[Tensor]) -> float:
 def error_in_words(error: BaseException) -> str:
     """Return what was raised, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that there was not enough memory, on the host or on a device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)

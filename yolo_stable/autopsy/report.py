@@ -150,7 +150,8 @@ class Report:
         what = str(self.evidence.get("what", "")) or "broke the training"
         if len(self.samples) > 1 and what.startswith("has "):
             what = f"have {what[4:]}"
-        return f"{self._who()} {what}: {self.cause}"
+        why = ": not enough memory" if self.cause == UNDECIDED and self.evidence.get("out_of_memory") else ""
+        return f"{self._who()} {what}: {self.cause}{why}"
 
     def text(self) -> str:
         """Return the whole answer for a person, the line that is needed first."""

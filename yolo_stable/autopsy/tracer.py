@@ -6,6 +6,7 @@ import math
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import CodeType
@@ -58,7 +59,8 @@ class Tracer(TorchDispatchMode):
         self.read: set[Birth | Origin] = set()
         """What was handed to Python as a number."""
         self.backward_from: int | None = None
-        self.places = places(lambda: self.ordinal)
+        own = weakref.proxy(self)
+        self.places = places(lambda: own.ordinal)
         self._anchor = anchor
         self._until = math.inf if until is None else until
         self._stop_at = stop_at

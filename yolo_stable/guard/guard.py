@@ -14,6 +14,7 @@ from ..errors import InvalidCallError
 from .buffers import BufferShadow
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_jump, judge_micro_batch
+from .graph import free_graph
 from .health import non_finite_names
 from .items import tensors_among
 from .ladder import Climb
@@ -188,6 +189,8 @@ class StepGuard:
         all_reject = shared()
         if all_reject:
             backward_nan(self._scaled(loss), [p for _, p in self._step.named_parameters() if p.requires_grad])
+        else:
+            free_graph([loss], self._step.parameters())
         if self.shadow is not None and copy is not None:
             self.shadow.reject(copy)  # not earlier: a backward pass needs the buffers as the forward pass left them
         if all_reject:  # the window's rejection is the one that counts, the same on all ranks
