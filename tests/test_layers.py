@@ -321,6 +321,7 @@ LAYERS = (
         "guard.ranks",
         "guard.sgd",
         "guard.shares",
+        "guard.walk",
         "guard.wrappers",
         "half",
         "held_memory",
