@@ -317,12 +317,12 @@ LAYERS = (
         "guard.generators",
         "guard.health",
         "guard.level",
+        "guard.memory",
         "guard.musgd",
         "guard.ranks",
         "guard.sgd",
         "guard.shares",
         "guard.walk",
-        "guard.wrappers",
         "half",
         "held_memory",
         "incidents",
@@ -342,6 +342,10 @@ LAYERS = (
         "step_clock",
         "step_record",
         "stopping",
+    ),
+    (
+        "guard.holders",
+        "guard.wrappers",
     ),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""
