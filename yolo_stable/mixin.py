@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from ultralytics.utils import DEFAULT_CFG, RANK, YAML
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
 from .average import AverageUpdate
@@ -177,6 +177,8 @@ class GuardedTrainerMixin(
         batch = super().preprocess_batch(batch)
         self.run_log.batch_files(batch.get("im_file", ()))
         self.remember(drawn, batch, self._label_fault)
+        if self.guard is not None:
+            self.guard.before_forward()
         return batch
 
     def run_callbacks(self, event: str) -> None:
@@ -215,6 +217,7 @@ class GuardedTrainerMixin(
             lower_precision=self.lower_precision,
             on_reject=self.on_reject,
             on_climb=self.on_climb,
+            tell=LOGGER.warning if RANK in {-1, 0} else _say_nothing,
             config=self.plan.guard,
         )
         self.restore_training_state()
@@ -270,6 +273,10 @@ class GuardedTrainerMixin(
             raise
         self.close_books("done", "")
         return result
+
+
+def _say_nothing(what: str) -> None:
+    """Leave it to the first rank to tell what all ranks have found."""
 
 
 def _patient(stopper: Any) -> Patience:

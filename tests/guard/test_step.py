@@ -246,21 +246,21 @@ def test_an_overflow_outside_the_optimizer_lowers_the_scale_as_well() -> None:
     assert guard.counts.applied == 1
 
 
-def test_a_parameter_that_only_the_optimizer_knows_is_judged_and_clipped() -> None:
+def test_a_parameter_that_only_the_optimizer_knows_is_judged_but_not_clipped() -> None:
     model, extra = line(), nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([*model.parameters(), extra], lr=1.0)
     step = ReferenceStep(model, optimizer, None, GuardConfig(max_norm=5.0))
     assert [name for name, _ in step.named_parameters()] == ["weight", "optimizer.param_groups[0][1]"]
 
     model.weight.grad, extra.grad = torch.tensor([[6.0]]), torch.tensor([8.0])
-    assert step.run().norm == 10.0
-    assert (model.weight.item(), extra.item()) == (pytest.approx(-3.0), pytest.approx(-4.0))
+    assert step.run().norm == 6.0
+    assert (model.weight.item(), extra.item()) == (pytest.approx(-5.0), -8.0)
 
     model.weight.grad, extra.grad = torch.tensor([[6.0]]), torch.tensor([NAN])
     decision = step.run()
     assert (decision.verdict, decision.culprits) == (Verdict.REJECT_WINDOW, ("optimizer.param_groups[0][1]",))
     assert extra.grad is None
-    assert (model.weight.item(), extra.item()) == (pytest.approx(-3.0), pytest.approx(-4.0))
+    assert (model.weight.item(), extra.item()) == (pytest.approx(-5.0), -8.0)
 
 
 def test_a_shared_parameter_counts_once() -> None:

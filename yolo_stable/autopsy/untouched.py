@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..guard.generators import random_state, restore_random_state
+from ..guard.memory import Memory
 
 
 @contextmanager
@@ -17,8 +18,9 @@ def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[
 
     Inside, the gradients are set aside (``.grad`` is None) and memory is that of one more copy of the buffers. On leaving,
     the random number generators of Python, NumPy, torch and the device, all buffers bit for bit and in their own memory, the very
-    gradient tensors, the training flag of each module, autocast and grad mode are as before. Weights are not copied:
-    neither a forward nor a backward pass writes them.
+    gradient tensors, the training flag of each module, autocast and grad mode, and what the loss keeps from batch to batch
+    (:class:`~yolo_stable.guard.memory.Memory`) are as before. Weights are not copied: neither a forward nor a backward pass
+    writes them.
 
     Args:
         model: Any module.
@@ -35,6 +37,8 @@ def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[
     values = {id(b): (b, b.detach().clone()) for held in buffers for b in held.values() if b is not None}
     gradients: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in model.parameters()]
     grad_mode = torch.is_grad_enabled()
+    memory = Memory(model)
+    kept = memory.capture()
     kinds = {"cpu", device.type}
     autocast = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]
     try:
@@ -53,6 +57,7 @@ def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[
                 module._buffers.update(held)
         for buffer, value in values.values():
             buffer.data.copy_(value)  # through `data`: what autograd has saved of a graph that is alive stays valid
+        memory.restore(kept, whole=True)
         for p, gradient in gradients:
             p.grad = gradient
         restore_random_state(tensors, numbers, device)

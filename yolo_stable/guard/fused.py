@@ -5,7 +5,8 @@ update. With ``s`` the loss scale (1 without a GradScaler) and ``T`` the norm of
 
     grad_scale = max(s, (T + 1e-6 s) / max_norm)
 
-is unscaling followed by ``clip_grad_norm_``: its coefficient is ``max_norm / (T / s + 1e-6)``, at most 1.
+is unscaling followed by ``clip_grad_norm_``: its coefficient is ``max_norm / (T / s + 1e-6)``, at most 1. Gradients that are not
+to be clipped, those of parameters that only the optimizer holds, are multiplied by ``grad_scale / s`` first.
 
 Where reading a number costs nothing (the CPU) the host decides and the kernel is not asked to skip. On an accelerator the
 device decides, everything is queued, and then the norm is read, once.
@@ -14,6 +15,7 @@ device decides, everything is queued, and then the norm is read, once.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
@@ -34,6 +36,23 @@ from .step import ReferenceStep
 
 KERNELS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 """Optimizers whose fused kernel takes ``grad_scale`` and ``found_inf``; exactly these classes, not what derives from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The gradients of a window, and norms that are not read yet."""
+
+    parameters: list[nn.Parameter]
+    """Those that have a gradient; the model's are first."""
+    grads: list[Tensor]
+    clipped: int
+    """How many of the gradients, from the first on, are clipped."""
+    total: Tensor
+    """Norm of what is clipped."""
+    apart: list[Tensor]
+    """Norm of the others, when there are any."""
+    norms: list[Tensor]
+    """Norm of each gradient that is clipped, when these are wanted."""
 
 
 class FusedStep(ReferenceStep):
@@ -64,7 +83,9 @@ class FusedStep(ReferenceStep):
         self._settled: list[nn.Parameter] = []
         self._held: list[Any] = []
         self._looked_at: list[nn.Parameter] = []
-        self._has_gaps = False
+        self._is_fit = False
+        self._rehearsed = {(p.device, p.dtype) for p in self.parameters()}
+        """What kinds of parameters the fused step was chosen for."""
         self._is_musgd = is_musgd(optimizer)
         self._sgd = SGDLists(optimizer) if isinstance(optimizer, torch.optim.SGD) else None
         self._fused = False
@@ -84,7 +105,10 @@ class FusedStep(ReferenceStep):
         each = [p.grad for p in self.parameters()]  # asked for once: for a small network that is a cost of its own
         parameters = [p for p, g in zip(self._parameters, each, strict=True) if g is not None]
         grads = [g for g in each if g is not None]
-        if not grads or self._needs_the_reference():
+        clipped = len(grads)
+        if self._clipped < len(each):
+            clipped -= sum(g is not None for g in each[self._clipped :])
+        if not clipped or self._needs_the_reference():
             return super().run()
         self._fused = self._is_musgd
         kinds = kinds_of(grads)
@@ -92,17 +116,25 @@ class FusedStep(ReferenceStep):
         if not on_device and self._is_musgd:
             # Clipping is a hundredth of it; done as stock does, the Muon part stays equal bit for bit.
             return super().run()
-        decide = self._device_decides if on_device else self._host_decides
         norms: list[Tensor] = []
-        total = total_norm(grads, kinds, norms if self.measure else None)
-        decision = decide(parameters, grads, total, norms, self.enabled_scaler())
-        self.drop_gradients()
+        if clipped == len(grads):
+            total, apart = total_norm(grads, kinds, norms if self.measure else None), []
+        else:
+            own, others = grads[:clipped], grads[clipped:]
+            total = total_norm(own, kinds_of(own), norms if self.measure else None)
+            apart = [total_norm(others, kinds_of(others)).to(total)]
+        window = _Window(parameters, grads, clipped, total, apart, norms)
+        decide = self._device_decides if on_device else self._host_decides
+        decision = decide(window, self.enabled_scaler())
+        self.drop_gradients(applied=bool(decision))
         return decision
 
-    def drop_gradients(self) -> None:
-        """Forget all gradients, as ``zero_grad()`` of these optimizers does, in half its time."""
-        for parameter in self.parameters():
-            parameter.grad = None
+    def zero(self) -> None:
+        """Forget the gradients that the optimizer holds, as ``zero_grad()`` of these optimizers does, in half its time."""
+        strays = set(map(id, self._strays))
+        for parameter in self._parameters:
+            if not strays or id(parameter) not in strays:
+                parameter.grad = None
 
     def apply(self) -> None:
         """Take the step of a window that the reference step has clipped."""
@@ -115,58 +147,62 @@ class FusedStep(ReferenceStep):
 
     # ---- who decides ---------------------------------------------------------------------------------------------------
 
-    def _host_decides(
-        self,
-        parameters: list[nn.Parameter],
-        grads: list[Tensor],
-        total: Tensor,
-        each: list[Tensor],
-        scaler: torch.amp.GradScaler | None,
-    ) -> Decision:
+    def _host_decides(self, window: _Window, scaler: torch.amp.GradScaler | None) -> Decision:
+        total = window.total
         one = torch.ones_like(total)
         scales = one if scaler is None else scale_of(scaler, total)
-        scaled, scale, *norms = torch.stack([total, scales, *each]).tolist()
-        norm = scaled / scale
+        scaled, scale, *norms = torch.stack([total, scales, *window.apart, *window.norms]).tolist()
+        apart = [n / scale for n in norms[: len(window.apart)]]
+        norm = self.judged(scaled / scale, apart)
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
         if verdict is Verdict.REJECT_WINDOW:
-            return self._rejected(parameters, norm, reason, scaler)
+            return self._rejected(window.parameters, norm, reason, scaler)
         divisor = scale
         if self.config.max_norm is not None:
             divisor = max(scale, (scaled + 1e-6 * scale) / self.config.max_norm)
-        grads = self._lay_out(parameters, grads)
+        grads = self._lay_out(window.parameters, window.grads)
+        if window.apart and divisor != scale:
+            torch._foreach_mul_(grads[window.clipped :], divisor / scale)
         exact = divisor == 1.0
         self._kernel(grads, None if exact else torch.tensor(divisor, dtype=torch.float32, device=total.device), None)
         if scaler is not None:
             self._tell(scaler, torch.zeros((), dtype=torch.float32, device=total.device))
             self.loss_scale.applied(scaler)
         known = None if scaler is None or not self.measure else scale
-        return Decision(verdict=verdict, reason=reason, norm=norm, layers=self.shares(norms), scale=known)
+        layers = self.shares(norms[len(window.apart) :])
+        return Decision(verdict=verdict, reason=reason, norm=norm, layers=layers, scale=known)
 
-    def _device_decides(
-        self,
-        parameters: list[nn.Parameter],
-        grads: list[Tensor],
-        total: Tensor,
-        each: list[Tensor],
-        scaler: torch.amp.GradScaler | None,
-    ) -> Decision:
+    def _device_decides(self, window: _Window, scaler: torch.amp.GradScaler | None) -> Decision:
+        parameters, total = window.parameters, window.total
         fresh = [p for p in parameters if not self.optimizer.state.get(p)]
-        grads = self._lay_out(parameters, grads)
+        grads = self._lay_out(parameters, window.grads)
+        others = grads[window.clipped :]
         scale = None if scaler is None else scale_of(scaler, total)
         norm = total if scale is None else total / scale
+        apart = window.apart if scale is None else [n / scale for n in window.apart]
         # Exactly 0.0 or 1.0: the kernels compare with 1. Written so that NaN is rejected; and a limit above the largest
         # number would be taken for infinity, which infinity does not exceed.
         largest = torch.finfo(norm.dtype).max
-        believed = norm <= min(largest if self.config.reject_norm is None else self.config.reject_norm, largest)
-        bad = believed.logical_not()
+        limit = min(largest if self.config.reject_norm is None else self.config.reject_norm, largest)
+        bad = (norm <= limit).logical_not()
+        for other in apart:
+            bad = bad.logical_or((other <= limit).logical_not())
         skip = bad.to(torch.float32)
         if self._is_musgd:
-            clip_as_stock(grads, scale, norm, bad, self.config.max_norm)
+            clip_as_stock(grads, window.clipped, scale, norm, bad, self.config.max_norm)
             musgd_step(self.optimizer, skip)
         else:
-            self._kernel(grads, self._divisor(total, scale), skip)
-        also = [norm if scale is None else scale, *each] if self.measure else []
-        value, skipped, *also = torch.stack([norm, skip, *also]).tolist()  # the one read, after all has been queued
+            divisor = self._divisor(total, scale)
+            if others and divisor is not None:
+                back = (divisor if scale is None else divisor / scale).masked_fill(bad, 1.0)
+                for g in others:
+                    g.mul_(back.to(g.device))
+            self._kernel(grads, divisor, skip)
+        also = [norm if scale is None else scale, *window.norms] if self.measure else []
+        # The one read, after all has been queued.
+        value, skipped, *also = torch.stack([norm, skip, *apart, *also]).tolist()
+        value = self.judged(value, also[: len(apart)])
+        del also[: len(apart)]
         if skipped:
             for p in fresh:  # the kernel made their state and left it at zero: no trace of that either
                 self.optimizer.state.pop(p, None)
@@ -215,13 +251,15 @@ class FusedStep(ReferenceStep):
         replaced = self.optimizer.__dict__.get("step")  # a learning-rate scheduler wraps it, which is harmless
         scaler = self.enabled_scaler()
         if self._parameters is not self._looked_at:
-            self._has_gaps = not all(has_no_gaps(p) for p in self._parameters)
+            known = {(p.device, p.dtype) for p in self._parameters} <= self._rehearsed
+            self._is_fit = known and not self._repeated and all(has_no_gaps(p) for p in self._parameters)
             self._looked_at = self._parameters
         return bool(
-            _global_optimizer_pre_hooks
+            not self._is_fit
+            or any(p.grad is not None for p in self._strays)  # neither unscaled nor stepped, but clipped
+            or _global_optimizer_pre_hooks
             or self.optimizer._optimizer_step_pre_hooks
             or (replaced is not None and getattr(replaced, "__wrapped__", None) is not type(self.optimizer).step)
-            or self._has_gaps
             or (self._is_musgd and not all(group["momentum"] for group in self.optimizer.param_groups))
             or (scaler is not None and not self._may_keep_books_of(scaler))
         )
@@ -284,7 +322,6 @@ class FusedStep(ReferenceStep):
             and type(scaler).unscale_ is stock.unscale_
             and type(scaler).update is stock.update
             and scaler._per_optimizer_states[id(self.optimizer)]["stage"] is OptState.READY  # else unscaled already
-            and all(p.grad is None for p in self._outside)  # it does not unscale what the optimizer does not hold
         )
 
     def _tell(self, scaler: torch.amp.GradScaler, found: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -19,6 +20,7 @@ from .health import non_finite_names
 from .items import tensors_among
 from .ladder import Climb
 from .limits import Counts, halted, limit_passed
+from .memory import Memory
 from .ranks import backward_nan, shared
 from .recovery import Recovery
 from .reductions import try_out
@@ -53,8 +55,8 @@ class StepGuard:
         >>> all(bool(v.isfinite().all()) for v in ema.state_dict().values())
         True
 
-    What is undone: parameters, gradients, optimizer state, running statistics of normalisation layers, loss scale. The
-    random number generators are not: a rejected batch has drawn its numbers.
+    What is undone: parameters, gradients, optimizer state, running statistics of normalisation layers, loss scale, and what
+    the loss keeps from batch to batch (``memory``). The random number generators are not: a rejected batch has drawn its numbers.
 
     With ``snapshot_every``, copies of the whole healthy state are kept in memory, and put back when it is ruined by something
     that no batch brought in, or when training diverges. Give ``ema=`` then, and call :meth:`settle` after the EMA was updated.
@@ -70,10 +72,14 @@ class StepGuard:
         scaler: The loop's ``GradScaler``, if it has one.
         ema: The averaged model, if there is one: a module, or an object with the module as ``ema`` and a counter ``updates``.
         schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values that follow the loop, by name.
+        memory: Objects beside the model that keep something from batch to batch, by name, such as ``{"loss": criterion}``:
+            running means and the like, as attributes, lists, dictionaries, tensors, arrays. What the model's own ``criterion``
+            keeps is found without. Change it between batches only after :meth:`step` and before :meth:`before_forward`.
         lower_precision: Makes the loop compute in the next safer precision and returns its name; None when there is none. True
             or False is the setting of this name.
         on_reject: Told of every rejection that counts, after it was undone, and before anything is put back because of it.
         on_climb: Told when the state was put back, the precision lowered, or training is about to halt.
+        tell: Told once of each part of the memory that cannot be copied; None: Python's warnings.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
@@ -89,9 +95,11 @@ class StepGuard:
         scaler: torch.amp.GradScaler | None = None,
         ema: Any = None,
         schedules: Mapping[str, Any] | None = None,
+        memory: Mapping[str, Any] | None = None,
         lower_precision: Callable[[], str | None] | bool | None = None,
         on_reject: Callable[[Decision], None] | None = None,
         on_climb: Callable[[Climb], None] | None = None,
+        tell: Callable[[str], None] | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:
@@ -110,7 +118,15 @@ class StepGuard:
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
         self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
         """How windows are applied, in words."""
-        whole = {"scaler": scaler, "ema": ema, "schedules": schedules, "counters": lambda: {"guard": self.state_dict()}}
+        self.memory = Memory(model, memory, tell or _warn)
+        """What the loss keeps from batch to batch."""
+        whole = {
+            "memory": self.memory,
+            "scaler": scaler,
+            "ema": ema,
+            "schedules": schedules,
+            "counters": lambda: {"guard": self.state_dict()},
+        }
         self.state = TrainingState(model, optimizer, **whole)
         """Everything that training reads and writes, as snapshots and files keep it."""
         self.recovery: Recovery | None = None
@@ -118,7 +134,7 @@ class StepGuard:
         self._on_reject = on_reject
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
-            act = self.abandon_window, self._resync_buffers, lower_precision, on_climb
+            act = self.abandon_window, self._resync, lower_precision, on_climb
             self.recovery = Recovery(self.state, self.config, self.counts, *act)
             self.recovery.begin()
 
@@ -142,6 +158,16 @@ class StepGuard:
     @scaler.setter
     def scaler(self, scaler: torch.amp.GradScaler | None) -> None:
         self._step.scaler = self.state.scaler = scaler
+
+    def before_forward(self) -> None:
+        """Say that a micro-batch begins: what the memory holds now is what a rejection puts back.
+
+        Without it that is what the micro-batch before has left, or the last step, and a change that the loop has made since,
+        as by a schedule of the loss, is undone with a rejected micro-batch.
+
+        Syncs: none.
+        """
+        self.memory.before_forward()
 
     def backward(self, loss: Tensor, items: Mapping[str, Tensor | float] | None = None, *, fault: str = "") -> Decision:
         """Check a micro-batch after its forward pass, then back-propagate it or undo it.
@@ -193,6 +219,7 @@ class StepGuard:
             free_graph([loss], self._step.parameters())
         if self.shadow is not None and copy is not None:
             self.shadow.reject(copy)  # not earlier: a backward pass needs the buffers as the forward pass left them
+        self.memory.reject()
         if all_reject:  # the window's rejection is the one that counts, the same on all ranks
             self.counts.micro_batches += 1
             self.last = decision
@@ -219,11 +246,11 @@ class StepGuard:
             self._step.measure = measure
             decision = self._step.run()
         losses, self._losses = self._losses, []
-        if self.shadow is not None:
+        for part in self._undoable():
             if decision.verdict is Verdict.REJECT_WINDOW:
-                self.shadow.rollback()
+                part.rollback()
             else:
-                self.shadow.commit()
+                part.commit()
         if recovery is not None and decision:
             self._record(decision)
             if why := recovery.after_step(sum(losses) / len(losses) if losses else None, decision.norm):
@@ -261,12 +288,12 @@ class StepGuard:
         """Undo a window that was begun and will not be finished, as after running out of memory; counts nothing."""
         self._losses = []
         self._step.drop_gradients()
-        if self.shadow is not None:
-            self.shadow.rollback()
+        for part in self._undoable():
+            part.rollback()
 
     def resync(self) -> None:
         """Take the state as it is now for healthy, after it was changed from outside (a load): the snapshots begin anew."""
-        self._resync_buffers()
+        self._resync()
         if self.recovery is not None:
             self.recovery.begin()
 
@@ -294,9 +321,13 @@ class StepGuard:
         self.counts.load(counts)
         self.resync()
 
-    def _resync_buffers(self) -> None:
-        if self.shadow is not None:
-            self.shadow.resync()
+    def _resync(self) -> None:
+        for part in self._undoable():
+            part.resync()
+
+    def _undoable(self) -> list[BufferShadow | Memory]:
+        """Return what forward passes write to."""
+        return [self.memory] if self.shadow is None else [self.shadow, self.memory]
 
     def _backward(self, loss: Tensor, copy: Any) -> None:
         """Back-propagate a healthy micro-batch and keep what its forward pass wrote."""
@@ -307,6 +338,7 @@ class StepGuard:
             if shadow.versions() != versions:  # gradient checkpointing runs forward once more, and BatchNorm with it
                 shadow.recapture(copy)
             shadow.accept(copy)
+        self.memory.accept()
 
     def _scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)
@@ -316,8 +348,13 @@ class StepGuard:
         self.last = decision
         if decision.rejected and self._on_reject is not None:
             self._on_reject(decision)
+            self.memory.settle()
         if decision.rejected and self.recovery is not None:
             self.recovery.after_rejection(decision)
         elif decision.rejected and (why := limit_passed(self.counts, self.config)):
             raise halted(self.counts, self.config, why, decision)
         return decision
+
+
+def _warn(what: str) -> None:
+    warnings.warn(what, stacklevel=2)

@@ -24,11 +24,14 @@ def is_musgd(optimizer: torch.optim.Optimizer) -> bool:
     return kind.__name__ == "MuSGD" and hasattr(sys.modules.get(kind.__module__), "muon_update")
 
 
-def clip_as_stock(grads: list[Tensor], scale: Tensor | None, norm: Tensor, bad: Tensor, max_norm: float | None) -> None:
+def clip_as_stock(
+    grads: list[Tensor], clipped: int, scale: Tensor | None, norm: Tensor, bad: Tensor, max_norm: float | None
+) -> None:
     """Unscale and clip in place, bit for bit as ``GradScaler`` and ``clip_grad_norm_``, unless the window is skipped.
 
     Args:
         grads: Gradients, float32, multiplied by ``scale``.
+        clipped: How many of them, from the first on, are clipped; all are unscaled.
         scale: 0-dim float32 loss scale, or None.
         norm: 0-dim float32 norm of the unscaled gradients.
         bad: 0-dim bool: the window is skipped, and the gradients stay as they are.
@@ -41,7 +44,7 @@ def clip_as_stock(grads: list[Tensor], scale: Tensor | None, norm: Tensor, bad: 
         torch._foreach_mul_(grads, inverse.masked_fill(bad, 1.0))
     if max_norm is not None:
         clip = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(grads, clip.masked_fill(bad, 1.0))
+        torch._foreach_mul_(grads[:clipped], clip.masked_fill(bad, 1.0))
 
 
 def musgd_step(optimizer: torch.optim.Optimizer, skip: Tensor | None) -> None:

@@ -313,6 +313,8 @@ class Recovery:
     def _put_back(self, snapshot: Snapshot) -> None:
         self._abandon_window()
         self.state.restore(snapshot.tensors, snapshot.plain, schedules=False)
+        if self.state.memory is not None:
+            self.state.memory.restore(snapshot.memory)
         self._resync()
         self.divergence.load_state_dict(snapshot.plain["guard"]["divergence"])
         self.divergence.reset_streaks()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .memory import Kept
 from .state import TrainingState
 
 HOST_SHARE = 0.1
@@ -28,6 +29,8 @@ class Snapshot:
         self.trusted = True
         """Whether nothing was suspicious when it was taken."""
         self.plain: dict[str, Any] = {}
+        self.memory: Kept = []
+        """What the loss keeps."""
         self.generators: dict[str, Tensor] = {}
         self._shapes = _shapes(live)
         self._views: dict[str, Tensor] = {}
@@ -73,6 +76,7 @@ class Snapshot:
             views = [self._views[name] for name in names]
             torch._foreach_copy_(views, [live[name] for name in names], non_blocking=self._pinned)
         self.generators, self.plain = state.aside()
+        self.memory = [] if state.memory is None else state.memory.capture()
 
 
 class SnapshotRing:
@@ -152,7 +156,7 @@ class SnapshotRing:
         with torch.no_grad():
             torch._foreach_copy_(list(moved._views.values()), list(newest._views.values()))
         moved.step, moved.plain, moved.generators = newest.step, newest.plain, newest.generators
-        moved.trained, moved.trusted = newest.trained, newest.trusted
+        moved.trained, moved.trusted, moved.memory = newest.trained, newest.trusted, newest.memory
         self._ring = [moved]
 
 

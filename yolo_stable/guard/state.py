@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidCallError
 from .generators import random_state, restore_random_state
+from .memory import CRITERION, Memory
 from .wrappers import unwrap
 
 Slot = tuple[str, dict[str, Any], str]
@@ -29,6 +30,9 @@ class TrainingState:
     step writes to it, so there is nothing to go back to: a copy in every snapshot and side file would only take its memory.
     And it is given anew, from its own file, to a run that is resumed.
 
+    Nor is what belongs to the model's loss, when that is a module: it comes with the first batch only, and is memory. The
+    parameters of it that the optimizer holds are there as ``outside/I``.
+
     Args:
         model: What is trained; wrappers of ``DistributedDataParallel`` and ``torch.compile`` are looked through.
         optimizer: Its optimizer.
@@ -37,6 +41,7 @@ class TrainingState:
         schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values, that follow the loop: learning
             rate, weights of the loss.
         counters: Returns and takes plain values that belong to the state.
+        memory: What the loss keeps, for snapshots; None: nothing.
     """
 
     def __init__(
@@ -48,10 +53,12 @@ class TrainingState:
         ema: Any = None,
         schedules: Mapping[str, Any] | None = None,
         counters: Callable[[], dict[str, Any]] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.model, self.optimizer, self.scaler, self.ema = unwrap(model), optimizer, scaler, ema
         self.schedules = dict(schedules or {})
         self.counters = counters or dict
+        self.memory = memory
         self._slots: dict[int, tuple[nn.Module, list[Slot]]] = {}
 
     def resync(self) -> None:
@@ -65,7 +72,8 @@ class TrainingState:
         """
         named = {f"model/{name}": tensor for name, tensor in self._module(self.model)}
         known = {id(tensor) for tensor in named.values()}
-        known.update(map(id, self.model.parameters()))  # those of a teacher, which optimizers are given with the rest
+        for teacher in _teachers(self.model):  # optimizers are given its parameters with the rest
+            known.update(map(id, self.model.get_submodule(teacher).parameters()))
         for i, parameter in enumerate(_parameters(self.optimizer)):
             if id(parameter) not in known:
                 named[f"outside/{i}"] = parameter
@@ -184,9 +192,9 @@ class TrainingState:
         if known is None or known[0] is not module:
             slots: list[Slot] = []
             seen: set[int] = set()
-            teachers = _teachers(module)
+            left_out = [*_teachers(module), *([CRITERION] if module is self.model else [])]
             for prefix, part in module.named_modules():
-                if any(prefix == teacher or prefix.startswith(f"{teacher}.") for teacher in teachers):
+                if any(prefix == path or prefix.startswith(f"{path}.") for path in left_out):
                     continue
                 for owner in (part._parameters, part._buffers):
                     for key, tensor in owner.items():
@@ -202,6 +210,8 @@ class TrainingState:
         for part in ("model/", "ema/"):
             mine = {name: tuple(t.shape) for name, t in live.items() if name.startswith(part)}
             theirs = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith(part)}
+            # Earlier versions could have the loss among the model's parts.
+            theirs = {name: shape for name, shape in theirs.items() if not name.startswith(f"model/{CRITERION}.")}
             if mine == theirs or (part == "ema/" and not (mine and theirs)):  # only the first rank has an average
                 continue
             wrong = next(n for n in sorted({*mine, *theirs}) if mine.get(n) != theirs.get(n))

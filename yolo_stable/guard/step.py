@@ -1,5 +1,12 @@
 """How a window is turned into an optimizer step: norm, decision, clip, step, loss scale.
 
+Stock clips ``model.parameters()`` and steps what the optimizer holds. The two need not be the same parameters:
+
+- What only the optimizer holds (a weight that the loss learns, in a group of its own) is stepped unclipped, and is not in the
+  norm. Its gradients have to be finite like all others.
+- What only the model holds (a *stray*: the optimizer was exchanged, a layer came later) is in the norm and is clipped, but never
+  zeroed: its gradient adds up from window to window. A rejected window leaves it as it was when the window began.
+
 This is the one place where an optimizer is touched, and with ``loss_scale.py`` a scaler; a faster step replaces
 :class:`ReferenceStep` and nothing else.
 """
@@ -19,6 +26,7 @@ from .health import non_finite_names
 from .loss_scale import LossScale
 from .reductions import told
 from .shares import Shares, module_of, shares
+from .walk import ParameterWalk
 
 
 class ReferenceStep:
@@ -27,7 +35,7 @@ class ReferenceStep:
     With finite gradients the result is equal to stock's bit for bit: unscale, global 2-norm, clip, step, scale update.
 
     Args:
-        model: Its parameters' gradients make the norm.
+        model: Its parameters' gradients make the norm, and are clipped.
         optimizer: Any ``torch.optim.Optimizer`` whose ``step`` takes no closure.
         scaler: A ``torch.amp.GradScaler`` (or what behaves like one), or None.
         config: Clip limit, largest norm that is believed, floor of the loss scale.
@@ -44,10 +52,17 @@ class ReferenceStep:
         self.scaler = scaler
         self.measure = False
         """Whether the decision on the next window shall say which modules its gradient comes from."""
-        self._sizes: list[int] = []
+        self._walk = ParameterWalk()
         self._modules: list[str] = []
         self._parameters: list[nn.Parameter] = []
-        self._outside: list[nn.Parameter] = []
+        self._clipped = 0
+        """How many of the parameters, from the first on, are the model's."""
+        self._repeated = False
+        """Whether the optimizer holds a parameter twice, and steps it twice."""
+        self._strays: list[nn.Parameter] = []
+        """Parameters of the model that the optimizer does not hold."""
+        self._left: dict[int, Tensor] = {}
+        """Gradients of strays as they were when the window began, by the parameter's id."""
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -62,7 +77,7 @@ class ReferenceStep:
         self._scaler = scaler
 
     def run(self) -> Decision:
-        """Judge the window's gradients and apply them or not; the gradients are gone afterwards.
+        """Judge the window's gradients and apply them or not; those that the optimizer holds are gone afterwards.
 
         Returns:
             ``APPLY``, ``CLIP``, ``REJECT_WINDOW`` or ``EMPTY``, with the norm before clipping.
@@ -70,17 +85,24 @@ class ReferenceStep:
         Syncs: one (reads the norm); with ``measure`` and a scaler one more (its scale).
         """
         parameters = self.parameters()
-        grads = [p.grad for p in parameters if p.grad is not None]
-        if not grads:
+        grads = [p.grad for p in parameters[: self._clipped] if p.grad is not None]
+        others = [p.grad for p in parameters[self._clipped :] if p.grad is not None]
+        if not grads and not others:
             return Decision(verdict=Verdict.EMPTY, reason="every micro-batch of the window was rejected")
         scaler = self.enabled_scaler()
         if scaler is not None:
             scaler.unscale_(self.optimizer)
         # As stock: NPUs lack the foreach kernels that the norm would use.
-        foreach = False if grads[0].device.type == "npu" else None
+        foreach = False if (grads or others)[0].device.type == "npu" else None
         total = told(get_total_norm(grads, 2.0, foreach=foreach), grads)
-        each = each_norm(grads) if self.measure else []
-        norm, *norms = to_device_vector([total, *each], total.device).tolist() if each else [float(total)]
+        apart = [told(get_total_norm(others, 2.0, foreach=foreach), others)] if others else []
+        each = each_norm(grads) if self.measure and grads else []
+        if each or apart:
+            norm, *norms = to_device_vector([total, *apart, *each], total.device).tolist()
+            norm = self.judged(norm, norms[: len(apart)])
+            del norms[: len(apart)]
+        else:
+            norm, norms = float(total), []
         scale = scaler.get_scale() if scaler is not None and self.measure else None
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
         if verdict is Verdict.REJECT_WINDOW:
@@ -88,13 +110,13 @@ class ReferenceStep:
         else:
             # Below the limit stock multiplies by 1.0; the margin is for its rounding.
             if self.config.max_norm is not None and not (norm <= 0.999 * self.config.max_norm):
-                clip_grads_with_norm_(parameters, self.config.max_norm, total, foreach=foreach)
+                clip_grads_with_norm_(parameters[: self._clipped], self.config.max_norm, total, foreach=foreach)
             # Not scaler.step(): a finite norm says that nothing overflowed, so its own read is saved.
             self.apply()
             if scaler is not None:
                 self.loss_scale.applied(scaler)
             decision = Decision(verdict=verdict, reason=reason, norm=norm, layers=self.shares(norms), scale=scale)
-        self.drop_gradients()
+        self.drop_gradients(applied=bool(decision))
         return decision
 
     def apply(self) -> None:
@@ -114,41 +136,69 @@ class ReferenceStep:
                     yield f"optimizer.param_groups[{g}][{i}]", parameter
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return what :meth:`named_parameters` yields, without names; walked again when a parameter group has changed."""
-        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
-        if sizes != self._sizes:
+        """Return what :meth:`named_parameters` yields, without names; walked again when model or optimizer has others."""
+        if not self._walk.is_current(self.optimizer):
             named = list(self.named_parameters())
             self._parameters = [p for _, p in named]
             self._modules = [module_of(name) for name, _ in named]
-            known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-            self._outside = [p for p in self._parameters if id(p) not in known]
-            self._sizes = sizes
+            self._clipped = sum(1 for _ in self.model.parameters())
+            held = [id(p) for group in self.optimizer.param_groups for p in group["params"]]
+            known = set(held)
+            self._repeated = len(known) < len(held)
+            self._strays = [p for p in self._parameters[: self._clipped] if id(p) not in known]
+            self._left = {key: left for key, left in self._left.items() if key in set(map(id, self._strays))}
+            self._walk.begin(self.model, self.optimizer)
         return self._parameters
+
+    def judged(self, norm: float, apart: list[float]) -> float:
+        """Return the norm by which a window is judged.
+
+        Args:
+            norm: Of what is clipped.
+            apart: Of what only the optimizer holds; none when it has no gradient.
+
+        Returns:
+            ``norm``, unless the others are to be rejected: then theirs.
+        """
+        wrong = [n for n in apart if judge_window(n, None, self.config.reject_norm)[0] is Verdict.REJECT_WINDOW]
+        return wrong[0] if wrong else norm
 
     def shares(self, norms: list[float]) -> Shares:
         """Return what part of the squared norm each module has.
 
         Args:
-            norms: Those of the gradients that there are, in the order of the parameters; none when they are not known.
+            norms: Those of the gradients that are clipped, in the order of the parameters; none when they are not known.
         """
         if not norms:
             return ()
-        parameters = self.parameters()
-        return shares([m for m, p in zip(self._modules, parameters, strict=True) if p.grad is not None], norms)
+        parameters = self.parameters()[: self._clipped]
+        return shares([m for m, p in zip(self._modules, parameters, strict=False) if p.grad is not None], norms)
 
     def enabled_scaler(self) -> torch.amp.GradScaler | None:
         """Return the scaler if there is one that scales."""
         return self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
 
-    def drop_gradients(self) -> None:
-        """Forget all gradients, also those of parameters that the optimizer does not hold.
+    def drop_gradients(self, *, applied: bool = False) -> None:
+        """Forget the gradients that the optimizer holds, and settle what the strays have.
 
-        A NaN left behind in such a parameter would make every later norm NaN.
+        Args:
+            applied: The window counts, and the strays keep what it has added. If not, they go back to where it began: a NaN
+                left behind in one would make every later norm NaN.
+
+        Syncs: none.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         self.parameters()
-        for parameter in self._outside:
-            parameter.grad = None
+        self.zero()
+        for p in self._strays:
+            if not applied:
+                left = self._left.get(id(p))
+                p.grad = None if left is None else left.clone()
+            elif p.grad is not None:
+                self._left[id(p)] = p.grad.clone()
+
+    def zero(self) -> None:
+        """Forget the gradients that the optimizer holds."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def reject(self, norm: float, reason: str, scaler: torch.amp.GradScaler | None) -> Decision:
         """Name what was not finite, and settle with the scaler."""

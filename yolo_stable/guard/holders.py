@@ -1,0 +1,410 @@
+"""Holders: the kinds of objects that can keep something from batch to batch, each with a way to copy it and to put it back.
+
+A holder copies one level: the attributes of an object, the items of a list, the numbers of a tensor. What these are made of has
+holders of its own. A copy is only made of what has changed, which is told by identity: Python's numbers and words never change
+themselves, so a dictionary whose values are the very objects of before is as it was.
+"""
+
+# ruff: noqa: D102 - `Holder` says what the methods of each kind do
+from __future__ import annotations
+
+import _thread
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import io
+import logging
+import pathlib
+import random
+import re
+import threading
+import types
+import uuid
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from operator import is_
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+ATOMS = (
+    type(None), bool, int, float, complex, str, bytes, type, range, slice, type(...), type(NotImplemented), enum.Enum,
+    types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, types.MethodWrapperType,
+    types.MappingProxyType, types.GenericAlias, types.CodeType, property, staticmethod, classmethod,
+    datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal, fractions.Fraction, uuid.UUID,
+    pathlib.PurePath, re.Pattern, np.generic, np.dtype, np.ufunc,
+    torch.device, torch.dtype, torch.layout, torch.memory_format, torch.Size, torch.finfo, torch.iinfo,
+)  # fmt: skip
+"""What never changes itself."""
+APART = (
+    torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler,
+    torch.utils.data.Dataset, torch.utils.data.DataLoader, torch.utils.data.Sampler,
+    torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator,
+    logging.Logger, logging.Handler, weakref.ref, threading.Thread, _thread.LockType, _thread.RLock, io.IOBase,
+)  # fmt: skip
+"""What is no memory of a loss: what training has beside it, and what numbers are drawn from, as the batch was drawn."""
+APART_BY_NAME = (("ultralytics.engine", ""), ("ultralytics.utils", "IterableSimpleNamespace"))
+"""The same of Ultralytics, by module and class: trainers and validators, and a run's arguments, which a loss knows as ``hyp``."""
+LIBRARIES = frozenset({"torch", "ultralytics", "torchvision"})
+"""Packages whose classes write into tensors openly, so that the tensor's version tells; anybody's else may do so by ``.data``."""
+OF_A_MODULE = frozenset(vars(nn.Module()))
+"""Attributes of every module that are torch's own: hooks, flags, and what is registered."""
+GONE: Any = type("Gone", (), {"__repr__": lambda self: "GONE"})()
+"""Stands for what is not there."""
+
+
+class Holder:
+    """One object that holds others, or numbers.
+
+    Args:
+        held: The object.
+        path: Where it is, for people, such as ``criterion.mean``.
+        is_of_model: It is part of the model's own state, which files have anyway.
+    """
+
+    __slots__ = ("first", "held", "inner", "is_of_model", "kept", "path", "start")
+
+    def __init__(self, held: Any, path: str, *, is_of_model: bool = False) -> None:
+        self.held, self.path, self.is_of_model = held, path, is_of_model
+        self.inner: set[Any] = set()
+        """Keys that a micro-batch has changed: only these are memory. What is changed between batches follows the loop."""
+        self.kept = self.start = self.first = self.read()
+        """What the next micro-batch meets, what the window met, and the earliest that is known."""
+
+    def read(self) -> Any:
+        """Return a copy of what is held."""
+        raise NotImplementedError
+
+    def is_as(self, content: Any) -> bool:
+        """Return whether what is held is still this."""
+        raise NotImplementedError
+
+    def write(self, content: Any) -> None:
+        """Put a copy back."""
+        raise NotImplementedError
+
+    def changed(self, content: Any) -> set[Any]:
+        """Return the keys in which what is held differs from a copy; one key, None, for what is only whole."""
+        return {None}
+
+    def merged(self, old: Any, new: Any, keys: set[Any]) -> Any:
+        """Return a copy with what ``new`` has in these keys, and all else from ``old``."""
+        return new if keys else old
+
+    def parts(self) -> Iterator[tuple[Any, str, Any]]:
+        """Yield what is in it: key, path, value."""
+        yield from ()
+
+    def settle(self, content: Any) -> None:
+        """Take a copy that was put back for what is held now."""
+        self.kept = content
+
+
+class Attributes(Holder):
+    """An object's ``__dict__``; of a module without what is torch's own."""
+
+    __slots__ = ()
+
+    def read(self) -> dict[Any, Any]:
+        return dict(self._dict())
+
+    def is_as(self, content: dict[Any, Any]) -> bool:
+        live = self._dict()
+        return len(live) == len(content) and all(map(is_, live.values(), content.values())) and [*live] == [*content]
+
+    def write(self, content: dict[Any, Any]) -> None:
+        live, fixed = self._dict(), self._fixed()
+        for key in [key for key in live if key not in content and key not in fixed]:
+            del live[key]
+        live.update({key: value for key, value in content.items() if key not in fixed})
+
+    def changed(self, content: dict[Any, Any]) -> set[Any]:
+        live = self._dict()
+        return {k for k in {**live, **content} if live.get(k, GONE) is not content.get(k, GONE)} - self._fixed()
+
+    def merged(self, old: dict[Any, Any], new: dict[Any, Any], keys: set[Any]) -> dict[Any, Any]:
+        made = {key: value for key, value in old.items() if key not in keys or key in new}
+        made.update({key: new[key] for key in keys if key in new})
+        return made
+
+    def parts(self) -> Iterator[tuple[Any, str, Any]]:
+        fixed = self._fixed()
+        for key, value in self._dict().items():
+            if key not in fixed and value is not GONE:
+                yield key, self._name(key), value
+
+    def _dict(self) -> dict[Any, Any]:
+        return self.held.__dict__
+
+    def _fixed(self) -> frozenset[str]:
+        return OF_A_MODULE if isinstance(self.held, nn.Module) else frozenset()
+
+    def _name(self, key: Any) -> str:
+        return f"{self.path}.{key}" if self.path else str(key)
+
+
+class OwnAttributes(Attributes):
+    """The plain attributes of a module of the model; its loss has a :class:`Place`."""
+
+    __slots__ = ()
+
+    def _fixed(self) -> frozenset[str]:
+        return OF_A_MODULE | {"criterion"}
+
+
+class Dictionary(Attributes):
+    """A dictionary."""
+
+    __slots__ = ()
+
+    def write(self, content: dict[Any, Any]) -> None:
+        self.held.clear()
+        self.held.update(content)
+
+    def _dict(self) -> dict[Any, Any]:
+        return self.held
+
+    def _fixed(self) -> frozenset[str]:
+        return frozenset()
+
+    def _name(self, key: Any) -> str:
+        return f"{self.path}[{key!r:.40}]"
+
+
+class Registered(Dictionary):
+    """What a module has registered: parameters, buffers or parts."""
+
+    __slots__ = ()
+
+    def _name(self, key: Any) -> str:
+        return f"{self.path}.{key}" if self.path else str(key)
+
+
+class Slots(Attributes):
+    """What an object keeps in ``__slots__``."""
+
+    __slots__ = ()
+
+    def is_as(self, content: dict[Any, Any]) -> bool:
+        live = self._dict()
+        return all(map(is_, live.values(), content.values()))
+
+    def write(self, content: dict[Any, Any]) -> None:
+        for name, member in _members(type(self.held)).items():
+            if content[name] is not GONE:
+                member.__set__(self.held, content[name])
+            elif self._dict()[name] is not GONE:
+                member.__delete__(self.held)
+
+    def _dict(self) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for name, member in _members(type(self.held)).items():
+            try:
+                found[name] = member.__get__(self.held)
+            except AttributeError:
+                found[name] = GONE
+        return found
+
+
+class Items(Holder):
+    """A list or a deque, in its order."""
+
+    __slots__ = ()
+
+    def read(self) -> list[Any]:
+        return list(self.held)
+
+    def is_as(self, content: list[Any]) -> bool:
+        return len(self.held) == len(content) and all(map(is_, self.held, content))
+
+    def write(self, content: list[Any]) -> None:
+        self.held.clear()
+        self.held.extend(content)
+
+    def parts(self) -> Iterator[tuple[Any, str, Any]]:
+        yield from ((i, f"{self.path}[{i}]", value) for i, value in enumerate(self.held))
+
+
+class Members(Holder):
+    """A set."""
+
+    __slots__ = ()
+
+    def read(self) -> set[Any]:
+        return set(self.held)
+
+    def is_as(self, content: set[Any]) -> bool:
+        return self.held == content
+
+    def write(self, content: set[Any]) -> None:
+        self.held.clear()
+        self.held.update(content)
+
+
+class Numbers(Holder):
+    """A tensor; a copy is its numbers and the version that they had."""
+
+    __slots__ = ()
+
+    def read(self) -> tuple[int, Tensor]:
+        return _version(self.held), self.held.detach().clone()
+
+    def is_as(self, content: tuple[int, Tensor]) -> bool:
+        return _version(self.held) == content[0]
+
+    def write(self, content: tuple[int, Tensor]) -> None:
+        _, value = content
+        # Through `data`: what autograd has saved of a graph that is alive stays valid.
+        if self.held.shape == value.shape:
+            self.held.data.copy_(value)
+        else:
+            self.held.data = value.clone()
+
+    def settle(self, content: tuple[int, Tensor]) -> None:
+        self.kept = _version(self.held), content[1]
+
+    def has_moved(self) -> bool:
+        """Return whether the numbers may be others than those that were kept, whatever the version says.
+
+        Syncs: none; off the CPU it is always true.
+        """
+        value = self.kept[1]
+        return self.held.device.type != "cpu" or not torch.equal(self.held.detach(), value)
+
+
+class ArrayNumbers(Holder):
+    """A NumPy array, which has no version: compared byte by byte."""
+
+    __slots__ = ()
+
+    def read(self) -> np.ndarray:
+        return self.held.copy()
+
+    def is_as(self, content: np.ndarray) -> bool:
+        return self.held.shape == content.shape and self.held.tobytes() == content.tobytes()
+
+    def write(self, content: np.ndarray) -> None:
+        if self.held.shape != content.shape:
+            self.held.resize(content.shape, refcheck=False)
+        self.held[...] = content
+
+
+class Bytes(Holder):
+    """A bytearray."""
+
+    __slots__ = ()
+
+    def read(self) -> bytes:
+        return bytes(self.held)
+
+    def is_as(self, content: bytes) -> bool:
+        return self.held == content
+
+    def write(self, content: bytes) -> None:
+        self.held[:] = content
+
+
+class Place(Holder):
+    """Where a module has its loss: made with the first batch, as an attribute or, when it is a module itself, as a part."""
+
+    __slots__ = ()
+
+    def read(self) -> tuple[Any, Any]:
+        return self.held.__dict__.get("criterion", GONE), self.held._modules.get("criterion", GONE)
+
+    def is_as(self, content: tuple[Any, Any]) -> bool:
+        return all(map(is_, self.read(), content))
+
+    def write(self, content: tuple[Any, Any]) -> None:
+        for place, value in zip((self.held.__dict__, self.held._modules), content, strict=True):
+            if value is GONE:
+                place.pop("criterion", None)
+            else:
+                place["criterion"] = value
+
+    def parts(self) -> Iterator[tuple[Any, str, Any]]:
+        yield from ((None, self.path, value) for value in self.read() if value is not GONE)
+
+
+def holders_of(value: Any, path: str) -> list[Holder] | None:
+    """Return what holds the memory of one object, one level of it.
+
+    Args:
+        value: Neither one of ``ATOMS`` nor of ``APART``.
+        path: Where it is.
+
+    Returns:
+        None when it cannot be copied.
+    """
+    if isinstance(value, Tensor):
+        return [Numbers(value, path)] if value.layout == torch.strided and not value.is_meta else None
+    if isinstance(value, np.ndarray):
+        return None if value.dtype.hasobject else [ArrayNumbers(value, path)]
+    found: list[Holder] = []
+    for kind, holder in _KINDS:
+        if isinstance(value, kind):
+            found.append(holder(value, path))
+            break
+    if isinstance(value, nn.Module):
+        fixed = is_of_a_library(type(value))  # registers nothing later on
+        parts = (value._parameters, value._buffers, value._modules)
+        found += [Registered(part, path) for part in parts if part or not fixed]
+    if hasattr(value, "__dict__"):
+        found.append(Attributes(value, path))
+    if _members(type(value)):
+        found.append(Slots(value, path))
+    return found if found or _is_plain(type(value)) else None
+
+
+def is_atom(value: Any) -> bool:
+    """Return whether a value never changes itself, or is no memory."""
+    if isinstance(value, Tensor):
+        return value.is_inference()
+    if isinstance(value, np.ndarray):
+        return not value.flags.writeable
+    return _is_atomic(type(value))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_atomic(kind: type) -> bool:
+    names = [(base.__module__, base.__name__) for base in kind.__mro__]
+    apart = any(m.startswith(part) and name in {"", n} for m, n in names for part, name in APART_BY_NAME)
+    return apart or issubclass(kind, ATOMS + APART)
+
+
+def is_of_a_library(kind: type) -> bool:
+    """Return whether a class is torch's or Ultralytics' own."""
+    return kind.__module__.partition(".")[0] in LIBRARIES
+
+
+_KINDS: tuple[tuple[Any, Callable[[Any, str], Holder]], ...] = (
+    ((dict, OrderedDict), Dictionary),
+    ((list, deque), Items),
+    (set, Members),
+    (bytearray, Bytes),
+)
+
+
+def _is_plain(kind: type) -> bool:
+    """Return whether a class written in Python has nothing of its own to keep."""
+    return all("__slots__" in vars(base) for base in kind.__mro__ if base is not object)
+
+
+def _members(kind: type) -> dict[str, Any]:
+    """Return the descriptors of a class's ``__slots__``."""
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        if "__slots__" in vars(base):
+            for name, member in vars(base).items():
+                if isinstance(member, types.MemberDescriptorType):
+                    found.setdefault(name, member)
+    return found
+
+
+def _version(tensor: Tensor) -> int:
+    return tensor._version

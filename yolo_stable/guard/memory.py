@@ -1,0 +1,259 @@
+"""Memory: what a loss, or another object beside the model, keeps from batch to batch; copied and put back.
+
+A loss may weigh its terms by a running mean. One NaN batch stays in that mean, however well the model is guarded. So the objects
+that can be reached from the loss are looked through once, and after that only what has changed is copied: attributes, lists,
+dictionaries, sets, deques, slots, tensors and arrays, nested as they like.
+
+Not part of it: the model's own parameters and statistics, which are guarded elsewhere; the trainer and its arguments; optimizers,
+data sets, loggers; random number generators, as a rejected batch was drawn all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .holders import Holder, Numbers, OwnAttributes, Place, Registered, holders_of, is_atom, is_of_a_library
+from .wrappers import unwrap
+
+CRITERION = "criterion"
+"""Where Ultralytics' models keep their loss."""
+MOST_HOLDERS = 20_000
+"""So many objects are looked through; who holds more holds something else than a memory."""
+MOST_BYTES = 2**28
+"""Tensors and arrays larger than this are left alone."""
+Kept = list[tuple[Holder, Any]]
+"""A copy of everything: each holder with what it held."""
+
+
+class Memory:
+    """What the loss of a model keeps, and what other objects keep.
+
+    Covered are, on the model: the loss (``criterion``) of each module, buffers that are no running statistics, and the plain
+    attributes of modules whose class is neither torch's nor Ultralytics' own. And all objects of ``beside``.
+
+    Only what a micro-batch has changed is memory. What is changed between two of them, as a callback does and Ultralytics'
+    ``criterion.update()`` after each epoch, follows the loop: no rejection and no rollback takes it back.
+
+    Args:
+        model: What is trained; wrappers are looked through.
+        beside: Other objects that keep something, by name.
+        tell: Told once of each thing that cannot be copied, in words.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        beside: Mapping[str, Any] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.model, self.beside, self._tell = unwrap(model), dict(beside or {}), tell
+        self._told: set[str] = set()
+        self._holders: list[Holder] = []
+        self._open: list[Numbers] = []
+        """Tensors whose versions cannot be trusted."""
+        self._known: dict[int, list[Holder]] = {}
+        self._excluded: set[int] = set()
+        self._walked = 0
+        self.resync()
+
+    # ---- the way of a micro-batch ----------------------------------------------------------------------------------------
+
+    def before_forward(self) -> None:
+        """Take what was changed since the last micro-batch as the loop's own; it is not undone with what comes now.
+
+        Syncs: none.
+        """
+        for holder in self._holders:
+            if not holder.is_as(holder.kept):
+                keys = holder.changed(holder.kept)
+                same, holder.kept = holder.start is holder.kept, holder.read()
+                holder.start = holder.kept if same else holder.merged(holder.start, holder.kept, keys)
+                self._look_into(holder)
+
+    def accept(self) -> None:
+        """Take what the micro-batch has left.
+
+        Syncs: none.
+        """
+        for holder in self._open:
+            if holder.has_moved():
+                holder.inner.add(None)
+                holder.kept = holder.read()
+        for holder in self._holders:
+            if not holder.is_as(holder.kept):
+                holder.inner |= holder.changed(holder.kept)
+                holder.kept = holder.read()
+                self._look_into(holder)
+
+    def reject(self) -> None:
+        """Put back what the micro-batch met.
+
+        Syncs: none.
+        """
+        for holder in self._holders:
+            if not holder.is_as(holder.kept) or holder in self._open:
+                holder.write(holder.kept)
+                holder.settle(holder.kept)
+
+    def commit(self) -> None:
+        """Take what the last micro-batch has left for the start of the next window."""
+        for holder in self._holders:
+            holder.start = holder.kept
+        if len(self._holders) > 2 * self._walked + 64:  # objects come and go: those that went are let go
+            self.resync()
+
+    def rollback(self) -> None:
+        """Put back what the window met.
+
+        Syncs: none.
+        """
+        for holder in self._holders:
+            if holder.start is not holder.kept or not holder.is_as(holder.kept) or holder in self._open:
+                holder.write(holder.start)
+                holder.settle(holder.start)
+                holder.start = holder.kept
+
+    def settle(self) -> None:
+        """Take what is held now for what was kept: a replay has written into it and put all numbers back.
+
+        Syncs: none.
+        """
+        for holder in self._holders:
+            if isinstance(holder, Numbers):
+                same = holder.start is holder.kept
+                holder.settle(holder.kept)
+                holder.start = holder.kept if same else holder.start
+
+    # ---- snapshots -------------------------------------------------------------------------------------------------------
+
+    def capture(self) -> Kept:
+        """Return a copy of everything as it is now; what has not changed is shared with earlier copies.
+
+        Syncs: none.
+        """
+        self.before_forward()
+        return [(holder, holder.kept) for holder in self._holders]
+
+    def restore(self, kept: Kept, *, whole: bool = False) -> None:
+        """Put a copy back.
+
+        Args:
+            kept: From :meth:`capture`.
+            whole: Everything. If not, only what micro-batches have changed: what follows the loop stays where it is, and
+                what was not there yet goes back to the earliest that is known of it.
+
+        Syncs: none.
+        """
+        copies = {_key(holder): content for holder, content in kept}
+        holders = {_key(holder): holder for holder in (*(h for h, _ in kept), *self._holders)}
+        for key, holder in holders.items():
+            if whole and key in copies:
+                holder.write(copies[key])
+            elif not whole and holder.inner and not isinstance(holder, Place):
+                holder.write(holder.merged(holder.read(), copies.get(key, holder.first), holder.inner))
+        self.resync()
+
+    # ---- what is in it ---------------------------------------------------------------------------------------------------
+
+    def holders(self) -> dict[str, list[Holder]]:
+        """Return all that holds something, by path."""
+        found: dict[str, list[Holder]] = {}
+        for holder in self._holders:
+            found.setdefault(holder.path, []).append(holder)
+        return found
+
+    def learned(self) -> Iterator[Holder]:
+        """Yield what micro-batches have changed, without what is the model's own."""
+        yield from (h for h in self._holders if h.inner and not h.is_of_model and not isinstance(h, Place))
+
+    # ---- looking through -------------------------------------------------------------------------------------------------
+
+    def resync(self) -> None:
+        """Look through everything anew, and take it as it is for the start of a window.
+
+        Syncs: none.
+        """
+        before = {_key(holder): holder for holder in self._holders}
+        self._holders, self._open, self._known = [], [], {}
+        own = list(_own_modules(self.model))
+        self._excluded = {id(module) for _, module in own}
+        for path, module in own:
+            if hasattr(type(module), "init_criterion") or CRITERION in vars(module) or CRITERION in module._modules:
+                self._add([Place(module, f"{path}.{CRITERION}".lstrip("."))])
+            trusted = is_of_a_library(type(module))
+            if module._buffers and "running_mean" not in module._buffers:
+                self._add([Registered(module._buffers, path, is_of_model=True)])
+                for key, buffer in module._buffers.items():
+                    if buffer is not None and not is_atom(buffer):
+                        name = f"{path}.{key}".lstrip(".")
+                        self._add([Numbers(buffer, name, is_of_model=True)], trusted=trusted)
+            if not trusted:
+                self._add([OwnAttributes(module, path)])
+        for holder in list(self._holders):
+            if not holder.is_of_model:
+                self._look_into(holder)
+        for name, value in self.beside.items():
+            self._look_at(name, value, trusted=False)
+        for holder in self._holders:
+            if (old := before.get(_key(holder))) is not None:
+                holder.inner, holder.first = old.inner, old.first
+        self._walked = len(self._holders)
+
+    def _look_into(self, holder: Holder) -> None:
+        for _, path, value in list(holder.parts()):
+            self._look_at(path, value, trusted=is_of_a_library(type(holder.held)))
+
+    def _look_at(self, path: str, value: Any, *, trusted: bool) -> None:
+        """Look through an object and all that it leads to."""
+        waiting = [(path, value, trusted)]
+        while waiting:
+            path, value, trusted = waiting.pop()
+            if isinstance(value, (tuple, frozenset)):
+                waiting += [(f"{path}[{i}]", one, trusted) for i, one in enumerate(value)]
+                continue
+            if id(value) in self._known or id(value) in self._excluded or is_atom(value):
+                continue
+            if len(self._holders) >= MOST_HOLDERS:
+                self._say(f"{path} leads to more than {MOST_HOLDERS:,} objects")
+                return
+            try:
+                made = None if _bytes(value) > MOST_BYTES else holders_of(value, path)
+            except (RuntimeError, TypeError, ValueError, MemoryError):
+                made = None
+            if made is None:
+                self._say(f"{path} is a {type(value).__name__} that cannot be copied")
+                continue
+            if not isinstance(value, Tensor) and type(value).__module__ not in {"builtins", "collections"}:
+                trusted = is_of_a_library(type(value))
+            self._add(made, trusted=trusted)
+            waiting += [(name, part, trusted) for holder in made for _, name, part in holder.parts()]
+
+    def _add(self, holders: list[Any], *, trusted: bool = True) -> None:
+        for holder in holders:
+            self._known.setdefault(id(holder.held), []).append(holder)
+            self._holders.append(holder)
+            if isinstance(holder, Numbers) and not trusted:
+                self._open.append(holder)
+
+    def _say(self, what: str) -> None:
+        if self._tell is not None and what not in self._told:
+            self._told.add(what)
+            self._tell(f"{what}: what a rejected batch leaves there stays")
+
+
+def _own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a model with their paths, without those of its loss."""
+    for name, module in model.named_modules():
+        if CRITERION not in name.split("."):
+            yield name, module
+
+
+def _key(holder: Holder) -> tuple[int, type]:
+    return id(holder.held), type(holder)
+
+
+def _bytes(value: Any) -> int:
+    return value.numel() * value.element_size() if isinstance(value, Tensor) else getattr(value, "nbytes", 0)
