@@ -20,7 +20,6 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolo_stable import InvalidCallError, StableDetectionTrainer, YoloStableError, state_file, whole_file
 from yolo_stable.checkpoint_file import culprits, digest, load, load_good, network_of, newest_good
-from yolo_stable.guard import recovery
 from yolo_stable.state_file import NAME
 
 Arguments = Callable[..., dict[str, Any]]
@@ -150,7 +149,7 @@ def test_a_finite_ruin_that_waits_for_the_other_ranks_is_not_saved(
             with torch.no_grad():
                 trainer.model.model[0].conv.weight[0, 0, 0, 0] = 1e30
             with monkeypatch.context() as patch:
-                patch.setattr(recovery, "shared", lambda: True)
+                patch.setattr(trainer.guard.ranks, "shared", True)
                 assert super().save_model() is False
             assert "model/model.0.conv.weight" in trainer.guard.recovery.wish
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,15 +10,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from yolo_stable import StableDetectionTrainer, interrupting
 from yolo_stable.errors import TrainingInterruptedError
 from yolo_stable.events import read_events
 
+pytestmark = pytest.mark.usefixtures("interruptible")
 Arguments = Callable[..., dict[str, Any]]
 
 
@@ -135,6 +140,115 @@ class TestWorkers:
             raise subprocess.CalledProcessError(1, "workers")
 
 
+class Slow(Dataset[torch.Tensor]):
+    """Whose items take a while, so that a signal comes in the middle of one."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        time.sleep(0.05)
+        return torch.full((), float(index))
+
+
+def load(start_method: str) -> None:
+    """Read data by workers, in a process group that gets Ctrl-C while they start and while they work."""
+    loader = DataLoader(Slow(), batch_size=1, num_workers=2, multiprocessing_context=start_method)
+    interrupting._leave_ctrl_c_to_parent(loader)
+    seen: list[float] = []
+    over = Event()
+
+    def press() -> None:
+        while not over.wait(0.2):
+            os.killpg(0, signal.SIGINT)
+
+    pressing = Thread(target=press)
+    got: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: got.append(os.getpid()))
+    pressing.start()
+    for _ in range(2):
+        seen += [float(batch) for batch in loader]
+    over.set()
+    pressing.join()
+    print(seen == [*range(6), *range(6)], set(got) == {os.getpid()})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_ctrl_c_is_left_to_the_parent_however_workers_are_started(start_method: str) -> None:
+    done = subprocess.run(
+        [sys.executable, __file__, start_method],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("True True\n", "", 0)
+
+
+SPAWNED = """
+import json, sys
+import torch
+
+if __name__ == "__main__":
+    torch.multiprocessing.set_start_method("spawn")
+    from yolo_stable import StableDetectionTrainer
+
+    class WithWorkers(StableDetectionTrainer):
+        def get_dataloader(self, *args, **options):
+            self.args.workers = 1  # Ultralytics takes none on the CPU
+            return super().get_dataloader(*args, **options)
+
+    WithWorkers(overrides=json.loads(sys.argv[1])).train()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
+def test_ctrl_c_with_spawned_workers_saves_and_leaves(tmp_path: Path, arguments: Arguments) -> None:
+    """The terminal sends it to all processes of the group; spawned ones inherit no handler."""
+    settings = arguments(epochs=400, workers=1)
+    (tmp_path / "script.py").write_text(SPAWNED)
+    log = Path(settings["project"]) / "run" / "guard.jsonl"
+    command = [sys.executable, str(tmp_path / "script.py"), json.dumps(settings)]
+    with open(tmp_path / "out.txt", "w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=tmp_path, start_new_session=True)
+        try:
+            until_an_epoch(log)
+            workers = psutil.Process(process.pid).children(recursive=True)
+            assert any("spawn_main" in " ".join(worker.cmdline()) for worker in workers)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(timeout=60) == 1, "nobody catches the error of this script"
+        finally:
+            process.kill()
+            process.wait()
+    said = (tmp_path / "out.txt").read_text()
+    assert "TrainingInterruptedError: SIGINT: training stopped in epoch" in said
+    assert "Everything is saved" in said
+    assert "DataLoader" not in said, "no worker has died"
+    assert (read_events(log)[-1]["event"], read_events(log)[-1]["status"]) == ("end", "interrupted")
+
+
+def until_an_epoch(log: Path) -> None:
+    """Wait until a run has an epoch behind it."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (log.exists() and '"event": "epoch"' in log.read_text()):
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the signals of POSIX")
+def test_a_run_that_was_started_to_ignore_ctrl_c_ignores_it(arguments: Arguments) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        trainer = raising(StableDetectionTrainer, 2, "on_train_batch_start", signal.SIGINT)(overrides=arguments())
+        trainer.train()
+        assert trainer.fired == 1
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_leaves_with_the_code_of_the_signal_and_goes_on_as_it_says(
     tmp_path: Path, arguments: Arguments, wish: signal.Signals
@@ -149,9 +263,7 @@ def test_the_command_leaves_with_the_code_of_the_signal_and_goes_on_as_it_says(
             command, stdout=out, stderr=out, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         try:
-            deadline = time.monotonic() + 90
-            while time.monotonic() < deadline and not (log.exists() and '"event": "epoch"' in log.read_text()):
-                time.sleep(0.1)
+            until_an_epoch(log)
             process.send_signal(wish)
             assert process.wait(timeout=60) == 128 + wish
         finally:
@@ -169,3 +281,7 @@ def test_the_command_leaves_with_the_code_of_the_signal_and_goes_on_as_it_says(
     starts = [e["epochs_before"] for e in read_events(log) if e["event"] == "start"]
     assert starts[0] == 0
     assert starts[1] in {max(trained), max(trained) - 1}
+
+
+if __name__ == "__main__":
+    load(sys.argv[1])

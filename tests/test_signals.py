@@ -14,13 +14,16 @@ from typing import Any
 import pytest
 
 from yolo_stable.errors import TrainingInterruptedError
-from yolo_stable.signals import SIGNALS, GracefulStop
+from yolo_stable.signals import SIGNALS, GracefulStop, LeftToParent
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the signals of POSIX")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="the signals of POSIX"),
+    pytest.mark.usefixtures("interruptible"),
+]
 
 
 @pytest.fixture(autouse=True)
-def handlers_as_before() -> Iterator[dict[signal.Signals, Any]]:
+def handlers_as_before(interruptible: None) -> Iterator[dict[signal.Signals, Any]]:
     """Require that a story leaves the handlers of this process as they were, and put them back in any case."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield before
@@ -47,7 +50,7 @@ def process(code: str) -> subprocess.CompletedProcess[str]:
     """Run a story in a process of its own, where a signal may kill."""
     head = (
         "import os, signal, sys, time\n"
-        "from yolo_stable.signals import GracefulStop\n"
+        "from yolo_stable.signals import GracefulStop, held_back\n"
         "send = lambda number: os.kill(os.getpid(), number)\n"
     )
     return subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True, check=False, timeout=60)
@@ -154,6 +157,31 @@ def test_a_signal_that_the_process_ignores_stays_ignored() -> None:
         "    print(stop.requested, signal.getsignal(signal.SIGINT).name)\n"
     )
     assert (done.stdout, done.stderr, done.returncode) == ("None SIG_IGN\n", "", 0)
+
+
+def test_a_signal_that_is_held_back_comes_afterwards_and_never_to_a_process_started_meanwhile() -> None:
+    done = process(
+        "import subprocess\n"
+        "child = 'import signal, os; os.kill(os.getpid(), signal.SIGINT); print(\"lives\")'\n"
+        "with GracefulStop(lambda number: print(number.name, flush=True)):\n"
+        "    with held_back():\n"
+        "        send(signal.SIGINT)\n"
+        "        subprocess.run([sys.executable, '-c', child])\n"
+        "        print('not yet', flush=True)\n"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("lives\nnot yet\nSIGINT\n", "", 0)
+
+
+def test_a_worker_leaves_ctrl_c_to_its_parent_and_does_what_it_did_before() -> None:
+    started: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        LeftToParent(started.append)(3)
+        pickle.loads(pickle.dumps(LeftToParent(print)))
+        send(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert started == [3]
 
 
 def test_in_another_thread_it_does_nothing(handlers_as_before: dict[signal.Signals, Any]) -> None:

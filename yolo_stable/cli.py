@@ -9,6 +9,7 @@ import typer
 
 from . import __version__, verbs
 from .errors import YoloStableError
+from .output import occupy_standard_descriptors, surviving
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
 
@@ -49,8 +50,13 @@ def _root(
     """Ultralytics YOLO training that no bad batch can kill."""
 
 
+@surviving()
 def main() -> None:
-    """Run the command; what goes wrong is one line on stderr and an exit code."""
+    """Run the command; what goes wrong is one line on stderr and an exit code.
+
+    When nobody reads what it prints, as behind ``| head``, the work goes on, and the exit code is that of the work.
+    """
+    occupy_standard_descriptors()
     try:
         code = app(prog_name=app.info.name, standalone_mode=False)
     except YoloStableError as error:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .autopsy.symptom import RAISED
-from .guard.ranks import shared
+from .guard import StepGuard
 from .guard.wrappers import unwrap
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ LOST = ("out of memory", "CUDA error", "HIP error", "device-side assert")
 class GuardedLoss(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that catches what a loss raises on numbers that are not finite."""
 
+    guard: StepGuard | None
     _label_fault: str
 
     def watch_loss(self) -> None:
@@ -65,7 +66,7 @@ class GuardedLoss(_Base):
         self._label_fault = ", ".join(filter(None, (self._label_fault, what)))
         parameters = [p for p in model.parameters() if p.requires_grad]
         loss = torch.full((), math.nan, device=parameters[0].device)
-        if shared():  # the other ranks wait for all gradients of this one
+        if self.guard is not None and self.guard.ranks.shared:  # the other ranks wait for all gradients of this one
             loss = loss + torch.stack([p.reshape(-1)[0].float() for p in parameters]).sum()
         return loss, {name: loss.detach() for name in self.loss_names}
 

@@ -7,16 +7,23 @@ import os
 import shlex
 import signal
 import subprocess
+import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
+from torch.utils.data import DataLoader
 from ultralytics.utils import LOGGER, RANK
 
 from .errors import TrainingInterruptedError
 from .guard import StepGuard
 from .run_log import RunLog
-from .signals import GracefulStop
+from .signals import GracefulStop, LeftToParent, held_back
+
+try:
+    from multiprocessing import resource_tracker
+except ImportError:  # Windows has none
+    resource_tracker = None
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -64,6 +71,17 @@ class GuardedInterrupt(_Base):
                     asked.requested,
                 ) from error
 
+    def keep_workers(self, event: str) -> None:
+        """Before the loaders start their workers, leave Ctrl-C to this process: the step to be finished may need their batches.
+
+        Args:
+            event: The callback event that has just been run.
+        """
+        if event == "on_train_epoch_start":  # callbacks may have put another loader in
+            for loader in (self.train_loader, getattr(self, "test_loader", None)):
+                if isinstance(loader, DataLoader) and loader.num_workers:
+                    _leave_ctrl_c_to_parent(loader)
+
     def leave_if_asked(self, event: str) -> None:
         """After a step or an epoch, save and leave, if a signal has asked for it.
 
@@ -94,6 +112,23 @@ class GuardedInterrupt(_Base):
         data = str(self.args.data)
         data = os.path.abspath(data) if os.path.exists(data) else data
         return f"yolo-stable train {shlex.quote(data)} {shlex.quote(f'model={self.last.absolute()}')} resume=True"
+
+
+def _leave_ctrl_c_to_parent(loader: Any) -> None:
+    """Start a loader's workers so that Ctrl-C does not reach them, from their first moment on."""
+    if isinstance(loader.worker_init_fn, LeftToParent):
+        return
+    loader.worker_init_fn = LeftToParent(loader.worker_init_fn)
+    kind: Any = type(loader)
+    known = weakref.ref(loader)  # a loader that held itself would not be collected, nor its workers ended, in time
+
+    def start() -> Any:
+        if resource_tracker is not None:
+            resource_tracker.ensure_running()  # spawning starts it, and that would let the signal through again
+        with held_back():
+            return kind._get_iterator(known())
+
+    loader._get_iterator = start
 
 
 def _pass_on(wish: signal.Signals) -> None:

@@ -36,6 +36,7 @@ from .incidents import Incidents
 from .interrupting import GuardedInterrupt
 from .labels import disarm
 from .looking_into import GuardedIncidents
+from .output import surviving
 from .plan import separate
 from .recovering import GuardedRecovery
 from .results import GuardedResults
@@ -196,6 +197,7 @@ class GuardedTrainerMixin(
         super().run_callbacks(event)
         if event == "on_train_start" and self.guard is not None:
             self.guard.resync()  # callbacks may have changed the model
+        self.keep_workers(event)
         self.leave_if_asked(event)
 
     # ---- before and after ----------------------------------------------------------------------------------------------
@@ -237,6 +239,7 @@ class GuardedTrainerMixin(
             self.run_log.window_closed()
         super()._build_train_pipeline()
 
+    @surviving(whatever=True)
     def train(self) -> Any:
         """Train; a run that the guard halts says which checkpoint is good.
 

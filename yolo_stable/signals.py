@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -21,7 +22,7 @@ class GracefulStop:
     Handlers can be set by the main thread only; elsewhere it does nothing. A signal that the process was started to ignore
     (``nohup``, a shell's background job), and one whose handler Python does not know, is left alone. A child process that
     inherited the handler by a fork, as a loader's workers do, ignores SIGINT, since its parent decides; with SIGTERM it behaves
-    as if the handler had never been installed.
+    as if the handler had never been installed. A spawned one inherits nothing: see :func:`held_back` and :class:`LeftToParent`.
 
     Args:
         on_request: Called once with the first signal, to say so to the user. It runs inside the handler, between two
@@ -103,3 +104,36 @@ class GracefulStop:
             around = getattr(previous, "__self__", None)
             if isinstance(around, GracefulStop):
                 around._stand_aside()
+
+
+@contextlib.contextmanager
+def held_back(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """Let a signal wait until this is left; a process that is started meanwhile, in whatever way, never gets it.
+
+    Where threads have no signal masks, as on Windows, it does nothing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class LeftToParent:
+    """The first call in a loader's worker: Ctrl-C, which the terminal sends to all processes, is left to the parent.
+
+    Args:
+        inner: The ``worker_init_fn`` of before.
+    """
+
+    def __init__(self, inner: Callable[[int], object] | None = None) -> None:
+        self._inner = inner
+
+    def __call__(self, worker: int) -> None:
+        """Ignore Ctrl-C from here on, and do what was done before."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self._inner is not None:
+            self._inner(worker)

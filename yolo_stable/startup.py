@@ -16,7 +16,6 @@ from .errors import UnhealthyStartError
 from .guard import GuardConfig, StepGuard
 from .guard.health import all_finite, non_finite_names
 from .guard.ladder import most_micro_batches
-from .guard.ranks import shared
 from .plan import RunPlan
 
 
@@ -108,7 +107,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
         row = ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all")
         return [("snapshots", "off (guard.snapshot_every=None)"), row]
     place = "host" if recovery.ring.on_host else str(next(guard.state.model.parameters()).device)
-    kept = recovery.ring.keep + (config.collapse is not None and not shared())
+    kept = recovery.ring.keep + (config.collapse is not None and not guard.ranks.shared)
     size = kept * full_size(guard) / 2**20
     believed = "any finite number" if config.max_value is None else f"weights up to {config.max_value:g} believed"
     for first in recovery.beyond[:1]:
@@ -117,7 +116,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
     rises = (("loss", config.max_loss_rise), ("norm", config.max_norm_rise))
     watched = [f"{name} above {rise:g} times its level" for name, rise in rises if rise is not None]
     divergence = f"{' or '.join(watched)} for {config.patience} steps" if watched else "not judged"
-    if config.collapse is not None and not shared():
+    if config.collapse is not None and not guard.ranks.shared:
         divergence += f"; fitness below {config.collapse:g} of the best twice in a row"
     lower = ", then in the next safer precision" if precisions > 1 else ""
     most = most_micro_batches(config, precisions, accumulate)

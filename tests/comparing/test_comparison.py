@@ -141,6 +141,7 @@ def test_a_result_that_cannot_be_written_is_a_line(out: Path, fates: Fates) -> N
     assert set(status(out).values()) == {"done"}
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("sig", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_lets_the_run_save_and_the_same_command_goes_on(
     tmp_path: Path, out: Path, fates: Fates, starts: Starts, in_a_process: Begin, sig: signal.Signals, code: int

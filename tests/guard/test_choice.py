@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Climb, GuardConfig, StepGuard
 from yolo_stable.guard.choice import choose, copies
+from yolo_stable.guard.ranks import Ranks
 from yolo_stable.guard.snapshot import SnapshotRing
 from yolo_stable.guard.state import TrainingState
 
@@ -248,22 +249,23 @@ def test_a_single_rank_asks_nobody() -> None:
     model = nn.Linear(1, 1)
     state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=1.0))
     ring = SnapshotRing(state, 2, "auto")
-    host = torch.device("cpu")
-    assert choose(ring, 5, host) is None
+    alone = Ranks(model)
+    assert choose(ring, 5, alone) is None
     for step in (1, 2):
         ring.take(step, state.live())
-    assert choose(ring, 2, host) is ring.newest
-    assert choose(ring, 1, host) is ring.oldest
-    assert choose(ring, 0, host) is ring.oldest
+    assert choose(ring, 2, alone) is ring.newest
+    assert choose(ring, 1, alone) is ring.oldest
+    assert choose(ring, 0, alone) is ring.oldest
 
 
-def test_several_ranks_keep_enough_to_reach_behind_a_streak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_ranks_keep_enough_to_reach_behind_a_streak() -> None:
+    ranks = Ranks(nn.Linear(1, 1))
     watched = GuardConfig(snapshot_every=16, max_loss_rise=4.0, patience=32)
-    assert copies(watched) == 2
-    monkeypatch.setattr("yolo_stable.guard.choice.shared", lambda: True)
-    assert copies(watched) == 4
-    assert copies(GuardConfig(snapshot_every=16, snapshots=7, max_loss_rise=4.0)) == 7
-    assert copies(GuardConfig(snapshot_every=16)) == 2
+    assert copies(watched, ranks) == 2
+    ranks.shared = True
+    assert copies(watched, ranks) == 4
+    assert copies(GuardConfig(snapshot_every=16, snapshots=7, max_loss_rise=4.0), ranks) == 7
+    assert copies(GuardConfig(snapshot_every=16), ranks) == 2
 
 
 if __name__ == "__main__":

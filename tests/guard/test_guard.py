@@ -295,14 +295,12 @@ class NoGradient(torch.autograd.Function):
         return gradients[0], None
 
 
-def test_with_shared_gradients_a_bad_loss_makes_all_gradients_nan_and_only_those(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("yolo_stable.guard.guard.shared", lambda: True)
+def test_with_shared_gradients_a_bad_loss_makes_all_gradients_nan_and_only_those() -> None:
     model = nn.ParameterList([nn.Parameter(torch.full((2,), float(i))) for i in range(4)])
     reached, clamped, without, unused = model
     unused.requires_grad_(False)
     guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    guard.ranks.shared = True
     loss = NoGradient.apply(reached, without).sum() + (clamped + NAN).clamp(max=1.0).sum()
     decision = guard.backward(loss)
     assert (decision.verdict, decision.reason) == (Verdict.REJECT_MICRO_BATCH, "loss nan")

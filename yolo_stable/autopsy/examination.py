@@ -264,7 +264,6 @@ class Examination:
         if not self.known[key] and not self.known["half"] and not overflow and self._has_room(suspect):
             self.known["healthy_in_float64"] = _healthy(self.player.play(suspect, precision="float64"))
 
-
     def _has_room(self, suspect: Case) -> bool:
         """Tell whether a backward pass in float64, twice as wide, needs no more memory than the batch did."""
         offloaded = suspect.images.device.type != "cpu"

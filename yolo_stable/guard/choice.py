@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-
 from .config import GuardConfig
-from .ranks import any_rank, lowest, shared
+from .ranks import Ranks
 from .snapshot import Snapshot, SnapshotRing
 
 
-def choose(ring: SnapshotRing, step: int, device: torch.device) -> Snapshot | None:
+def choose(ring: SnapshotRing, step: int, ranks: Ranks) -> Snapshot | None:
     """Return the newest snapshot that is not younger than ``step``.
 
     With several ranks: the newest such one that all have and none found suspicious; or else the oldest one that all have. That
@@ -18,22 +16,22 @@ def choose(ring: SnapshotRing, step: int, device: torch.device) -> Snapshot | No
     Args:
         ring: This rank's snapshots.
         step: Optimizer steps applied, at most.
-        device: Where the process group can see a tensor, unless it is on the host.
+        ranks: The other processes that train the model.
 
     Syncs: with several ranks a few collectives of one number, which all have to take part in.
     """
-    if not shared():
+    if not ranks.shared:
         return ring.at_or_before(step)
-    while (step := lowest(ring.trusted(step), device)) >= 0:
-        if not any_rank(ring.trusted(step) != step, device):
+    while (step := ranks.lowest(ring.trusted(step))) >= 0:
+        if not ranks.any(ring.trusted(step) != step):
             return ring.at_or_before(step)
         step -= 1
     oldest = ring.oldest
-    return ring.at_or_before(-lowest(-(-1 if oldest is None else oldest.step), device))
+    return ring.at_or_before(-ranks.lowest(-(-1 if oldest is None else oldest.step)))
 
 
-def copies(config: GuardConfig) -> int:
+def copies(config: GuardConfig, ranks: Ranks) -> int:
     """Return how many snapshots to keep; with several ranks enough to reach behind the steps in which one is suspicious."""
-    if not shared() or (config.max_loss_rise is None and config.max_norm_rise is None):
+    if not ranks.shared or (config.max_loss_rise is None and config.max_norm_rise is None):
         return config.snapshots
     return max(config.snapshots, config.patience // (config.snapshot_every or 1) + 2)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import InvalidCallError
@@ -21,7 +22,7 @@ from .items import tensors_among
 from .ladder import Climb
 from .limits import Counts, halted, limit_passed
 from .memory import Memory
-from .ranks import backward_nan, shared
+from .ranks import Ranks, backward_nan
 from .recovery import Recovery
 from .reductions import try_out
 from .rehearsal import choose_step
@@ -63,7 +64,7 @@ class StepGuard:
 
     Under ``DistributedDataParallel`` a rank must not leave out a backward pass, or the others wait for ever. There a bad
     micro-batch is back-propagated as NaN: the gradients that all ranks share then say the same to every one of them, and
-    all reject the window, without a collective of our own.
+    all reject the window, without a collective of our own. A process group that does not train this model is never used.
 
     Args:
         model: The module that is trained. Change its running statistics yourself only between windows, and call
@@ -80,6 +81,8 @@ class StepGuard:
         on_reject: Told of every rejection that counts, after it was undone, and before anything is put back because of it.
         on_climb: Told when the state was put back, the precision lowered, or training is about to halt.
         tell: Told once of each part of the memory that cannot be copied; None: Python's warnings.
+        distributed: Whether other ranks train this model too. None: when ``DistributedDataParallel`` or FSDP wraps it. Give
+            True, or their process group, to a loop that exchanges gradients by its own means.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
@@ -100,6 +103,7 @@ class StepGuard:
         on_reject: Callable[[Decision], None] | None = None,
         on_climb: Callable[[Climb], None] | None = None,
         tell: Callable[[str], None] | None = None,
+        distributed: bool | dist.ProcessGroup | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:
@@ -115,6 +119,8 @@ class StepGuard:
         self.counts = Counts()
         self.last: Decision | None = None
         """The decision made last, also when it raised."""
+        self.ranks = Ranks(model, distributed)
+        """The other processes that train this model."""
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
         self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
         """How windows are applied, in words."""
@@ -135,7 +141,7 @@ class StepGuard:
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
             act = self.abandon_window, self._resync, lower_precision, on_climb
-            self.recovery = Recovery(self.state, self.config, self.counts, *act)
+            self.recovery = Recovery(self.state, self.config, self.counts, *act, ranks=self.ranks)
             self.recovery.begin()
 
     @property
@@ -188,7 +194,8 @@ class StepGuard:
         """
         items = dict(items or {})
         tensors = tensors_among(loss, items)
-        if shared() and self.recovery is not None and self.recovery.wish:
+        self.ranks.forward_seen()
+        if self.ranks.shared and self.recovery is not None and self.recovery.wish:
             fault = fault or self.recovery.wish
         copy, moved = self.shadow.capture() if self.shadow is not None else (None, [])
         vector = to_device_vector([loss, *tensors.values(), *moved], loss.device)
@@ -212,7 +219,7 @@ class StepGuard:
         if self.shadow is not None and copy is not None:
             culprits = (self.shadow.largest_jump(copy),) if jumped else non_finite_names(self.shadow.named())
         decision = Decision(verdict=verdict, reason=reason, loss=value, items=read, culprits=culprits)
-        all_reject = shared()
+        all_reject = self.ranks.shared
         if all_reject:
             backward_nan(self._scaled(loss), [p for _, p in self._step.named_parameters() if p.requires_grad])
         else:

@@ -1,15 +1,105 @@
-"""What the ranks of a multi-GPU run tell each other; only when something is wrong, and always all of them."""
+"""The ranks that train one model, and what they tell each other; only when something is wrong, and always all of them."""
 
 from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def shared() -> bool:
-    """Return whether gradients are shared with other ranks."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+class Ranks:
+    """The processes that share the gradients of one model.
+
+    A process group alone says nothing about a model: it may serve data loading, metrics, or another model of the same process.
+    What shares gradients is a wrapper, so that is what is looked for: ``DistributedDataParallel`` or FSDP around the model,
+    inside it, or around the same parameters when the bare module is given. Its process group is the one that is asked.
+
+    Args:
+        model: What is trained, wrapped or not.
+        distributed: True, or the process group: other ranks train this model as well, although no wrapper shows it. False:
+            they do not. None: the wrapper tells.
+    """
+
+    def __init__(self, model: nn.Module, distributed: bool | dist.ProcessGroup | None = None) -> None:
+        self._model = model
+        self._said = distributed
+        self._group: dist.ProcessGroup | None = None
+        self.shared = False
+        """Whether gradients are shared with other ranks."""
+        self._forward_seen = False
+        self._look()
+
+    def forward_seen(self) -> None:
+        """Look again after the first forward pass: by then the model is wrapped, if it ever is."""
+        if not self._forward_seen:
+            self._forward_seen = True
+            self._look()
+
+    def any(self, wish: bool) -> bool:
+        """Return whether any rank has a wish; all ranks have to ask.
+
+        Syncs: one collective of one number, when gradients are shared.
+        """
+        if not self.shared:
+            return wish
+        flag = torch.tensor([int(wish)], device=self._reachable())
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(flag.item())
+
+    def lowest(self, step: int) -> int:
+        """Return the lowest number that any rank has; all ranks have to ask.
+
+        Syncs: one collective of one number, when gradients are shared.
+        """
+        if not self.shared:
+            return step
+        number = torch.tensor([step], device=self._reachable())
+        dist.all_reduce(number, op=dist.ReduceOp.MIN, group=self._group)
+        return int(number.item())
+
+    def _look(self) -> None:
+        if self.shared or self._said is False or not (dist.is_available() and dist.is_initialized()):
+            return
+        if self._said is None:
+            groups = _groups(self._model) if dist.get_world_size() > 1 else iter(())
+            self._group, found = next(((group, True) for group in groups), (None, False))
+        else:
+            found = True
+            self._group = None if self._said is True else self._said
+        self.shared = found and dist.get_world_size(self._group) > 1
+
+    def _reachable(self) -> torch.device:
+        """Return where the process group can see a tensor: gloo on the host, the others on their device."""
+        device = next(self._model.parameters()).device
+        return torch.device("cpu") if dist.get_backend(self._group) == "gloo" else device
+
+
+def _groups(model: nn.Module) -> Iterator[dist.ProcessGroup | None]:
+    """Yield the process groups that share gradients of a model; None: that of all processes."""
+    wrappers = nn.parallel.DistributedDataParallel, *_imported("torch.distributed.fsdp", "FullyShardedDataParallel")
+    sharded = _imported("torch.distributed.tensor", "DTensor")
+    wrapped: list[Any] = [module for module in model.modules() if isinstance(module, wrappers)]
+    for wrapper in wrapped:
+        yield wrapper.process_group
+    for parameter in model.parameters():
+        if isinstance(parameter, sharded):  # fully_shard() leaves no wrapper behind
+            mesh: Any = parameter.device_mesh  # pyright: ignore[reportAttributeAccessIssue]
+            yield mesh.get_group() if mesh.ndim == 1 else None
+    trained = {id(parameter) for parameter in model.parameters()}
+    gc.collect()  # a wrapper that is no longer used says nothing
+    for thing in gc.get_objects():  # nothing in a module tells that it is inside a wrapper
+        if issubclass(type(thing), wrappers) and any(id(parameter) in trained for parameter in thing.parameters()):
+            yield thing.process_group
+
+
+def _imported(module: str, name: str) -> tuple[type, ...]:
+    """Return a class, if its module was ever imported: else nothing can be an instance, and importing takes seconds."""
+    return (getattr(sys.modules[module], name),) if module in sys.modules else ()
 
 
 def backward_nan(loss: Tensor, parameters: list[nn.Parameter]) -> None:
@@ -27,32 +117,3 @@ def backward_nan(loss: Tensor, parameters: list[nn.Parameter]) -> None:
 
 def _to_nan(gradient: Tensor | None) -> Tensor | None:
     return None if gradient is None else gradient * float("nan")  # autograd also asks where there is none
-
-
-def any_rank(wish: bool, device: torch.device) -> bool:
-    """Return whether any rank has a wish; all ranks have to ask.
-
-    Syncs: one collective of one number.
-    """
-    if not shared():
-        return wish
-    flag = torch.tensor([int(wish)], device=_reachable(device))
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-    return bool(flag.item())
-
-
-def lowest(step: int, device: torch.device) -> int:
-    """Return the lowest number that any rank has; all ranks have to ask.
-
-    Syncs: one collective of one number.
-    """
-    if not shared():
-        return step
-    number = torch.tensor([step], device=_reachable(device))
-    dist.all_reduce(number, op=dist.ReduceOp.MIN)
-    return int(number.item())
-
-
-def _reachable(device: torch.device) -> torch.device:
-    """Return where the process group can see a tensor: gloo on the host, the others on their device."""
-    return torch.device("cpu") if dist.get_backend() == "gloo" else device

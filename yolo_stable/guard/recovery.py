@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
-
 from ..errors import InvalidCallError
 from .audit import Audit, Finding
 from .choice import choose, copies
@@ -17,7 +15,7 @@ from .divergence import Divergence
 from .ladder import Brake, Climb, Rung, next_rung
 from .limits import Counts, halted, limit_passed
 from .milestone import Milestone
-from .ranks import any_rank, shared
+from .ranks import Ranks
 from .repair import EmaRepair
 from .snapshot import Snapshot, SnapshotRing
 from .state import TrainingState
@@ -41,6 +39,7 @@ class Recovery:
         resync: Makes the guard look at the state that was put back.
         lower_precision: Switches to the next safer precision and returns its name, or None when there is none.
         on_climb: Told of every climb, after it was carried out.
+        ranks: The other processes that train the model.
     """
 
     def __init__(
@@ -52,9 +51,11 @@ class Recovery:
         resync: Callable[[], None],
         lower_precision: Callable[[], str | None] | None = None,
         on_climb: Callable[[Climb], None] | None = None,
+        *,
+        ranks: Ranks,
     ) -> None:
-        self.state, self.config, self.counts = state, config, counts
-        self.ring = SnapshotRing(state, copies(config), config.snapshot_device)
+        self.state, self.config, self.counts, self.ranks = state, config, counts, ranks
+        self.ring = SnapshotRing(state, copies(config, ranks), config.snapshot_device)
         self.audit = Audit(config.max_value, config.reject_norm if config.max_norm is None else config.max_norm)
         self.brake = Brake(config.ramp_steps)
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, config.patience)
@@ -104,9 +105,9 @@ class Recovery:
             self._repair_ema(finding)
         elif finding:
             self.wish = f"the training state is not healthy: {finding.reason}"
-        if any_rank(bool(self.wish), self._device()):
+        if self.ranks.any(bool(self.wish)):
             # All have to put on the same brake, whichever of them it was.
-            diverged = any_rank(self._diverging, self._device())
+            diverged = self.ranks.any(self._diverging)
             self._climb(self.wish or "another rank asks for it", finding.names, diverged=diverged, last=last)
         elif why := limit_passed(self.counts, self.config):
             if self.counts.rejected > self.config.max_total:
@@ -128,7 +129,7 @@ class Recovery:
         """
         self.brake.applied()
         why = self.divergence.add(loss, norm)
-        if why and shared():
+        if why and self.ranks.shared:
             self.wish, self._diverging = why, True
             return ""
         if why:
@@ -149,7 +150,7 @@ class Recovery:
         if self.counts.applied - self._mark < (self.config.snapshot_every or 1):
             return
         live = self.state.live()
-        if self._put_right(self.audit.inspect(live)) and (shared() or not self.divergence.suspicious):
+        if self._put_right(self.audit.inspect(live)) and (self.ranks.shared or not self.divergence.suspicious):
             self._take(live)
 
     def inspect(self) -> bool:
@@ -185,7 +186,7 @@ class Recovery:
         Raises:
             TrainingHaltedError: Nothing is left to try.
         """
-        if self.milestone.snapshot is None or shared():
+        if self.milestone.snapshot is None or self.ranks.shared:
             return False
         self.milestone.collapsed(self.brake)
         self._climb(why, (), diverged=True, to=self.milestone.snapshot)
@@ -234,7 +235,7 @@ class Recovery:
             self._repair_ema(finding)
             return True
         why = f"the training state is not healthy: {finding.reason}"
-        if shared():
+        if self.ranks.shared:
             self.wish = why
         else:
             self._climb(why, finding.names, diverged=False)
@@ -291,7 +292,7 @@ class Recovery:
         self.wish, self._diverging = "", False
         newest = self.ring.newest
         step = -1 if newest is None else newest.step - (again and newest is self._target)
-        snapshot = to if to is not None else choose(self.ring, step, self._device())
+        snapshot = to if to is not None else choose(self.ring, step, self.ranks)
         trained = self.trained
         damage = damages(self.state.live(), culprits, None if snapshot is None else snapshot.tensors)
         if snapshot is not None:
@@ -336,10 +337,6 @@ class Recovery:
         snapshot.trusted = not self.divergence.suspicious
         self._mark = self.counts.applied
         self._tries = 0
-
-    def _device(self) -> Any:
-        parameter: nn.Parameter = next(self.state.model.parameters())
-        return parameter.device
 
     def _tell(self, climb: Climb) -> None:
         if self._on_climb is not None:
