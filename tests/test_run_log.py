@@ -146,7 +146,7 @@ def test_images_without_names_are_said_to_have_none(tmp_path: Path, log_in: Call
 def test_a_window_of_any_size_keeps_a_bounded_number_of_names(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
     log = log_in(tmp_path)
     for i in range(3):
-        log.batch_files(f"{i}-{j}.jpg" for j in range(FILES_KEPT // 2 + 1))
+        log.batch_files([f"{i}-{j}.jpg" for j in range(FILES_KEPT // 2 + 1)])
     log.rejection(WINDOW, HERE, 0)
     log.rejection(MICRO, HERE, 0)
     window, micro = (event["files"] for event in events(tmp_path))
@@ -154,6 +154,42 @@ def test_a_window_of_any_size_keeps_a_bounded_number_of_names(tmp_path: Path, lo
     assert window[0] == "0-0.jpg"
     assert len(micro) == FILES_KEPT // 2 + 1
     assert micro[0] == "2-0.jpg"
+
+
+def test_names_are_asked_for_only_when_a_batch_is_rejected(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
+    """Working them out takes longer than drawing a batch."""
+    asked = []
+
+    class Names:
+        def __iter__(self) -> Iterator[str]:
+            asked.append(self)
+            yield "a.jpg"
+
+    log = log_in(tmp_path)
+    log.batch_files(Names())
+    log.window_closed()
+    log.batch_files(Names())
+    assert asked == []
+    assert log.rejection(MICRO, HERE, 0).endswith("Images: a.jpg")
+    assert len(asked) == 1
+
+
+def test_images_that_cannot_be_read_are_counted_and_those_of_the_training_left_out(
+    tmp_path: Path, log_in: Callable[..., RunLog]
+) -> None:
+    log = log_in(tmp_path)
+    log.unreadable("/data/a.jpg", "is gone", "train", 1, 40)
+    log.unreadable("/data/v.jpg", "is empty", "val", 1, 8)
+    rows = dict(log.finish("done", "", Counts()))
+    assert rows["unreadable"] == "2 images; first: /data/a.jpg is gone"
+    assert rows["left out"] == "/data/a.jpg"
+    assert summary(tmp_path)["left_out"] == ["/data/a.jpg"]
+    assert summary(tmp_path)["unreadable"] == [
+        {"path": "/data/a.jpg", "why": "is gone", "split": "train"},
+        {"path": "/data/v.jpg", "why": "is empty", "split": "val"},
+    ]
+    (event,) = [e for e in events(tmp_path) if e["event"] == "unreadable" and e["split"] == "train"]
+    assert (event["path"], event["lost"], event["images"]) == ("/data/a.jpg", 1, 40)
 
 
 def test_an_epoch_prints_a_bounded_number_of_lines_and_records_all(
@@ -331,6 +367,8 @@ def test_the_end_leaves_a_summary_and_a_table(tmp_path: Path, log_in: Callable[.
         "steps_undone": 0,
         "causes": {},
         "left_out": [],
+        "unreadable": [],
+        "unreadable_in_all": 0,
         "warnings": {},
     }
     assert events(tmp_path)[-1] == {

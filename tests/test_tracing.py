@@ -265,8 +265,8 @@ def test_transforms_that_somebody_else_put_in_are_traced_again(boxes: Path) -> N
     data = dataset(boxes)
     trace(data)
     data.transforms = dataset(boxes, mosaic=0.0).transforms
-    batch = data.collate_fn([data[0], data[1]])
-    assert [origin.sources for origin in take(batch)] == [(), ()]  # not followed; a batch all the same
+    batch = data.collate_fn([data[0], data[1]])  # not followed: what was read is known, and not where it is
+    assert [(o.files(), o.sources[0].region) for o in take(batch)] == [((data.im_files[n],), None) for n in (0, 1)]
     retrace(data)
     assert data[0]["provenance"].sources[0].region
 
@@ -460,7 +460,7 @@ def test_a_quarantine_may_come_later(boxes: Path) -> None:
     data, ward = dataset(boxes), Quarantine(COUNT)
     trace(data)
     trace(data, ward)
-    assert (ward.blame(4), ward.blame(data.im_files[4])) == (False, True)
+    assert (ward.blame(data.im_files[4]), ward.blame(data.im_files[4])) == (False, True)
     assert data[4]["provenance"].sources[0].index == 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,7 +53,8 @@ def restore_order(loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any]
         loader.generator.set_state(tensors[GENERATOR])
     if isinstance(getattr(dataset, "buffer", None), list) and not dataset.buffer:
         for index in plain["buffer"]:
-            dataset.load_image(index)
+            with contextlib.suppress(FileNotFoundError):  # an image may be gone since; others take its place
+                dataset.load_image(index)
     pipelines = list(_pipelines(dataset))
     if generators and len(pipelines) == len(plain["augmentation"]):
         for pipeline, state in zip(pipelines, plain["augmentation"], strict=True):

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -24,6 +24,22 @@ from .guard.state import TrainingState
 from .provenance import Provenance
 
 
+@dataclass(frozen=True, slots=True)
+class ImageNames:
+    """The image files of a micro-batch, worked out when somebody asks: of each image the sample itself, without partners."""
+
+    provenance: tuple[Provenance, ...] = ()
+    """Of each image; none of a data set that is not traced."""
+    said: tuple[str, ...] = ()
+    """What the batch itself says."""
+
+    def __iter__(self) -> Iterator[str]:
+        if not self.provenance:
+            yield from map(str, self.said)
+        for one in self.provenance:
+            yield from one.files()[:1]
+
+
 @dataclass(slots=True)
 class Drawn:
     """One micro-batch as it went into the model."""
@@ -32,11 +48,16 @@ class Drawn:
     """Of the batch in its epoch, from 1."""
     labels: dict[str, Tensor]
     """As they were drawn: those that no loss can use are still in them."""
-    provenance: tuple[Provenance, ...]
+    names: ImageNames = ImageNames()
     batch: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
     """What was wrong with its labels."""
     generators: Draw | None = None
+
+    @property
+    def provenance(self) -> tuple[Provenance, ...]:
+        """Of each image; none of a data set that is not traced."""
+        return self.names.provenance
 
     @property
     def nbytes(self) -> int:

@@ -22,6 +22,7 @@ from .incident_picture import pictures_of
 from .incident_record import (
     Circumstances,
     Drawn,
+    ImageNames,
     Incident,
     memory,
     plain_args,
@@ -30,12 +31,14 @@ from .incident_record import (
     symptom_of,
 )
 from .incidents import Incidents
+from .lost_files import GuardedFiles
 from .plan import RunPlan
 from .quarantine import Quarantine
+from .reading import parts_of, paths_of
 from .rebuilding import describe_model
 from .replaying import forward_of, precision_of
 from .run_log import RunLog
-from .tracing import parts_of, take, trace
+from .tracing import take, trace
 from .train_call import one_line
 
 MEMORY = 256 * 2**20
@@ -44,7 +47,7 @@ USUAL_OVERFLOWS = 4
 """So many windows in a row may be lost to a loss scale that is looking for its place before it is worth a look."""
 
 
-class GuardedIncidents(GuardedLoss):
+class GuardedIncidents(GuardedLoss, GuardedFiles):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that remembers batches and looks into the bad ones."""
 
     plan: RunPlan
@@ -53,6 +56,7 @@ class GuardedIncidents(GuardedLoss):
     batch_number: int
     incidents: Incidents | None = None
     quarantine: Quarantine | None = None
+    """None: of a data set that nothing is known of."""
     _quarantined: Quarantine | None = None
     """What was left out before the pipeline was built anew."""
     _drawn: list[Drawn]
@@ -64,17 +68,19 @@ class GuardedIncidents(GuardedLoss):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Let the training images know what they are made of."""
         dataset = super().build_dataset(img_path, mode, batch)
-        if mode == "train" and self.plan.guard.incidents is not None:
-            quarantine = self._quarantine_for(dataset) if self.plan.guard.quarantine else None
-            trace(dataset, quarantine)
-            self.quarantine = quarantine
+        if mode == "train" and mode in self.files:
+            self.quarantine = Quarantine(self.files[mode].states)
+            if self.plan.guard.incidents is not None:
+                trace(dataset, self.quarantine)
+            self._describe()
             self._fill_quarantine()
         return dataset
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
         """Take out of a batch of the loader what the model does not need."""
         labels = {key: batch[key] for key in ("cls", "bboxes") if isinstance(batch.get(key), Tensor)}
-        return Drawn(number=self.batch_number, labels=labels, provenance=take(batch))
+        names = ImageNames(take(batch), tuple(batch.get("im_file", ())))
+        return Drawn(number=self.batch_number, labels=labels, names=names)
 
     def remember(self, drawn: Drawn, batch: dict[str, Any], fault: str) -> None:
         """Keep a batch until its window is closed: those before it as far as they take little memory.
@@ -95,20 +101,23 @@ class GuardedIncidents(GuardedLoss):
         self._drawn = []
         self.own_fault = None
 
-    def _quarantine_for(self, dataset: Any) -> Quarantine | None:
-        """Return what keeps guilty images out of a data set; None of one that cannot be traced."""
-        return Quarantine(len(dataset)) if any(True for _ in parts_of(dataset)) else None
+    def _describe(self) -> None:
+        """Let the quarantine know which images there are now: somebody may have put other lists into the data set."""
+        if self.quarantine is not None:
+            for part, start in parts_of(self.files["train"].dataset):
+                self.quarantine.describe(paths_of(part), start)
 
     def _fill_quarantine(self) -> None:
         """Leave out what was left out before the pipeline was built anew, or by an earlier part of the run, or is asked for."""
-        if self.quarantine is None:
+        if self.quarantine is None or not self.plan.guard.quarantine:
             return
         before, self._quarantined = self._quarantined, self.quarantine
         told = []
         if before is not None:
             self.quarantine.load_state_dict(before.state_dict())
         elif self.resume and (self.save_dir / "quarantine.txt").is_file():
-            told.append((self.save_dir / "quarantine.txt", self.quarantine.read(self.save_dir / "quarantine.txt")))
+            path = self.save_dir / "quarantine.txt"
+            told.append((path, self.quarantine.read(path, lost=False)))  # those may be back
         if before is None and self.plan.guard.quarantine_from is not None:
             path = Path(self.plan.guard.quarantine_from)
             told.append((path, self.quarantine.read(path)))
@@ -258,8 +267,9 @@ class GuardedIncidents(GuardedLoss):
 
     def _blame(self, report: Report) -> None:
         """Count against the images that were found guilty, and leave out those that are for the second time."""
-        if self.quarantine is None or report.cause != "data":
+        if self.quarantine is None or not self.plan.guard.quarantine or report.cause != "data":
             return
+        self._describe()
         named = [sample.path for sample in report.samples if sample.path]  # one may be in several tiles
         told = all(sample.label_row is not None for sample in report.samples)
         images = report.evidence.get("positions") or [0]  # of the batch: in each of them one file did it

@@ -46,6 +46,7 @@ from .scaler_gate import ScalerGate
 from .schedules import schedules_of
 from .startup import require_finite_start
 from .stopping import Patience
+from .substitution import NoImageLeftError
 from .telemetry import EpochTelemetry
 from .telling import GuardedTelling
 
@@ -94,6 +95,7 @@ class GuardedTrainerMixin(
         self._gate: ScalerGate | None = None
         self.batch_number = 0
         self._label_fault = ""
+        self.files = {}
         self.forget()
         self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
@@ -173,10 +175,11 @@ class GuardedTrainerMixin(
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Remember which image files the batch has, and look at its labels while they are on the host."""
+        self.look_for_lost()
         drawn = self.draw(batch)
         self._label_fault = disarm(batch, self.data["nc"])
         batch = super().preprocess_batch(batch)
-        self.run_log.batch_files(batch.get("im_file", ()))
+        self.run_log.batch_files(drawn.names)
         self.remember(drawn, batch, self._label_fault)
         if self.guard is not None:
             self.guard.before_forward()
@@ -260,6 +263,8 @@ class GuardedTrainerMixin(
                 self.require_that_it_was_saved()
         except TrainingHaltedError as error:
             raise self.halted(str(error)) from error
+        except NoImageLeftError as error:
+            raise self.halted(self.nothing_left()) from error
         except TrainingInterruptedError as error:
             self.close_books("interrupted", str(error))
             raise

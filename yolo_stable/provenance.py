@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .errors import InvalidCallError
@@ -223,6 +223,18 @@ def unknown(sample: _Size | None = None) -> Provenance:
     """
     height, width = (0, 0) if sample is None else sample.shape[-2:]
     return Provenance.of(NOTHING, None, 0, (int(height), int(width)))
+
+
+def joined(parts: Sequence[Provenance]) -> Provenance:
+    """Return the provenance of an image that was made of others in a way that nobody knows: all their files, and no place.
+
+    Examples:
+        >>> a, b = (Provenance([Source(path, 0, None, "image")], (), (8, 8)) for path in ("a.jpg", "b.jpg"))
+        >>> joined([a, b]).files()
+        ('a.jpg', 'b.jpg')
+    """
+    sources = [replace(source, region=None, rows=()) for part in parts for source in part.sources]
+    return Provenance(sources, [None] * sum(len(part.rows) for part in parts), parts[0].size)
 
 
 def _unpacked(recipe: Recipe, codes: bytes | None, boxes: int, size: tuple[int, int]) -> Provenance:

@@ -1,17 +1,15 @@
-"""Images that are left out of the rest of a run, because they were found guilty twice."""
+"""Images that are left out of the rest of a run, because they were found guilty twice, or cannot be read."""
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .errors import InvalidCallError
+from .path_states import LEFT_OUT, PathStates
 from .whole_file import reason, write_whole
 
 STRIKES = 2
@@ -21,6 +19,8 @@ SHARE = 0.5
 HEAD = """\
 # Images that yolo-stable left out of a training, one path a line. Lines that start with # are not read.
 """
+LOST = "# the next one"
+"""So begins the line before an image that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,98 +51,75 @@ class LeftOut:
 
 
 class Quarantine:
-    """Knows which images of a data set are left out, and tells all loader workers, also those that already run.
+    """Knows by path which images are left out, and tells all loader workers, also those that already run.
 
     Changed by the main process only. Counts live as long as it does, and longer with :meth:`state_dict`.
 
     Args:
-        n_images: Number of images in the data set.
+        images: Number of images in the data set, or states of its files that are there already.
 
     Examples:
         >>> quarantine = Quarantine(4)
         >>> quarantine.describe(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
-        >>> quarantine.blame("b.jpg"), quarantine.blame(1)
+        >>> quarantine.blame("b.jpg"), quarantine.blame("b.jpg")
         (False, True)
-        >>> quarantine.left_out, quarantine.instead(1, 0, 4)
-        (['b.jpg'], 2)
+        >>> quarantine.left_out, quarantine.has_out("c.jpg")
+        (['b.jpg'], False)
     """
 
-    def __init__(self, n_images: int) -> None:
-        # In shared memory: a worker that was forked or spawned before an image was left out sees it as well.
-        self.mask = torch.zeros(n_images, dtype=torch.uint8).share_memory_()
+    def __init__(self, images: int | PathStates) -> None:
+        self.states = images if isinstance(images, PathStates) else PathStates(images)
         self.counts: dict[str, int] = {}
         """How often each image was blamed."""
         self.refused: list[str] = []
         """Images that were to be left out and were not, as too few would have remained."""
-        self._paths: list[str | None] = [None] * n_images
-        self._indices: dict[str, list[int]] = {}
-        self._starts: list[int] = [0]
-        self._out = self.mask.numpy()
+        self.lost: dict[str, str] = {}
+        """Images that cannot be read, and why; they are out as well."""
+        self._out: list[str] = []
+        self._parts: dict[int, dict[str, str]] = {}
+        """The paths of each data set by their absolute form; the key is the index of its first image."""
 
     def describe(self, paths: Sequence[str], start: int = 0) -> None:
-        """Learn which images there are. ``trace`` calls it for each data set.
+        """Learn which images there are now. ``trace`` calls it for each data set; its lists may be changed while it runs.
 
         Args:
             paths: The image files of a data set, by index.
             start: Index of the first one, where several data sets are joined.
-
-        Raises:
-            InvalidCallError: There are more than the quarantine was made for.
         """
-        if start + len(paths) > len(self._paths):
-            raise InvalidCallError(
-                f"Quarantine({len(self._paths)}) is asked to hold images {start} to {start + len(paths) - 1}."
-                " Make it as large as the data set."
-            )
-        if self._paths[start : start + len(paths)] == list(paths):
-            return
-        self._paths[start : start + len(paths)] = paths
-        self._indices = {}
-        for index, path in enumerate(self._paths):
-            if path is not None:
-                self._indices.setdefault(path, []).append(index)
-        self._starts = sorted({*self._starts, start})
+        self._parts[start] = part = {}
+        for path in paths:
+            part.setdefault(os.path.abspath(path), path)
 
-    # ---- in the loader ---------------------------------------------------------------------------------------------------
+    @property
+    def images(self) -> int:
+        """How many files there are, each counted once."""
+        return len(set().union(*self._parts.values()))
 
-    def has_out(self, index: int) -> bool:
-        """Return whether an image is left out."""
-        return bool(self._out[index])
-
-    def instead(self, index: int, first: int, behind: int) -> int | None:
-        """Return the next image that may be drawn, from the beginning again behind the last; None when there is none.
-
-        Args:
-            index: The image that is left out.
-            first: First index to choose among.
-            behind: Index behind the last one.
-        """
-        for candidate in (*range(index + 1, behind), *range(first, index)):
-            if not self._out[candidate]:
-                return candidate
-        return None
-
-    # ---- in the run ------------------------------------------------------------------------------------------------------
+    def has_out(self, path: str) -> bool:
+        """Return whether an image is out, for whatever reason."""
+        return self.states.get(path) != 0
 
     @property
     def left_out(self) -> list[str]:
-        """The paths of images that are left out, in the order of the data set."""
-        return [path for path, indices in self._indices.items() if self._out[indices[0]]]
+        """The paths of images that are left out, in the order of the data set; those that cannot be read last."""
+        order = {path: n for n, path in enumerate(path for part in self._parts.values() for path in part)}
+        guilty = sorted(self._out, key=lambda path: order.get(os.path.abspath(path), len(order)))
+        return guilty + [path for path in self.lost if path not in self._out]
 
-    def blame(self, image: str | os.PathLike[str] | int) -> bool:
+    def blame(self, image: str | os.PathLike[str]) -> bool:
         """Count that an image was found guilty, and leave it out the second time.
 
         Args:
-            image: Its path, or its index in the data set.
+            image: Its path.
 
         Returns:
-            True when it was left out now. False: not yet, already before, it is none of the data set, or too few would remain.
+            True when it was left out now. False: not yet, already before, or too few would remain.
         """
-        path = self._path_of(image)
-        if path is None or self._out[self._indices[path][0]]:
+        path = self._spelled(image)
+        if self.has_out(path):
             return False
         self.counts[path] = self.counts.get(path, 0) + 1
-        return self.counts[path] >= STRIKES and bool(self.leave_out([path]).taken)
+        return self.counts[path] >= STRIKES and bool(self._leave_out([path]).taken)
 
     def to_blame(self, images: Iterable[str], guilty: int) -> list[str]:
         """Return whom to blame of images of which at most so many are guilty, as nobody can tell them apart.
@@ -163,49 +140,55 @@ class Quarantine:
             ['bad.jpg']
         """
         named = list(dict.fromkeys(images))
-        counts = [self.counts.get(self._path_of(path) or "", 0) for path in named]
+        counts = [self.counts.get(self._spelled(path), 0) for path in named]
         if len(named) <= guilty or not any(counts):
             return named
         top = [path for path, count in zip(named, counts, strict=True) if count == max(counts)]
         return top if len(top) <= guilty else []
 
     def leave_out(self, paths: Iterable[str | os.PathLike[str]]) -> LeftOut:
-        """Leave images out, as long as at least half of each data set remains.
+        """Leave images of the data set out, as long as at least half of each data set remains.
 
         Returns:
             What came of it; what is not known or was refused is not fatal, but should be said.
         """
-        taken, unknown, refused = [], [], []
-        for given in dict.fromkeys(os.fspath(path) for path in paths):
-            path = self._path_of(given)
-            if path is None:
-                unknown.append(given)
-            elif self._out[self._indices[path][0]]:
+        given = list(dict.fromkeys(os.fspath(path) for path in paths))
+        unknown = [path for path in given if not self._knows(path)]
+        came = self._leave_out([self._spelled(path) for path in given if path not in unknown])
+        return replace(came, unknown=tuple(unknown))
+
+    def lose(self, path: str, why: str) -> None:
+        """Note that an image is out because it cannot be read; its state is set already."""
+        self.lost.setdefault(self._spelled(path), why)
+
+    def _leave_out(self, paths: Iterable[str]) -> LeftOut:
+        taken, refused = [], []
+        for path in paths:
+            if self.has_out(path):
                 continue
-            elif self._spares(self._indices[path]):
-                self._out[self._indices[path]] = 1
+            if self._spares(path) and self.states.set(path, LEFT_OUT):
+                self._out.append(path)
                 taken.append(path)
             else:
                 refused.append(path)
         self.refused += [path for path in refused if path not in self.refused]
-        return LeftOut(tuple(taken), tuple(unknown), tuple(refused))
+        return LeftOut(taken=tuple(taken), refused=tuple(refused))
 
-    def _spares(self, indices: list[int]) -> bool:
-        """Return whether enough images remain without these, in each of the data sets that they are in."""
-        ends = [*self._starts[1:], len(self._paths)]
-        for part in {bisect_right(self._starts, index) - 1 for index in indices}:
-            start, end = self._starts[part], ends[part]
-            leaving = int(self._out[start:end].sum()) + sum(start <= index < end for index in indices)
-            if leaving > (end - start) * (1 - SHARE):
-                return False
-        return True
+    def _spares(self, path: str) -> bool:
+        """Return whether enough images remain without this one, in each of the data sets that it is in."""
+        key = os.path.abspath(path)
+        out = {os.path.abspath(one) for one in self._out}
+        parts = (part for part in self._parts.values() if key in part)
+        return all(len(out & part.keys()) + 1 <= len(part) * (1 - SHARE) for part in parts)
 
-    def _path_of(self, image: str | os.PathLike[str] | int) -> str | None:
-        if isinstance(image, int):
-            return self._paths[image] if 0 <= image < len(self._paths) else None
+    def _knows(self, path: str) -> bool:
+        return any(os.path.abspath(path) in part for part in self._parts.values())
+
+    def _spelled(self, image: str | os.PathLike[str]) -> str:
+        """Return a path as the data set spells it; one that is not in it as it is."""
         path = os.fspath(image)
-        spellings = path, os.path.normpath(path), os.path.abspath(path)
-        return next((spelling for spelling in spellings if spelling in self._indices), None)
+        key = os.path.abspath(path)
+        return next((part[key] for part in self._parts.values() if key in part), path)
 
     # ---- kept ------------------------------------------------------------------------------------------------------------
 
@@ -215,11 +198,17 @@ class Quarantine:
         Raises:
             OSError: It could not be written; the old file is untouched.
         """
-        lines = [_line(left_out) for left_out in self.left_out]
+        lines = [_line(path) for path in self.left_out if path not in self.lost]
+        for lost, why in self.lost.items():
+            lines += [f"{LOST} {why}:", _line(lost)]
         write_whole(path, (HEAD + "".join(f"{line}\n" for line in lines)).encode("utf-8", "surrogateescape"))
 
-    def read(self, path: Path) -> LeftOut:
+    def read(self, path: Path, *, lost: bool = True) -> LeftOut:
         """Leave out what a file of :meth:`write`, or of somebody's own, names: one path a line.
+
+        Args:
+            path: The file.
+            lost: Whether those that could not be read are left out as well.
 
         Raises:
             InvalidCallError: It cannot be read.
@@ -233,23 +222,18 @@ class Quarantine:
             ) from error
         text = content.decode("utf-8-sig", "surrogateescape")
         lines = [line.strip("\r\n \t") for line in text.split("\n")]
-        return self.leave_out(line for line in lines if line and not line.startswith("#"))
+        before = ["", *lines]
+        wanted = [line for n, line in enumerate(lines) if lost or not before[n].startswith(LOST)]
+        return self.leave_out(line for line in wanted if line and not line.startswith("#"))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counts and paths that are left out, as plain JSON types."""
-        return {"counts": dict(self.counts), "left_out": self.left_out}
+        """Return counts and paths that are left out, as plain JSON types; not those that cannot be read, which may come back."""
+        return {"counts": dict(self.counts), "left_out": [path for path in self.left_out if path not in self.lost]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> LeftOut:
         """Go on with the counts of an earlier part of the run, and leave out what it left out."""
         self.counts = {str(path): int(count) for path, count in state["counts"].items()}
         return self.leave_out(state["left_out"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "_out"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._out = self.mask.numpy()  # a view of the shared memory; pickled itself, it would be a copy
 
 
 def _line(path: str) -> str:

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterable
 from importlib import metadata
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from .whole_file import reason, write_whole
 LINES_PER_EPOCH = 20
 """Rejections printed in an epoch; further ones are counted and recorded, not printed."""
 FILES_KEPT = 1024
-"""Image files remembered for a window."""
+"""Image files recorded of a window."""
 INCIDENTS_KEPT = 100
 """Rejections listed in ``summary.json``; the log has all of them."""
+UNREADABLE_KEPT = 1000
+"""Unreadable images listed there."""
 
 
 class RunLog:
@@ -41,13 +44,14 @@ class RunLog:
         self._log = EventLog(folder / "guard.jsonl", append=resumed) if write else None
         self._epoch = 0
         self._printed = 0
-        self._batch: list[str] = []
-        self._window: list[str] = []
+        self._batch: Iterable[str] = ()
+        self._window: list[Iterable[str]] = []
         self._incidents: list[dict[str, Any]] = []
         self._rejections = 0  # with several GPUs the guard does not count the micro-batches that spoilt a window
         self._climbs = self._lost = 0
         self._causes: dict[str, int] = {}
         self._left_out: list[str] = []
+        self._unreadable: list[dict[str, Any]] = []
         self._warnings: dict[str, int] = {}
         self._saved: tuple[Path, int] | None = None
         self.saved_step = 0
@@ -66,9 +70,9 @@ class RunLog:
         self._printed = 0
 
     def batch_files(self, files: Iterable[str]) -> None:
-        """Remember the image files of the micro-batch that is about to run."""
-        self._batch = [str(file) for file in files]
-        self._window += self._batch[: max(FILES_KEPT - len(self._window), 0)]
+        """Remember the image files of the micro-batch that is about to run; they are looked at only when it is rejected."""
+        self._batch = files
+        self._window.append(files)
 
     def window_closed(self) -> None:
         """Forget the files of a window that was applied or rejected."""
@@ -87,7 +91,8 @@ class RunLog:
         """
         epoch, epochs, batch, batches = where
         what = decision.verdict.value.removeprefix("reject_")
-        files = self._batch if what == "micro_batch" else self._window
+        named = self._batch if what == "micro_batch" else chain.from_iterable(self._window)
+        files = [str(file) for file in islice(named, FILES_KEPT)]
         self._epoch = epoch
         self._write(
             "rejection",
@@ -186,6 +191,21 @@ class RunLog:
         self._left_out.append(path)
         self._write("left_out", {"path": path})
 
+    def unreadable(self, path: str, why: str, split: str, lost: int, images: int) -> None:
+        """Record that an image cannot be read any more, and is left out.
+
+        Args:
+            path: The file.
+            why: What happened to it.
+            split: ``train`` or ``val``.
+            lost: How many files of these images are lost by now.
+            images: How many there are.
+        """
+        self._unreadable.append({"path": path, "why": why, "split": split})
+        if split == "train":
+            self._left_out.append(path)
+        self._write("unreadable", {**self._unreadable[-1], "lost": lost, "images": images})
+
     def validation_not_finite(self, epoch: int, names: list[str]) -> None:
         """Record that a validation of healthy weights was not finite."""
         self._epoch = epoch
@@ -232,6 +252,8 @@ class RunLog:
             "steps_undone": self._lost,
             "causes": self._causes,
             "left_out": self._left_out,
+            "unreadable": self._unreadable[:UNREADABLE_KEPT],
+            "unreadable_in_all": len(self._unreadable),
             "warnings": self._warnings,
         }
         rows = [
@@ -246,6 +268,9 @@ class RunLog:
         if self._warnings:
             given = ", ".join(f"{what}: {count}" for what, count in sorted(self._warnings.items()))
             rows.append(("warnings", f"{given}; what to do stands above and in guard.jsonl"))
+        if self._unreadable:
+            first = self._unreadable[0]
+            rows.append(("unreadable", f"{len(self._unreadable)} images; first: {first['path']} {first['why']}"))
         rows += [("left out", path) for path in self._left_out[:10]]
         rows += [("", incident_row(incident)) for incident in self._incidents[:10]]
         if len(self._incidents) > 10:

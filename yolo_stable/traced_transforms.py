@@ -14,6 +14,7 @@ import numpy as np
 from ultralytics.data import augment
 
 from .provenance import ROW_BITS, Provenance
+from .reading import SAMPLE, Read
 from .regions import NOTHING, Recipe
 from .traced_labels import TracedLabels, codes_of, note_of, rows_of, with_rows
 
@@ -27,6 +28,12 @@ class Drawn:
     """The recipes of files that are read while a transform is at work that is not known; None while none is."""
 
     recipes: list[Recipe] | None = None
+
+
+def recipe_of_read(read: Read) -> Recipe:
+    """Return the recipe of an image that was read, of which the file is known."""
+    height, width = read.image.shape[:2]
+    return "image", next(SERIALS), read.place, read.path, width, height
 
 
 def recipe_of(labels: dict[str, Any]) -> Recipe:
@@ -231,7 +238,9 @@ class TracedPipeline(TracedCompose):
         """Make a sample."""
         sample = super().__call__(data)
         if isinstance(sample, dict):
-            sample[KEY] = _finished(sample)
+            sample[KEY] = made = _finished(sample)
+            if SAMPLE.depth:
+                SAMPLE.made.append((sample["img"], made))
         return sample
 
 
@@ -239,10 +248,14 @@ def _around(transform: Any, data: Any) -> Any:
     """Apply a transform that is not known: what went in is still known then, but not where it is."""
     before = recipe_of(data) if isinstance(data, dict) else NOTHING
     outer, Drawn.recipes = Drawn.recipes, []
+    begin = len(SAMPLE.reads)
     try:
         data = transform(data)
     finally:
         drawn, Drawn.recipes = Drawn.recipes, outer
+    known = {recipe[3] for recipe in drawn if recipe[0] == "image"}
+    beside = [read for read in SAMPLE.reads[begin:] if read.path is not None and read.path not in known]
+    drawn += map(recipe_of_read, beside)  # it has read images without their labels
     if outer is not None:
         outer += drawn
     if isinstance(data, dict):

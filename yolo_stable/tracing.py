@@ -1,26 +1,26 @@
 """Records, in a data set's own pipeline, what goes into each training image; and leaves quarantined images out of it.
 
 A data set is asked for one more key, nothing else of what it gives changes: not the images, not the labels, not the random
-numbers drawn on the way. All that is put into it can be pickled, so loader workers may be forked or spawned.
+numbers drawn on the way. All that is put into it can be pickled, so loader workers may be forked or spawned. What is recorded
+is what was read (``reading.py``), not what was asked for; where that is not known, there is no path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import ConcatDataset
 from ultralytics.data.dataset import ClassificationDataset
 
-from .provenance import Provenance, unknown
+from .path_states import PathStates
+from .provenance import Provenance, joined, unknown
 from .quarantine import Quarantine
-from .regions import Recipe
+from .reading import WATCH, Read, parts_of, paths_of
+from .regions import NOTHING
+from .substitution import watch
 from .traced_labels import TracedLabels
-from .traced_transforms import KEY, SERIALS, Drawn, TracedPipeline, follow
-
-MARK = "_traced"
-"""The attribute of a data set that is traced."""
+from .traced_transforms import KEY, Drawn, TracedPipeline, follow, recipe_of_read
 
 
 def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
@@ -29,23 +29,23 @@ def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
     Call it before the loader's workers start. A second call changes nothing, but may bring a quarantine.
 
     Args:
-        dataset: One of Ultralytics', of any task, or one derived from them, or several joined. One of another kind is left as
-            it is, and its batches have no provenance.
-        quarantine: Images that are left out, for as long as it says so: an index of one draws another image, and draws no
-            random number for that. It learns the paths of the images here.
+        dataset: One of Ultralytics', of any task, or one derived from them, or several joined, or one that wraps them. One of
+            another kind is left as it is, and its batches have no provenance.
+        quarantine: Images that are left out, for as long as it says so: another image is drawn in place of one, and no random
+            number for that. It learns the paths of the images here.
     """
-    for part, start in parts_of(dataset):
-        if quarantine is not None:
+    parts = list(parts_of(dataset))
+    if quarantine is not None:
+        for part, start in parts:
             quarantine.describe(paths_of(part), start)
-        if (mark := vars(part).get(MARK)) is not None:
-            mark.quarantine = quarantine or mark.quarantine
-        elif isinstance(part, ClassificationDataset):
-            setattr(part, MARK, Mark(start, quarantine))
-            part.__class__ = _traced_class(type(part))
-        else:
-            setattr(part, MARK, Mark(start, quarantine))
-            part.get_image_and_label = TracedDraw(part, vars(part).get("get_image_and_label"))
-            part.build_transforms = TracedBuild(part, vars(part).get("build_transforms"))
+        watch(dataset, quarantine.states)
+    elif any(WATCH not in vars(part) for part, _ in parts):
+        watch(dataset, PathStates(0))
+    for part, _ in parts:
+        if vars(part)[WATCH].tracer is None:
+            vars(part)[WATCH].tracer = Tracer(classifies=isinstance(part, ClassificationDataset))
+            if not isinstance(part, ClassificationDataset):
+                part.build_transforms = TracedBuild(part, vars(part).get("build_transforms"))
     retrace(dataset)
 
 
@@ -55,7 +55,7 @@ def retrace(dataset: Any) -> None:
     Ultralytics' own ``close_mosaic`` needs no call: what it builds is traced.
     """
     for part, _ in parts_of(dataset):
-        if MARK in vars(part) and hasattr(part, "transforms"):
+        if WATCH in vars(part) and hasattr(part, "transforms"):
             part.transforms = _pipeline(part.transforms)
 
 
@@ -74,99 +74,117 @@ def take(batch: Any) -> tuple[Provenance, ...]:
     if noted is None:
         return ()
     images = batch.get("img")
-    if isinstance(noted, Mapping):  # classification: torch's own collate function, which knows plain types only
-        height, width = (int(n) for n in images.shape[-2:])  # pyright: ignore[reportOptionalMemberAccess]
-        files = zip(noted["path"], noted["index"].tolist(), strict=True)
-        return tuple(
-            Provenance.of(("image", 0, index, path, width, height), b"", 0, (height, width)) for path, index in files
-        )
-    return tuple(made if isinstance(made, Provenance) else unknown(images) for made in noted)
+    return tuple(_taken(made, images) for made in noted)
 
 
-def parts_of(dataset: Any, start: int = 0) -> Iterator[tuple[Any, int]]:
-    """Yield the data sets that one is joined of and can be traced, each with the index of its first image."""
-    if isinstance(dataset, ConcatDataset):
-        for part in dataset.datasets:
-            yield from parts_of(part, start)
-            start += len(part)  # pyright: ignore[reportArgumentType]
-    elif isinstance(dataset, ClassificationDataset) or hasattr(dataset, "get_image_and_label"):
-        yield dataset, start
+def _taken(made: Any, images: Any) -> Provenance:
+    if isinstance(made, Provenance):
+        return made
+    if not isinstance(made, str):
+        return unknown(images)
+    # Classification: torch's own collate function, which knows plain types only.
+    height, width = (int(n) for n in images.shape[-2:])
+    fields = made.split(SEPARATOR)
+    reads = [("image", 0, int(n), path, width, height) for n, path in zip(fields[::2], fields[1::2], strict=False)]
+    recipe = NOTHING if not reads else reads[0] if len(reads) == 1 else ("unknown", *reads)
+    return Provenance.of(recipe, b"", 0, (height, width))
 
 
-def paths_of(part: Any) -> list[str]:
-    """Return the image files of a data set, in the order of its indices."""
-    if isinstance(part, ClassificationDataset):
-        return [str(sample[0]) for sample in part.samples]
-    return [str(path) for path in part.im_files]
+SEPARATOR = "\0"
+"""Between index and path in the note of a classification sample, and between the notes of several images."""
 
 
-class Mark:
-    """Says that a data set is traced.
+class Tracer:
+    """Notes what was read in the samples of a data set.
 
     Args:
-        start: Index of its first image among all that are joined with it.
-        quarantine: Images to leave out, if any.
+        classifies: Its samples are collated by torch's own function, which knows plain types only.
     """
 
-    def __init__(self, start: int, quarantine: Quarantine | None) -> None:
-        self.start = start
-        self.quarantine = quarantine
+    def __init__(self, *, classifies: bool) -> None:
+        self.classifies = classifies
 
-    def instead(self, index: int, count: int, batches: Any = None) -> int:
-        """Return the image to draw for an index of this data set, the index itself when it may be drawn.
+    def note_draw(self, labels: dict[str, Any], reads: Sequence[Read]) -> None:
+        """Note in an image and its labels which file they are of.
 
         Args:
-            index: From 0 in this data set.
-            count: Images in this data set.
-            batches: For images in rectangular batches: the batch of each image, in ascending order.
+            labels: As ``get_image_and_label`` gives them.
+            reads: What was read for it.
         """
-        if self.quarantine is None or not self.quarantine.has_out(index + self.start):
-            return index
-        first, behind = self.start, self.start + count
-        if batches is not None:  # the others of its batch have its form
-            own = np.searchsorted(batches, batches[index], "left"), np.searchsorted(batches, batches[index], "right")
-            found = self.quarantine.instead(index + self.start, first + int(own[0]), first + int(own[1]))
-            if found is not None:
-                return found - self.start
-        found = self.quarantine.instead(index + self.start, first, behind)
-        return index if found is None else found - self.start
+        image = labels["img"]
+        own = next((read for read in reads if read.image is image), None)
+        if own is None and len(reads) == 1 and _says(labels, reads[0].path):
+            own = reads[0]  # it was changed after it was read
+        if own is not None and own.path is not None:
+            recipe = recipe_of_read(own)
+            labels[KEY] = recipe if own.image.shape[:2] == image.shape[:2] else ("unknown", recipe)
+            cls = labels.get("cls")
+            if type(cls) is np.ndarray and cls.ndim and _says(labels, own.path):
+                labels["cls"] = traced = cls.view(TracedLabels)
+                traced.note = ("file", recipe[1], len(cls))
+        elif reads and own is None:
+            labels[KEY] = "unknown", *(recipe_of_read(read) for read in reads if read.path is not None)
+        elif own is not None:
+            labels[KEY] = NOTHING
+        if Drawn.recipes is not None and KEY in labels:
+            Drawn.recipes.append(labels[KEY])
+
+    def note_sample(self, sample: dict[str, Any], read: Read) -> None:
+        """Note in a classification sample which file it is of."""
+        sample[KEY] = _note([read])
+
+    def finish(self, sample: Any, reads: Sequence[Read], made: Sequence[tuple[Any, Any]]) -> Any:
+        """Return a finished sample with its note, also when a class of somebody's own has made it of others or by itself.
+
+        Args:
+            sample: What the data set gives.
+            reads: What was read while it was made.
+            made: The samples that were finished on the way, as (image, note).
+        """
+        if not isinstance(sample, dict) or "img" not in sample:
+            return sample
+        if self.classifies:
+            return _classified(sample, reads)
+        noted = sample.get(KEY)
+        if len(made) > 1:
+            own = [note for image, note in made if image is sample["img"]]
+            noted = own[0] if own else joined([note for _, note in made])
+        elif not isinstance(noted, (Provenance, str)):
+            recipes = [recipe_of_read(read) for read in reads if read.path is not None]
+            noted = Provenance.of(("unknown", *recipes), None, _boxes(sample), tuple(sample["img"].shape[-2:]))
+        if noted is not sample.get(KEY):
+            sample[KEY] = noted
+        return sample
+
+    def files(self, sample: Any) -> tuple[str, ...]:
+        """Return the image files that a finished sample is known to be made of."""
+        noted = sample.get(KEY) if isinstance(sample, dict) else None
+        if isinstance(noted, str):
+            return tuple(noted.split(SEPARATOR)[1::2])
+        return noted.files() if isinstance(noted, Provenance) else ()
 
 
-class TracedDraw:
-    """``get_image_and_label`` of a data set, with the file noted.
+def _classified(sample: dict[str, Any], reads: Sequence[Read]) -> dict[str, Any]:
+    """Return a classification sample; one that is none of those that were read may be made of all of them."""
+    if len(reads) > 1 or KEY not in sample:
+        own = [read for read in reads if read.image is sample["img"]]
+        sample[KEY] = _note(own[:1] or reads)
+    return sample
 
-    Args:
-        dataset: The data set.
-        inner: What stood in the place of its method, if anything.
-    """
 
-    def __init__(self, dataset: Any, inner: Any = None) -> None:
-        self.dataset = dataset
-        self.inner = inner
+def _note(reads: Sequence[Read]) -> str:
+    known = [read for read in reads if read.path is not None]
+    return SEPARATOR.join(f"{read.place}{SEPARATOR}{read.path}" for read in known)
 
-    def __call__(self, index: int) -> dict[str, Any]:
-        """Read an image and its labels."""
-        dataset, inner = self.dataset, self.inner
-        mark: Mark = vars(dataset)[MARK]
-        files = dataset.im_files
-        asked = place = index % len(files)
-        if mark.quarantine is not None and mark.quarantine.has_out(asked + mark.start):
-            place = mark.instead(asked, len(files), dataset.batch if getattr(dataset, "rect", False) else None)
-            index = index if place == asked else place
-        labels = type(dataset).get_image_and_label(dataset, index) if inner is None else inner(index)
-        if place != asked and labels.get("rect_shape") is not None:
-            labels["rect_shape"] = dataset.batch_shapes[dataset.batch[asked]]  # the form of the others in this batch
-        height, width = labels["img"].shape[:2]
-        serial = next(SERIALS)
-        recipe: Recipe = ("image", serial, int(place) + mark.start, str(files[place]), width, height)
-        labels[KEY] = recipe
-        cls = labels.get("cls")
-        if type(cls) is np.ndarray and cls.ndim:
-            labels["cls"] = traced = cls.view(TracedLabels)
-            traced.note = ("file", serial, len(cls))
-        if Drawn.recipes is not None:
-            Drawn.recipes.append(recipe)
-        return labels
+
+def _says(labels: dict[str, Any], path: str | None) -> bool:
+    """Return whether labels are those of a file, as far as they say."""
+    return path is not None and str(labels.get("im_file", path)) == path
+
+
+def _boxes(sample: dict[str, Any]) -> int:
+    cls: Any = sample.get("cls")
+    return len(cls) if getattr(cls, "ndim", 0) else 0
 
 
 class TracedBuild:
@@ -187,21 +205,6 @@ class TracedBuild:
         return _pipeline(type(self.dataset).build_transforms(self.dataset, hyp) if inner is None else inner(hyp))
 
 
-class TracedSamples:
-    """Put before a class of classification data sets: its samples carry path and index."""
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a sample."""
-        mark: Mark = getattr(self, MARK)
-        index = mark.instead(int(index) % len(self), len(self))  # pyright: ignore[reportArgumentType]
-        sample = super().__getitem__(index)  # pyright: ignore[reportAttributeAccessIssue]
-        path = str(self.samples[index][0])  # pyright: ignore[reportAttributeAccessIssue]
-        return {**sample, KEY: {"path": path, "index": index + mark.start}}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self).__mro__[2],), self.__dict__
-
-
 def _pipeline(transforms: Any) -> TracedPipeline:
     """Return transforms that note what they do; the same object when it is one of Ultralytics' own."""
     if isinstance(transforms, TracedPipeline):
@@ -212,13 +215,3 @@ def _pipeline(transforms: Any) -> TracedPipeline:
         transforms.__class__ = TracedPipeline
         return transforms
     return TracedPipeline([transforms])
-
-
-def _traced_class(kind: type) -> type:
-    return type(f"Traced{kind.__name__}", (TracedSamples, kind), {})
-
-
-def _restored(kind: type) -> Any:
-    """Return an empty classification data set for pickle to fill; its class is made anew in each process."""
-    traced: Any = _traced_class(kind)
-    return traced.__new__(traced)

@@ -105,6 +105,8 @@ class Culprits:
             origin = self.provenance[culprit.sample]
             rows = [origin.rows[k] for k in culprit.rows if k < len(origin.rows)] if labels else []
             known = [pair for pair in rows if pair is not None]
+            if not origin.sources:  # nobody knows what this image was made of: it is named by its place alone
+                named.setdefault(Sample("", culprit.sample, None, None), "")
             for n in [n for n, _ in known] or culprit.sources or range(len(origin.sources)):
                 source, several = origin.sources[n], len(origin.sources) > 1
                 row = next((r for at, r in known if at == n), None)

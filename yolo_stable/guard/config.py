@@ -125,6 +125,11 @@ class GuardConfig:
     quarantine_from: str | None = None
     """A ``quarantine.txt``, of another run or written by hand, whose images are left out from the start."""
 
+    max_unreadable: float | None = 0.1
+    """Share of the training images, in (0, 1), that may have become unreadable while training runs, others being drawn in
+    their place, before it halts; up to three files never halt it while half of the images remain. None: any share, until no
+    image can be drawn. Only the guarded trainers."""
+
     telemetry_every: int | None = 10
     """Optimizer steps between two lines of ``guard.jsonl`` with loss, norm, learning rates and so on, >= 1. None: no such
     lines, and no warnings made of them. Only the guarded trainers."""
@@ -161,11 +166,11 @@ class GuardConfig:
                 raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be above 1, or None (off).")
         if self.step not in STEPS:
             raise InvalidCallError(f"guard.step={self.step!r} is not allowed. It must be one of {', '.join(STEPS)}.")
-        if self.collapse is not None:
-            _check_positive_number("collapse", self.collapse, allow_none=True)
-            if self.collapse >= 1.0:
+        for name in ("collapse", "max_unreadable"):
+            _check_positive_number(name, getattr(self, name), allow_none=True)
+            if (getattr(self, name) or 0.0) >= 1.0:
                 raise InvalidCallError(
-                    f"guard.collapse={self.collapse!r} is not allowed. It must be below 1, or None (off)."
+                    f"guard.{name}={getattr(self, name)!r} is not allowed. It must be below 1, or None (off)."
                 )
         if self.snapshot_device not in PLACES:
             raise InvalidCallError(

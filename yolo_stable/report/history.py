@@ -192,6 +192,12 @@ class History:
             self.left_out.append(path)
         self._tell("left out", f"{path} is left out of the rest of the run", event)
 
+    def _on_unreadable(self, event: Mapping[str, Any]) -> None:
+        path = text(event.get("path"))
+        if len(self.left_out) < INCIDENTS and event.get("split") == "train":
+            self.left_out.append(path)
+        self._tell("left out", f"{path} {text(event.get('why'))}: it is left out", event)
+
     def _on_validation_not_finite(self, event: Mapping[str, Any]) -> None:
         names = event.get("names")
         named = ", ".join(text(name, 60) for name in names[:8]) if isinstance(names, list) else ""

@@ -1,0 +1,168 @@
+"""Lost files inside an Ultralytics trainer: told once, counted, and the end of a run that has lost too many."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.utils import RANK
+
+from .errors import TrainingHaltedError
+from .path_states import LEFT_OUT, PathStates, key_of
+from .plan import RunPlan
+from .quarantine import Quarantine
+from .reading import parts_of, paths_of
+from .run_log import RunLog
+from .substitution import watch
+from .telling import say
+from .unreadable import Problem
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+FEW = 3
+"""So many lost files never end a run of which at least half remains: of a small data set they are a large share."""
+LINES = 10
+"""Files named on the terminal at once; the log has all of them."""
+
+
+class LostFiles:
+    """Knows which image files of a data set were lost, as soon as a loader worker has noticed it.
+
+    Args:
+        dataset: The data set; its lists of files may be changed while it runs.
+        states: Of its files.
+    """
+
+    def __init__(self, dataset: Any, states: PathStates) -> None:
+        self.dataset, self.states = dataset, states
+        self.lost: dict[str, Problem] = {}
+        self._known: set[int] = set()
+        self._paths: dict[int, str] = {}
+
+    @property
+    def images(self) -> int:
+        """How many image files the data set has, each counted once."""
+        return len({os.path.abspath(path) for part, _ in parts_of(self.dataset) for path in paths_of(part)})
+
+    def news(self) -> list[tuple[str, Problem]]:
+        """Return the files that were lost since this was asked last, and why. Costs nothing while none is."""
+        new = {key: state for key, state in self.states.entries().items() if key not in self._known}
+        self._known |= new.keys()
+        found = [(self._path_of(key), Problem(state)) for key, state in new.items() if state != LEFT_OUT]
+        self.lost.update(found)
+        return found
+
+    def take_over(self, before: LostFiles) -> None:
+        """Go on with what was lost of the same data before the pipeline was built anew."""
+        for path, problem in before.lost.items():
+            self.states.set(path, problem)
+            self._known.add(key_of(path))
+        self.lost.update(before.lost)
+
+    def are_too_many(self, share: float | None) -> bool:
+        """Return whether more are lost than a run may lose.
+
+        Args:
+            share: Of the data set; None: any.
+        """
+        images = self.images
+        return share is not None and len(self.lost) > min(max(share * images, FEW), images / 2)
+
+    def in_words(self) -> str:
+        """Return how many are lost of how many, and what happened to the first ones."""
+        shown = [f"{path} {problem.words}" for path, problem in list(self.lost.items())[:FEW]]
+        more = f"; and {len(self.lost) - FEW} more" if len(self.lost) > FEW else ""
+        return f"{len(self.lost)} of {self.images} images cannot be read any more ({'; '.join(shown)}{more})"
+
+    def _path_of(self, key: int) -> str:
+        if key not in self._paths:  # the lists may be others now
+            self._paths |= {key_of(path): path for part, _ in parts_of(self.dataset) for path in paths_of(part)}
+        return self._paths.get(key, "an image that is not in the data set any more")
+
+
+class GuardedFiles(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that outlives image files."""
+
+    plan: RunPlan
+    run_log: RunLog
+    quarantine: Quarantine | None
+    files: dict[str, LostFiles]
+    """Of the training images (``train``) and those of the validation (``val``)."""
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Let a data set do without images that cannot be read: draw others in training, leave them out of a validation."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        states = PathStates(sum(len(part) for part, _ in parts_of(dataset)))
+        if watch(dataset, states, skip=mode != "train"):
+            lost = LostFiles(dataset, states)
+            if mode in self.files:
+                lost.take_over(self.files[mode])
+            self.files[mode] = lost
+        return dataset
+
+    def look_for_lost(self) -> None:
+        """Tell of the files that were lost since the last batch.
+
+        Raises:
+            TrainingHaltedError: Too many training images are lost.
+        """
+        for mode, files in self.files.items():
+            if not files.states:
+                continue
+            new = files.news()
+            for path, problem in new:
+                if mode == "train" and self.quarantine is not None:
+                    self.quarantine.lose(path, problem.words)
+                self.run_log.unreadable(path, problem.words, mode, len(files.lost), files.images)
+            if new:
+                self._tell_of(new, mode)
+        train = self.files.get("train")
+        share = self.plan.guard.max_unreadable
+        if train is not None and train.states and train.lost and train.are_too_many(share):
+            raise TrainingHaltedError(
+                f"{train.in_words()}: more than guard.max_unreadable={share} allows. {self._how_to_go_on()}"
+            )
+
+    def nothing_left(self) -> str:
+        """Return what is to be said when no image could be drawn any more."""
+        try:
+            self.look_for_lost()
+        except TrainingHaltedError as error:
+            return str(error)
+        lost = [f"{mode}: {files.in_words()}" for mode, files in self.files.items() if files.lost]
+        return f"No image could be drawn any more. {'. '.join(lost)}. {self._how_to_go_on()}"
+
+    def validate(self) -> Any:
+        """Validate the images that can be read."""
+        results = super().validate()
+        self.look_for_lost()
+        return results
+
+    def final_eval(self) -> None:
+        """Evaluate, and tell of files that were lost in the meantime."""
+        super().final_eval()
+        self.look_for_lost()
+
+    def _tell_of(self, new: list[tuple[str, Problem]], mode: str) -> None:
+        listed = self.save_dir / "quarantine.txt"
+        meaning = (
+            f"it is left out from here on, and other images are drawn in its place; see {listed}"
+            if mode == "train"
+            else "it is left out of the validations"
+        )
+        for path, problem in new[:LINES]:
+            say(f"{path} {problem.words}: {meaning}.")
+        if len(new) > LINES:
+            say(f"So it is with {len(new) - LINES} more: {meaning.replace('it is', 'they are')}.")
+        if mode == "train" and self.quarantine is not None and RANK in {-1, 0}:
+            self.quarantine.write(listed)
+
+    def _how_to_go_on(self) -> str:
+        if not self.last.exists():
+            return "Bring them back, and start again."
+        data, last = shlex.quote(str(self.args.data)), shlex.quote(str(self.last))
+        return f"Bring them back, and go on:\n    yolo-stable train {data} model={last} resume=True\n"

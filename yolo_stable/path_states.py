@@ -1,0 +1,103 @@
+"""Path states: which image files are out of a run, in shared memory, for all loader workers whenever they were started."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import torch
+
+LEFT_OUT = 1
+"""Left out by a decision of the run. Higher states say why a file cannot be used, see ``unreadable.Problem``."""
+MOST = 2**17
+"""Cells at most, 1.1 MiB: of a larger data set a smaller share can be out."""
+
+
+class PathStates:
+    """What became of image files, by path. Any process may set a state, and all see it; none is ever taken back.
+
+    There is no lock: of two processes that take the same free cell in the same moment one loses, and sets its state again when it
+    meets the file again.
+
+    It is a hash table of fixed size. Its keys are digests of absolute paths, so that a path needs no index, and one that came
+    into the data set later has its place as well.
+
+    Args:
+        images: Number of images in the data set.
+
+    Examples:
+        >>> states = PathStates(4)
+        >>> states.set("/data/a.jpg", LEFT_OUT), states.get("/data/a.jpg"), states.get("/data/../data/b.jpg")
+        (True, 1, 0)
+    """
+
+    def __init__(self, images: int) -> None:
+        cells = min(max(1024, 1 << max(images - 1, 0).bit_length()), MOST)
+        # In shared memory: a worker that was forked or spawned before a file was left out sees it as well.
+        self.shared = [
+            torch.zeros(cells, dtype=torch.int64).share_memory_(),
+            torch.zeros(cells, dtype=torch.uint8).share_memory_(),
+            torch.zeros(1, dtype=torch.uint8).share_memory_(),
+        ]
+        self._view()
+
+    def _view(self) -> None:
+        self._keys, self._states, self._any = (tensor.numpy() for tensor in self.shared)
+
+    def __bool__(self) -> bool:
+        """Return whether any state is set: hardly ever, so that asking costs nothing."""
+        return bool(self._any[0])
+
+    def get(self, path: str) -> int:
+        """Return the state of a file; 0: it has none."""
+        return self._state_of(key_of(path)) if self._any[0] else 0
+
+    def set(self, path: str, state: int) -> bool:
+        """Set the state of a file that has none; the first one stays.
+
+        Returns:
+            Whether the file has a state now; False: the table is full.
+        """
+        key = key_of(path)
+        cell = self._cell_of(key)
+        if cell is None:
+            return False
+        if self._keys[cell] != key:
+            self._states[cell] = state  # before the key: who finds the key finds the state
+            self._keys[cell] = key
+            self._any[0] = 1
+        return True
+
+    def entries(self) -> dict[int, int]:
+        """Return all states by key."""
+        if not self._any[0]:
+            return {}
+        cells = self._keys.nonzero()[0]
+        return dict(zip(self._keys[cells].tolist(), self._states[cells].tolist(), strict=True))
+
+    def _state_of(self, key: int) -> int:
+        cell = self._cell_of(key)
+        return int(self._states[cell]) if cell is not None and self._keys[cell] == key else 0
+
+    def _cell_of(self, key: int) -> int | None:
+        """Return the cell of a key, or the free one where it belongs; None when all are taken by others."""
+        cells = len(self._keys)
+        for step in range(cells):
+            cell = (key + step) % cells
+            if self._keys[cell] in {0, key}:
+                return cell
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"shared": self.shared}  # a view, pickled itself, would be a copy
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.shared = state["shared"]
+        self._view()
+
+
+def key_of(path: str) -> int:
+    """Return the key of a path: 63 bits of the digest of its absolute form, never 0; the same in every process."""
+    digest = hashlib.blake2b(os.fsencode(os.path.abspath(path)), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 1) or 1

@@ -1,0 +1,299 @@
+"""Substitution: another sample in place of one that cannot be made for the sake of its image.
+
+A data set is given a class made of its own one and of ours: one asks for another sample, one (``reading.py``) knows which file
+is read. While all is well nothing is drawn or given that the data set itself would not, and no random number.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch.utils.data import ConcatDataset, Subset, default_collate
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.dataset import ClassificationDataset
+
+from . import unreadable
+from .errors import YoloStableError
+from .path_states import PathStates
+from .reading import (
+    SAMPLE,
+    WATCH,
+    NotDrawnError,
+    Read,
+    ReadingImages,
+    ReadingSamples,
+    Watch,
+    is_part,
+    lose_any,
+    parts_of,
+    walk,
+)
+
+TRIES = 100
+"""So many images in a row that cannot be had are enough: then it is the disk, and not the images."""
+
+
+class NoImageLeftError(YoloStableError):
+    """No image of a data set could be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Stands for a sample of a validation that could not be read; collating leaves it out."""
+
+    dataset: Any
+    index: Any
+
+
+def watch(dataset: Any, states: PathStates, *, skip: bool = False) -> bool:
+    """Let a data set draw another image in place of each that cannot be read, or is out.
+
+    Call it before the loader is built. A second call changes the states only.
+
+    Args:
+        dataset: One of Ultralytics', of any task, or one derived from them, or several joined, or one that wraps them. One of
+            another kind is left as it is.
+        states: Of its image files.
+        skip: Leave a lost image out of its batch instead. Only for a data set with a loader that takes ``collate_fn`` from it.
+
+    Returns:
+        Whether there is anything that can be watched.
+    """
+    parts = list(parts_of(dataset))
+    for part, start in parts:
+        if WATCH in vars(part):
+            vars(part)[WATCH].states = states
+            continue
+        vars(part)[WATCH] = Watch(part, states, start, skip=skip)
+        if not isinstance(part, ClassificationDataset):
+            part.get_image_and_label = WatchedDraw(part, vars(part).get("get_image_and_label"))
+        part.__class__ = _watched_class(type(part))
+    for wrapper in _wrappers_of(dataset):
+        if WATCH not in vars(wrapper):
+            vars(wrapper)[WATCH] = vars(parts[0][0])[WATCH]
+            wrapper.__class__ = _watched_class(type(wrapper))
+    if skip and parts:
+        dataset.collate_fn = SkippingCollate(getattr(dataset, "collate_fn", None) or default_collate)
+    return bool(parts)
+
+
+def _wrappers_of(dataset: Any) -> list[Any]:
+    """Return the data sets around others that choose samples: of those that are joined each chooses its own."""
+    found = [one for one in walk(dataset) if not is_part(one) and not isinstance(one, ConcatDataset)]
+    return [one for one in found if any(True for _ in parts_of(one))]
+
+
+@functools.cache
+def _watched_class(kind: Any) -> type:
+    """Return a class of data sets with ours before and behind it; a class of its own, as its base must be ``kind`` alone."""
+    bases: Any = (kind,)
+    for theirs, ours in ((BaseDataset, ReadingImages), (ClassificationDataset, ReadingSamples)):
+        if issubclass(kind, theirs):  # of their own class ours is derived, and cannot stand behind it
+            bases = (ours,) if kind is theirs else (kind, ours)
+
+    class Watched(*bases):
+        def __getitem__(self, index: Any) -> Any:
+            return _asked(self, super().__getitem__, index)
+
+        def another(self, index: Any) -> Any:
+            return _first_of(self, super().__getitem__, candidates(self, index))
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            made = super().__reduce_ex__(protocol)
+            ours = type(self) is Watched and not isinstance(made, str)
+            return (_restored, (kind,), *made[2:]) if ours else made
+
+    if kind is Subset:
+        Watched.__getitems__ = _one_by_one
+    Watched.__name__ = Watched.__qualname__ = f"Watched{kind.__name__}"
+    return Watched
+
+
+def _one_by_one(self: Any, indices: Sequence[int]) -> list[Any]:
+    return [self[index] for index in indices]
+
+
+def _restored(kind: type) -> Any:
+    """Return an empty data set for pickle to fill; its class is made anew in each process."""
+    watched: Any = _watched_class(kind)
+    return watched.__new__(watched)
+
+
+# ---- partners ---------------------------------------------------------------------------------------------------------------
+
+
+class WatchedDraw:
+    """``get_image_and_label`` of a data set: another image in place of one that is out.
+
+    Args:
+        dataset: The data set.
+        inner: What stood in the place of its method, if anything.
+    """
+
+    def __init__(self, dataset: Any, inner: Any = None) -> None:
+        self.dataset = dataset
+        self.inner = inner
+
+    def __call__(self, index: int) -> dict[str, Any]:
+        """Read an image and its labels."""
+        dataset, sample = self.dataset, SAMPLE
+        own, sample.own = sample.own, False
+        if own and sample.form is None:
+            sample.form = index
+        begin = len(sample.reads)
+        sample.depth += 1
+        try:
+            for tries, candidate in enumerate((index,) if own else candidates(dataset, index)):
+                del sample.reads[begin:]
+                try:
+                    return self._drawn(candidate, begin, own=own)
+                except NotDrawnError:
+                    if own:
+                        raise  # the sample as a whole is another one then
+                    if tries >= TRIES:
+                        break
+            raise NoImageLeftError("No image could be drawn as a partner: none can be read, or all are left out.")
+        finally:
+            sample.depth -= 1
+            if not sample.depth:
+                del sample.reads[begin:]
+
+    def _drawn(self, index: int, begin: int, *, own: bool) -> dict[str, Any]:
+        dataset, inner, sample = self.dataset, self.inner, SAMPLE
+        watched: Watch = vars(dataset)[WATCH]
+        try:
+            labels = type(dataset).get_image_and_label(dataset, index) if inner is None else inner(index)
+        except (NotDrawnError, NoImageLeftError):
+            raise
+        except Exception as error:
+            reads = sample.reads[begin:] or [Read(str(dataset.im_files[index]), index, None, dataset)]
+            lost = lose_any(reads)
+            if lost is None:
+                raise
+            raise lost from error
+        problem = unreadable.of_drawn_labels(dataset, labels)
+        path = next((read.path for read in sample.reads[begin:]), None)
+        if problem is not None and path is not None:
+            raise watched.lose(path, problem)
+        if own and sample.form != index and labels.get("rect_shape") is not None:
+            labels["rect_shape"] = dataset.batch_shapes[dataset.batch[sample.form]]  # that of the others in the batch
+        if watched.tracer is not None:
+            watched.tracer.note_draw(labels, sample.reads[begin:])
+        return labels
+
+
+# ---- where samples are asked for -------------------------------------------------------------------------------------------
+
+
+def _asked(dataset: Any, make: Callable[[Any], Any], index: Any) -> Any:
+    """Return a sample, or that of another image when it cannot be made for the sake of its image.
+
+    Args:
+        dataset: The data set, or one around others.
+        make: Its own ``__getitem__``.
+        index: What it is asked for.
+    """
+    if SAMPLE.depth:
+        return make(index)
+    skip = vars(dataset)[WATCH].skip
+    try:
+        return _first_of(dataset, make, (index,) if skip else candidates(dataset, index))
+    except NoImageLeftError:
+        if not skip:
+            raise
+        return Missing(dataset, index)
+
+
+def _first_of(dataset: Any, make: Callable[[Any], Any], order: Iterable[Any]) -> Any:
+    """Return the sample of the first index of which one can be made."""
+    watched: Watch = vars(dataset)[WATCH]
+    tries, sample = 0, SAMPLE
+    sample.depth, sample.form = 1, None
+    try:
+        for index in order:
+            again = True
+            while again and tries < TRIES:
+                tries += 1
+                sample.own = True
+                sample.reads.clear()
+                sample.made.clear()
+                try:
+                    made = make(index)
+                except NotDrawnError:
+                    break
+                except NoImageLeftError:
+                    raise
+                except Exception:
+                    if lose_any(sample.reads) is None:
+                        raise
+                    continue  # one of its images is to blame; without it there is another sample of this index
+                again = _has_odd_channels(made)
+                if not again and watched.tracer is not None:
+                    made = watched.tracer.finish(made, sample.reads, sample.made)
+                    if watched.states and any(map(watched.is_out, watched.tracer.files(made))):
+                        break  # kept by the data set since before it was left out
+                if not again:
+                    return made
+    finally:
+        sample.depth, sample.own = 0, False
+        sample.reads.clear()
+        sample.made.clear()
+    raise NoImageLeftError(
+        f"No image of the data set could be drawn: {tries} in a row cannot be read, or are left out."
+    )
+
+
+class SkippingCollate:
+    """Collates a batch without the samples that are missing; with another one when all are, as a batch must not be empty.
+
+    Args:
+        inner: What collates the rest.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, batch: list[Any]) -> Any:
+        """Collate."""
+        there = [sample for sample in batch if not isinstance(sample, Missing)]
+        return self.inner(there or [batch[0].dataset.another(batch[0].index)])
+
+
+def candidates(dataset: Any, index: Any) -> Iterator[Any]:
+    """Yield an index as it is, and then all others in the order in which they take its place.
+
+    In rectangular batches those of its batch come first, as they have its form.
+    """
+    yield index
+    try:
+        own, count = operator.index(index), len(dataset)
+    except TypeError:
+        return  # an index of another kind, or a data set without a length
+    own %= max(count, 1)
+    batches = getattr(dataset, "batch", None) if getattr(dataset, "rect", False) else None
+    first, behind = 0, 0
+    if batches is not None and len(batches) == count:
+        first, behind = (int(np.searchsorted(batches, batches[own], side)) for side in ("left", "right"))
+        yield from (*range(own + 1, behind), *range(first, own))
+    for step in range(1, count):
+        candidate = (own + step) % count
+        if not first <= candidate < behind:
+            yield candidate
+
+
+def _has_odd_channels(sample: Any) -> bool:
+    """Return whether a sample cannot be put into a batch with others, as an image of it has changed its channels; it is lost."""
+    read = SAMPLE.reads[0] if SAMPLE.reads else None
+    image = sample.get("img") if isinstance(sample, dict) else None
+    if image is None or read is None or not isinstance(read.dataset, BaseDataset) or getattr(image, "ndim", 0) != 3:
+        return False
+    watched: Watch = vars(read.dataset)[WATCH]
+    if image.shape[0] == read.dataset.channels:
+        watched.channels_seen = True
+        return False
+    return watched.channels_seen and lose_any(SAMPLE.reads) is not None
