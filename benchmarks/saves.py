@@ -2,9 +2,11 @@
 
 python -m benchmarks.saves [--models yolo11n.yaml ...] [--optimizers SGD AdamW] [--pairs 2] [--saves 4] [--json F]
 
-Real trainings of both kinds, one after the other, on small pictures; each epoch ends with a save, and the first is left out, as
-it writes no optimizer state of long standing. The training's clock is what ``save_model()`` takes; beside it are shown how long
-the thread wrote, and how much longer the steps of that time took than the others.
+Real trainings of both kinds, one after the other, on small pictures; each epoch ends with a save, and the first is left out.
+Given are medians: what ``save_model()`` takes on the clock, and of the processor's time of the thread that trains, which others
+on the machine do not disturb; what the thread that writes takes of both; and how much longer the steps beside it take than
+the others, per save. An epoch of these small ones may be shorter than its writing: what the next save would have to wait for
+the one before is given by itself.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from typing import Any
 
 import torch
 
-from yolo_stable import background
+from yolo_stable import checkpoint
 from yolo_stable.builtin_data import make
+from yolo_stable.saving import write
 
 from .contenders import TRAINERS, quiet
 from .paired import order
@@ -32,44 +35,55 @@ NAMES = ("stock", "guarded")
 
 @dataclass
 class Times:
-    """Seconds, of all saves and steps of one kind of trainer."""
+    """Seconds, of all saves and steps of one kind of trainer; pairs: on the clock, and of the thread's processor time."""
 
-    saves: list[float] = field(default_factory=list)
-    epochs: list[float] = field(default_factory=list)
-    """From the first batch to the end of the save."""
+    saves: list[tuple[float, float]] = field(default_factory=list)
+    written: list[tuple[float, float]] = field(default_factory=list)
+    """Of the thread that writes."""
+    waits: list[float] = field(default_factory=list)
+    """Before a save, for the one before."""
     beside: list[float] = field(default_factory=list)
     """Steps that began while files were written."""
     alone: list[float] = field(default_factory=list)
     """All other steps."""
-    written: list[float] = field(default_factory=list)
-    """What the thread took."""
+
+
+def now() -> tuple[float, float]:
+    """Return the time on the clock and that which this thread has had of a processor."""
+    return time.perf_counter(), time.thread_time()
+
+
+def since(start: tuple[float, float]) -> tuple[float, float]:
+    """Return what both have moved on by."""
+    clock, processor = now()
+    return clock - start[0], processor - start[1]
 
 
 def watched(name: str, times: Times) -> type:
     """Return a trainer of a kind that takes the times of its saves and steps."""
 
     class Watched(TRAINERS[name]):  # type: ignore[misc, valid-type]
-        began = step_began = 0.0
-        is_beside = False
+        step = (0.0, False)
 
         def run_callbacks(self, event: str) -> None:
             super().run_callbacks(event)
-            now = time.perf_counter()
-            if event == "on_train_epoch_start":
-                self.began = now
-            elif event == "on_train_batch_start":
-                self.step_began, self.is_beside = now, is_writing(self)
+            if event == "on_train_batch_start":
+                writing = getattr(self, "_writing", None)
+                self.step = time.perf_counter(), writing is not None and not writing.idle
             elif event == "on_train_batch_end" and self.epoch:
-                (times.beside if self.is_beside else times.alone).append(now - self.step_began)
+                began, is_beside = self.step
+                (times.beside if is_beside else times.alone).append(time.perf_counter() - began)
 
         def save_model(self) -> Any:
-            start = time.perf_counter()
+            start = now()
+            if name == "guarded":
+                self.finish_save()
+            times.waits.append(since(start)[0])
+            start = now()
             saved = super().save_model()
             assert saved
-            end = time.perf_counter()
             if self.epoch:
-                times.saves.append(end - start)
-                times.epochs.append(end - self.began)
+                times.saves.append(since(start))
             return saved
 
         def final_eval(self) -> None:
@@ -78,27 +92,26 @@ def watched(name: str, times: Times) -> type:
     return Watched
 
 
-def is_writing(trainer: Any) -> bool:
-    """Return whether a save of a trainer is being written."""
-    writing = getattr(trainer, "_writing", None)
-    return writing is not None and not writing.idle and not writing.done
-
-
 def train(name: str, times: Times, overrides: dict[str, Any]) -> None:
-    """Train once, with the thread's time taken as well."""
-    run = background.Background._do
+    """Train once, and take the time of the thread that writes as well."""
 
-    def timed(self: Any, job: Any) -> None:
-        start = time.perf_counter()
-        run(self, job)
-        times.written.append(time.perf_counter() - start)
+    def timed(save: Any) -> Any:
+        start = now()
+        outcome = write(save)
+        times.written.append(since(start))
+        return outcome
 
-    background.Background._do = timed
+    checkpoint.write = timed
     try:
         watched(name, times)(overrides={**overrides, "name": name}).train()
     finally:
-        background.Background._do = run
+        checkpoint.write = write
     gc.collect()
+
+
+def medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the median on the clock and that of the processor's time."""
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
 def measure(model: str, optimizer: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -118,7 +131,6 @@ def measure(model: str, optimizer: str, options: argparse.Namespace, folder: Pat
         "plots": False,
         "verbose": False,
         "device": "cpu",
-        "workers": 0,
         "project": str(folder),
         "exist_ok": True,
     }
@@ -126,25 +138,27 @@ def measure(model: str, optimizer: str, options: argparse.Namespace, folder: Pat
     for pair in range(options.pairs):
         for name in order(pair, NAMES):
             train(name, times[name], overrides)
-            print(f"{model} {optimizer} {name}: saves {[round(s, 2) for s in times[name].saves]}", flush=True)
+            print(f"{model} {optimizer} {name}: saves {[round(s, 2) for s, _ in times[name].saves]}", flush=True)
     stock, guarded = times["stock"], times["guarded"]
-    more = statistics.median(guarded.saves) - statistics.median(stock.saves)
-    alone = statistics.median(guarded.alone) if guarded.alone else float("nan")
-    beside = statistics.median(guarded.beside) if guarded.beside else float("nan")
-    slowed = sum(guarded.beside) - alone * len(guarded.beside) if guarded.alone and guarded.beside else 0.0
+    (clock, processor), (our_clock, our_processor) = medians(stock.saves), medians(guarded.saves)
+    written, of_processor = medians(guarded.written)
+    alone = statistics.median(guarded.alone or guarded.beside)
+    slower = sum(guarded.beside) - alone * len(guarded.beside)
     return {
         "model": model,
         "optimizer": optimizer,
         "saves": len(guarded.saves),
-        "stock s": statistics.median(stock.saves),
-        "guarded s": statistics.median(guarded.saves),
-        "more s": more,
-        "written beside s": statistics.median(guarded.written) if guarded.written else 0.0,
-        "step alone s": alone,
-        "step beside s": beside,
-        "steps slowed, a save s": slowed / max(len(guarded.saves), 1),
-        "epoch stock s": statistics.median(stock.epochs),
-        "epoch guarded s": statistics.median(guarded.epochs),
+        "stock s": clock,
+        "guarded s": our_clock,
+        "more s": our_clock - clock,
+        "stock, processor s": processor,
+        "guarded, processor s": our_processor,
+        "more, processor s": our_processor - processor,
+        "written beside s": written,
+        "of it processor s": of_processor,
+        "step s": alone,
+        "steps slowed by s": slower / len(guarded.saves),
+        "would wait s": statistics.median(guarded.waits),
     }
 
 

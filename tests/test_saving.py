@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import io
 import os
 import threading
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from yolo_stable import StableDetectionTrainer, YoloStableError, checkpoint, saving
+from yolo_stable import StableDetectionTrainer, checkpoint, saving
 from yolo_stable.checkpoint_file import LAST_GOOD, digest, load
 from yolo_stable.saving import Save, write
 from yolo_stable.state_file import NAME, SavedState, read
@@ -45,6 +47,12 @@ class Unfinished(StableDetectionTrainer):
 
     def final_eval(self) -> None:
         """Leave the files as they are."""
+
+
+def dumped(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def at(epoch: int, batch: int, call: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -192,27 +200,24 @@ class TestBeside:
         assert said == [2]
         assert load(trainer.last)["epoch"] == 2
 
-    def test_a_run_whose_last_save_fails_is_not_done(
+    def test_an_error_that_nobody_expected_is_not_unseen(
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(save: Save) -> Any:
-            raise MemoryError("no room for the copy")
+            raise ArithmeticError("a bug in the writing")
 
-        trainer = Unfinished(overrides=arguments(epochs=2, val=False))
-        monkeypatch.setattr(saving, "load", fail)
-        with pytest.raises(MemoryError, match="no room for the copy"):
-            trainer.train()
+        monkeypatch.setattr(checkpoint, "write", fail)
+        with pytest.raises(ArithmeticError, match="a bug in the writing"):
+            Unfinished(overrides=arguments(epochs=2, val=False)).train()
 
 
 class TestWrite:
     @pytest.fixture
     def save(self, tmp_path: Path) -> Save:
         network = torch.nn.Linear(2, 2).half()
-        path = tmp_path / "made.pt"
-        torch.save({"ema": network, "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}}, path)
-        content = path.read_bytes()
-        path.unlink()
-        state = SavedState({"model/weight": torch.ones(2)}, {"loop": {"epoch": 4}})
+        network.weight.data.fill_(1.0)
+        content = dumped({"ema": network, "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}})
+        state = SavedState({"ema/weight": torch.ones(2, 2), "optimizer/0/momentum_buffer": torch.ones(2)}, {"loop": {}})
         files = {"last": tmp_path / "last.pt", "copies": (tmp_path / LAST_GOOD,), "state_file": tmp_path / NAME}
         return Save(epoch=4, step=40, content=content, before="that of before", state=state, **files)
 
@@ -225,23 +230,37 @@ class TestWrite:
         assert side.follows("that of before")
         assert digest(save.last) == digest(save.copies[0]) == outcome.digest
 
-    @pytest.mark.parametrize("what", ["network", "optimizer", "cut off"])
+    @pytest.mark.parametrize("what", ["state", "optimizer", "network", "cut off"])
     def test_what_is_not_whole_and_finite_is_not_written(self, save: Save, what: str) -> None:
         content = load(save.content)
-        if what == "network":
-            content["ema"].weight.data[0, 1] = float("nan")
+        if what == "state":  # of which Ultralytics has made a zero
+            save.state.tensors["ema/weight"][1, 1] = float("nan")
         elif what == "optimizer":
             content["optimizer"]["state"][0]["momentum_buffer"][1] = float("inf")
-        path = save.last.with_name("bad")
-        torch.save(content, path)
-        bad = path.read_bytes()[:-200] if what == "cut off" else path.read_bytes()
-        path.unlink()
-        outcome = write(Save(**{**vars(save), "content": bad}))
+        elif what == "network":
+            content["ema"].weight.data[0, 1] = float("nan")
+        bad = dumped(content)[:-200] if what == "cut off" else dumped(content)
+        outcome = write(dataclasses.replace(save, content=bad))
         assert not outcome.written
-        expected = {"network": ("weight",), "optimizer": ("optimizer 0/momentum_buffer",), "cut off": ()}
-        assert outcome.culprits == expected[what]
+        named = {"state": ("ema/weight",), "optimizer": ("optimizer 0/momentum_buffer",), "network": ("weight",)}
+        assert outcome.culprits == named.get(what, ())
         assert bool(outcome.damage) is (what == "cut off")
         assert list(save.last.parent.iterdir()) == []
+
+    def test_what_was_clamped_is_put_back(self, save: Save) -> None:
+        save.state.tensors["ema/weight"][0, 1] = 3e6
+        save.state.tensors["optimizer/0/momentum_buffer"][1] = -1e9
+        content = load(save.content)
+        content["ema"].weight.data[0, 1] = 65504.0
+        content["optimizer"]["state"][0]["momentum_buffer"][1] = float("-inf")
+        outcome = write(dataclasses.replace(save, content=dumped(content)))
+        assert outcome.beyond_half == ("weight",)
+        written = load(save.last)
+        assert written["ema"].weight.tolist() == [[1.0, 3e6], [1.0, 1.0]]
+        assert written["ema"].bias.dtype is torch.float16
+        assert written["optimizer"]["state"][0]["momentum_buffer"].tolist() == [1.0, -1e9]
+        assert save.state_file is not None
+        assert read(save.state_file).belongs_to(digest(save.last)), "the file as it is, not as it came"
 
     @pytest.mark.parametrize("fails", [NAME, "last.pt", LAST_GOOD])
     def test_a_file_that_fails_is_named_and_the_order_kept(
@@ -259,9 +278,7 @@ class TestWrite:
 
         monkeypatch.setattr(saving, "write_whole", failing)
         content = load(save.content) | {"epoch": 5}
-        torch.save(content, save.last.with_name("next"))
-        newer = save.last.with_name("next").read_bytes()
-        outcome = write(Save(**{**vars(save), "content": newer, "before": first.digest}))
+        outcome = write(dataclasses.replace(save, content=dumped(content), before=first.digest))
         assert [path.name for path in outcome.failed] == [fails]
         assert outcome.written is (fails != "last.pt")
         assert asked == [NAME, "last.pt", LAST_GOOD][: 2 if fails == "last.pt" else 3]

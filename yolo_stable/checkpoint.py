@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,12 @@ from .checkpoint_file import LAST, LAST_GOOD, load, network_of
 from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.health import all_finite, non_finite_names
-from .half import beyond_half, halved, put_back
+from .half import beyond_half, put_back
 from .run_log import RunLog
 from .saving import Outcome, Save, write
-from .startup import named_state
+from .startup import CLASS_WEIGHTS, named_state
 from .state_file import NAME as STATE_FILE
-from .state_file import SavedState
+from .state_file import SavedState, on_host
 from .whole_file import PART, reason, write_whole
 
 if TYPE_CHECKING:
@@ -134,8 +133,9 @@ class GuardedCheckpoints(_Base):
     def _begin_save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
         self.finish_save()  # never two at a time: what is copied for one is held in memory until it is written
         self._stands = False
+        assert self.guard is not None
         # With several ranks a ruined state waits for the next window to be put right, and may be finite.
-        if self.guard is not None and not self.guard.inspect():
+        if not self.guard.inspect():
             return self._refuse(epoch, self._unhealthy(self.guard), "not healthy")
         bad = self._live_culprits()
         if bad:
@@ -146,16 +146,15 @@ class GuardedCheckpoints(_Base):
             self._stands = True
             return True
         copies = [path for path in files if path != self.last] if at_the_end_of_an_epoch else []
-        has_state_file = self.guard is not None and self.args.save
         save = Save(
             epoch=epoch,
-            step=0 if self.guard is None else self.guard.counts.applied,
-            content=self._mended(files[self.last]),
+            step=self.guard.counts.applied,
+            content=files[self.last],
+            state=self._copied(at_the_end_of_an_epoch),
             last=self.last,
             copies=(*copies, self.last.with_name(LAST_GOOD)),
+            state_file=self.wdir / STATE_FILE if self.args.save else None,
             before=self._digest_on_disk,
-            state_file=self.wdir / STATE_FILE if has_state_file else None,
-            state=self._collected(at_the_end_of_an_epoch) if has_state_file else None,
         )
         self._writing = self._writing or Background()
         self._writing.start(lambda: write(save))
@@ -170,6 +169,13 @@ class GuardedCheckpoints(_Base):
         """Record what came of a save, and tell of what could not be written."""
         save, epoch = outcome.save, outcome.save.epoch
         self._stands = outcome.written
+        if outcome.beyond_half and not self._said_beyond_half:
+            self._said_beyond_half = True
+            LOGGER.warning(
+                f"{outcome.beyond_half[0]} and {len(outcome.beyond_half) - 1} more hold numbers that float16 cannot (above"
+                " 65504): checkpoints keep them in float32. Inference in half precision would overflow. A learning rate that"
+                " is too high does that."
+            )
         if outcome.culprits:
             self._refuse(epoch, outcome.culprits)
         if outcome.damage:
@@ -184,12 +190,15 @@ class GuardedCheckpoints(_Base):
             else:
                 self._warn(path, error)
 
-    def _collected(self, at_the_end_of_an_epoch: bool) -> SavedState | None:
+    def _copied(self, at_the_end_of_an_epoch: bool) -> SavedState:
+        """Return the state as it is now, copied; without plain values when they cannot be."""
         try:
             return self.collect_state(at_the_end_of_an_epoch=at_the_end_of_an_epoch)
         except (TypeError, ValueError) as error:
-            self._say_not_kept(self.wdir / STATE_FILE, error)
-            return None
+            assert self.guard is not None
+            if self.args.save:
+                self._say_not_kept(self.wdir / STATE_FILE, error)
+            return SavedState(on_host(self.guard.state.live()), {})
 
     def _say_not_kept(self, path: Path, error: Exception) -> None:
         """Say that there is no side file; what is in the way of every one of them, once."""
@@ -201,10 +210,15 @@ class GuardedCheckpoints(_Base):
             self._said_not_kept |= not isinstance(error, OSError)
 
     def _live_culprits(self) -> tuple[str, ...]:
+        """Name what is not finite, of what the guard's own look has not seen; stock's saving is given nothing that is not."""
+        assert self.guard is not None
         assert self.ema is not None
-        state = [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
         model: Any = self.model
-        state += named_state(unwrap_model(model), self.optimizer)
+        state = list(named_state(unwrap_model(model), self.optimizer))
+        if self.guard.recovery is None:
+            state += [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
+        else:
+            state = [(name, tensor) for name, tensor in state if name == CLASS_WEIGHTS]
         state = [(name, tensor) for name, tensor in state if isinstance(tensor, torch.Tensor)]
         return () if all_finite(tensor for _, tensor in state) else non_finite_names(state)
 
@@ -238,29 +252,6 @@ class GuardedCheckpoints(_Base):
         finally:
             self.last, self.best, self.wdir = places
         return written
-
-    def _mended(self, content: bytes) -> bytes:
-        """Put back in float32 what Ultralytics has clamped."""
-        assert self.ema is not None
-        assert self.optimizer is not None
-        kept = beyond_half(self.ema.ema.state_dict().items())
-        of_optimizer = beyond_half(halved(self.optimizer.state_dict()["state"]))
-        if not kept and not of_optimizer:
-            return content
-        if kept and not self._said_beyond_half:
-            self._said_beyond_half = True
-            LOGGER.warning(
-                f"{next(iter(kept))} and {len(kept) - 1} more hold numbers that float16 cannot (above 65504): checkpoints keep"
-                " them in float32. Inference in half precision would overflow. A learning rate that is too high does that."
-            )
-        checkpoint = load(content)
-        put_back(network_of(checkpoint), kept)
-        for index, values in checkpoint["optimizer"]["state"].items():
-            for key in values:
-                values[key] = of_optimizer.get(f"{index}/{key}", values[key])
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        return buffer.getvalue()
 
     def _warn(self, path: Path, error: Exception) -> None:
         old = "the file of the last save is still there" if path.exists() else "there is no older one"
