@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from ultralytics.utils.torch_utils import convert_optimizer_state_dict_to_fp16
 
-from yolo_stable.half import LARGEST, beyond_half, halved, optimizer_tensors, put_back
+from yolo_stable.half import LARGEST, beyond_half, optimizer_tensors, put_back, rounded
 
 
 def test_the_limit_is_that_of_the_type() -> None:
@@ -51,7 +51,7 @@ def test_what_ultralytics_rounds_of_an_optimizer_is_known() -> None:
         0: {key: torch.ones(1) for key in keys},
         1: {"momentum_buffer": torch.ones(1).double()},
     }
-    looked_at = {name for name, _ in halved(state)}
+    looked_at = {name for name, _ in rounded(optimizer_tensors(state))}
     after = convert_optimizer_state_dict_to_fp16({"state": state})["state"]
     assert looked_at == {name for name, tensor in optimizer_tensors(after) if tensor.dtype is torch.float16}
 
@@ -63,4 +63,4 @@ def test_a_step_counter_is_not_beyond_float16() -> None:
     parameter.grad = torch.ones(2)
     optimizer.step()
     optimizer.state[parameter]["step"].fill_(100_000.0)
-    assert beyond_half(halved(optimizer.state_dict()["state"])) == {}
+    assert beyond_half(rounded(optimizer_tensors(optimizer.state_dict()["state"]))) == {}

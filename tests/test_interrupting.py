@@ -95,10 +95,10 @@ class TestOneProcess:
         saves = []
 
         class Watched(StableDetectionTrainer):
-            def save_now(self, epoch_completed: int) -> bool:
+            def save_soon(self, epoch_completed: int) -> bool:
                 assert self.guard is not None
                 saves.append((epoch_completed, self.guard.counts.applied))
-                return super().save_now(epoch_completed)
+                return super().save_soon(epoch_completed)
 
         Watched(overrides=arguments(epochs=2, guard={"save_every_steps": 3})).train()
         assert saves == [(-1, 3), (0, 6)]

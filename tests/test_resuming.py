@@ -340,7 +340,7 @@ class TestChanges:
         levels = dict(saved.plain["guard"]["divergence"])
         brake = {**saved.plain["guard"]["brake"], "rollbacks": 2}
         guard = {**saved.plain["guard"], "brake": brake}
-        copied.with_name(NAME).write_bytes(encode(saved.tensors, {**saved.plain, "guard": guard}))
+        copied.with_name(NAME).write_bytes(b"".join(encode(saved.tensors, {**saved.plain, "guard": guard})))
         seen: list[Any] = []
         trainer = unfinished(StableDetectionTrainer)(
             overrides={"resume": str(copied), "save_dir": str(copied.parent.parent), **changes}
@@ -476,7 +476,9 @@ class TestDamage:
         content[-100] ^= 1
         wrong = {"flipped": bytes(content), "cut off": bytes(content[:-50]), "empty": b""}
         side.write_bytes(
-            wrong[how] if how in wrong else encode({"a": torch.ones(1)}, {}).replace(b"yolo-stable", b"another-one")
+            wrong[how]
+            if how in wrong
+            else b"".join(encode({"a": torch.ones(1)}, {})).replace(b"yolo-stable", b"another-one")
         )
         with pytest.raises(InvalidCallError) as caught:
             resumed_in(copied)
@@ -509,7 +511,7 @@ class TestDamage:
         side = copied.with_name(NAME)
         saved = read(side)
         tensors = {name: tensor for name, tensor in saved.tensors.items() if "model.0.conv" not in name}
-        side.write_bytes(encode(tensors, saved.plain))
+        side.write_bytes(b"".join(encode(tensors, saved.plain)))
         with pytest.raises(
             InvalidCallError, match=r"state of another model: shape of model/model\.0\.conv\.weight: missing there"
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from equality import assert_same
 from safetensors.torch import save
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.state_file import SavedState, encode, read
+from yolo_stable.state_file import SavedState, encode, on_host, read
 
 PLAIN = {"loop": {"epoch": 3, "best": 0.1 + 0.2, "nothing": None}, "checkpoint": {"sha256": "b", "before": "a"}}
 
@@ -33,10 +34,14 @@ def tensors() -> dict[str, torch.Tensor]:
     }
 
 
+def content(tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> bytes:
+    return b"".join(encode(on_host(tensors), plain))
+
+
 def test_what_goes_in_comes_out_bit_for_bit(tmp_path: Path) -> None:
     given = tensors()
     path = tmp_path / "last.safetensors"
-    path.write_bytes(encode(given, PLAIN))
+    path.write_bytes(content(given, PLAIN))
     saved = read(path)
     odd, theirs = given.pop("odd"), dict(saved.tensors)
     assert torch.equal(odd.view(torch.int32), theirs.pop("odd").view(torch.int32))
@@ -47,14 +52,14 @@ def test_what_goes_in_comes_out_bit_for_bit(tmp_path: Path) -> None:
 
 def test_numbers_of_other_libraries_become_plain(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(encode({}, {"a": np.float64(0.1), "b": torch.tensor(2.0), "c": np.int64(3)}))
+    path.write_bytes(content({}, {"a": np.float64(0.1), "b": torch.tensor(2.0), "c": np.int64(3)}))
     assert read(path) == SavedState({}, {"a": 0.1, "b": 2.0, "c": 3})
     with pytest.raises(TypeError, match="object cannot be kept in a side file"):
         encode({}, {"a": object()})
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
-    whole = encode({"weight": torch.arange(8, dtype=torch.float32), "bias": torch.ones(2)}, PLAIN)
+    whole = content({"weight": torch.arange(8, dtype=torch.float32), "bias": torch.ones(2)}, PLAIN)
     path, refused = tmp_path / "file", 0
     for at in range(len(whole)):
         damaged = bytearray(whole)
@@ -72,7 +77,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, share: float) -> None:
-    whole = encode({"weight": torch.ones(100)}, PLAIN)
+    whole = content({"weight": torch.ones(100)}, PLAIN)
     path = tmp_path / "file"
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(InvalidCallError, match=r"it is damaged or cut off \(.*\)\. Delete it to resume"):

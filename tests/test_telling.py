@@ -90,8 +90,8 @@ def test_what_lies_between_two_epochs_is_not_the_time_of_a_step(arguments: Argum
     trainer.add_callback("on_train_batch_start", passes(1.0))
     for event in ("on_train_epoch_end", "on_val_start", "on_fit_epoch_end", "on_model_save"):
         trainer.add_callback(event, passes(1000.0))
-    saved = trainer.save_now
-    trainer.save_now = lambda epoch: (passes(1000.0)(None), saved(epoch))[1]  # type: ignore[method-assign]
+    saved = trainer.save_soon
+    trainer.save_soon = lambda epoch: (passes(1000.0)(None), saved(epoch))[1]  # type: ignore[method-assign]
     trainer.train()
     assert at[0] > 6000.0, "epochs, validations and two saves within them"
     assert [line["seconds"] for line in events(trainer, "steps")] == [1.0, 1.0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,24 +10,39 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import ultralytics.engine.trainer as stock
-from safetensors import SafetensorError
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
-from .checkpoint_file import LAST_GOOD, culprits, digest, load, network_of
+from .background import Background
+from .checkpoint_file import LAST, LAST_GOOD, load, network_of
 from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.health import all_finite, non_finite_names
-from .half import beyond_half, halved, put_back
+from .half import beyond_half, put_back
 from .run_log import RunLog
-from .startup import named_state
+from .saving import Outcome, Save, write
+from .startup import CLASS_WEIGHTS, named_state
 from .state_file import NAME as STATE_FILE
+from .state_file import SavedState, on_host
 from .whole_file import PART, reason, write_whole
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
 else:
     _Base = object
+
+
+def _awaited(name: str) -> Any:
+    """Return an attribute of a trainer that is read only when no save is being written."""
+
+    def read(trainer: Any) -> Any:
+        trainer.finish_save()
+        try:
+            return vars(trainer)[name]
+        except KeyError:
+            raise AttributeError(f"{type(trainer).__name__} has no {name} yet") from None
+
+    return property(read, lambda trainer, value: vars(trainer).__setitem__(name, value))
 
 
 class GuardedCheckpoints(_Base):
@@ -38,19 +52,31 @@ class GuardedCheckpoints(_Base):
     run_log: RunLog
     _digest_on_disk: str | None = None
     """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
+    _writing: Background[Outcome] | None = None
+    _stands = False
+    """Whether the newest save that was asked for was written."""
     _said_beyond_half = False
     _said_not_kept = False
 
+    last = _awaited("last")
+    best = _awaited("best")
+    wdir = _awaited("wdir")
+
     def save_model(self) -> Any:
-        """Write the checkpoints, unless something in them is not finite: then the ones on disk stay as they are.
+        """Save, unless something is not finite: then the checkpoints on disk stay as they are.
 
         Stock would write zeros in the place of NaN, and 65504 in the place of what float16 cannot hold; the latter stays
         float32 here. What cannot be written (a full disk) is said, and training goes on.
 
+        What is to be saved is copied here, and written beside the training that goes on. Who asks the trainer for ``last``,
+        ``best`` or ``wdir`` meanwhile waits until it is written. With callbacks for the moment behind a save, it is written
+        when this returns: they may know where the files are without asking.
+
         Returns:
-            True once ``last.pt`` has been written.
+            Whether ``last.pt`` is written, or is being written.
         """
-        return self._save(self.epoch, at_the_end_of_an_epoch=True)
+        begun = self._begin_save(self.epoch, at_the_end_of_an_epoch=True)
+        return begun and (self.finish_save() if self._has_readers() else True)
 
     def save_now(self, epoch_completed: int) -> bool:
         """Save in the middle of an epoch, so that a resumed run begins this epoch anew with the weights of now.
@@ -64,22 +90,52 @@ class GuardedCheckpoints(_Base):
         Returns:
             Whether it was written.
         """
+        return self.save_soon(epoch_completed) and self.finish_save()
+
+    def save_soon(self, epoch_completed: int) -> bool:
+        """Begin to save as :meth:`save_now` does; the files are written beside the training that goes on.
+
+        Args:
+            epoch_completed: The last whole epoch, from 0; -1 in the middle of the first one.
+
+        Returns:
+            Whether it was begun: nothing was found that is not finite.
+        """
         if RANK not in {-1, 0}:
             return False
         epoch, self.epoch = getattr(self, "epoch", 0), epoch_completed
         try:
-            return self._save(epoch_completed, at_the_end_of_an_epoch=False)
+            return self._begin_save(epoch_completed, at_the_end_of_an_epoch=False)
         finally:
             self.epoch = epoch
 
+    def finish_save(self) -> bool:
+        """Wait for the save that is being written, if there is one, and tell of what could not be.
+
+        Returns:
+            Whether the newest save that was asked for was written.
+        """
+        if self._writing is not None and not self._writing.idle:
+            self._take_over(self._writing.result())
+        return self._stands
+
+    def notice_save(self) -> None:
+        """Tell of a save that has been written meanwhile, without waiting for one."""
+        if self._writing is not None and self._writing.done:
+            self.finish_save()
+
     if TYPE_CHECKING:
 
-        def write_state_file(self, digest_of_last: str, *, at_the_end_of_an_epoch: bool) -> None:
-            """Write what the checkpoint lacks; see :class:`~yolo_stable.resuming.GuardedResume`."""
+        def collect_state(self, *, at_the_end_of_an_epoch: bool) -> SavedState:
+            """Return copies of what the checkpoint lacks; see :class:`~yolo_stable.resuming.GuardedResume`."""
+            ...
 
-    def _save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
+    def _begin_save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
+        self.finish_save()  # never two at a time: what is copied for one is held in memory until it is written
+        self._stands = False
+        assert self.guard is not None
         # With several ranks a ruined state waits for the next window to be put right, and may be finite.
-        if self.guard is not None and not self.guard.inspect():
+        if not self.guard.inspect():
             return self._refuse(epoch, self._unhealthy(self.guard), "not healthy")
         bad = self._live_culprits()
         if bad:
@@ -87,54 +143,82 @@ class GuardedCheckpoints(_Base):
         files = self._contents()
         if self.last not in files:  # a trainer behind this one writes in its own way
             self.run_log.saved(self.last, epoch + 1)
+            self._stands = True
             return True
-        if not at_the_end_of_an_epoch:
-            files = {self.last: files[self.last]}
-        content = self._mended(files[self.last])
-        try:
-            bad = culprits(load(content))
-        except InvalidCallError as error:
-            LOGGER.warning(
-                f"checkpoint of epoch {epoch + 1} not written: it is {error}. {self.run_log.good_checkpoint()}"
-            )
-            return False
-        if bad:
-            return self._refuse(epoch, bad)
-        # The side file first: after a crash between the two it is the newer one, and complete by itself.
-        of_last = digest(content)
-        has_state = not self.args.save or self._write_state(of_last, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
-        if not self._write(self.last, content):
-            return False
-        if not has_state:  # the one that is there goes with the last.pt of before, and would have this one refused
-            with contextlib.suppress(OSError):
-                (self.wdir / STATE_FILE).unlink(missing_ok=True)
-        self._digest_on_disk = of_last
-        self.run_log.saved(self.last, epoch + 1, 0 if self.guard is None else self.guard.counts.applied)
-        for path in (*(path for path in files if path != self.last), self.last.with_name(LAST_GOOD)):
-            self._write(path, content)
+        copies = [path for path in files if path != self.last] if at_the_end_of_an_epoch else []
+        save = Save(
+            epoch=epoch,
+            step=self.guard.counts.applied,
+            content=files[self.last],
+            state=self._copied(at_the_end_of_an_epoch),
+            last=self.last,
+            copies=(*copies, self.last.with_name(LAST_GOOD)),
+            state_file=self.wdir / STATE_FILE if self.args.save else None,
+            before=self._digest_on_disk,
+        )
+        self._writing = self._writing or Background()
+        self._writing.start(lambda: write(save))
         return True
 
-    def _write_state(self, of_last: str, *, at_the_end_of_an_epoch: bool) -> bool:
-        """Write the side file; what keeps it from being written is said, and the checkpoint is written without it."""
-        path = self.wdir / STATE_FILE
+    def _has_readers(self) -> bool:
+        """Return whether callbacks that are not Ultralytics' own run behind a save; those ask the trainer for its files."""
+        behind = [*self.callbacks.get("on_model_save", ()), *self.callbacks.get("on_fit_epoch_end", ())]
+        return any(not str(getattr(call, "__module__", "")).startswith("ultralytics.") for call in behind)
+
+    def _take_over(self, outcome: Outcome) -> None:
+        """Record what came of a save, and tell of what could not be written."""
+        save, epoch = outcome.save, outcome.save.epoch
+        self._stands = outcome.written
+        if outcome.beyond_half and not self._said_beyond_half:
+            self._said_beyond_half = True
+            LOGGER.warning(
+                f"{outcome.beyond_half[0]} and {len(outcome.beyond_half) - 1} more hold numbers that float16 cannot (above"
+                " 65504): checkpoints keep them in float32. Inference in half precision would overflow. A learning rate that"
+                " is too high does that."
+            )
+        if outcome.culprits:
+            self._refuse(epoch, outcome.culprits)
+        if outcome.damage:
+            good = self.run_log.good_checkpoint()
+            LOGGER.warning(f"checkpoint of epoch {epoch + 1} not written: it is {outcome.damage}. {good}")
+        if outcome.written:
+            self._digest_on_disk = outcome.digest
+            self.run_log.saved(save.last, epoch + 1, save.step)
+        for path, error in outcome.failed.items():
+            if path == save.state_file:
+                self._say_not_kept(path, error)
+            else:
+                self._warn(path, error)
+
+    def _copied(self, at_the_end_of_an_epoch: bool) -> SavedState:
+        """Return the state as it is now, copied; without plain values when they cannot be."""
         try:
-            self.write_state_file(of_last, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
-        except (OSError, TypeError, ValueError, SafetensorError) as error:  # a full disk; a state that is not JSON
-            why = reason(error) if isinstance(error, OSError) else " ".join(str(error).split()) or type(error).__name__
-            if isinstance(error, OSError) or not self._said_not_kept:  # the latter will be so at every save
-                LOGGER.warning(
-                    f"{path} could not be written: {why}. Training goes on, and {self.last.name} is written without it:"
-                    " resumed from that alone, weights are rounded to float16 and the order of the data begins anew."
-                )
-                self._said_not_kept |= not isinstance(error, OSError)
-            return False
-        return True
+            return self.collect_state(at_the_end_of_an_epoch=at_the_end_of_an_epoch)
+        except (TypeError, ValueError) as error:
+            assert self.guard is not None
+            if self.args.save:
+                self._say_not_kept(self.wdir / STATE_FILE, error)
+            return SavedState(on_host(self.guard.state.live()), {})
+
+    def _say_not_kept(self, path: Path, error: Exception) -> None:
+        """Say that there is no side file; what is in the way of every one of them, once."""
+        if isinstance(error, OSError) or not self._said_not_kept:
+            LOGGER.warning(
+                f"{path} could not be written: {_why(error)}. Training goes on, and {LAST} is written without it:"
+                " resumed from that alone, weights are rounded to float16 and the order of the data begins anew."
+            )
+            self._said_not_kept |= not isinstance(error, OSError)
 
     def _live_culprits(self) -> tuple[str, ...]:
+        """Name what is not finite, of what the guard's own look has not seen; stock's saving is given nothing that is not."""
+        assert self.guard is not None
         assert self.ema is not None
-        state = [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
         model: Any = self.model
-        state += named_state(unwrap_model(model), self.optimizer)
+        state = list(named_state(unwrap_model(model), self.optimizer))
+        if self.guard.recovery is None:
+            state += [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
+        else:
+            state = [(name, tensor) for name, tensor in state if name == CLASS_WEIGHTS]
         state = [(name, tensor) for name, tensor in state if isinstance(tensor, torch.Tensor)]
         return () if all_finite(tensor for _, tensor in state) else non_finite_names(state)
 
@@ -169,45 +253,15 @@ class GuardedCheckpoints(_Base):
             self.last, self.best, self.wdir = places
         return written
 
-    def _mended(self, content: bytes) -> bytes:
-        """Put back in float32 what Ultralytics has clamped."""
-        assert self.ema is not None
-        assert self.optimizer is not None
-        kept = beyond_half(self.ema.ema.state_dict().items())
-        of_optimizer = beyond_half(halved(self.optimizer.state_dict()["state"]))
-        if not kept and not of_optimizer:
-            return content
-        if kept and not self._said_beyond_half:
-            self._said_beyond_half = True
-            LOGGER.warning(
-                f"{next(iter(kept))} and {len(kept) - 1} more hold numbers that float16 cannot (above 65504): checkpoints keep"
-                " them in float32. Inference in half precision would overflow. A learning rate that is too high does that."
-            )
-        checkpoint = load(content)
-        put_back(network_of(checkpoint), kept)
-        for index, values in checkpoint["optimizer"]["state"].items():
-            for key in values:
-                values[key] = of_optimizer.get(f"{index}/{key}", values[key])
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        return buffer.getvalue()
-
-    def _write(self, path: Path, content: bytes) -> bool:
-        try:
-            write_whole(path, content)
-        except OSError as error:
-            self._warn(path, error)
-            return False
-        return True
-
-    def _warn(self, path: Path, error: OSError) -> None:
+    def _warn(self, path: Path, error: Exception) -> None:
         old = "the file of the last save is still there" if path.exists() else "there is no older one"
         LOGGER.warning(
-            f"{path} could not be written: {reason(error)}. Training goes on and tries again with the next save; {old}."
+            f"{path} could not be written: {_why(error)}. Training goes on and tries again with the next save; {old}."
         )
 
     def final_eval(self) -> None:
         """Let Ultralytics strip and evaluate the checkpoints; stripping replaces files whole, in precision that holds them."""
+        self.finish_save()
         before = stock.strip_optimizer
         try:
             stock.strip_optimizer = self._strip
@@ -235,16 +289,25 @@ class GuardedCheckpoints(_Base):
             load(content)
             write_whole(path, content)
         except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError when the disk is full
-            why = reason(error) if isinstance(error, OSError) else " ".join(str(error).split())
-            LOGGER.warning(f"{path} was not stripped of its optimizer: {why}. It stays whole as it is, only larger.")
+            LOGGER.warning(
+                f"{path} was not stripped of its optimizer: {_why(error)}. It stays whole as it is, only larger."
+            )
             return {}
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
         if path == self.last:
-            self._write(path.with_name(LAST_GOOD), content)
+            good = path.with_name(LAST_GOOD)
+            try:
+                write_whole(good, content)
+            except OSError as error:
+                self._warn(good, error)
         LOGGER.info(f"Optimizer stripped from {path}, {len(content) / 1e6:.1f}MB")
         return combined
+
+
+def _why(error: Exception) -> str:
+    return reason(error) if isinstance(error, OSError) else " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -58,9 +58,13 @@ def put_back(module: nn.Module, kept: Mapping[str, Tensor]) -> None:
                 part._buffers[key] = kept[name].clone()
 
 
-def halved(state: Mapping[Any, Mapping[str, Any]]) -> Iterable[tuple[str, Tensor]]:
-    """Yield what Ultralytics rounds to float16 of :func:`optimizer_tensors`: not step counters, nor the moments of Adam."""
-    for name, tensor in optimizer_tensors(state):
+def rounded(named: Iterable[tuple[str, Tensor]]) -> Iterable[tuple[str, Tensor]]:
+    """Yield what Ultralytics rounds to float16 of an optimizer's state: not step counters, nor the moments of Adam.
+
+    Args:
+        named: Tensors by ``INDEX/KEY``, as :func:`optimizer_tensors` has them.
+    """
+    for name, tensor in named:
         if tensor.dtype is torch.float32 and name.partition("/")[2] not in KEPT:
             yield name, tensor
 

@@ -39,6 +39,7 @@ class GuardedInterrupt(_Base):
     window_open: bool
     """Whether a micro-batch has been judged since the last optimizer step."""
     save_now: Callable[[int], bool]
+    finish_save: Callable[[], bool]
     asked: GracefulStop | None = None
 
     def listen(self) -> GracefulStop:
@@ -97,6 +98,7 @@ class GuardedInterrupt(_Base):
         if event == "on_train_batch_end" and not self.window_open:
             saved = self.args.save and self.save_now(self.epoch - 1)
         elif event == "on_fit_epoch_end":
+            self.finish_save()
             saved = self.run_log.has_saved(self.epoch + 1)  # the loop has just done it, unless the disk was full
         else:
             return

@@ -22,14 +22,13 @@ OF_THE_DEVICE = ("fused", "foreach", "capturable", "differentiable")
 
 
 def collect(
-    trainer: Any, cadence: Cadence, checkpoint: Mapping[str, Any], *, at_the_end_of_an_epoch: bool
+    trainer: Any, cadence: Cadence, *, at_the_end_of_an_epoch: bool
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors and plain values for the side file.
+    """Return tensors and plain values for the side file: the tensors themselves, and copies of all else.
 
     Args:
         trainer: A guarded trainer, after an epoch or in the middle of one.
         cadence: Knows which window is open.
-        checkpoint: ``sha256`` of the checkpoint that the state belongs to, and ``before``: of the one on the disk.
         at_the_end_of_an_epoch: The window that is open goes on; in the middle of an epoch it is dropped.
 
     Syncs: none on the CPU; those of ``TrainingState.aside``.
@@ -66,7 +65,6 @@ def collect(
         "results": trainer.csv.read_text(encoding="utf-8") if trainer.csv.is_file() else "",
     }
     plain["data"] = data
-    plain["checkpoint"] = dict(checkpoint)
     plain["versions"] = {name: metadata.version(name) for name in ("torch", "ultralytics")}
     with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout
         plain["versions"]["yolo-stable"] = metadata.version("yolo-stable")

@@ -171,7 +171,7 @@ class GuardedTrainerMixin(
         every = self.guard.config.save_every_steps
         if decision and every and self.guard.counts.applied % every == 0 and self.args.save:
             with self.untimed():
-                self.save_now(self.epoch - 1)
+                self.save_soon(self.epoch - 1)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Remember which image files the batch has, and look at its labels while they are on the host."""
@@ -193,6 +193,8 @@ class GuardedTrainerMixin(
             self.run_log.begin_epoch()
         elif event == "on_train_batch_start":
             self.batch_number += 1
+        elif event == "on_train_batch_end":
+            self.notice_save()
         elif event == "on_train_epoch_end":
             self.require_that_the_guard_was_asked()
             self.run_log.epoch(self.epoch + 1, self.telemetry)
@@ -258,7 +260,10 @@ class GuardedTrainerMixin(
                 return super().train()
         try:
             with self.listen():
-                result = super().train()
+                try:
+                    result = super().train()
+                finally:
+                    self.finish_save()
                 self.require_that_something_was_learned()
                 self.require_that_it_was_saved()
         except TrainingHaltedError as error:

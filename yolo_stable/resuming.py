@@ -17,8 +17,8 @@ from .guard import StepGuard
 from .loop_state import collect, restore_data, restore_training, restore_window
 from .plan import RunPlan, checkpoint_to_resume
 from .results_csv import keep_epochs
-from .state_file import NAME, SavedState, encode, read
-from .whole_file import PART, write_whole
+from .state_file import NAME, SavedState, on_host, read
+from .whole_file import PART
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -69,23 +69,19 @@ class GuardedResume(_Base):
 
     # ---- saving --------------------------------------------------------------------------------------------------------
 
-    def write_state_file(self, digest_of_last: str, *, at_the_end_of_an_epoch: bool) -> None:
-        """Write the side file of the checkpoint that is about to be written.
+    def collect_state(self, *, at_the_end_of_an_epoch: bool) -> SavedState:
+        """Return what the side file of a checkpoint holds, copied to the host.
 
         Args:
-            digest_of_last: SHA-256 of that checkpoint.
             at_the_end_of_an_epoch: False in the middle of one.
 
         Raises:
-            OSError: It could not be written; the old one is untouched.
-            TypeError: Something in the state is not what a side file can hold, as a schedule's own object; so for
-                ValueError and SafetensorError.
+            TypeError: Something in the state cannot be copied, as a schedule's own object; so for ValueError.
+
+        Syncs: one per tensor that is not on the host.
         """
-        if self.guard is None:
-            return
-        checkpoint = {"sha256": digest_of_last, "before": self._digest_on_disk}
-        content = collect(self, self._cadence, checkpoint, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
-        write_whole(self.wdir / NAME, encode(*content))
+        tensors, plain = collect(self, self._cadence, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
+        return SavedState(on_host(tensors), plain)
 
     def final_eval(self) -> None:
         """Evaluate and strip as stock; a run that is over has nothing to resume, and its side file goes."""

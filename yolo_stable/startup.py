@@ -18,14 +18,16 @@ from .guard.health import all_finite, non_finite_names
 from .guard.ladder import most_micro_batches
 from .plan import RunPlan
 
+CLASS_WEIGHTS = "class_weights"
+
 
 def named_state(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor that training reads, by name: parameters, buffers, class weights, optimizer state."""
     yield from model.named_parameters()
     yield from model.named_buffers()
-    weights = getattr(model, "class_weights", None)  # an attribute that Ultralytics sets for cls_pw, not a buffer
+    weights = getattr(model, CLASS_WEIGHTS, None)  # an attribute that Ultralytics sets for cls_pw, not a buffer
     if isinstance(weights, Tensor):
-        yield "class_weights", weights
+        yield CLASS_WEIGHTS, weights
     if optimizer is not None:
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         for parameter, state in optimizer.state.items():

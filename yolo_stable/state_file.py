@@ -16,13 +16,31 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InvalidCallError
 
 NAME = "last.safetensors"
 SCHEMA = "1"
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.complex64: "C64",
+}
+"""What safetensors calls the kinds of numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +64,43 @@ class SavedState:
         return self.plain["checkpoint"]["before"] == digest
 
 
-def encode(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a side file.
+def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the host that share no memory with anything, nor with each other, each dense in the order of its indices.
 
     Args:
-        tensors: Of any device and layout.
-        plain: What JSON can say; tensors of one element become numbers.
+        tensors: Of any device and layout; a parameter may be a view of a flat one.
 
     Syncs: one per tensor that is not on the host.
     """
-    # Copies: tensors that share memory are refused, and a parameter may be a view of a flat one.
-    held = {n: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for n, t in tensors.items()}
+    return {n: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for n, t in tensors.items()}
+
+
+def encode(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> list[bytes | memoryview]:
+    """Return the content of a side file in pieces: its header, then the memory of each tensor, which is not copied.
+
+    Args:
+        tensors: As from :func:`on_host`.
+        plain: What JSON can say; tensors of one element become numbers.
+
+    Raises:
+        TypeError: Something in ``plain`` is not JSON.
+        ValueError: A tensor has a dtype that a side file cannot hold.
+    """
     text = json.dumps(plain, default=_number)
-    metadata = {"yolo-stable": SCHEMA, "plain": text, "sha256": _sha256(held, text)}
-    return save(held, metadata)
+    header: dict[str, Any] = {"__metadata__": {"yolo-stable": SCHEMA, "plain": text, "sha256": _sha256(tensors, text)}}
+    at = 0
+    # The widest numbers first, so that each tensor lies at a multiple of their size.
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    for name in order:
+        tensor = tensors[name]
+        if tensor.dtype not in DTYPES:
+            raise ValueError(f"{name}: a side file cannot hold numbers of {tensor.dtype}")
+        end = at + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    start = json.dumps(header).encode()
+    start += b" " * (-len(start) % 8)
+    return [len(start).to_bytes(8, "little"), start, *(_memory(tensors[name]) for name in order)]
 
 
 def read(path: Path) -> SavedState:
@@ -105,5 +146,10 @@ def _sha256(tensors: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        total.update(_memory(tensor))
     return total.hexdigest()
+
+
+def _memory(tensor: Tensor) -> memoryview:
+    """Return the bytes of a dense tensor on the host."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data

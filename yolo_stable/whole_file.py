@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import InvalidCallError
@@ -15,7 +16,11 @@ CHUNK = 1 << 20
 """Bytes that are written and read back at a time."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+Content = bytes | Sequence[bytes | memoryview]
+"""Of a file: bytes, or the pieces of it one after the other; a memoryview is one of bytes."""
+
+
+def write_whole(path: Path, content: Content) -> None:
     """Write a file in the place of another one, which stays as it is until the new one is on the disk and was read back.
 
     Args:
@@ -31,8 +36,8 @@ def write_whole(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + PART)
     try:
         with open(part, "wb") as file:
-            for start in range(0, len(content), CHUNK):
-                file.write(content[start : start + CHUNK])
+            for chunk in _chunks(content):
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         _require_same(part, content)
@@ -71,11 +76,27 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def _require_same(part: Path, content: bytes) -> None:
+def _chunks(content: Content) -> Iterator[memoryview]:
+    for piece in (content,) if isinstance(content, bytes) else content:
+        view = memoryview(piece)
+        for start in range(0, len(view), CHUNK):
+            yield view[start : start + CHUNK]
+
+
+def _require_same(part: Path, content: Content) -> None:
+    start, buffer = 0, bytearray(CHUNK)
     with open(part, "rb") as file:
-        for start in range(0, len(content) + 1, CHUNK):
-            if file.read(CHUNK) != content[start : start + CHUNK]:
-                raise OSError(errno.EIO, f"read back with other bytes from byte {start} on", str(part))
+        for chunk in _chunks(content):
+            read = buffer if len(chunk) == len(buffer) else bytearray(len(chunk))
+            if file.readinto(read) != len(chunk) or read != chunk:  # a bytearray is compared at once, not item by item
+                raise _changed(part, start)
+            start += len(chunk)
+        if file.read(1):
+            raise _changed(part, start)
+
+
+def _changed(part: Path, start: int) -> OSError:
+    return OSError(errno.EIO, f"read back with other bytes from byte {start} on", str(part))
 
 
 def _flush_folder(folder: Path) -> None:
