@@ -19,6 +19,7 @@ from .items import tensors_among
 from .ladder import Climb
 from .limits import Counts, halted, limit_passed
 from .ranks import backward_nan, shared
+from .recent import Recent
 from .recovery import Recovery
 from .rehearsal import choose_step
 from .state import TrainingState
@@ -100,7 +101,7 @@ class StepGuard:
         if isinstance(optimizer, torch.optim.LBFGS):
             raise InvalidCallError("StepGuard cannot guard LBFGS: its step calls the model several times by a closure.")
         self.config = config if config is not None else GuardConfig.from_mapping(settings)
-        self.counts = Counts()
+        self.counts, self._recent = Counts(), Recent()
         self.last: Decision | None = None
         """The decision made last, also when it raised."""
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
@@ -115,7 +116,7 @@ class StepGuard:
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
             act = self.abandon_window, self._resync_buffers, lower_precision, on_climb
-            self.recovery = Recovery(self.state, self.config, self.counts, *act)
+            self.recovery = Recovery(self.state, self.config, self.counts, self._recent, *act)
             self.recovery.begin()
 
     @property
@@ -307,11 +308,12 @@ class StepGuard:
 
     def _record(self, decision: Decision) -> Decision:
         self.counts.add(decision)
+        self._recent.add(decision)
         self.last = decision
         if decision.rejected and self._on_reject is not None:
             self._on_reject(decision)
         if decision.rejected and self.recovery is not None:
             self.recovery.after_rejection(decision)
-        elif decision.rejected and (why := limit_passed(self.counts, self.config)):
-            raise halted(self.counts, self.config, why, decision)
+        elif decision.rejected and (passed := limit_passed(self.counts, self._recent, self.config)):
+            raise halted(self.counts, passed.reason, passed.advice, decision)
         return decision

@@ -53,6 +53,14 @@ def lowest(step: int, device: torch.device) -> int:
     return int(number.item())
 
 
+def highest(number: int, device: torch.device) -> int:
+    """Return the highest number that any rank has; all ranks have to ask.
+
+    Syncs: one collective of one number.
+    """
+    return -lowest(-number, device)
+
+
 def _reachable(device: torch.device) -> torch.device:
     """Return where the process group can see a tensor: gloo on the host, the others on their device."""
     return torch.device("cpu") if dist.get_backend() == "gloo" else device
