@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 TENSORS_KEPT = 3
-LONE = 1e3
+LONE = 1e2
 """One number is out of all proportion when it has moved this many times as far as those beside it."""
 ENOUGH = 16
 """Numbers of a tensor from which on one of them can be: two or three of a bias may move very differently."""
