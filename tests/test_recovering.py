@@ -47,7 +47,7 @@ class TestGoingBack:
         trainer = run(fault.on(StableDetectionTrainer), arguments(epochs=2, guard={"snapshot_every": 2}))
         assert trainer.chaos.fired == 1
         (climb,) = events(trainer, "climb")
-        assert (climb["rung"], climb["lost"] <= 2, climb["lr_factor"]) == ("roll_back", True, 0.5)
+        assert (climb["rung"], climb["lost"] <= 2, climb["lr_factor"]) == ("roll_back", True, 1.0)
         assert "weight nan" in climb["reason"]
         assert healthy(trainer)
         assert any("rolled back from step" in record.message for record in caplog.records)

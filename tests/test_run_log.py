@@ -313,7 +313,19 @@ def test_climbs_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Cal
         ),
         (
             Climb(rung=Rung.LOWER_PRECISION, reason="r", step=9, to_step=9, lr_factor=0.25, precision="float32"),
-            "epoch 1: rolled back from step 9 to step 9 (0 undone), from here on in float32, learning rate x 0.25. Reason: r.",
+            "epoch 1: put back to step 9, no step undone, from here on in float32, learning rate x 0.25. Reason: r.",
+        ),
+        (
+            Climb(rung=Rung.ROLL_BACK, reason="r", step=23, to_step=16, lost=7),
+            "epoch 1: rolled back from step 23 to step 16 (7 undone), the learning rate stays. Reason: r.",
+        ),
+        (
+            Climb(rung=Rung.ROLL_BACK, reason="r", step=23, to_step=16),
+            "epoch 1: put back to step 16, no step undone, the learning rate stays. Reason: r.",
+        ),
+        (
+            Climb(rung=Rung.ROLL_BACK, reason="r", step=26, to_step=16, lost=3),
+            "epoch 1: rolled back to step 16 (3 undone), the learning rate stays. Reason: r.",
         ),
         (
             Climb(rung=Rung.HALT, reason="r", step=9, to_step=4),
@@ -321,7 +333,15 @@ def test_climbs_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Cal
         ),
         (Climb(rung=Rung.HALT, reason="r", step=9), "epoch 1: training is halted. Reason: r."),
     ],
-    ids=["repair", "lower-precision", "halt", "halt-without-snapshot"],
+    ids=[
+        "repair",
+        "lower-precision",
+        "once",
+        "again-at-once",
+        "again-after-three-steps",
+        "halt",
+        "halt-without-snapshot",
+    ],
 )
 def test_every_rung_has_its_line(tmp_path: Path, log_in: Callable[..., RunLog], climb: Climb, line: str) -> None:
     assert log_in(tmp_path).climb(climb, 1) == line

@@ -144,8 +144,14 @@ def guard_of(model: nn.Module, **settings: Any) -> StepGuard:
         ),
         ({"step": "reference"}, ("optimizer step", "reference")),
         ({"batchnorm": False}, ("BatchNorm protection", "off (guard.batchnorm=False)")),
-        ({}, ("limits", "halt after 50 rejections in a row or 5000 in all")),
-        ({"max_consecutive": 2, "max_total": 3}, ("limits", "halt after 2 rejections in a row or 3 in all")),
+        (
+            {},
+            ("limits", "halt after 50 rejections in a row or more than 0.5 of the last 500 to 1000 windows rejected"),
+        ),
+        (
+            {"max_consecutive": 2, "max_share": None, "max_total": 3},
+            ("limits", "halt after 2 rejections in a row or 3 rejections in all"),
+        ),
     ],
 )
 def test_the_table_says_what_the_guard_does(settings: dict[str, Any], row: tuple[str, str]) -> None:

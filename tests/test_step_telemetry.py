@@ -46,7 +46,7 @@ def test_the_learning_rate_is_the_one_that_the_optimizer_got() -> None:
     """After a rollback it is a part of that in the groups, for the time of the step."""
     rig = Rig("SGD", snapshot_every=4)
     assert rig.guard.recovery is not None
-    rig.guard.recovery.brake.rolled_back(diverged=False)
+    rig.guard.recovery.brake.rolled_back()
     telemetry = StepTelemetry(1, 100.0, 10.0, CPU)
     used: list[float] = []
     rig.optimizer.register_step_post_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))

@@ -27,9 +27,19 @@ def what_was_done(climb: Climb) -> str:
     if climb.rung is Rung.HALT:
         kept = "" if climb.to_step is None else f", the state was put back to step {climb.to_step}"
         return f"training is halted{kept}"
-    back = f"rolled back from step {climb.step} to step {climb.to_step} ({climb.lost} undone)"
     precision = f", from here on in {climb.precision}" if climb.precision else ""
-    return f"{back}{precision}, learning rate x {climb.lr_factor:.3g}"
+    rate = f"learning rate x {climb.lr_factor:.3g}" if climb.lr_factor < 1.0 else "the learning rate stays"
+    return f"{_way_back(climb)}{precision}, {rate}"
+
+
+def _way_back(climb: Climb) -> str:
+    """Return where the state was put back to and what that cost: steps that earlier climbs had undone are not lost again."""
+    if not climb.lost:
+        return f"put back to step {climb.to_step}, no step undone"
+    undone = f"({climb.lost} undone)"
+    if climb.to_step is not None and climb.lost == climb.step - climb.to_step:
+        return f"rolled back from step {climb.step} to step {climb.to_step} {undone}"
+    return f"rolled back to step {climb.to_step} {undone}"
 
 
 def incident_row(incident: dict[str, Any]) -> str:

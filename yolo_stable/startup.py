@@ -16,6 +16,7 @@ from .errors import UnhealthyStartError
 from .guard import GuardConfig, StepGuard
 from .guard.health import all_finite, non_finite_names
 from .guard.ladder import most_micro_batches
+from .guard.recent import STRETCH
 from .plan import RunPlan
 
 CLASS_WEIGHTS = "class_weights"
@@ -106,7 +107,7 @@ def telemetry_row(config: GuardConfig) -> tuple[str, str]:
 def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[tuple[str, str]]:
     config, recovery = guard.config, guard.recovery
     if recovery is None:
-        row = ("limits", f"halt after {config.max_consecutive} rejections in a row or {config.max_total} in all")
+        row = ("limits", f"halt after {config.max_consecutive} rejections in a row{_share_and_total(config, ' or ')}")
         return [("snapshots", "off (guard.snapshot_every=None)"), row]
     place = "host" if recovery.ring.on_host else str(next(guard.state.model.parameters()).device)
     kept = recovery.ring.keep + (config.collapse is not None and not guard.ranks.shared)
@@ -128,14 +129,24 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
         ("divergence", divergence),
         (
             "ladder",
-            f"after {config.max_consecutive} rejections in a row, divergence or a ruined state: roll back and go on with half"
-            f" the learning rate, {config.max_rollbacks} times{lower}, then halt",
+            f"after {config.max_consecutive} rejections in a row, divergence or a ruined state: roll back, where training went"
+            f" astray with half the learning rate, {config.max_rollbacks} times{lower}, then halt",
         ),
         (
             "limits",
-            f"a fault that never goes away halts within {most} micro-batches; {config.max_total} rejections in all",
+            f"a fault that never goes away halts within {most} micro-batches{_share_and_total(config, '; ')}",
         ),
     ]
+
+
+def _share_and_total(config: GuardConfig, joined: str) -> str:
+    """Return the limits of all rejections, each with ``joined`` in front."""
+    newest = f"{STRETCH} to {2 * STRETCH} windows"
+    share = (
+        "" if config.max_share is None else f"{joined}more than {config.max_share:.3g} of the last {newest} rejected"
+    )
+    total = "" if config.max_total is None else f"{joined}{config.max_total} rejections in all"
+    return share + total
 
 
 def full_size(guard: StepGuard) -> int:

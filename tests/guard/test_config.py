@@ -21,7 +21,8 @@ DEFAULTS: dict[str, Any] = {
     "step": "auto",
     "max_jump": None,
     "max_consecutive": 50,
-    "max_total": 5000,
+    "max_share": 0.5,
+    "max_total": None,
     "min_scale": 2.0**-14,
     "snapshot_every": None,
     "snapshots": 2,
@@ -49,6 +50,7 @@ OTHERS: dict[str, Any] = {
     "batchnorm": False,
     "step": "fused",
     "max_consecutive": 3,
+    "max_share": 0.25,
     "max_total": 4,
     "min_scale": 1.0,
     "max_jump": 10.0,
@@ -82,8 +84,10 @@ NUMBERS = (
     "max_norm_rise",
     "autopsy_seconds",
     "warn_norm",
+    "collapse",
+    "max_share",
 )
-COUNTS = ("max_consecutive", "max_total", "patience", "max_rollbacks", "ramp_steps")
+COUNTS = ("max_consecutive", "patience", "max_rollbacks", "ramp_steps")
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -109,7 +113,10 @@ def test_each_setting_can_be_changed_alone(name: str) -> None:
         ("reject_norm", 5),
         ("min_scale", 65536),
         ("max_consecutive", 1),
+        ("max_share", 0.01),
+        ("max_share", None),
         ("max_total", 1),
+        ("max_total", None),
         ("max_total", 10**30),
         ("batchnorm", False),
         ("step", "auto"),
@@ -155,8 +162,8 @@ def test_a_limit_must_be_a_whole_number_of_one_or_more(name: str, value: object)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "3"], ids=str)
-@pytest.mark.parametrize("name", ["snapshot_every", "save_every_steps", "incidents", "telemetry_every"])
-def test_a_number_of_steps_may_also_be_off(name: str, value: object) -> None:
+@pytest.mark.parametrize("name", ["max_total", "snapshot_every", "save_every_steps", "incidents", "telemetry_every"])
+def test_a_count_may_also_be_off(name: str, value: object) -> None:
     message = f"guard.{name}={value!r} is not allowed. It must be a whole number of 1 or more or None (off)."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
         GuardConfig.from_mapping({name: value})
@@ -174,6 +181,14 @@ def test_one_snapshot_is_not_enough(value: object) -> None:
 @pytest.mark.parametrize("name", ["max_loss_rise", "max_norm_rise"])
 def test_a_rise_is_above_one(name: str, value: object) -> None:
     message = f"guard.{name}={value!r} is not allowed. It must be above 1, or None (off)."
+    with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
+        GuardConfig.from_mapping({name: value})
+
+
+@pytest.mark.parametrize("value", [1, 1.0, 50], ids=str)
+@pytest.mark.parametrize("name", ["collapse", "max_share"])
+def test_a_share_is_below_one(name: str, value: object) -> None:
+    message = f"guard.{name}={value!r} is not allowed. It must be below 1, or None (off)."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):
         GuardConfig.from_mapping({name: value})
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from yolo_stable.guard import Climb, StepGuard
-from yolo_stable.guard.damage import damages
+from yolo_stable.guard.damage import all_over, damages, lone_numbers
 
 NAN = math.nan
 
@@ -73,3 +74,60 @@ def test_a_rollback_tells_what_was_wrong() -> None:
     assert (found.name, found.index, found.before, found.bad) == ("model/weight", (0, 1), was, 1)
     assert order == ["reject_micro_batch", "climb"], "the rejection is told before what follows from it"
     assert float(model.weight[0, 1].detach()) == was
+
+
+# ---- a number, or training ------------------------------------------------------------------------------------------------
+
+
+def weights(seed: int = 0, **shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = shapes or {"conv": (8, 4, 3, 3), "norm": (32,), "bias": (4,)}
+    return {f"model/{k}": torch.randn(s, generator=generator).mul(0.1).requires_grad_() for k, s in shapes.items()}
+
+
+def moved(before: dict[str, torch.Tensor], by: float) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        k: (v.detach() + by * torch.randn(v.shape, generator=generator)).requires_grad_() for k, v in before.items()
+    }
+
+
+@pytest.mark.parametrize("by", [0.0, 1e-4, 0.1, 10.0, 1e5])
+def test_training_moves_all_numbers_however_far_it_goes(by: float) -> None:
+    before = weights()
+    assert lone_numbers(moved(before, by), before) == ()
+
+
+@pytest.mark.parametrize("by", [0.0, 1e-4, 1e-2])
+@pytest.mark.parametrize("value", [100.0, -1e3, 1e7])
+def test_a_number_out_of_all_proportion_stands_out_though_all_have_moved(value: float, by: float) -> None:
+    before = weights()
+    live = moved(before, by)
+    with torch.no_grad():
+        live["model/conv"][3, 1, 2, 0] = value
+        live["model/conv"][5, 0, 0, 0] = value
+    assert lone_numbers(live, before) == ("model/conv",)
+
+
+def test_what_is_no_lone_number() -> None:
+    before = weights()
+    live = moved(before, 1e-5)
+    with torch.no_grad():
+        live["model/conv"][0, 0, 0, 0] = 0.0  # a bit that made it smaller does not matter
+        live["model/bias"][0] = 5.0  # three others say nothing
+        live["model/norm"][:4] = 5.0  # too many
+    assert lone_numbers(live, before) == ()
+    assert lone_numbers({"ema/a": torch.full((20,), 1e6)}, {"ema/a": torch.zeros(20)}) == (), "not of the model"
+    assert lone_numbers({"model/new": torch.ones(20)}, {}) == ()
+
+
+def test_all_over_is_more_than_half_of_the_weights() -> None:
+    before = weights(a=(20,), b=(20,), c=(20,), d=(20,))
+    live = moved(before, 1e-3)
+    assert not all_over(live, before)
+    for names, expected in (("a", False), ("ab", False), ("abc", True)):
+        ruined = {
+            k: torch.full_like(v, NAN if k == "model/a" else 1e7) if k[-1] in names else v for k, v in live.items()
+        }
+        assert all_over({k: v.detach().requires_grad_() for k, v in ruined.items()}, before) is expected
+    assert not all_over({"model/a": torch.tensor([NAN], requires_grad=True)}, {"model/a": torch.zeros(1)}), "who knows"

@@ -10,7 +10,9 @@ from torch import nn
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Counts, Decision, GuardConfig, StepGuard, Verdict
+from yolo_stable.guard.damage import Damage
 from yolo_stable.guard.limits import halted, limit_passed
+from yolo_stable.guard.recent import STRETCH, Recent
 
 GOOD, BAD, CLIPPED, FREE = "good", "bad micro-batch", "clipped", "bad window"
 LOSSES = {GOOD: 1.0, BAD: math.nan, CLIPPED: 20.0, FREE: 1e13}  # f = p * x has the gradient x
@@ -117,9 +119,13 @@ def test_the_batch_that_halts_training_is_undone_as_any_other(what: str) -> None
 
 def test_the_message_names_the_place() -> None:
     last = Decision(verdict=Verdict.REJECT_WINDOW, reason="gradient norm nan", culprits=("0.weight", "1.bias"))
-    error = halted(Counts(consecutive=51), GuardConfig(), "why", last)
+    damage = Damage(name="model/a", index=(2, 0), value=math.nan, before=0.5, bad=1, elements=6)
+    error = halted(Counts(consecutive=51), "why", "Do this", last, rollbacks=8, damage=damage)
     assert isinstance(error, TrainingHaltedError)
-    assert re.search(re.escape("why. Last seen: gradient norm nan in 0.weight, 1.bias. So many"), str(error))
+    assert str(error) == (
+        "Training halted after 0 micro-batches and 0 optimizer steps: why; 8 rollbacks did not help. Last seen: gradient norm"
+        " nan in 0.weight, 1.bias. Ruined: model/a[2, 0] is nan, 0.5 in the snapshot; 1 of 6 elements are bad. Do this."
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,13 +133,29 @@ def test_the_message_names_the_place() -> None:
     [
         (Counts(consecutive=50, rejected_windows=50), False),
         (Counts(consecutive=51, rejected_windows=51), True),
-        (Counts(rejected_windows=2500, rejected_micro_batches=2500), False),
-        (Counts(rejected_windows=2500, rejected_micro_batches=2501), True),
+        (Counts(rejected_windows=10**6, rejected_micro_batches=10**6), False),
     ],
-    ids=["row-at", "row-above", "total-at", "total-above"],
+    ids=["row-at", "row-above", "total"],
 )
 def test_the_default_limits(counts: Counts, passed: bool) -> None:
-    assert bool(limit_passed(counts, GuardConfig())) is passed
+    assert bool(limit_passed(counts, Recent(), GuardConfig())) is passed
+
+
+def test_a_share_of_the_newest_windows_is_a_limit() -> None:
+    recent, config = Recent(), GuardConfig(max_share=0.25)
+    counts = Counts(rejected_windows=125, consecutive=1)
+    for i in range(STRETCH):
+        assert limit_passed(counts, recent, config) is None
+        recent.add(Decision(verdict=Verdict.REJECT_WINDOW if i % 4 == 0 else Verdict.APPLY))
+    assert (recent.windows, recent.lost) == (500, 125)
+    assert limit_passed(counts, recent, config) is None, "a quarter is allowed"
+    recent.add(Decision(verdict=Verdict.REJECT_WINDOW))
+    passed = limit_passed(counts, recent, config)
+    assert passed is not None
+    assert passed.reason == "126 of the last 501 windows were rejected, more than guard.max_share=0.25 of them"
+    assert passed.for_good
+    assert "raise guard.max_share" in passed.advice
+    assert limit_passed(counts, recent, GuardConfig(max_share=None)) is None
 
 
 @pytest.mark.parametrize("verdict", Verdict, ids=lambda verdict: verdict.value)

@@ -140,7 +140,7 @@ def test_a_ruined_number_costs_few_steps_and_training_ends_healthy(
     assert rig.guard.counts.applied >= 18
 
 
-def test_going_back_is_as_if_the_steps_had_never_been_but_for_the_brake() -> None:
+def test_going_back_is_as_if_the_steps_had_never_been() -> None:
     """The twin stands still while the other one takes steps that are undone; then both get the same batches."""
     data = batches(20)
     faulty, twin = (Rig("AdamW", "ultralytics", scaled=True, snapshot_every=4) for _ in range(2))
@@ -157,7 +157,6 @@ def test_going_back_is_as_if_the_steps_had_never_been_but_for_the_brake() -> Non
     assert rungs(faulty) == ["roll_back"]
     assert faulty.climbs[0].lost == 3
     assert_same(faulty.weights(), twin.weights())
-    recovery_of(twin).brake.rolled_back(diverged=False)
     for rig in (faulty, twin):
         torch.manual_seed(1)
         for x in data[12:]:
@@ -185,13 +184,15 @@ def test_the_generators_go_on_so_that_the_same_numbers_do_not_lead_to_the_same_f
 def test_what_is_lost_is_counted_once() -> None:
     rig = Rig(snapshot_every=10)
     data = iter(batches(100))
-    for steps in (7, 8, 9):  # three faults before the first new snapshot
+    for steps in (9, 1, 0, 4):
         for _ in range(steps):
             assert rig.step(next(data))
         set_one(rig, "model/0.weight", NAN)
         assert not rig.step(next(data))
-    assert [climb.lost for climb in rig.climbs] == [7, 8, 9]
-    assert [(climb.step, climb.to_step) for climb in rig.climbs] == [(7, 0), (15, 0), (24, 0)]
+    # Two steps after the first one a snapshot would have been due, and one after each of the others.
+    assert [climb.lost for climb in rig.climbs] == [9, 1, 0, 1]
+    assert [(climb.step, climb.to_step) for climb in rig.climbs] == [(9, 0), (10, 0), (10, 0), (14, 13)]
+    assert recovery_of(rig).trained == 3
 
 
 def test_a_snapshot_that_leads_astray_again_makes_way_for_an_older_one() -> None:
@@ -204,7 +205,7 @@ def test_a_snapshot_that_leads_astray_again_makes_way_for_an_older_one() -> None
         rig.step(next(data))
     assert [climb.to_step for climb in rig.climbs] == [10] * TRIES + [5]
     assert [climb.lost for climb in rig.climbs] == [2, 0, 5]
-    assert [climb.lr_factor for climb in rig.climbs] == [0.5, 0.25, 0.125]
+    assert [climb.lr_factor for climb in rig.climbs] == [1.0, 1.0, 1.0]
 
 
 # ---- a fault that never goes away -------------------------------------------------------------------------------------------
@@ -435,7 +436,7 @@ def test_a_loss_that_explodes_again_after_each_rollback_halts_in_time() -> None:
         rig.finish()
 
     most = most_micro_batches(rig.guard.config, 1)
-    assert halted_after(rig, window, most) - before <= most == 30
+    assert halted_after(rig, window, most) - before == 30 <= most == 36
     assert rungs(rig) == ["roll_back"] * 4 + ["halt"]
 
 
@@ -551,9 +552,8 @@ def test_the_brake_slows_the_steps_down_and_the_schedule_does_not_see_it() -> No
     nn.init.zeros_(model.weight)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     guard = StepGuard(model, optimizer, snapshot_every=1, ramp_steps=4)
-    with torch.no_grad():
-        model.weight.fill_(NAN)
-    assert guard.inspect()
+    assert guard.recovery is not None
+    guard.recovery.brake.rolled_back()
     positions = []
     for _ in range(5):
         guard.backward(model(torch.ones(1, 1)).sum())  # the gradient is 1
@@ -570,6 +570,7 @@ def test_brake_and_levels_come_back_with_the_state() -> None:
         rig.step(x)
     set_one(rig, "model/0.weight", NAN)
     rig.step(batches(1)[0])
+    recovery_of(rig).brake.rolled_back()
     state = rig.guard.state_dict()
     counts = fresh.guard.counts
     fresh.guard.load_state_dict(copy.deepcopy(state))
@@ -577,7 +578,7 @@ def test_brake_and_levels_come_back_with_the_state() -> None:
     assert fresh.guard.counts is counts is recovery_of(fresh).counts
     assert recovery_of(fresh).brake.factor == 0.5
     assert recovery_of(fresh).brake.rollbacks == 1
-    recovery_of(fresh).brake.rolled_back(diverged=False)
+    recovery_of(fresh).brake.rolled_back()
     assert rig.guard.state_dict() == state, "nothing is shared"
 
 

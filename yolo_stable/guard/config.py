@@ -64,8 +64,12 @@ class GuardConfig:
     """Rejections in a row, with no step applied in between, after which training is rolled back, or halts where there are no
     snapshots, >= 1. The guarded trainers use 20."""
 
-    max_total: int = 5000
-    """Rejections since the run was begun after which training halts, >= 1."""
+    max_share: float | None = 0.5
+    """Share of the last 500 to 1000 windows that may be lost because all that was in them was rejected, in (0, 1); beyond it
+    training halts. None: any. Bad batches now and then never end a run."""
+
+    max_total: int | None = None
+    """Rejections since the run was begun after which training halts, >= 1. None: however many; the share counts."""
 
     min_scale: float = 2.0**-14
     """Floor of a GradScaler's loss scale, > 0. Torch has none: at scale 0 the first clean step writes NaN."""
@@ -99,11 +103,12 @@ class GuardConfig:
     best one is put back. None: not judged. The guarded trainers, which alone validate, use 0.1; with several GPUs not judged."""
 
     max_rollbacks: int = 8
-    """Rollbacks after which the next precision is tried, and when there is none training halts, >= 1. The budget is full again
-    after ``10 * ramp_steps`` steps without one."""
+    """Rollbacks after which the next precision is tried, and when there is none training halts, >= 1. Those for a training that
+    went astray are forgiven after ``10 * ramp_steps`` steps without one; those for ruined numbers or for rejections count for
+    themselves, and are forgiven as soon as a newer healthy state is kept, unless the same number is ruined again at once."""
 
     ramp_steps: int = 100
-    """Optimizer steps over which the learning rate, halved by a rollback, ramps back, >= 1."""
+    """Optimizer steps over which the learning rate, halved when training went astray, ramps back, >= 1."""
 
     lower_precision: bool = True
     """Whether float16 may be given up for bfloat16, and that for float32, when rollbacks do not help."""
@@ -149,7 +154,7 @@ class GuardConfig:
         _check_positive_number("min_scale", self.min_scale, allow_none=False)
         for name, least, allow_none in (
             ("max_consecutive", 1, False),
-            ("max_total", 1, False),
+            ("max_total", 1, True),
             ("snapshot_every", 1, True),
             ("snapshots", 2, False),
             ("patience", 1, False),
@@ -166,12 +171,11 @@ class GuardConfig:
                 raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be above 1, or None (off).")
         if self.step not in STEPS:
             raise InvalidCallError(f"guard.step={self.step!r} is not allowed. It must be one of {', '.join(STEPS)}.")
-        for name in ("collapse", "max_unreadable"):
-            _check_positive_number(name, getattr(self, name), allow_none=True)
-            if (getattr(self, name) or 0.0) >= 1.0:
-                raise InvalidCallError(
-                    f"guard.{name}={getattr(self, name)!r} is not allowed. It must be below 1, or None (off)."
-                )
+        for name in ("collapse", "max_unreadable", "max_share"):
+            share = getattr(self, name)
+            _check_positive_number(name, share, allow_none=True)
+            if share is not None and share >= 1.0:
+                raise InvalidCallError(f"guard.{name}={share!r} is not allowed. It must be below 1, or None (off).")
         if self.snapshot_device not in PLACES:
             raise InvalidCallError(
                 f"guard.snapshot_device={self.snapshot_device!r} is not allowed. It must be one of {', '.join(PLACES)}."

@@ -9,6 +9,17 @@ import torch
 from torch import Tensor
 
 TENSORS_KEPT = 3
+LONE = 1e2
+"""One number is out of all proportion when it has moved this many times as far as those beside it."""
+ENOUGH = 16
+"""Numbers of a tensor from which on one of them can be: two or three of a bias may move very differently."""
+FEW = 100
+"""One in so many numbers of a tensor may be out of proportion together."""
+FAR = 1e3
+"""Weights are far off when the largest of a tensor is beyond this many times what it was, or 1."""
+
+Place = tuple[str, tuple[int, ...]]
+"""A tensor of the state and an index in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +38,11 @@ class Damage:
     elements: int
     neighbours: tuple[str, ...] = ()
     """The nearest healthy tensors in front of it and behind it, in the order of the model."""
+
+    @property
+    def place(self) -> Place:
+        """What tells whether the same number was ruined again."""
+        return self.name, self.index
 
     def __str__(self) -> str:
         """Say it in words."""
@@ -81,3 +97,67 @@ def damages(
             )
         )
     return tuple(found)
+
+
+def lone_numbers(live: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return tensors of the model in which a number or two have moved out of all proportion; for the rare path.
+
+    That is how a flipped bit looks that leaves a number finite: it is beyond all that the tensor held, and `LONE` times as far
+    from where it was as the others are. Training that goes astray moves them all.
+
+    Args:
+        live: The state.
+        before: The tensors of a snapshot.
+
+    Syncs: one for each tensor of the model.
+
+    Examples:
+        >>> before = {"model/a": torch.linspace(-1, 1, 20)}
+        >>> live = {"model/a": before["model/a"] + 0.01}
+        >>> lone_numbers(live, before)
+        ()
+        >>> live["model/a"][3] = 4e5
+        >>> lone_numbers(live, before)
+        ('model/a',)
+    """
+    found = []
+    for name, tensor in live.items():
+        old = before.get(name)
+        if not name.startswith("model/") or not tensor.is_floating_point() or tensor.numel() < ENOUGH:
+            continue
+        if old is None or old.shape != tensor.shape:
+            continue
+        old = old.detach().to(tensor.device)
+        moved = (tensor.detach() - old).abs()
+        furthest = moved.max()
+        few = (moved > furthest / LONE).sum() <= max(1, tensor.numel() // FEW)
+        if bool(few & (furthest > old.abs().max())):
+            found.append(name)
+    return tuple(found)
+
+
+def all_over(live: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> bool:
+    """Return whether most weights are far off, which no single fault does but training that went astray; for the rare path.
+
+    Args:
+        live: The state.
+        before: The tensors of a snapshot.
+
+    Syncs: one for each tensor of the model.
+
+    Examples:
+        >>> before = {name: torch.zeros(2, requires_grad=True) for name in ("model/a", "model/b", "model/c")}
+        >>> all_over({**before, "model/a": torch.full((2,), float("nan"), requires_grad=True)}, before)
+        False
+        >>> all_over({name: torch.full((2,), 1e5, requires_grad=True) for name in before}, before)
+        True
+    """
+    weights = [name for name, tensor in live.items() if name.startswith("model/") and tensor.requires_grad]
+    off = [name for name in weights if name in before and _far(live[name].detach(), before[name].detach())]
+    return len(off) > max(1, len(weights) // 2)
+
+
+def _far(tensor: Tensor, old: Tensor) -> bool:
+    if not tensor.numel() or not old.numel():
+        return False
+    return not float(tensor.abs().max()) <= FAR * max(1.0, float(old.abs().max()))  # NaN is not below anything

@@ -23,6 +23,7 @@ from .ladder import Climb
 from .limits import Counts, halted, limit_passed
 from .memory import Memory
 from .ranks import Ranks, backward_nan
+from .recent import Recent
 from .recovery import Recovery
 from .reductions import try_out
 from .rehearsal import choose_step
@@ -116,7 +117,7 @@ class StepGuard:
         self.config = config if config is not None else GuardConfig.from_mapping(settings)
         self.doubted = try_out([*model.parameters(), *model.buffers()])
         """Devices and dtypes whose norms lose NaN, so that health is asked by ``isfinite`` there; see `reductions`."""
-        self.counts = Counts()
+        self.counts, self._recent = Counts(), Recent()
         self.last: Decision | None = None
         """The decision made last, also when it raised."""
         self.ranks = Ranks(model, distributed)
@@ -141,7 +142,7 @@ class StepGuard:
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
             act = self.abandon_window, self._resync, lower_precision, on_climb
-            self.recovery = Recovery(self.state, self.config, self.counts, *act, ranks=self.ranks)
+            self.recovery = Recovery(self.state, self.config, self.counts, self._recent, *act, ranks=self.ranks)
             self.recovery.begin()
 
     @property
@@ -352,14 +353,15 @@ class StepGuard:
 
     def _record(self, decision: Decision) -> Decision:
         self.counts.add(decision)
+        self._recent.add(decision)
         self.last = decision
         if decision.rejected and self._on_reject is not None:
             self._on_reject(decision)
             self.memory.settle()
         if decision.rejected and self.recovery is not None:
             self.recovery.after_rejection(decision)
-        elif decision.rejected and (why := limit_passed(self.counts, self.config)):
-            raise halted(self.counts, self.config, why, decision)
+        elif decision.rejected and (passed := limit_passed(self.counts, self._recent, self.config)):
+            raise halted(self.counts, passed.reason, passed.advice, decision)
         return decision
 
 

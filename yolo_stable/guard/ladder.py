@@ -1,4 +1,4 @@
-"""What is done when rejecting a batch is not enough: roll back, lower the precision, halt. Pure rules and two small counters."""
+"""What is done when rejecting a batch is not enough: roll back, lower the precision, halt. Pure rules, and the brake."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .config import GuardConfig
 from .damage import Damage
 
 REFILL = 10
-"""Budgets are full again after this many times ``ramp_steps`` applied without a climb."""
+"""The brake's budget is full again after this many times ``ramp_steps`` applied without one of its rollbacks."""
 
 LEAST = 2.0**-20
 """No number of rollbacks brakes further than this: at 0 training would stand still for ever."""
@@ -27,7 +27,7 @@ class Rung(str, Enum):
     REPAIR = "repair"
     """The averaged model was put back to the newest snapshot; training itself was healthy."""
     ROLL_BACK = "roll_back"
-    """The whole state was put back to a snapshot, and goes on with half the learning rate, which ramps back."""
+    """The whole state was put back to a snapshot; where training had gone astray with half the learning rate, which ramps back."""
     LOWER_PRECISION = "lower_precision"
     """As a rollback, and computed in the next safer precision from here on."""
     HALT = "halt"
@@ -60,8 +60,9 @@ def next_rung(rollbacks: int, config: GuardConfig, *, has_snapshot: bool, can_lo
     """Decide how to go on when a batch's rejection was not enough.
 
     Args:
-        rollbacks: Rollbacks since the budget was full.
-        config: Holds the budget.
+        rollbacks: Those that count: for a training that goes astray, since the brake's budget was full; for anything else, as
+            :meth:`~yolo_stable.guard.setbacks.Setbacks.before` has it.
+        config: Holds the budget, of which each of the two has as much.
         has_snapshot: Whether there is a state to go back to.
         can_lower: Whether there is a safer precision.
 
@@ -82,15 +83,16 @@ def most_micro_batches(config: GuardConfig, precisions: int, accumulate: int = 1
     """Return after how many micro-batches at most a fault that never goes away halts the run.
 
     Never: every batch is bad, or every window's gradients are, or the state is ruined in every step, or the loss is out of
-    line from the first step after each rollback on. A fault that comes again only when the budget is full again does not halt:
-    between two of these training goes on for ``REFILL * ramp_steps`` steps.
+    line from the first step after each rollback on. None of these lets a healthy state be kept, so that each climb counts.
+    What spares some windows does not halt, but for more bad windows than ``max_share``, and numbers ruined again at once.
 
     Args:
         config: Holds the budgets.
         precisions: How many precisions there are to try, the first one included.
         accumulate: Micro-batches in a window.
     """
-    climbs = config.max_rollbacks * precisions + 1
+    # The halt itself, and the one time that a fault is taken for another, with a budget of its own.
+    climbs = config.max_rollbacks * precisions + 2
     # To a climb: rejections past the limit, or steps until the audit, or high losses past the patience.
     windows = max(config.max_consecutive + 1, config.snapshot_every or 1, config.patience)
     return climbs * windows * accumulate
@@ -98,9 +100,9 @@ def most_micro_batches(config: GuardConfig, precisions: int, accumulate: int = 1
 
 @dataclass(slots=True)
 class Brake:
-    """The factor that rollbacks put on the learning rate.
+    """The factor that rollbacks put on the learning rate when training had gone astray.
 
-    A rollback halves it, then it ramps back over ``ramp_steps`` applied steps. When training goes astray again on the way
+    Such a rollback halves it, then it ramps back over ``ramp_steps`` applied steps. When training goes astray again on the way
     back, the learning rate itself is too high: it no longer ramps back beyond half of where it failed.
     """
 
@@ -109,17 +111,13 @@ class Brake:
     start: float = 1.0
     ceiling: float = 1.0
     calm: int = 0
-    """Steps applied since the last rollback."""
+    """Steps applied since the last such rollback."""
     rollbacks: int = 0
-    """Rollbacks since the budget was full."""
+    """Such rollbacks since the budget was full."""
 
-    def rolled_back(self, *, diverged: bool) -> None:
-        """Halve.
-
-        Args:
-            diverged: Whether training itself went astray; not, when a number in the state was ruined.
-        """
-        if diverged and self.rollbacks and 0 < self.calm < 2 * self.ramp_steps:
+    def rolled_back(self) -> None:
+        """Halve: training itself went astray."""
+        if self.rollbacks and 0 < self.calm < 2 * self.ramp_steps:
             self.lower_ceiling()
         self.factor = self.start = max(min(self.factor / 2, self.ceiling), LEAST)
         self.calm = 0

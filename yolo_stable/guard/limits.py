@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import InvalidCallError, TrainingHaltedError
 from .config import GuardConfig
+from .damage import Damage
 from .decision import REJECTING, Decision, Verdict
+from .recent import STRETCH, Recent
 
 
 @dataclass(slots=True)
@@ -78,48 +80,73 @@ class Counts:
         return dataclasses.asdict(self)
 
 
-def limit_passed(counts: Counts, config: GuardConfig) -> str:
-    """Return which limit the rejections have passed, in words, or nothing.
+class Passed(NamedTuple):
+    """A limit that was passed."""
+
+    reason: str
+    advice: str
+    for_good: bool
+    """Whether going back cannot help."""
+
+
+ROW_ADVICE = (
+    "So many in a row mean that the data, the weights or the device are at fault, not one batch: look at the images named in"
+    " guard.jsonl, start again from a checkpoint you trust, or lower the learning rate"
+)
+ASTRAY_ADVICE = (
+    "No batch is at fault but training itself: lower the learning rate, start again from a checkpoint you trust, and when"
+    " numbers were ruined with an ordinary learning rate, check the device and its memory"
+)
+RUINED_ADVICE = (
+    "No batch and no learning rate writes such a number again and again: check the device and its memory (yolo-stable validate"
+    " --stress 10), and what code of your own writes to weights or optimizer; the state that was put back is healthy, go on from"
+    " it on a device that passes"
+)
+
+
+def limit_passed(counts: Counts, recent: Recent, config: GuardConfig) -> Passed | None:
+    """Return which limit the rejections have passed, if any.
 
     Args:
         counts: The counters.
+        recent: The newest windows.
         config: Holds the limits.
     """
-    if counts.rejected > config.max_total:
-        return f"{counts.rejected} rejections in all, more than guard.max_total={config.max_total}"
-    if counts.consecutive > config.max_consecutive:
-        return f"{counts.consecutive} rejections in a row, more than guard.max_consecutive={config.max_consecutive}"
-    return ""
+    rejected, in_a_row = counts.rejected, counts.consecutive
+    if config.max_total is not None and rejected > config.max_total:
+        reason = f"{rejected} rejections in all, more than guard.max_total={config.max_total}"
+        return Passed(reason, "Remove the images that guard.jsonl names most often, or raise guard.max_total", True)
+    share, windows = config.max_share, recent.windows
+    if share is not None and windows >= STRETCH and recent.lost > share * windows:
+        reason = (
+            f"{recent.lost} of the last {windows} windows were rejected, more than guard.max_share={share:g} of them"
+        )
+        return Passed(reason, "Remove the images that guard.jsonl names most often, or raise guard.max_share", True)
+    if in_a_row > config.max_consecutive:
+        reason = f"{in_a_row} rejections in a row, more than guard.max_consecutive={config.max_consecutive}"
+        return Passed(reason, ROW_ADVICE, False)
+    return None
 
 
 def halted(
-    counts: Counts, config: GuardConfig, reason: str, last: Decision | None, *, rollbacks: int = 0
+    counts: Counts, reason: str, advice: str, last: Decision | None, *, rollbacks: int = 0, damage: Damage | None = None
 ) -> TrainingHaltedError:
     """Return the error that ends the run: what was seen, where, how often, and what to try.
 
     Args:
         counts: The counters.
-        config: Holds the limits.
         reason: Why it is enough.
+        advice: What to try.
         last: The rejection that was counted last, if that was the reason; None: the state itself went astray.
         rollbacks: How many were tried against it.
+        damage: The number that was ruined, if one was.
     """
-    if counts.rejected > config.max_total:
-        advice = "Remove the images that guard.jsonl names most often, or raise guard.max_total"
-    elif last is None:
-        advice = (
-            "No batch is at fault but training itself: lower the learning rate, start again from a checkpoint you trust, and"
-            " when numbers were ruined with an ordinary learning rate, check the device and its memory"
-        )
-    else:
-        advice = (
-            "So many in a row mean that the data, the weights or the device are at fault, not one batch: look at the"
-            " images named in guard.jsonl, start again from a checkpoint you trust, or lower the learning rate"
-        )
     if rollbacks:
         reason += f"; {rollbacks} rollbacks did not help"
     place = f" in {', '.join(last.culprits)}" if last is not None and last.culprits else ""
     seen = f" Last seen: {last.reason}{place}." if last is not None and last.rejected else ""
+    if damage is not None:
+        seen += f" Ruined: {damage}."
     return TrainingHaltedError(
         f"Training halted after {counts.micro_batches} micro-batches and {counts.applied} optimizer steps: {reason}."
         f"{seen} {advice}."

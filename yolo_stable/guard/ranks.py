@@ -62,6 +62,13 @@ class Ranks:
         dist.all_reduce(number, op=dist.ReduceOp.MIN, group=self._group)
         return int(number.item())
 
+    def highest(self, number: int) -> int:
+        """Return the highest number that any rank has; all ranks have to ask.
+
+        Syncs: one collective of one number, when gradients are shared.
+        """
+        return -self.lowest(-number)
+
     def _look(self) -> None:
         if self.shared or self._said is False or not (dist.is_available() and dist.is_initialized()):
             return

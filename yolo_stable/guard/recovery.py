@@ -9,14 +9,16 @@ from ..errors import InvalidCallError
 from .audit import Audit, Finding
 from .choice import choose, copies
 from .config import GuardConfig
-from .damage import damages
+from .damage import Damage, all_over, damages, lone_numbers
 from .decision import Decision
 from .divergence import Divergence
 from .ladder import Brake, Climb, Rung, next_rung
-from .limits import Counts, halted, limit_passed
+from .limits import ASTRAY_ADVICE, ROW_ADVICE, RUINED_ADVICE, Counts, Passed, halted, limit_passed
 from .milestone import Milestone
 from .ranks import Ranks
+from .recent import Recent
 from .repair import EmaRepair
+from .setbacks import Setbacks
 from .snapshot import Snapshot, SnapshotRing
 from .state import TrainingState
 
@@ -35,6 +37,7 @@ class Recovery:
         state: What is kept.
         config: ``snapshot_every`` is not None.
         counts: The guard's counters; history, which is never put back.
+        recent: The newest windows, likewise.
         abandon_window: Drops what is under way before another state is put back.
         resync: Makes the guard look at the state that was put back.
         lower_precision: Switches to the next safer precision and returns its name, or None when there is none.
@@ -47,6 +50,7 @@ class Recovery:
         state: TrainingState,
         config: GuardConfig,
         counts: Counts,
+        recent: Recent,
         abandon_window: Callable[[], None],
         resync: Callable[[], None],
         lower_precision: Callable[[], str | None] | None = None,
@@ -54,10 +58,11 @@ class Recovery:
         *,
         ranks: Ranks,
     ) -> None:
-        self.state, self.config, self.counts, self.ranks = state, config, counts, ranks
+        self.state, self.config, self.counts, self.recent, self.ranks = state, config, counts, recent, ranks
         self.ring = SnapshotRing(state, copies(config, ranks), config.snapshot_device)
         self.audit = Audit(config.max_value, config.reject_norm if config.max_norm is None else config.max_norm)
         self.brake = Brake(config.ramp_steps)
+        self.setbacks = self._no_setbacks()
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, config.patience)
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
@@ -106,13 +111,13 @@ class Recovery:
         elif finding:
             self.wish = f"the training state is not healthy: {finding.reason}"
         if self.ranks.any(bool(self.wish)):
-            # All have to put on the same brake, whichever of them it was.
-            diverged = self.ranks.any(self._diverging)
-            self._climb(self.wish or "another rank asks for it", finding.names, diverged=diverged, last=last)
-        elif why := limit_passed(self.counts, self.config):
-            if self.counts.rejected > self.config.max_total:
-                raise self.halt(why, last)
-            self._climb(why, last.culprits, diverged=True, last=last)
+            why = self.wish or "another rank asks for it"
+            self._climb(why, finding.names, diverged=self._diverging, last=last)
+        elif passed := limit_passed(self.counts, self.recent, self.config):
+            if passed.for_good:
+                raise self._halt(passed, last)
+            astray = self.setbacks.led_astray(self.counts.applied)
+            self._climb(passed.reason, (), diverged=astray, last=last)
 
     def after_step(self, loss: float | None, norm: float | None) -> str:
         """Judge whether training diverges, after a window was applied, and go back if it does.
@@ -147,11 +152,12 @@ class Recovery:
 
         Syncs: one per device and dtype, when it is time.
         """
-        if self.counts.applied - self._mark < (self.config.snapshot_every or 1):
+        if self.counts.applied - self._mark < self.setbacks.pace:
             return
         live = self.state.live()
         if self._put_right(self.audit.inspect(live)) and (self.ranks.shared or not self.divergence.suspicious):
             self._take(live)
+            self.setbacks.kept()
 
     def inspect(self) -> bool:
         """Look at the state now, and put it right when it is not healthy.
@@ -196,14 +202,6 @@ class Recovery:
         """Free the device's memory."""
         self.ring.move_to_host()
 
-    def halt(self, why: str, last: Decision | None) -> Exception:
-        """Put a snapshot back, so that what is saved at the end is healthy, and return the error that ends the run.
-
-        With several ranks all have to halt together.
-        """
-        self._go_back(Rung.HALT, why, () if last is None else last.culprits, again=False)
-        return halted(self.counts, self.config, why, last, rollbacks=self.brake.rollbacks)
-
     def state_dict(self) -> dict[str, Any]:
         """Return what belongs to a resumed run: the brake and the levels of the divergence rule."""
         return {"brake": self.brake.to_dict(), "divergence": self.divergence.state_dict()}
@@ -223,7 +221,7 @@ class Recovery:
             raise InvalidCallError(f"This is not the state of a StepGuard: divergence={levels!r}: {error}.") from error
         if brake.rollbacks >= self.config.max_rollbacks:  # it was halted: who resumes it will have changed something
             brake.rollbacks = 0
-        self.brake = brake
+        self.brake, self.setbacks = brake, self._no_setbacks()
 
     # ---- the ladder ----------------------------------------------------------------------------------------------------
 
@@ -244,7 +242,7 @@ class Recovery:
     def _climb(
         self,
         reason: str,
-        culprits: tuple[str, ...],
+        ruined: tuple[str, ...],
         *,
         diverged: bool,
         last: Decision | None = None,
@@ -252,49 +250,98 @@ class Recovery:
     ) -> None:
         """Take the next rung and carry it out.
 
+        Only a training that went astray brakes. With several ranks all put on the same brake, whichever of them it was, and
+        count alike.
+
         Args:
             reason: Why.
-            culprits: Tensors at fault, if known.
-            diverged: Whether training itself went astray; not, when a number in the state was ruined.
+            ruined: Tensors that the audit found at fault.
+            diverged: Whether training itself went astray, as far as is known; the state that it has led to may tell otherwise.
             last: The rejection that led here, if one did.
-            to: What is put back; None: a snapshot of the ring.
+            to: What is put back, in which nothing is ruined; None: a snapshot of the ring.
 
         Raises:
             TrainingHaltedError: Nothing is left to try; the state is that of a snapshot.
         """
-        used_up = self.brake.rollbacks >= self.config.max_rollbacks
+        step = self.counts.applied
+        lone = () if ruined or to is not None else self._lone_numbers()
+        diverged = self.ranks.any(diverged or self._is_all_over()) and not self.ranks.any(bool(lone))
+        culprits = ruined or lone or (() if last is None else last.culprits)
+        damage = self._damages(ruined or lone)
+        used = self.brake.rollbacks if diverged else self.ranks.highest(self.setbacks.before(damage, step))
+        used_up = used >= self.config.max_rollbacks
         may_lower = used_up and self.config.lower_precision and self._lower_precision is not None
         lowered = self._lower_precision() if may_lower and self._lower_precision else None
         known = {"has_snapshot": self.ring.newest is not None, "can_lower": lowered is not None}
-        rung = next_rung(self.brake.rollbacks, self.config, **known)
+        rung = next_rung(used, self.config, **known)
         if rung is Rung.LOWER_PRECISION:
             self.brake.rollbacks = 0
+            self.setbacks.forget()
         if rung is not Rung.HALT:
-            self.brake.rolled_back(diverged=diverged)
+            if diverged:
+                self.brake.rolled_back()
+            else:
+                self.setbacks.add(damage, step)
             self.counts.rollbacks += 1
             self.counts.consecutive = 0
+        snapshot = to if to is not None else self._choose(lone, again=rung is not Rung.HALT and self._tries >= TRIES)
         seen = f"{reason}; last seen: {last.reason}" if last is not None else reason
-        self._go_back(rung, seen, culprits, again=self._tries >= TRIES, precision=lowered or "", to=to)
+        self._go_back(rung, seen, culprits, damage, snapshot, precision=lowered or "")
         if rung is Rung.HALT:
-            raise halted(self.counts, self.config, reason, last, rollbacks=self.brake.rollbacks)
+            advice = ASTRAY_ADVICE if diverged else RUINED_ADVICE if damage else ROW_ADVICE
+            found = damage[0] if damage and not diverged else None
+            raise halted(self.counts, reason, advice, last, rollbacks=used, damage=found)
+
+    def _halt(self, passed: Passed, last: Decision) -> Exception:
+        """Put a snapshot back, so that what is saved at the end is healthy, and return the error that ends the run.
+
+        With several ranks all have to halt together.
+        """
+        self._go_back(Rung.HALT, passed.reason, last.culprits, (), self._choose((), again=False))
+        return halted(self.counts, passed.reason, passed.advice, last)
+
+    def _lone_numbers(self) -> tuple[str, ...]:
+        """Return tensors in which a number was ruined that is still finite.
+
+        Held against the oldest snapshot: newer ones may have been taken with that number in them. Once only: when the same
+        one is out of all proportion again, it is training that leads there.
+        """
+        oldest = self.ring.oldest
+        found = () if oldest is None else lone_numbers(self.state.live(), oldest.tensors)
+        return () if self.setbacks.knows(self._damages(found), self.counts.applied) else found
+
+    def _is_all_over(self) -> bool:
+        newest = self.ring.newest
+        return newest is not None and all_over(self.state.live(), newest.tensors)
+
+    def _damages(self, culprits: tuple[str, ...]) -> tuple[Damage, ...]:
+        newest = self.ring.newest
+        return damages(self.state.live(), culprits, None if newest is None else newest.tensors)
+
+    def _choose(self, lone: tuple[str, ...], *, again: bool) -> Snapshot | None:
+        """Return what is put back: the newest snapshot without lone numbers, or when it led nowhere an older one."""
+        newest, oldest = self.ring.newest, self.ring.oldest
+        if newest is None or oldest is None:
+            return choose(self.ring, -1, self.ranks)
+        step = newest.step - (again and newest is self._target)
+        if lone:
+            clean = [s.step for s in self.ring if not set(lone) & set(lone_numbers(s.tensors, oldest.tensors))]
+            step = min(step, max(clean))  # the oldest one is always among them
+        return choose(self.ring, step, self.ranks)
 
     def _go_back(
         self,
         rung: Rung,
         reason: str,
         culprits: tuple[str, ...],
+        damage: tuple[Damage, ...],
+        snapshot: Snapshot | None,
         *,
-        again: bool,
         precision: str = "",
-        to: Snapshot | None = None,
     ) -> None:
         """Put a snapshot back, also before a halt, as what is saved then is to be healthy, and tell of it."""
         self.wish, self._diverging = "", False
-        newest = self.ring.newest
-        step = -1 if newest is None else newest.step - (again and newest is self._target)
-        snapshot = to if to is not None else choose(self.ring, step, self.ranks)
         trained = self.trained
-        damage = damages(self.state.live(), culprits, None if snapshot is None else snapshot.tensors)
         if snapshot is not None:
             self._put_back(snapshot)
         self._tell(
@@ -337,6 +384,9 @@ class Recovery:
         snapshot.trusted = not self.divergence.suspicious
         self._mark = self.counts.applied
         self._tries = 0
+
+    def _no_setbacks(self) -> Setbacks:
+        return Setbacks(self.config.snapshot_every or 1, 2 * self.config.patience)
 
     def _tell(self, climb: Climb) -> None:
         if self._on_climb is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -96,6 +97,10 @@ class SnapshotRing:
 
     def __len__(self) -> int:
         return len(self._ring)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        """Go through them, the oldest first."""
+        return iter(self._ring)
 
     @property
     def nbytes(self) -> int:

@@ -44,7 +44,7 @@ def train(
     Precedence: Ultralytics' defaults < preset < file given as cfg=FILE < key=value. FILE may be the args.yaml of an earlier
     run: its guard settings and its preset are taken along, its save_dir, exist_ok and resume are not.
 
-    Guard settings, as guard.NAME=VALUE: max_norm (10.0), max_consecutive (20), max_total (5000), snapshot_every (16; none: never
+    Guard settings, as guard.NAME=VALUE: max_norm (10.0), max_consecutive (20), max_share (0.5), snapshot_every (16; none: never
     go back), max_loss_rise (4), collapse (0.1), max_rollbacks (8), save_every_steps (none); all of them are in the README.
 
     validate=quick looks first whether the device computes rightly; validate=heal also trains under the setting that heals it.
