@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .autopsy.frames import tensors_in
 from .autopsy.symptom import RAISED
+from .guard.graph import free_graph
 from .guard.ranks import shared
 from .guard.wrappers import unwrap
 
@@ -86,6 +88,8 @@ class _Watched:
             instead = self.trainer.loss_raised(error, self.model)
             if instead is None:
                 raise
+            if not shared():  # of a compiled model the loop holds the predictions, until it has the next ones
+                free_graph([tensor for _, tensor in tensors_in([args, kwargs])], list(self.model.parameters()))
             return instead
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
