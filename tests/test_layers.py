@@ -322,12 +322,10 @@ LAYERS = (
         "guard.ranks",
         "guard.sgd",
         "guard.shares",
-        "guard.wrappers",
         "half",
         "held_memory",
         "incidents",
         "labels",
-        "machine_memory",
         "preflight.look",
         "preflight.quiet",
         "regions",
@@ -343,6 +341,7 @@ LAYERS = (
         "step_record",
         "stopping",
     ),
+    ("guard.wrappers", "machine_memory"),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""
 FRONT_DOOR = "__init__"

@@ -17,18 +17,19 @@ from .guard import GuardConfig, StepGuard
 from .guard.health import all_finite, non_finite_names
 from .guard.ladder import most_micro_batches
 from .guard.ranks import shared
+from .guard.wrappers import plainly_named
 from .plan import RunPlan
 
 
 def named_state(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor that training reads, by name: parameters, buffers, class weights, optimizer state."""
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+    yield from plainly_named(model.named_parameters())
+    yield from plainly_named(model.named_buffers())
     weights = getattr(model, "class_weights", None)  # an attribute that Ultralytics sets for cls_pw, not a buffer
     if isinstance(weights, Tensor):
         yield "class_weights", weights
     if optimizer is not None:
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        names = {id(parameter): name for name, parameter in plainly_named(model.named_parameters())}
         for parameter, state in optimizer.state.items():
             for key, value in state.items():
                 if isinstance(value, Tensor):

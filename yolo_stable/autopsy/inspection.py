@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..guard.wrappers import plainly_named
 from .case import Case
 
 MAX_WEIGHT = 1e8
@@ -86,8 +87,8 @@ def sick_weights(model: nn.Module) -> WeightFindings:
 
     Syncs: one read for each device and dtype.
     """
-    parameters = _largest(model.named_parameters())
-    buffers = _largest(model.named_buffers())
+    parameters = _largest(plainly_named(model.named_parameters()))
+    buffers = _largest(plainly_named(model.named_buffers()))
     not_finite = [name for name, value in {**parameters, **buffers}.items() if not math.isfinite(value)]
     absurd = {name: value for name, value in parameters.items() if MAX_WEIGHT < value < math.inf}
     return WeightFindings(

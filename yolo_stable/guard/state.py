@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidCallError
 from .generators import random_state, restore_random_state
-from .wrappers import unwrap
+from .wrappers import plain_name, unwrap
 
 Slot = tuple[str, dict[str, Any], str]
 TEACHER = "teacher_model"
@@ -127,6 +127,9 @@ class TrainingState:
         Syncs: none between tensors of one device.
         """
         live = self.live()
+        tensors = {
+            plain_name(name): tensor for name, tensor in tensors.items()
+        }  # earlier versions wrote wrappers' names
         self._require_same_model(live, tensors)
         same_class = plain["optimizer"]["class"] == type(self.optimizer).__name__
         pairs = [
@@ -185,7 +188,8 @@ class TrainingState:
             slots: list[Slot] = []
             seen: set[int] = set()
             teachers = _teachers(module)
-            for prefix, part in module.named_modules():
+            for name, part in module.named_modules():
+                prefix = plain_name(name)
                 if any(prefix == teacher or prefix.startswith(f"{teacher}.") for teacher in teachers):
                     continue
                 for owner in (part._parameters, part._buffers):

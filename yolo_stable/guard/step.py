@@ -18,6 +18,7 @@ from .gradients import each_norm
 from .health import non_finite_names
 from .loss_scale import LossScale
 from .shares import Shares, module_of, shares
+from .wrappers import plain_name
 
 
 class ReferenceStep:
@@ -105,7 +106,7 @@ class ReferenceStep:
         seen: set[int] = set()
         for name, parameter in self.model.named_parameters():
             seen.add(id(parameter))
-            yield name.removeprefix("module."), parameter
+            yield plain_name(name).removeprefix("module."), parameter
         for g, group in enumerate(self.optimizer.param_groups):
             for i, parameter in enumerate(group["params"]):
                 if id(parameter) not in seen:
