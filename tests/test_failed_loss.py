@@ -12,6 +12,7 @@ import pytest
 import torch
 from ultralytics.utils.tal import TaskAlignedAssigner
 
+from benchmarks.saved_tensors import SavedTensors
 from yolo_stable.autopsy_run import run as autopsy
 from yolo_stable.events import read_events
 from yolo_stable.trainers import TRAINERS
@@ -95,6 +96,29 @@ def test_memory_and_a_lost_device_are_not_its_business(words: str, arguments: Ar
     with pytest.raises(RuntimeError) as caught:
         lost()
     assert trainer.loss_raised(caught.value, torch.nn.Linear(1, 1)) is None
+
+
+def test_predictions_that_the_loop_holds_are_given_back(arguments: Arguments) -> None:
+    """Of a compiled model the loop calls the loss by itself, and keeps the predictions until it has the next ones."""
+    trainer: Any = TRAINERS["detect"](overrides=arguments(epochs=1))
+    trainer.model, trainer.loss_names = Raising(), ("a",)
+    trainer.watch_loss()
+    with SavedTensors() as held:
+        predictions = {"boxes": [trainer.model(torch.full((2, 1), float("nan"))).sigmoid()]}
+        assert held.now > 0
+        loss, _ = trainer.model.loss({"cls": torch.zeros(2)}, predictions)
+        assert bool(loss.isnan())
+        assert held.now == 0
+    assert "the loss raised" in trainer._label_fault
+
+
+class Raising(torch.nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(1, 1)
+
+    def loss(self, batch: Any, predictions: Any) -> Any:
+        index = predictions["boxes"][0].detach().long() - 9
+        return batch["cls"][index]
 
 
 def test_while_it_watches_a_copy_of_the_model_is_one_without_it(arguments: Arguments) -> None:

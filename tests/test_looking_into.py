@@ -12,6 +12,7 @@ import pytest
 import torch
 from ultralytics.utils import LOGGER
 
+from yolo_stable import looking_into
 from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.autopsy_run import run as autopsy
 from yolo_stable.chaos import NAN, Fault, FileFault, LayerFault, mark
@@ -128,6 +129,24 @@ def test_of_a_window_the_guilty_micro_batch_is_kept(guilty: int, arguments: Argu
     assert answer["evidence"]["micro_batch"] == guilty
     assert answer["evidence"]["positions"] == [2]
     assert torch.equal(read_bundle(bundles(trainer)[0]).batch["img"], marked[0])
+
+
+def test_an_autopsy_that_does_not_fit_into_memory_gives_up_quietly(
+    arguments: Arguments, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        def forward(*_: Any) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        return forward
+
+    monkeypatch.setattr(looking_into, "forward_of", full)
+    trainer = train(Fault("loss", NAN, at=(2,)), arguments(epochs=1))
+    assert (trainer.guard.counts.applied, trainer.guard.counts.rejected_micro_batches) == (3, 1)
+    (answer,) = answers(trainer)
+    assert (answer["cause"], answer["evidence"]["out_of_memory"]) == ("undecided", True)
+    assert bundles(trainer), "what happened is written down all the same"
+    assert any("undecided: not enough memory. Next: Run the autopsy again when the training is over" in s for s in said)
 
 
 def test_a_label_that_no_loss_can_use_is_traced_to_its_row(arguments: Arguments) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from equality import assert_same
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -27,6 +28,7 @@ from yolo_stable import InvalidCallError, StableDetectionTrainer, YoloStableErro
 from yolo_stable.checkpoint_file import LAST_GOOD, culprits, digest, load
 from yolo_stable.data_order import restore_order, save_order
 from yolo_stable.guard.divergence import Divergence
+from yolo_stable.resuming import require_same_network
 from yolo_stable.state_file import NAME, encode, read
 from yolo_stable.train_call import TrainCall
 from yolo_stable.trainers import TRAINERS
@@ -262,6 +264,44 @@ class TestFolder:
     def test_changed_settings_of_the_guard_are_named(self, copied: Path) -> None:
         changed = resume(copied, guard={"max_norm": 3.0}).plan.changed
         assert changed["guard.max_norm"] == (10.0, 3.0)
+
+
+class TestAnotherNetwork:
+    """It is refused in one line, and nothing in the run's folder has changed."""
+
+    @pytest.mark.parametrize("task", ["segment", "pose", "classify", "rtdetr"])
+    def test_another_task(self, copied: Path, task: str, shapes: Callable[..., str]) -> None:
+        before = contents(copied.parent.parent)
+        with pytest.raises(InvalidCallError) as caught:
+            resumed_in(copied, TRAINERS[task], data=shapes(task))
+        assert str(copied) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert contents(copied.parent.parent) == before
+
+    def test_another_number_of_classes(self, copied: Path, shapes: Callable[..., str], tmp_path: Path) -> None:
+        own = yaml.safe_load(Path(shapes("detect")).read_text())
+        (tmp_path / "more.yaml").write_text(yaml.safe_dump({**own, "names": {**dict(enumerate("abcdef"))}, "nc": 6}))
+        before = contents(copied.parent.parent)
+        with pytest.raises(InvalidCallError) as caught:
+            resumed_in(copied, data=str(tmp_path / "more.yaml"))
+        assert str(caught.value) == (
+            f"{copied} was trained on 4 classes, but {tmp_path / 'more.yaml'} has 6. To train it on these data begin a new run"
+            " from it: without resume."
+        )
+        assert contents(copied.parent.parent) == before
+
+    def test_other_parameters_are_named(self) -> None:
+        before = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        now = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+        with pytest.raises(InvalidCallError, match=r"the shape of 1.bias is missing there and \(1,\) here"):
+            require_same_network(now, {"ema": before}, "last.pt", "data.yaml", 2)
+        compiled = torch.compile(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+        require_same_network(compiled, {"ema": before}, "last.pt", "data.yaml", 2)
+        require_same_network(now, None, "last.pt", "data.yaml", 2)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class TestChanges:

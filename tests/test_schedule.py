@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,6 +59,44 @@ def test_every_rate_and_their_sum_are_those_of_ultralytics(
     schedule = Schedule(lr0=0.02, lrf=0.1, warmup_epochs=warmup_epochs, epochs=epochs, nb=nb, cos_lr=cos_lr)
     assert [schedule.rate(step) for step in range(schedule.total_steps)] == pytest.approx(real, rel=1e-9)
     assert schedule.summed_lr == pytest.approx(sum(real), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "warmup_epochs", "cos_lr", "nbs"),
+    [("SGD", 0.0, False, 4), ("MuSGD", 0.5, True, 8), ("AdamW", 3.0, False, 16)],
+)
+def test_the_rates_are_those_of_the_installed_loop(
+    optimizer: str, warmup_epochs: float, cos_lr: bool, nbs: int, arguments: Callable[..., dict[str, Any]]
+) -> None:
+    """Of each batch of a real training, biases and the groups that MuSGD trains faster included; and when it warms up."""
+    from yolo_stable import StableDetectionTrainer
+
+    rates: list[list[float]] = []
+    warm: list[bool] = []
+
+    class Watched(StableDetectionTrainer):
+        def guarded_backward(self, loss: torch.Tensor) -> None:
+            assert self.optimizer is not None
+            rates.append([float(group["lr"]) for group in self.optimizer.param_groups])
+            warm.append(self._is_warm_up())
+            super().guarded_backward(loss)
+
+    how = {"optimizer": optimizer, "warmup_epochs": warmup_epochs, "cos_lr": cos_lr, "nbs": nbs, "epochs": 3}
+    trainer: Any = Watched(
+        overrides=arguments(**how, val=False, save=False, warmup_bias_lr=0.1, guard={"report": False})
+    )
+    trainer.train()
+    groups = trainer.optimizer.param_groups
+    batches = len(trainer.train_loader)
+    assert len(rates) == 3 * batches
+    factor = float(trainer.args.lrf)
+    for number, group in enumerate(groups):
+        schedule = Schedule(group["initial_lr"], factor, warmup_epochs, epochs=3, nb=batches, cos_lr=cos_lr)
+        last, start = schedule.warmup_steps, 0.1 if group["param_group"] == "bias" else 0.0
+        rest = [start * max(0.0, 1 - step / last) if last else 0.0 for step in range(schedule.total_steps)]
+        expected = [schedule.rate(step) + more for step, more in enumerate(rest)]
+        assert [rate[number] for rate in rates] == pytest.approx(expected, rel=1e-9)
+    assert warm == [last > 0 and step <= last for step in range(3 * batches)]
 
 
 def test_a_flat_schedule_sums_to_rate_times_steps() -> None:

@@ -58,6 +58,10 @@ SEAMS = {
         BaseTrainer._do_train,
         ["self.save_metrics(metrics={**self.label_loss_items(self.tloss), **self.metrics, **self.lr})"],
     ),
+    "the warm-up": (
+        BaseTrainer._do_train,
+        ["nw = self._get_warmup_iterations(nb)", "ni = i + nb * epoch", "if nw and ni <= nw:"],
+    ),
     "a save that returns False is no save": (BaseTrainer._do_train, ["self.save_model():"]),
     "the recovery is asked, and says whether the epoch is done again": (
         BaseTrainer._do_train,

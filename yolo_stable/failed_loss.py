@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .autopsy.frames import tensors_in
 from .autopsy.symptom import RAISED
 from .guard import StepGuard
+from .guard.graph import free_graph
 from .guard.wrappers import unwrap
 
 if TYPE_CHECKING:
@@ -87,6 +89,11 @@ class _Watched:
             instead = self.trainer.loss_raised(error, self.model)
             if instead is None:
                 raise
+            guard = self.trainer.guard
+            if (
+                guard is None or not guard.ranks.shared
+            ):  # of a compiled model the loop holds the predictions, until it has the next ones
+                free_graph([tensor for _, tensor in tensors_in([args, kwargs])], list(self.model.parameters()))
             return instead
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

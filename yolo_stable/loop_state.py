@@ -14,6 +14,7 @@ from .cadence import Cadence
 from .data_order import restore_order, save_order
 from .guard import StepGuard
 from .guard.generators import restore_random_state
+from .guard.wrappers import plain_name, plainly_named
 from .state_file import SavedState
 
 GRADIENT = "gradient/"
@@ -41,7 +42,7 @@ def collect(
     strides: dict[str, list[int]] = {}  # of gradients: norms are summed in the order of memory
     is_open = at_the_end_of_an_epoch and cadence.last_step < batches * (trainer.epoch + 1) - 1
     if is_open:
-        for name, parameter in guard.state.model.named_parameters():
+        for name, parameter in plainly_named(guard.state.model.named_parameters()):
             if parameter.grad is not None:
                 tensors[GRADIENT + name] = parameter.grad
                 strides[name] = list(parameter.grad.stride())
@@ -137,10 +138,12 @@ def restore_window(trainer: Any, cadence: Cadence, saved: SavedState) -> None:
         return
     cadence.continue_from(loop["last_step"])
     guard: StepGuard = trainer.guard
-    for name, parameter in guard.state.model.named_parameters():
-        gradient = saved.tensors.get(GRADIENT + name)
+    gradients = {plain_name(name): tensor for name, tensor in saved.tensors.items() if name.startswith(GRADIENT)}
+    strides = dict(plainly_named(loop["strides"].items()))
+    for name, parameter in plainly_named(guard.state.model.named_parameters()):
+        gradient = gradients.get(GRADIENT + name)
         if gradient is not None and parameter.requires_grad:
-            stride = loop["strides"][name]
+            stride = strides[name]
             place = {"dtype": parameter.dtype, "device": parameter.device}
             parameter.grad = torch.empty_strided(gradient.shape, stride, **place).copy_(gradient)
     guard._losses = list(loop["losses"])

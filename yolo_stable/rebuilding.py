@@ -22,7 +22,7 @@ from ultralytics.utils.torch_utils import initialize_weights
 
 from .autopsy.bundle import BundleError
 from .autopsy.exact_json import pack, unpack
-from .guard.wrappers import unwrap
+from .guard.wrappers import plain_modules, plain_name, plainly_named, unwrap
 from .machine_memory import memory_of_machine
 from .network_yaml import checked
 from .plain_attributes import differing, is_plain, set_attributes
@@ -73,7 +73,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     yaml = checked(getattr(model, "yaml", None))
     with _without_numbers():
         fresh = _built(kind, yaml)
-    modules = {name: module for name, module in model.named_modules() if name.split(".")[0] != CRITERION}
+    modules = {name: module for name, module in plain_modules(model) if name.split(".")[0] != CRITERION}
     types = {name: _type(module) for name, module in modules.items()}
     _require_same(types, {name: _type(module) for name, module in fresh.named_modules()})
     twins = dict(fresh.named_modules())
@@ -90,7 +90,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "updates": updates if isinstance(updates, int) else None,
         "training": model.training,
         "otherwise": [name for name, module in modules.items() if module.training != model.training],
-        "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
+        "frozen": [n for n, parameter in plainly_named(model.named_parameters()) if not parameter.requires_grad],
     }
 
 
@@ -112,7 +112,7 @@ def rebuild_model(description: Any, state: Mapping[str, Tensor], *, images: Sequ
         kind = description.get("class") if isinstance(description, dict) else description
         raise BundleError(f"A {kind!r:.80} cannot be built from an incident, only {', '.join(CLASSES)}. {_INSTEAD}")
     kind, yaml = description["class"], checked(description.get("yaml"))
-    numbers = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
+    numbers = {plain_name(name.removeprefix(PREFIX)): t for name, t in state.items() if name.startswith(PREFIX)}
     with _refusing():
         with _without_numbers(numbers):
             fresh = _built(kind, yaml)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from ultralytics.utils import LOGGER, RANK
 
 from .cadence import Cadence
@@ -14,10 +16,12 @@ from .checkpoint_file import LAST, LAST_GOOD, digest, load_good
 from .data_order import restore_behind_reset
 from .errors import InvalidCallError
 from .guard import StepGuard
+from .guard.wrappers import plainly_named, unwrap
 from .loop_state import collect, restore_data, restore_training, restore_window
 from .plan import RunPlan, checkpoint_to_resume
 from .results_csv import keep_epochs
 from .state_file import NAME, SavedState, on_host, read
+from .train_call import one_line
 from .whole_file import PART
 
 if TYPE_CHECKING:
@@ -97,7 +101,7 @@ class GuardedResume(_Base):
         """Find and check what is resumed, and take over its arguments; those of the call win.
 
         Raises:
-            InvalidCallError: The checkpoint or its side file is damaged, or they do not belong together.
+            InvalidCallError: The checkpoint or its side file is damaged, they do not belong together, or it is of another task.
         """
         self._cadence = Cadence()
         path = checkpoint_to_resume({**overrides, "resume": self.args.resume})
@@ -106,6 +110,11 @@ class GuardedResume(_Base):
             return
         checkpoint = load_good(path)
         before: dict[str, Any] = checkpoint.get("train_args") or {}
+        if before.get("task") and before["task"] != self.args.task:  # what takes its part would not know the network
+            raise InvalidCallError(
+                f"{path} was trained for task={before['task']}, and {type(self).__name__} trains task={self.args.task}."
+                f" Resume it with task={before['task']}, or begin a new run from it: without resume."
+            )
         given = {key: value for key, value in overrides.items() if key not in OF_THE_RUN}
         self.args.resume = str(path)
         super().check_resume({})
@@ -128,6 +137,24 @@ class GuardedResume(_Base):
         if self._saved is None:
             LOGGER.warning(f"there is no {NAME} for {path.name}: resuming from weights that were rounded to float16.")
         self._digest_on_disk = digest(path)
+
+    def setup_model(self) -> Any:
+        """Build the network as stock does; one that is resumed has to be that of the checkpoint.
+
+        Raises:
+            InvalidCallError: It is another one, as with data of another number of classes; nothing has been changed.
+        """
+        if not self.resume:
+            return super().setup_model()
+        try:
+            ckpt = super().setup_model()
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+            raise InvalidCallError(
+                f"{self.args.model} cannot be resumed as {self.args.task} by {type(self).__name__}: its network could not be"
+                f" built again ({type(error).__name__}: {one_line(error)}). Resume it with the task that it was trained for."
+            ) from error
+        require_same_network(self.model, ckpt, str(self.args.model), str(self.args.data), self.data.get("nc"))
+        return ckpt
 
     def leave_arguments_as_they_were(self) -> None:
         """Undo what a resume has written before its first batch, as it was refused or failed."""
@@ -280,6 +307,42 @@ def _fitting_state(path: Path, before_epoch: int) -> SavedState | None:
         f" {saved.epoch + 1} of another run or another checkpoint. Delete {NAME} to resume from the checkpoint alone, whose"
         " weights are rounded to float16; or put back the file that was there."
     )
+
+
+def require_same_network(model: Any, checkpoint: Any, path: str, data: str, classes: int | None) -> None:
+    """Refuse to go on with another network than that of the checkpoint.
+
+    Args:
+        model: As built for this run.
+        checkpoint: As loaded; one without a network is let through.
+        path: Of the checkpoint, for the message.
+        data: The data set, for the message.
+        classes: How many classes the data have.
+
+    Raises:
+        InvalidCallError: Parameters have other shapes, or there are others.
+    """
+    before = (checkpoint or {}).get("ema") or (checkpoint or {}).get("model")
+    if not isinstance(before, nn.Module) or not isinstance(model, nn.Module):
+        return
+    theirs, mine = ({n: tuple(p.shape) for n, p in _own_parameters(each)} for each in (before, model))
+    if theirs == mine:
+        return
+    more = "To train it on these data begin a new run from it: without resume."
+    had = getattr(before, "nc", None) or len(getattr(before, "names", None) or ())
+    if had and classes and had != classes:
+        raise InvalidCallError(f"{path} was trained on {had} classes, but {data} has {classes}. {more}")
+    wrong = next(name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name))
+    raise InvalidCallError(
+        f"{path} holds another network than this run would train: the shape of {wrong} is {theirs.get(wrong, 'missing')}"
+        f" there and {mine.get(wrong, 'missing')} here, by data and task. {more}"
+    )
+
+
+def _own_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of a network; of a distillation those of the student."""
+    student = getattr(unwrap(model), "student_model", unwrap(model))
+    return plainly_named(student.named_parameters())
 
 
 def _text_of(path: Path) -> str | None:

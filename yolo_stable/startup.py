@@ -17,6 +17,7 @@ from .guard import GuardConfig, StepGuard
 from .guard.health import all_finite, non_finite_names
 from .guard.ladder import most_micro_batches
 from .guard.recent import STRETCH
+from .guard.wrappers import plainly_named
 from .plan import RunPlan
 
 CLASS_WEIGHTS = "class_weights"
@@ -24,13 +25,13 @@ CLASS_WEIGHTS = "class_weights"
 
 def named_state(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor that training reads, by name: parameters, buffers, class weights, optimizer state."""
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+    yield from plainly_named(model.named_parameters())
+    yield from plainly_named(model.named_buffers())
     weights = getattr(model, CLASS_WEIGHTS, None)  # an attribute that Ultralytics sets for cls_pw, not a buffer
     if isinstance(weights, Tensor):
         yield CLASS_WEIGHTS, weights
     if optimizer is not None:
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        names = {id(parameter): name for name, parameter in plainly_named(model.named_parameters())}
         for parameter, state in optimizer.state.items():
             for key, value in state.items():
                 if isinstance(value, Tensor):

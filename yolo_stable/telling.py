@@ -144,8 +144,8 @@ class GuardedTelling(_Base):
     def _is_warm_up(self) -> bool:
         """Return whether the loop still warms up, by its own arithmetic."""
         batches = len(self.train_loader)
-        warm_up = max(round(self.args.warmup_epochs * batches), 100) if self.args.warmup_epochs > 0 else 0
-        return batches * self.epoch + self.batch_number <= min(warm_up, LONGEST_WARM_UP)
+        last = self._get_warmup_iterations(batches)
+        return last > 0 and batches * self.epoch + self.batch_number - 1 <= min(last, LONGEST_WARM_UP)
 
     def _caution(self, caution: Caution, step: int) -> None:
         where = f"epoch {self.epoch + 1}/{self.epochs}, step {step}"

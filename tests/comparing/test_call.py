@@ -102,7 +102,7 @@ def test_a_preset_that_was_edited_is_another_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "axes", "note"),
     [
-        pytest.param("", {"stock": True}, "The warm-up takes 3 of the 3 epochs", id="warm-up"),
+        pytest.param("", {"stock": True}, "The warm-up takes 2 of the 3 epochs", id="warm-up"),
         pytest.param("epochs=20", {"presets": "stable,cautious"}, "The warm-up takes 10 of the 20", id="of a preset"),
         pytest.param("epochs=20", {"optimizers": "SGD,AdamW"}, "SGD, AdamW are given the same learning", id="one rate"),
         pytest.param("epochs=20", {"optimizers": "SGD,auto", "lr0": "0.1,0.2"}, "--lr0 changes nothing", id="auto"),

@@ -20,10 +20,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.optim import MuSGD
 
+from benchmarks.counting import DispatchCounter
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import Decision, GuardConfig, StepGuard, Verdict, fused
 from yolo_stable.guard.fused import FusedStep
-from yolo_stable.guard.gradients import kinds_of, total_norm
+from yolo_stable.guard.gradients import by_format, kinds_of, same_layout, total_norm
 from yolo_stable.guard.rehearsal import TOLERANCE
 from yolo_stable.guard.sgd import SGDLists
 from yolo_stable.guard.step import ReferenceStep
@@ -507,6 +508,56 @@ def test_a_model_that_is_given_another_layout_in_the_middle_of_training(kind: st
                 p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator))
             assert run.step.run()
     assert difference(reference.tensors(), ours.tensors()) < 1e-6
+
+
+KERNELS = ((5, 2, 3, 3), (4, 3, 1, 1), (6, 1, 3, 3), (3, 2, 2, 2), (4, 3), (4,))
+"""What a detector has: also kernels of one pixel and of one channel, whose strides mean nothing where there is one element."""
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def settling(kind: str, on_device: bool, layout: str, gradient: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Train, and return the operations of each step; what a settled step looks at must not be laid out once more."""
+    run = Run(kind, on_device, shapes=KERNELS)
+    for p in run.model:
+        p.data = p.data.contiguous(memory_format=FORMATS[layout]) if p.ndim == 4 else p.data
+    own, anew = FusedStep._is_settled, []
+    monkeypatch.setattr(FusedStep, "_is_settled", lambda *args: anew.append(not own(*args)) or not anew[-1])
+    operations = []
+    for number in range(5):
+        for p, g in zip(run.model, random_grads(torch.Generator().manual_seed(number), KERNELS), strict=True):
+            p.grad = g.contiguous(memory_format=FORMATS[gradient]) if g.ndim == 4 else g
+        with DispatchCounter() as counter:
+            assert run.step.run()
+        operations.append(counter.ops)
+    monkeypatch.undo()
+    assert anew[0], "the first step lays everything out"
+    assert (not any(anew[2:])) == (layout == gradient)
+    return operations
+
+
+@every_way
+@pytest.mark.parametrize("kind", ["SGD-nesterov", "AdamW"])
+def test_the_layout_of_a_channels_last_model_settles(
+    kind: str, on_device: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = settling(kind, on_device, "contiguous", "contiguous", monkeypatch)
+    last = settling(kind, on_device, "channels_last", "channels_last", monkeypatch)
+    assert last[2:] == plain[2:]
+    mixed = settling(kind, on_device, "channels_last", "contiguous", monkeypatch)
+    assert min(mixed[2:]) > max(plain[2:]), "gradients in another order are laid out each time"
+
+
+def test_strides_count_only_where_there_is_more_than_one_element() -> None:
+    kernel = torch.zeros(4, 3, 1, 1)
+    assert kernel.to(memory_format=torch.channels_last).stride() != torch.zeros(4, 3, 1, 1).stride()
+    assert same_layout(kernel.to(memory_format=torch.channels_last), kernel)
+    wide = torch.zeros(4, 3, 2, 2)
+    assert not same_layout(wide.to(memory_format=torch.channels_last), wide)
+    assert [len(places) for _, places in by_format([kernel, wide, wide.to(memory_format=torch.channels_last)])] == [
+        2,
+        1,
+    ]
+    assert by_format([wide, wide.transpose(0, 1)]) == []
 
 
 @every_way

@@ -265,9 +265,9 @@ class Examination:
             self.known["healthy_in_float64"] = _healthy(self.player.play(suspect, precision="float64"))
 
     def _has_room(self, suspect: Case) -> bool:
-        """Tell whether a backward pass in float64, twice as wide, needs no more memory than the batch did."""
+        """Tell whether a backward pass in float64 needs no more memory than the batch did: it is twice as wide, weights too."""
         offloaded = suspect.images.device.type != "cpu"
-        return not (self.frugal and self.seen.backward) or offloaded or 2 * suspect.size <= self.case.size
+        return not (self.frugal and self.seen.backward) or offloaded or 4 * suspect.size <= self.case.size
 
 
 def _healthy(outcome: Outcome) -> bool | None:

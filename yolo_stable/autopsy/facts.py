@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ..guard.wrappers import plainly_named
 from .finding import Break, Location
 from .inspection import WeightFindings
 from .ranges import Range
@@ -69,7 +70,7 @@ def shortened(names: Iterable[str]) -> list[str]:
 
 def module_of(model: nn.Module, culprits: Iterable[str]) -> str:
     """Return the module of the first name that is a parameter or a buffer, or ends with one, as those of an average do."""
-    names = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
+    names = [name for name, _ in plainly_named([*model.named_parameters(), *model.named_buffers()])]
     for culprit in culprits:
         fitting = [name for name in names if culprit == name or culprit.endswith((f".{name}", f" {name}"))]
         if fitting:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..guard.reductions import largest
+from ..guard.wrappers import plainly_named
 from .case import Case
 
 MAX_WEIGHT = 1e8
@@ -87,8 +88,8 @@ def sick_weights(model: nn.Module) -> WeightFindings:
 
     Syncs: one read for each device and dtype.
     """
-    parameters = _largest(model.named_parameters())
-    buffers = _largest(model.named_buffers())
+    parameters = _largest(plainly_named(model.named_parameters()))
+    buffers = _largest(plainly_named(model.named_buffers()))
     not_finite = [name for name, value in {**parameters, **buffers}.items() if not math.isfinite(value)]
     absurd = {name: value for name, value in parameters.items() if MAX_WEIGHT < value < math.inf}
     return WeightFindings(

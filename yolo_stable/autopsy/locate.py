@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..guard.wrappers import plainly_named
 from .ends import bracket, digest_of, loss_and_items, named_inputs
 from .finding import Break, Location
 from .frames import before, tensors_in
@@ -154,7 +155,7 @@ class _Pass:
     def __init__(self, run: _Run, stop_at: int | None, on_break: OnBreak | None, known: Break | None) -> None:
         self.run_of = run
         self.model = run.model
-        self.parameters = list(run.model.named_parameters())
+        self.parameters = list(plainly_named(run.model.named_parameters()))
         self.on_break = on_break
         self.known = known
         own = weakref.proxy(self)  # a cycle would keep batch and graph alive until the garbage collector comes by
@@ -175,7 +176,7 @@ class _Pass:
         """Run the pass and ask what came out of it."""
         with torch.no_grad():
             owned = [("parameter " + n, p) for n, p in self.parameters]
-            owned += [("buffer " + n, b) for n, b in self.model.named_buffers()]
+            owned += [("buffer " + n, b) for n, b in plainly_named(self.model.named_buffers())]
             for name, tensor in [*owned, *(("input " + n, t) for n, t in self.run_of.inputs)]:
                 self.tracer.outside(name, tensor)
         with torch.inference_mode(False), torch.enable_grad(), plainly():
@@ -207,7 +208,7 @@ class _Pass:
     def _location(self) -> Location:
         names = [(name, p.grad) for name, p in self.parameters]
         bad = [name for name, grad in names if grad is not None and not is_finite(grad)]
-        held = list(self.model.named_buffers())
+        held = list(plainly_named(self.model.named_buffers()))
         buffers = [(name, b) for name, b in held if self._is_bad(b)]
         wrong = [t for t in [self.loss, *self.items.values()] if isinstance(t, Tensor) and not is_finite(t)]
         wrong += [grad for name, grad in names if name in set(bad) and grad is not None] + [b for _, b in buffers]

@@ -16,6 +16,7 @@ from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ..guard.wrappers import plain_name
 from .frames import Frame, frame_of, tensors_in
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -57,7 +58,7 @@ class Places:
         self.names: dict[int, list[str]] = {}
         """Of each module; several of one that is in several places, as an activation that all layers share."""
         for name, module in model.named_modules(remove_duplicate=False):
-            self.names.setdefault(id(module), []).append(name)
+            self.names.setdefault(id(module), []).append(plain_name(name))
         self.clock = clock
         self.now = OUTSIDE
         self.calls = 0

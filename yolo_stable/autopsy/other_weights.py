@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..guard.wrappers import plainly_named
 from .untouched import untouched
 
 SEED = 0
@@ -28,7 +29,7 @@ def other_weights(model: nn.Module, state: Mapping[str, Tensor] | None) -> nn.Mo
     made = copy.deepcopy(model)
     with torch.no_grad(), untouched(model):  # for the generators
         if state is not None:
-            for name, tensor in [*made.named_parameters(), *made.named_buffers()]:
+            for name, tensor in plainly_named([*made.named_parameters(), *made.named_buffers()]):
                 if name in state:
                     tensor.copy_(state[name])
             return made

@@ -107,10 +107,11 @@ class CompareCall:
     def notes(self) -> list[str]:
         """Return what should be known before the table is believed."""
         found = []
-        warmup = max(self._value(trial, "warmup_epochs") for trial in self.trials)
+        longest = max(self._value(trial, "warmup_epochs") for trial in self.trials)
+        warmup = min(longest, self.epochs - 1)  # as Ultralytics: the last epoch is never warm-up
         if warmup * 3 > self.epochs:
             found.append(
-                f"The warm-up takes {min(warmup, self.epochs):g} of the {self.epochs} epochs, in which all runs train below"
+                f"The warm-up takes {warmup:g} of the {self.epochs} epochs, in which all runs train below"
                 " their learning rate. More epochs (--epochs 10) or warmup_epochs=0.5 would tell more."
             )
         optimizers = set(self.axes.optimizers) - {"auto"}

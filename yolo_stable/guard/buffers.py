@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .reductions import maximum
+from .wrappers import plain_name
 
 
 class BufferShadow:
@@ -64,7 +65,7 @@ class BufferShadow:
         self._slots = []
         for prefix, module in self._model.named_modules(remove_duplicate=True):
             if module._buffers.get("running_mean") is not None:
-                path = f"{prefix}." if prefix else ""
+                path = f"{plain_name(prefix)}." if plain_name(prefix) else ""
                 path = path.removeprefix("module.")  # DistributedDataParallel's own level means nothing to a user
                 self._slots += [(f"{path}{key}", module._buffers, key) for key in module._buffers]
         self._live = [tensor for _, tensor in self.named()]

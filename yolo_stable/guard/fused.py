@@ -27,7 +27,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks
 from .config import GuardConfig
 from .decision import Decision, Verdict, judge_window
 from .fused_groups import fused_groups
-from .gradients import has_no_gaps, kinds_of, total_norm
+from .gradients import InFormat, by_format, has_no_gaps, kinds_of, same_layout, total_norm
 from .health import all_finite
 from .loss_scale import scale_of
 from .musgd import clip_as_stock, is_musgd, musgd_step
@@ -81,6 +81,7 @@ class FusedStep(ReferenceStep):
         super().__init__(model, optimizer, scaler, config)
         self._on_device = on_device
         self._settled: list[nn.Parameter] = []
+        self._formats: list[InFormat] = []
         self._held: list[Any] = []
         self._looked_at: list[nn.Parameter] = []
         self._is_fit = False
@@ -275,9 +276,8 @@ class FusedStep(ReferenceStep):
         state = self.optimizer.state
         if self._is_settled(parameters, grads):
             return grads
-        strides = [p.stride() for p in parameters]
-        for p, stride in zip(parameters, strides, strict=True):
-            if p.grad is not None and p.grad.stride() != stride:
+        for p in parameters:
+            if p.grad is not None and not same_layout(p.grad, p):
                 p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
         if self._sgd is not None:
             for group in self.optimizer.param_groups:
@@ -286,18 +286,19 @@ class FusedStep(ReferenceStep):
                         state[p]["momentum_buffer"] = torch.zeros_like(p)
         for p, values in state.items():  # new, loaded, or of a parameter that has been given another layout
             for key, value in values.items():
-                if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                if isinstance(value, Tensor) and value.shape == p.shape and not same_layout(value, p):
                     values[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
                 elif key == "step" and isinstance(value, Tensor) and value.device != p.device:
                     values[key] = value.to(p.device)  # the kernel counts on the device
-        self._settled = list(parameters) if all(p.is_contiguous() for p in parameters) else []
+        self._formats = by_format(parameters)
+        self._settled = list(parameters) if self._formats else []
         self._held = list(next(iter(state.values()), {}).values())
         if self._sgd is not None:
             self._sgd.collect(parameters)
         return [p.grad for p in parameters if p.grad is not None]
 
     def _is_settled(self, parameters: list[nn.Parameter], grads: list[Tensor]) -> bool:
-        """Return whether all is as it was when it was laid out last, and contiguous: the usual case, seen in little time.
+        """Return whether all is as it was when it was laid out last: the usual case, seen in little time.
 
         The first state's values stand for all of them: loading a state dict replaces every one.
         """
@@ -308,8 +309,11 @@ class FusedStep(ReferenceStep):
             and len(first) == len(self._held)
             and all(map(is_, first, self._held))
             and (self._sgd is None or self._sgd.are_current())
-            and all(map(Tensor.is_contiguous, parameters))
-            and all(map(Tensor.is_contiguous, grads))
+            and all(
+                all(map(dense, map(tensors.__getitem__, places)))
+                for dense, places in self._formats
+                for tensors in (parameters, grads)
+            )
         )
 
     # ---- the scaler ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from operator import methodcaller
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,13 @@ from ..errors import InvalidCallError
 from .reductions import norms, told
 
 Kind = tuple[torch.layout, torch.device, torch.dtype]
+InFormat = tuple[Callable[[Tensor], bool], list[int]]
+_FORMATS: tuple[tuple[int | None, Callable[[Tensor], bool]], ...] = (
+    (None, Tensor.is_contiguous),
+    (4, methodcaller("is_contiguous", memory_format=torch.channels_last)),
+    (5, methodcaller("is_contiguous", memory_format=torch.channels_last_3d)),
+)
+"""Of tensors with so many dimensions, or any: whether they fill their memory in this order."""
 
 
 def kinds_of(grads: list[Tensor]) -> set[Kind]:
@@ -31,6 +41,29 @@ def kinds_of(grads: list[Tensor]) -> set[Kind]:
 def has_no_gaps(p: Tensor) -> bool:
     """Return whether the elements of a tensor fill a stretch of memory, each place once, as the kernels take for granted."""
     return p.layout is torch.strided and torch.empty_like(p, device="meta").stride() == p.stride()
+
+
+def by_format(tensors: Sequence[Tensor]) -> list[InFormat]:
+    """Return how tensors lie in memory, as tests that take little time; nothing when some lie in another way than these.
+
+    Returns:
+        For each memory format a test of one tensor, and the places of the tensors that it holds for.
+    """
+    left = list(range(len(tensors)))
+    found: list[InFormat] = []
+    for ndim, dense in _FORMATS:
+        places = [i for i in left if ndim in (None, tensors[i].ndim) and dense(tensors[i])]
+        left = sorted(set(left) - set(places))
+        if places:
+            found.append((dense, places))
+    return [] if left else found
+
+
+def same_layout(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors of one shape lie in memory in the same order; where there is one element, no stride matters."""
+    return a.stride() == b.stride() or all(
+        x == y for x, y, size in zip(a.stride(), b.stride(), a.shape, strict=True) if size > 1
+    )
 
 
 def total_norm(grads: list[Tensor], kinds: set[Kind], each: list[Tensor] | None = None) -> Tensor:

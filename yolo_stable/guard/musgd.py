@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .gradients import same_layout
+
 
 def is_musgd(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether this is Ultralytics' MuSGD, and one whose parts are where they are expected."""
@@ -102,9 +104,7 @@ def _gated_muon(
     moved = list(torch._foreach_mul(buffers, 1.0))
     updates = muon_update(grads, moved, beta=beta, nesterov=nesterov)
     # The kernel walks both in memory order.
-    updates = [
-        u if u.stride() == p.stride() else torch.empty_like(p).copy_(u) for p, u in zip(params, updates, strict=True)
-    ]
+    updates = [u if same_layout(u, p) else torch.empty_like(p).copy_(u) for p, u in zip(params, updates, strict=True)]
     common: dict[str, Any] = {"weight_decay": 0.0, "dampening": 0.0, "nesterov": False, "maximize": False}
     torch._fused_sgd_(
         params, updates, [], momentum=0.0, lr=rate, is_first_step=False, grad_scale=None, found_inf=skip, **common

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .wrappers import plain_name
+
 Shares = tuple[tuple[str, float], ...]
 """Module paths with their share of the squared gradient norm, 0..1, largest first."""
-WRAPPED = "_orig_mod"
-"""What ``torch.compile`` puts into the names of parameters."""
 
 
 def module_of(name: str) -> str:
@@ -21,7 +21,7 @@ def module_of(name: str) -> str:
     """
     if name.startswith("optimizer.param_groups["):  # only the optimizer knows it
         return name
-    parts = [part for part in name.split(".") if part != WRAPPED]
+    parts = plain_name(name).split(".")
     if parts[0] == "module":  # DistributedDataParallel
         parts = parts[1:]
     return ".".join(parts[:-1]) or "the model itself"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import InvalidCallError
 from .generators import random_state, restore_random_state
 from .memory import CRITERION, Memory
-from .wrappers import unwrap
+from .wrappers import plain_name, unwrap
 
 Slot = tuple[str, dict[str, Any], str]
 TEACHER = "teacher_model"
@@ -135,6 +135,9 @@ class TrainingState:
         Syncs: none between tensors of one device.
         """
         live = self.live()
+        tensors = {
+            plain_name(name): tensor for name, tensor in tensors.items()
+        }  # earlier versions wrote wrappers' names
         self._require_same_model(live, tensors)
         same_class = plain["optimizer"]["class"] == type(self.optimizer).__name__
         pairs = [
@@ -193,7 +196,8 @@ class TrainingState:
             slots: list[Slot] = []
             seen: set[int] = set()
             left_out = [*_teachers(module), *([CRITERION] if module is self.model else [])]
-            for prefix, part in module.named_modules():
+            for name, part in module.named_modules():
+                prefix = plain_name(name)
                 if any(prefix == path or prefix.startswith(f"{path}.") for path in left_out):
                     continue
                 for owner in (part._parameters, part._buffers):

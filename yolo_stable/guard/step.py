@@ -27,6 +27,7 @@ from .loss_scale import LossScale
 from .reductions import told
 from .shares import Shares, module_of, shares
 from .walk import ParameterWalk
+from .wrappers import plain_name
 
 
 class ReferenceStep:
@@ -128,7 +129,7 @@ class ReferenceStep:
         seen: set[int] = set()
         for name, parameter in self.model.named_parameters():
             seen.add(id(parameter))
-            yield name.removeprefix("module."), parameter
+            yield plain_name(name).removeprefix("module."), parameter
         for g, group in enumerate(self.optimizer.param_groups):
             for i, parameter in enumerate(group["params"]):
                 if id(parameter) not in seen:

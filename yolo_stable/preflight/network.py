@@ -12,7 +12,7 @@ from ..autopsy.finding import Location
 from ..autopsy.locate import locate_call
 from ..guard.generators import Draw
 from ..guard.health import all_finite, non_finite_names
-from ..guard.wrappers import unwrap
+from ..guard.wrappers import plainly_named, unwrap
 from ..half import LARGEST
 from ..startup import named_state
 from .flight import Flight, failure
@@ -35,7 +35,7 @@ def parameters(flight: Flight) -> Outcome:
     state = list(named_state(model, flight.subject.optimizer))
     trainable, every = flight.subject.trainable(), list(model.parameters())
     count, total = sum(p.numel() for p in trainable.values()), sum(p.numel() for p in every)
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen = [name for name, p in plainly_named(model.named_parameters()) if not p.requires_grad]
     figure = f"{total / 1e6:.2f} M parameters"
     figure += f", {count / 1e6:.2f} M trained, {len(frozen)} tensors frozen" if frozen else ", all trained"
     details = {"parameters": total, "trainable": count, "frozen": frozen[:50]}
@@ -84,7 +84,7 @@ def forward(flight: Flight) -> Outcome:
     where = f" ({top[0]['module']}, {top[0]['type']})" if top else ""
     figure = f"{subject.samples()}, {len(table)} modules, largest output {flight.widest:.3g}{where}"
     details = {"widest": top, "not_finite": broken, "precision": subject.precision}
-    buffers = [(name, b) for name, b in model.named_buffers() if b.is_floating_point()]
+    buffers = [(name, b) for name, b in plainly_named(model.named_buffers()) if b.is_floating_point()]
     if broken or not all_finite(b for _, b in buffers):
         found = search(flight, draw, backward=False)
         if found.first is not None and not found.healthy:
@@ -147,7 +147,7 @@ def search(flight: Flight, draw: Draw, *, backward: bool) -> Location:
     subject = flight.subject
 
     with torch.no_grad():  # as they were: the pass has written what is not finite into the running statistics
-        for name, buffer in unwrap(subject.model).named_buffers():
+        for name, buffer in plainly_named(unwrap(subject.model).named_buffers()):
             if f"model/{name}" in flight.before.tensors:
                 buffer.copy_(flight.before.tensors[f"model/{name}"])
 

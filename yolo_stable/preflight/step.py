@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..average import AverageUpdate
-from ..guard.wrappers import unwrap
+from ..guard.wrappers import plainly_named, unwrap
 from .flight import Flight
 from .naming import grouped
 from .stage import Outcome, Verdict
@@ -45,7 +45,9 @@ def optimizer(flight: Flight) -> Outcome:
     groups = _moves(flight, with_gradient)
     details |= {"groups": groups, "lr": _lr(flight), "step": flight.guard.step_name}
     total = sum(group["moved"] ** 2 for group in groups) ** 0.5
-    weights = [flight.before.tensors[f"model/{name}"] for name, _ in unwrap(subject.model).named_parameters()]
+    weights = [
+        flight.before.tensors[f"model/{name}"] for name, _ in plainly_named(unwrap(subject.model).named_parameters())
+    ]
     size = sum(float(tensor.double().square().sum()) for tensor in weights) ** 0.5
     share = total / size if size else 0.0
     note = f" {subject.lr_note}" if subject.lr_note else ""
@@ -89,7 +91,7 @@ def average(flight: Flight) -> Outcome:
     else:
         AverageUpdate()(ema, model)
     module = averaged(ema)
-    theirs, mine = dict(module.named_parameters()), dict(model.named_parameters())
+    theirs, mine = (dict(plainly_named(each.named_parameters())) for each in (module, model))
     prefix = "module." if not set(theirs) & set(mine) else ""
     followed, gap = 0.0, 0.0
     for name, parameter in mine.items():
@@ -98,7 +100,11 @@ def average(flight: Flight) -> Outcome:
             continue
         followed += float((now.detach().double() - before.double()).square().sum())
         gap += float((parameter.detach().double() - before.double()).square().sum())
-    wrong = [name for name, t in module.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    wrong = [
+        name
+        for name, t in plainly_named(module.state_dict().items())
+        if t.is_floating_point() and not bool(t.isfinite().all())
+    ]
     share = (followed / gap) ** 0.5 if gap else 1.0
     details = {"followed": share, "updates": getattr(ema, "updates", None)}
     figure = f"followed the model {share:.1%} of the way"
@@ -130,7 +136,7 @@ def _held(flight: Flight) -> tuple[list[str], int]:
 def _moves(flight: Flight, with_gradient: set[int]) -> list[dict[str, Any]]:
     """Return how far each group of the optimizer went. Syncs: a few for each group."""
     assert flight.subject.optimizer is not None
-    names = {id(p): name for name, p in unwrap(flight.subject.model).named_parameters()}
+    names = {id(p): name for name, p in plainly_named(unwrap(flight.subject.model).named_parameters())}
     rows: list[dict[str, Any]] = []
     for number, group in enumerate(flight.subject.optimizer.param_groups):
         pairs: list[tuple[Tensor, Tensor]] = [

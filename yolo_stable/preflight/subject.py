@@ -14,7 +14,7 @@ from ..autopsy.ends import loss_and_items
 from ..autopsy.untouched import device_of, untouched
 from ..guard import GuardConfig, StepGuard
 from ..guard.state import TrainingState
-from ..guard.wrappers import unwrap
+from ..guard.wrappers import plainly_named, unwrap
 from ..replaying import AMP
 
 
@@ -128,7 +128,7 @@ class Subject:
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters that want a gradient, by name."""
-        return {name: p for name, p in unwrap(self.model).named_parameters() if p.requires_grad}
+        return {name: p for name, p in plainly_named(unwrap(self.model).named_parameters()) if p.requires_grad}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,8 @@ def undone(subject: Subject) -> Iterator[Before]:
     model = unwrap(subject.model)
     with untouched(subject.model, subject.device):
         if subject.optimizer is None:
-            own = {f"model/{name}": t for name, t in (*model.named_parameters(), *model.named_buffers())}
+            both = plainly_named([*model.named_parameters(), *model.named_buffers()])
+            own = {f"model/{name}": tensor for name, tensor in both}
             yield Before(tensors={name: t.detach().clone() for name, t in own.items()}, rewind=lambda: None)
             return
         state = TrainingState(subject.model, subject.optimizer, scaler=subject.scaler, ema=subject.ema)

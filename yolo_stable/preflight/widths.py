@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..autopsy.frames import tensors_in
 from ..guard.reductions import maximum
+from ..guard.wrappers import plain_modules
 
 
 class Widths:
@@ -40,7 +41,7 @@ class Widths:
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Widths:
-        for name, module in self._model.named_modules():
+        for name, module in plain_modules(self._model):
             if name:
                 self._handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
                 self._handles.append(

@@ -12,19 +12,26 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 class SavedTensors:
-    """A context in which all that is saved is counted; what is saved inside of hooks of others is not seen."""
+    """A context in which all that is saved is counted; what is saved within hooks of others is not seen."""
 
     def __init__(self) -> None:
         self.now = 0
         """Bytes that are held."""
         self.peaks: list[int] = []
-        """The most bytes that were held at a time since each :meth:`begin`."""
+        """The most bytes that were held at a time, for each section."""
+        self.names: list[str] = []
+        """Of the sections."""
         self._users: Counter[tuple[int, int]] = Counter()
         self._hooks = saved_tensors_hooks(self._save, lambda saved: saved.tensor)
 
-    def begin(self) -> None:
+    def begin(self, name: str = "") -> None:
         """Begin a section, such as a batch."""
         self.peaks.append(self.now)
+        self.names.append(name)
+
+    def peak(self, *names: str) -> int:
+        """Return the most bytes that were held in the sections of these names."""
+        return max((peak for peak, name in zip(self.peaks, self.names, strict=True) if name in names), default=0)
 
     def __enter__(self) -> SavedTensors:
         self._hooks.__enter__()
