@@ -67,12 +67,14 @@ class Holder:
         is_of_model: It is part of the model's own state, which files have anyway.
     """
 
-    __slots__ = ("first", "held", "inner", "is_of_model", "kept", "path", "start")
+    __slots__ = ("first", "held", "inner", "is_of_model", "kept", "outer", "path", "start")
 
     def __init__(self, held: Any, path: str, *, is_of_model: bool = False) -> None:
         self.held, self.path, self.is_of_model = held, path, is_of_model
         self.inner: set[Any] = set()
-        """Keys that a micro-batch has changed: only these are memory. What is changed between batches follows the loop."""
+        """Keys that a micro-batch has changed: only these are memory."""
+        self.outer: set[Any] = set()
+        """Keys that were changed between two micro-batches."""
         self.kept = self.start = self.first = self.read()
         """What the next micro-batch meets, what the window met, and the earliest that is known."""
 
@@ -125,7 +127,8 @@ class Attributes(Holder):
 
     def changed(self, content: dict[Any, Any]) -> set[Any]:
         live = self._dict()
-        return {k for k in {**live, **content} if live.get(k, GONE) is not content.get(k, GONE)} - self._fixed()
+        keys = {k for k in {**live, **content} if live.get(k, GONE) is not content.get(k, GONE)}
+        return (keys or set(live)) - self._fixed()  # no other values: it is their order
 
     def merged(self, old: dict[Any, Any], new: dict[Any, Any], keys: set[Any]) -> dict[Any, Any]:
         made = {key: value for key, value in old.items() if key not in keys or key in new}

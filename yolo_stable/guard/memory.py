@@ -57,6 +57,8 @@ class Memory:
         self._known: dict[int, list[Holder]] = {}
         self._excluded: set[int] = set()
         self._walked = 0
+        self._is_told = self._under_way = False
+        """Whether the loop says when a micro-batch begins, and whether one has begun."""
         self.resync()
 
     # ---- the way of a micro-batch ----------------------------------------------------------------------------------------
@@ -66,18 +68,15 @@ class Memory:
 
         Syncs: none.
         """
-        for holder in self._holders:
-            if not holder.is_as(holder.kept):
-                keys = holder.changed(holder.kept)
-                same, holder.kept = holder.start is holder.kept, holder.read()
-                holder.start = holder.kept if same else holder.merged(holder.start, holder.kept, keys)
-                self._look_into(holder)
+        self._is_told = self._under_way = True
+        self._follow_loop()
 
     def accept(self) -> None:
         """Take what the micro-batch has left.
 
         Syncs: none.
         """
+        self._under_way = False
         for holder in self._open:
             if holder.has_moved():
                 holder.inner.add(None)
@@ -93,6 +92,7 @@ class Memory:
 
         Syncs: none.
         """
+        self._under_way = False
         for holder in self._holders:
             if not holder.is_as(holder.kept) or holder in self._open:
                 holder.write(holder.kept)
@@ -110,6 +110,9 @@ class Memory:
 
         Syncs: none.
         """
+        if self._is_told and not self._under_way:
+            self._follow_loop()
+        self._under_way = False
         for holder in self._holders:
             if holder.start is not holder.kept or not holder.is_as(holder.kept) or holder in self._open:
                 holder.write(holder.start)
@@ -134,7 +137,7 @@ class Memory:
 
         Syncs: none.
         """
-        self.before_forward()
+        self._follow_loop()
         return [(holder, holder.kept) for holder in self._holders]
 
     def restore(self, kept: Kept, *, whole: bool = False) -> None:
@@ -153,7 +156,9 @@ class Memory:
             if whole and key in copies:
                 holder.write(copies[key])
             elif not whole and holder.inner and not isinstance(holder, Place):
-                holder.write(holder.merged(holder.read(), copies.get(key, holder.first), holder.inner))
+                content = copies.get(key, holder.first)
+                follows = bool(holder.outer - holder.inner)
+                holder.write(holder.merged(holder.read(), content, holder.inner) if follows else content)
         self.resync()
 
     # ---- what is in it ---------------------------------------------------------------------------------------------------
@@ -199,8 +204,17 @@ class Memory:
             self._look_at(name, value, trusted=False)
         for holder in self._holders:
             if (old := before.get(_key(holder))) is not None:
-                holder.inner, holder.first = old.inner, old.first
+                holder.inner, holder.outer, holder.first = old.inner, old.outer, old.first
         self._walked = len(self._holders)
+
+    def _follow_loop(self) -> None:
+        for holder in self._holders:
+            if not holder.is_as(holder.kept):
+                keys = holder.changed(holder.kept)
+                holder.outer |= keys
+                same, holder.kept = holder.start is holder.kept, holder.read()
+                holder.start = holder.kept if same else holder.merged(holder.start, holder.kept, keys)
+                self._look_into(holder)
 
     def _look_into(self, holder: Holder) -> None:
         for _, path, value in list(holder.parts()):
@@ -227,7 +241,9 @@ class Memory:
                 self._say(f"{path} is a {type(value).__name__} that cannot be copied")
                 continue
             if not isinstance(value, Tensor) and type(value).__module__ not in {"builtins", "collections"}:
-                trusted = is_of_a_library(type(value))
+                # Running statistics are written without a new version.
+                statistics = isinstance(value, nn.Module) and "running_mean" in value._buffers
+                trusted = is_of_a_library(type(value)) and not statistics
             self._add(made, trusted=trusted)
             waiting += [(name, part, trusted) for holder in made for _, name, part in holder.parts()]
 
