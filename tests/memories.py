@@ -350,11 +350,8 @@ def picture(value: Any, seen: dict[int, str] | None = None, path: str = "loss") 
             str(value.dtype),
             [str(number) for number in np.asarray(value.detach() if isinstance(value, Tensor) else value).flatten()],
         ]
-    if (
-        value is None
-        or isinstance(value, (bool, int, float, str, bytes, bytearray, np.generic, type))
-        or callable(value)
-        and isinstance(value, types.FunctionType)
+    if value is None or isinstance(
+        value, (bool, int, float, str, bytes, bytearray, np.generic, type, types.FunctionType)
     ):
         return repr(value)
     if id(value) in seen:

@@ -100,6 +100,7 @@ def report_of(e: Examination) -> Report:
             images=len({culprit.sample for culprit in e.culprits}),
             half=evidence.half,
             hurried=evidence.out_of_time,
+            memory=bool(evidence.memory),
         ),
         location=e.location,
     )

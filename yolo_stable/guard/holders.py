@@ -102,6 +102,10 @@ class Holder:
         """Yield what is in it: key, path, value."""
         yield from ()
 
+    def keys(self) -> set[Any]:
+        """Return all keys; one, None, for what is only whole."""
+        return {None}
+
     def settle(self, content: Any) -> None:
         """Take a copy that was put back for what is held now."""
         self.kept = content
@@ -129,6 +133,9 @@ class Attributes(Holder):
         live = self._dict()
         keys = {k for k in {**live, **content} if live.get(k, GONE) is not content.get(k, GONE)}
         return (keys or set(live)) - self._fixed()  # no other values: it is their order
+
+    def keys(self) -> set[Any]:
+        return set(self._dict()) - self._fixed()
 
     def merged(self, old: dict[Any, Any], new: dict[Any, Any], keys: set[Any]) -> dict[Any, Any]:
         made = {key: value for key, value in old.items() if key not in keys or key in new}
@@ -180,12 +187,23 @@ class Dictionary(Attributes):
 
 
 class Registered(Dictionary):
-    """What a module has registered: parameters, buffers or parts."""
+    """What a module has registered: parameters, buffers or parts.
 
-    __slots__ = ()
+    Args:
+        module: Whose.
+        part: ``_parameters``, ``_buffers`` or ``_modules``.
+        owner: Where the module is.
+        is_of_model: As for every holder.
+    """
+
+    __slots__ = ("owner",)
+
+    def __init__(self, module: nn.Module, part: str, owner: str, *, is_of_model: bool = False) -> None:
+        self.owner = owner
+        super().__init__(vars(module)[part], f"{owner}.{part}", is_of_model=is_of_model)
 
     def _name(self, key: Any) -> str:
-        return f"{self.path}.{key}" if self.path else str(key)
+        return f"{self.owner}.{key}" if self.owner else str(key)
 
 
 class Slots(Attributes):
@@ -355,8 +373,9 @@ def holders_of(value: Any, path: str) -> list[Holder] | None:
             break
     if isinstance(value, nn.Module):
         fixed = is_of_a_library(type(value))  # registers nothing later on
-        parts = (value._parameters, value._buffers, value._modules)
-        found += [Registered(part, path) for part in parts if part or not fixed]
+        for part in ("_parameters", "_buffers", "_modules"):
+            if vars(value)[part] or not fixed:
+                found.append(Registered(value, part, path))
     if hasattr(value, "__dict__"):
         found.append(Attributes(value, path))
     if _members(type(value)):

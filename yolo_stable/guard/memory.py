@@ -24,6 +24,7 @@ MOST_HOLDERS = 20_000
 """So many objects are looked through; who holds more holds something else than a memory."""
 MOST_BYTES = 2**28
 """Tensors and arrays larger than this are left alone."""
+STAYS = ": what a rejected batch leaves there stays"
 Kept = list[tuple[Holder, Any]]
 """A copy of everything: each holder with what it held."""
 
@@ -85,7 +86,11 @@ class Memory:
             if not holder.is_as(holder.kept):
                 holder.inner |= holder.changed(holder.kept)
                 holder.kept = holder.read()
+                known = len(self._holders)
                 self._look_into(holder)
+                if not isinstance(holder, Place):  # what a batch has made is memory, whole
+                    for made in self._holders[known:]:
+                        made.inner |= made.keys()
 
     def reject(self) -> None:
         """Put back what the micro-batch met.
@@ -174,6 +179,23 @@ class Memory:
         """Yield what micro-batches have changed, without what is the model's own."""
         yield from (h for h in self._holders if h.inner and not h.is_of_model and not isinstance(h, Place))
 
+    def again(self) -> Memory:
+        """Return a memory of the same objects by the paths of now: what moves in a list is still known by its place of before.
+
+        Syncs: none.
+        """
+        known = {_key(holder): holder.inner for holder in self._holders}
+        made = Memory(self.model, self.beside)
+        for holder in made._holders:
+            holder.inner = known.get(_key(holder), set())
+        return made
+
+    def say(self, what: str) -> None:
+        """Tell what is left alone, each thing once."""
+        if self._tell is not None and what not in self._told:
+            self._told.add(what)
+            self._tell(what)
+
     # ---- looking through -------------------------------------------------------------------------------------------------
 
     def resync(self) -> None:
@@ -190,7 +212,7 @@ class Memory:
                 self._add([Place(module, f"{path}.{CRITERION}".lstrip("."))])
             trusted = is_of_a_library(type(module))
             if module._buffers and "running_mean" not in module._buffers:
-                self._add([Registered(module._buffers, path, is_of_model=True)])
+                self._add([Registered(module, "_buffers", path, is_of_model=True)])
                 for key, buffer in module._buffers.items():
                     if buffer is not None and not is_atom(buffer):
                         name = f"{path}.{key}".lstrip(".")
@@ -231,14 +253,14 @@ class Memory:
             if id(value) in self._known or id(value) in self._excluded or is_atom(value):
                 continue
             if len(self._holders) >= MOST_HOLDERS:
-                self._say(f"{path} leads to more than {MOST_HOLDERS:,} objects")
+                self.say(f"{path} leads to more than {MOST_HOLDERS:,} objects{STAYS}")
                 return
             try:
                 made = None if _bytes(value) > MOST_BYTES else holders_of(value, path)
             except (RuntimeError, TypeError, ValueError, MemoryError):
                 made = None
             if made is None:
-                self._say(f"{path} is a {type(value).__name__} that cannot be copied")
+                self.say(f"{path} is a {type(value).__name__} that cannot be copied{STAYS}")
                 continue
             if not isinstance(value, Tensor) and type(value).__module__ not in {"builtins", "collections"}:
                 # Running statistics are written without a new version.
@@ -253,11 +275,6 @@ class Memory:
             self._holders.append(holder)
             if isinstance(holder, Numbers) and not trusted:
                 self._open.append(holder)
-
-    def _say(self, what: str) -> None:
-        if self._tell is not None and what not in self._told:
-            self._told.add(what)
-            self._tell(f"{what}: what a rejected batch leaves there stays")
 
 
 def _own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
