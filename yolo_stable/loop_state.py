@@ -14,6 +14,8 @@ from .cadence import Cadence
 from .data_order import restore_order, save_order
 from .guard import StepGuard
 from .guard.generators import restore_random_state
+from .guard.memory import CRITERION
+from .guard.memory_record import put_back, record
 from .guard.wrappers import plain_name, plainly_named
 from .state_file import SavedState
 
@@ -37,6 +39,7 @@ def collect(
     guard: StepGuard = trainer.guard
     tensors = dict(guard.state.live())
     generators, plain = guard.state.aside()
+    learned, plain["memory"] = record(guard.memory)
     order, data = save_order(trainer.train_loader)
     batches = len(trainer.train_loader)
     strides: dict[str, list[int]] = {}  # of gradients: norms are summed in the order of memory
@@ -69,7 +72,7 @@ def collect(
     plain["versions"] = {name: metadata.version(name) for name in ("torch", "ultralytics")}
     with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout
         plain["versions"]["yolo-stable"] = metadata.version("yolo-stable")
-    return {**tensors, **generators, **order}, plain
+    return {**tensors, **learned, **generators, **order}, plain
 
 
 def restore_training(
@@ -108,6 +111,23 @@ def restore_training(
     trainer.nan_recovery_attempts = loop["nan_recovery_attempts"]
     # An epoch without a step or without an accepted batch shows the numbers of the one before.
     trainer.telemetry.norm, trainer.telemetry.loss = loop["shown"]["norm"], dict(loop["shown"]["loss"])
+
+
+def restore_memory(trainer: Any, saved: SavedState) -> None:
+    """Put back what the loss has kept from batch to batch; a loss that is made with the first batch only is made now.
+
+    Args:
+        trainer: At the start of its first epoch, after all callbacks.
+        saved: From the side file.
+    """
+    entries = saved.plain.get("memory") or []  # files of earlier versions have none
+    guard: StepGuard = trainer.guard
+    model: Any = guard.state.model
+    if not entries:
+        return
+    if getattr(model, CRITERION, None) is None and hasattr(model, "init_criterion"):
+        model.criterion = model.init_criterion()
+    put_back(guard.memory, saved.tensors, entries)
 
 
 def restore_data(trainer: Any, saved: SavedState, *, generators: bool) -> None:

@@ -17,7 +17,7 @@ from .data_order import restore_behind_reset
 from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.wrappers import plainly_named, unwrap
-from .loop_state import collect, restore_data, restore_training, restore_window
+from .loop_state import collect, restore_data, restore_memory, restore_training, restore_window
 from .plan import RunPlan, checkpoint_to_resume
 from .results_csv import keep_epochs
 from .state_file import NAME, SavedState, on_host, read
@@ -251,6 +251,7 @@ class GuardedResume(_Base):
             if saved is None:
                 return
             restore_window(self, self._cadence, saved)
+            restore_memory(self, saved)
             will_close = self.args.close_mosaic and self.epoch >= self.epochs - self.args.close_mosaic
             own = RANK in {-1, 0}  # the generators that were saved are those of the first rank
             if will_close and saved.plain["loop"]["mosaic_closed"]:

@@ -32,6 +32,8 @@ class Evidence:
     """What is wrong with pixels; empty when they are ordinary."""
     weights: str = ""
     """What was wrong with parameters or buffers before the batch; empty when they were ordinary."""
+    memory: str = ""
+    """What the loss has kept that is not finite, when the batch is healthy with another number in its place."""
     widespread: bool = False
     """The weights are absurd not in one place but everywhere."""
     half: bool = False
@@ -113,6 +115,8 @@ def _rerun(e: Evidence) -> Judgement | None:
 
 
 def _concluded(e: Evidence) -> Judgement:
+    if e.memory:
+        return Judgement(WEIGHTS, f"{e.memory} before the batch came, and with another number there all is healthy")
     if e.half and e.healthy_in_float32:
         return Judgement(PRECISION, "healthy in float32")
     if e.wide == "finite":
@@ -152,6 +156,7 @@ def next_step(
     half: bool = False,
     hurried: bool = False,
     cramped: bool = False,
+    memory: bool = False,
 ) -> str:
     """Return the one thing to do now, with a command that can be typed when the names have been put in.
 
@@ -163,6 +168,7 @@ def next_step(
         half: Whether training computed in float16 or bfloat16.
         hurried: Whether the time was up before all had been asked.
         cramped: Whether memory ran out before that.
+        memory: Whether it is the loss that keeps what is ruined.
 
     Examples:
         >>> next_step("precision", half=True)
@@ -176,6 +182,8 @@ def next_step(
             line = f"what is bad among {named}"
         what = line or "the images and labels of this batch"
         return f"Repair or remove {what}; what else is wrong with the data set: yolo-stable check DATA"
+    if cause == WEIGHTS and memory:
+        return "Let the loss keep finite numbers only, whatever a batch brings"
     if cause == WEIGHTS:
         good = "yolo-stable train DATA model=RUN/weights/last_good.pt --preset recovery"
         return f"Start again from weights that were good: {good}"

@@ -13,10 +13,12 @@ from .facts import facts_of, shortened, weights_in_words
 from .finding import Break, Location
 from .inspection import bad_pixels, sick_weights
 from .locate import OnBreak, locate_call
+from .loss_memory import mend
 from .other_weights import other_weights
 from .replay import Outcome, Player, error_in_words, is_out_of_memory
 from .suspects import Finding
 from .symptom import Symptom, agree, same_bits, signs_of
+from .untouched import untouched
 
 HALVES = ("float16", "bfloat16")
 
@@ -226,7 +228,22 @@ class Examination:
 
     # ---- what must be concluded ------------------------------------------------------------------------------------------
 
+    def _memory_is_ruined(self) -> bool:
+        """What the loss keeps is not finite: guilty when the batch is healthy with another number in its place.
+
+        A number that is not finite may as well stand for "not yet", as a smallest loss that begins at infinity.
+        """
+        with untouched(self.case.model):
+            names = mend(self.case.model)
+            if not names or self.player.sick(self.case, backward=self.seen.backward) is not False:
+                return False
+        self.known["memory"] = f"the loss's {', '.join(shortened(names))} was not finite"
+        self.what = "met a loss that keeps a number that is not finite"
+        return True
+
     def _conclude(self) -> None:
+        if self._memory_is_ruined():
+            return
         first = self.location.first if self.location is not None else None
         half = first is not None and any(kind in HALVES for kind in (first.dtype, *(r.dtype for r in first.inputs)))
         self.known.update(half=half, wide="" if first is None else first.wide)

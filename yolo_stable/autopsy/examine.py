@@ -107,6 +107,7 @@ def report_of(e: Examination) -> Report:
             half=evidence.half,
             hurried=evidence.out_of_time,
             cramped=evidence.out_of_memory,
+            memory=bool(evidence.memory),
         ),
         location=e.location,
     )

@@ -67,12 +67,14 @@ class Holder:
         is_of_model: It is part of the model's own state, which files have anyway.
     """
 
-    __slots__ = ("first", "held", "inner", "is_of_model", "kept", "path", "start")
+    __slots__ = ("first", "held", "inner", "is_of_model", "kept", "outer", "path", "start")
 
     def __init__(self, held: Any, path: str, *, is_of_model: bool = False) -> None:
         self.held, self.path, self.is_of_model = held, path, is_of_model
         self.inner: set[Any] = set()
-        """Keys that a micro-batch has changed: only these are memory. What is changed between batches follows the loop."""
+        """Keys that a micro-batch has changed: only these are memory."""
+        self.outer: set[Any] = set()
+        """Keys that were changed between two micro-batches."""
         self.kept = self.start = self.first = self.read()
         """What the next micro-batch meets, what the window met, and the earliest that is known."""
 
@@ -100,6 +102,10 @@ class Holder:
         """Yield what is in it: key, path, value."""
         yield from ()
 
+    def keys(self) -> set[Any]:
+        """Return all keys; one, None, for what is only whole."""
+        return {None}
+
     def settle(self, content: Any) -> None:
         """Take a copy that was put back for what is held now."""
         self.kept = content
@@ -125,7 +131,11 @@ class Attributes(Holder):
 
     def changed(self, content: dict[Any, Any]) -> set[Any]:
         live = self._dict()
-        return {k for k in {**live, **content} if live.get(k, GONE) is not content.get(k, GONE)} - self._fixed()
+        keys = {k for k in {**live, **content} if live.get(k, GONE) is not content.get(k, GONE)}
+        return (keys or set(live)) - self._fixed()  # no other values: it is their order
+
+    def keys(self) -> set[Any]:
+        return set(self._dict()) - self._fixed()
 
     def merged(self, old: dict[Any, Any], new: dict[Any, Any], keys: set[Any]) -> dict[Any, Any]:
         made = {key: value for key, value in old.items() if key not in keys or key in new}
@@ -177,12 +187,23 @@ class Dictionary(Attributes):
 
 
 class Registered(Dictionary):
-    """What a module has registered: parameters, buffers or parts."""
+    """What a module has registered: parameters, buffers or parts.
 
-    __slots__ = ()
+    Args:
+        module: Whose.
+        part: ``_parameters``, ``_buffers`` or ``_modules``.
+        owner: Where the module is.
+        is_of_model: As for every holder.
+    """
+
+    __slots__ = ("owner",)
+
+    def __init__(self, module: nn.Module, part: str, owner: str, *, is_of_model: bool = False) -> None:
+        self.owner = owner
+        super().__init__(vars(module)[part], f"{owner}.{part}", is_of_model=is_of_model)
 
     def _name(self, key: Any) -> str:
-        return f"{self.path}.{key}" if self.path else str(key)
+        return f"{self.owner}.{key}" if self.owner else str(key)
 
 
 class Slots(Attributes):
@@ -352,8 +373,9 @@ def holders_of(value: Any, path: str) -> list[Holder] | None:
             break
     if isinstance(value, nn.Module):
         fixed = is_of_a_library(type(value))  # registers nothing later on
-        parts = (value._parameters, value._buffers, value._modules)
-        found += [Registered(part, path) for part in parts if part or not fixed]
+        for part in ("_parameters", "_buffers", "_modules"):
+            if vars(value)[part] or not fixed:
+                found.append(Registered(value, part, path))
     if hasattr(value, "__dict__"):
         found.append(Attributes(value, path))
     if _members(type(value)):

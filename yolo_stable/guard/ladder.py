@@ -27,7 +27,7 @@ class Rung(str, Enum):
     REPAIR = "repair"
     """The averaged model was put back to the newest snapshot; training itself was healthy."""
     ROLL_BACK = "roll_back"
-    """The whole state was put back to a snapshot; where training had gone astray with half the learning rate, which ramps back."""
+    """The whole state was put back to a snapshot; at half the learning rate, which ramps back, where training had gone astray."""
     LOWER_PRECISION = "lower_precision"
     """As a rollback, and computed in the next safer precision from here on."""
     HALT = "halt"

@@ -24,6 +24,7 @@ MOST_HOLDERS = 20_000
 """So many objects are looked through; who holds more holds something else than a memory."""
 MOST_BYTES = 2**28
 """Tensors and arrays larger than this are left alone."""
+STAYS = ": what a rejected batch leaves there stays"
 Kept = list[tuple[Holder, Any]]
 """A copy of everything: each holder with what it held."""
 
@@ -57,6 +58,8 @@ class Memory:
         self._known: dict[int, list[Holder]] = {}
         self._excluded: set[int] = set()
         self._walked = 0
+        self._is_told = self._under_way = False
+        """Whether the loop says when a micro-batch begins, and whether one has begun."""
         self.resync()
 
     # ---- the way of a micro-batch ----------------------------------------------------------------------------------------
@@ -66,18 +69,15 @@ class Memory:
 
         Syncs: none.
         """
-        for holder in self._holders:
-            if not holder.is_as(holder.kept):
-                keys = holder.changed(holder.kept)
-                same, holder.kept = holder.start is holder.kept, holder.read()
-                holder.start = holder.kept if same else holder.merged(holder.start, holder.kept, keys)
-                self._look_into(holder)
+        self._is_told = self._under_way = True
+        self._follow_loop()
 
     def accept(self) -> None:
         """Take what the micro-batch has left.
 
         Syncs: none.
         """
+        self._under_way = False
         for holder in self._open:
             if holder.has_moved():
                 holder.inner.add(None)
@@ -86,13 +86,18 @@ class Memory:
             if not holder.is_as(holder.kept):
                 holder.inner |= holder.changed(holder.kept)
                 holder.kept = holder.read()
+                known = len(self._holders)
                 self._look_into(holder)
+                if not isinstance(holder, Place):  # what a batch has made is memory, whole
+                    for made in self._holders[known:]:
+                        made.inner |= made.keys()
 
     def reject(self) -> None:
         """Put back what the micro-batch met.
 
         Syncs: none.
         """
+        self._under_way = False
         for holder in self._holders:
             if not holder.is_as(holder.kept) or holder in self._open:
                 holder.write(holder.kept)
@@ -110,6 +115,9 @@ class Memory:
 
         Syncs: none.
         """
+        if self._is_told and not self._under_way:
+            self._follow_loop()
+        self._under_way = False
         for holder in self._holders:
             if holder.start is not holder.kept or not holder.is_as(holder.kept) or holder in self._open:
                 holder.write(holder.start)
@@ -134,7 +142,7 @@ class Memory:
 
         Syncs: none.
         """
-        self.before_forward()
+        self._follow_loop()
         return [(holder, holder.kept) for holder in self._holders]
 
     def restore(self, kept: Kept, *, whole: bool = False) -> None:
@@ -153,7 +161,9 @@ class Memory:
             if whole and key in copies:
                 holder.write(copies[key])
             elif not whole and holder.inner and not isinstance(holder, Place):
-                holder.write(holder.merged(holder.read(), copies.get(key, holder.first), holder.inner))
+                content = copies.get(key, holder.first)
+                follows = bool(holder.outer - holder.inner)
+                holder.write(holder.merged(holder.read(), content, holder.inner) if follows else content)
         self.resync()
 
     # ---- what is in it ---------------------------------------------------------------------------------------------------
@@ -168,6 +178,23 @@ class Memory:
     def learned(self) -> Iterator[Holder]:
         """Yield what micro-batches have changed, without what is the model's own."""
         yield from (h for h in self._holders if h.inner and not h.is_of_model and not isinstance(h, Place))
+
+    def again(self) -> Memory:
+        """Return a memory of the same objects by the paths of now: what moves in a list is still known by its place of before.
+
+        Syncs: none.
+        """
+        known = {_key(holder): holder.inner for holder in self._holders}
+        made = Memory(self.model, self.beside)
+        for holder in made._holders:
+            holder.inner = known.get(_key(holder), set())
+        return made
+
+    def say(self, what: str) -> None:
+        """Tell what is left alone, each thing once."""
+        if self._tell is not None and what not in self._told:
+            self._told.add(what)
+            self._tell(what)
 
     # ---- looking through -------------------------------------------------------------------------------------------------
 
@@ -185,7 +212,7 @@ class Memory:
                 self._add([Place(module, f"{path}.{CRITERION}".lstrip("."))])
             trusted = is_of_a_library(type(module))
             if module._buffers and "running_mean" not in module._buffers:
-                self._add([Registered(module._buffers, path, is_of_model=True)])
+                self._add([Registered(module, "_buffers", path, is_of_model=True)])
                 for key, buffer in module._buffers.items():
                     if buffer is not None and not is_atom(buffer):
                         name = f"{path}.{key}".lstrip(".")
@@ -199,8 +226,17 @@ class Memory:
             self._look_at(name, value, trusted=False)
         for holder in self._holders:
             if (old := before.get(_key(holder))) is not None:
-                holder.inner, holder.first = old.inner, old.first
+                holder.inner, holder.outer, holder.first = old.inner, old.outer, old.first
         self._walked = len(self._holders)
+
+    def _follow_loop(self) -> None:
+        for holder in self._holders:
+            if not holder.is_as(holder.kept):
+                keys = holder.changed(holder.kept)
+                holder.outer |= keys
+                same, holder.kept = holder.start is holder.kept, holder.read()
+                holder.start = holder.kept if same else holder.merged(holder.start, holder.kept, keys)
+                self._look_into(holder)
 
     def _look_into(self, holder: Holder) -> None:
         for _, path, value in list(holder.parts()):
@@ -217,17 +253,19 @@ class Memory:
             if id(value) in self._known or id(value) in self._excluded or is_atom(value):
                 continue
             if len(self._holders) >= MOST_HOLDERS:
-                self._say(f"{path} leads to more than {MOST_HOLDERS:,} objects")
+                self.say(f"{path} leads to more than {MOST_HOLDERS:,} objects{STAYS}")
                 return
             try:
                 made = None if _bytes(value) > MOST_BYTES else holders_of(value, path)
             except (RuntimeError, TypeError, ValueError, MemoryError):
                 made = None
             if made is None:
-                self._say(f"{path} is a {type(value).__name__} that cannot be copied")
+                self.say(f"{path} is a {type(value).__name__} that cannot be copied{STAYS}")
                 continue
             if not isinstance(value, Tensor) and type(value).__module__ not in {"builtins", "collections"}:
-                trusted = is_of_a_library(type(value))
+                # Running statistics are written without a new version.
+                statistics = isinstance(value, nn.Module) and "running_mean" in value._buffers
+                trusted = is_of_a_library(type(value)) and not statistics
             self._add(made, trusted=trusted)
             waiting += [(name, part, trusted) for holder in made for _, name, part in holder.parts()]
 
@@ -237,11 +275,6 @@ class Memory:
             self._holders.append(holder)
             if isinstance(holder, Numbers) and not trusted:
                 self._open.append(holder)
-
-    def _say(self, what: str) -> None:
-        if self._tell is not None and what not in self._told:
-            self._told.add(what)
-            self._tell(f"{what}: what a rejected batch leaves there stays")
 
 
 def _own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
