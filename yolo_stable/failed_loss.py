@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from .autopsy.symptom import RAISED
-from .guard import StepGuard
 from .guard.wrappers import unwrap
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ LOST = ("out of memory", "CUDA error", "HIP error", "device-side assert")
 class GuardedLoss(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that catches what a loss raises on numbers that are not finite."""
 
-    guard: StepGuard | None
+    guard: Any
     _label_fault: str
 
     def watch_loss(self) -> None:

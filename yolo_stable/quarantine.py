@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,13 +209,17 @@ class Quarantine:
 
     # ---- kept ------------------------------------------------------------------------------------------------------------
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, but: Callable[[str], bool] = lambda path: False) -> None:
         """Write the paths of all images that are left out, whole or not at all.
+
+        Args:
+            path: The file.
+            but: Says which are left out in this run only, as they were broken on purpose.
 
         Raises:
             OSError: It could not be written; the old file is untouched.
         """
-        lines = [_line(left_out) for left_out in self.left_out]
+        lines = [_line(left_out) for left_out in self.left_out if not but(left_out)]
         write_whole(path, (HEAD + "".join(f"{line}\n" for line in lines)).encode("utf-8", "surrogateescape"))
 
     def read(self, path: Path) -> LeftOut:

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from ..events import strict
+from .advice import next_step
 from .case import Case
-from .cause import DATA, WEIGHTS, Evidence, judge, next_step
+from .cause import DATA, WEIGHTS, Evidence, judge
 from .examination import Examination
 from .facts import module_of
 from .finding import Location
