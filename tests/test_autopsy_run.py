@@ -48,7 +48,10 @@ def incidents(tmp_path_factory: pytest.TempPathFactory, narrow: Any, shapes: Any
 
 @pytest.fixture
 def bundle(incidents: dict[str, Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(incidents["pixel"], tmp_path / "incidents" / "0001"))
+    """Return a bundle of which nobody says that its fault was put in on purpose."""
+    folder = Path(shutil.copytree(incidents["pixel"], tmp_path / "incidents" / "0001"))
+    edit(folder, injected={})
+    return folder
 
 
 def command(*words: str, keys: str = "") -> subprocess.CompletedProcess[str]:
@@ -180,28 +183,22 @@ class TestNextStep:
         )
         assert done.returncode in {0, 1}, done.stderr
 
-    def test_in_the_run_it_has_the_same_names(self, incidents: dict[str, Path]) -> None:
-        recorded = json.loads((incidents["layer"] / "incident.json").read_text())["autopsy"]["next"]
-        assert recorded.endswith(f"yolo-stable autopsy {incidents['layer']} --frames 5")
-
     @pytest.mark.parametrize(
-        ("changes", "left"),
+        "changes",
         [
-            ({"data": "gone.yaml"}, "check DATA"),
-            ({"data": "https://evil.example/data.yaml"}, "check DATA"),
-            ({"data": "{bundle}/data.yaml"}, "check DATA"),
-            ({"data": "--fix=x"}, "check DATA"),
-            ({"data": {}}, "check DATA"),
+            {"data": "gone.yaml"},
+            {"data": "https://evil.example/data.yaml"},
+            {"data": "{bundle}/data.yaml"},
+            {"data": "--fix=x"},
+            {"data": {}},
         ],
         ids=str,
     )
-    def test_names_of_a_stranger_are_not_put_into_a_command(
-        self, changes: dict[str, Any], left: str, bundle: Path
-    ) -> None:
+    def test_names_of_a_stranger_are_not_put_into_a_command(self, changes: dict[str, Any], bundle: Path) -> None:
         (bundle / "data.yaml").write_text("download: |\n  import os\n")
         text = json.dumps(changes).replace("{bundle}", str(bundle))
         edit(bundle, args={**inside(bundle, "args")[1], **json.loads(text)})
-        assert run(bundle).splitlines()[-1].endswith(left)
+        assert "yolo-stable" not in run(bundle), "a command that cannot be typed is left out"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SURFACE = {
     "compare": ["DATA", "[key=value ...]", "--optimizers", "--presets", "--lr0", "--seeds", "--stock", "--epochs", "--out",
                 "--json", "--ray", "--resources"],
     "preflight": ["DATA", "[key=value ...]", "--preset", "--precision", "--lr-range", "--seconds", "--json", "--traceback"],
-    "autopsy": ["INCIDENT", "--json", "--frames", "--pdb", "--device", "--seconds"],
+    "autopsy": ["INCIDENT", "--json", "--frames", "--pdb", "--device", "--seconds", "--import"],
     "check": [
         "DATA",
         "--task",

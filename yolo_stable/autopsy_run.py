@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import pdb
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .autopsy.advice import SHIPPED, Names
 from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import Bundle, BundleError, read_bundle
 from .autopsy.examine import examine
@@ -23,15 +23,15 @@ from .autopsy.report import Report
 from .errors import InvalidCallError
 from .guard.generators import restore_random_state
 from .incident_record import symptom_again
+from .own_layers import chosen, imported
 from .provenance import Provenance
-from .rebuilding import rebuild_model
+from .rebuilding import OwnLayersError, rebuild_model
 from .replaying import AMP, forward_of
 from .whole_file import write_asked_for
 
+_IN_THE_RUN = ("It cannot be replayed: this is what was found out during the run.",)
 _NUMPY_NUMBERS = 624
 """Numbers in the state of NumPy's generator."""
-_OWN_MODEL = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
-"""Networks that Ultralytics itself brings along or downloads."""
 
 
 def run(
@@ -42,6 +42,7 @@ def run(
     debug: bool = False,
     device: str = "cpu",
     seconds: float | None = None,
+    imports: Sequence[str] = (),
 ) -> str:
     """Replay an incident.
 
@@ -52,6 +53,7 @@ def run(
         debug: Stop in Python's debugger at the operation that broke.
         device: What to replay on.
         seconds: After it nothing more is replayed.
+        imports: Modules of the user's own that define layers of the network; they are run.
 
     Returns:
         The answer as text.
@@ -60,18 +62,29 @@ def run(
         InvalidCallError: The bundle, the device or the file cannot be used; nothing was executed.
     """
     bundle = read_bundle(folder)
+    modules = imported(imports, "autopsy: --import")
     recorded = _recorded(bundle)
+    replayable = True
     if not bundle.batch:
         if recorded is None:
             raise BundleError(f"{folder}: there is neither a batch to replay nor an answer from the run in it.")
         report, notes = recorded, ["No batch belongs to this incident: this is what was found out during the run."]
     else:
         on = _device(device)
-        with as_recorded(_mapping(bundle.incident.get("flags"))) as notes:
-            report = _replayed(bundle, on, frames, seconds, _stop if debug else None)
+        try:
+            with as_recorded(_mapping(bundle.incident.get("flags"))) as notes:
+                report = _replayed(bundle, on, frames, seconds, _stop if debug else None, modules)
+        except OwnLayersError as error:
+            if recorded is None or imports:
+                raise InvalidCallError(f"autopsy: {error} {_how_to_import(error.names)}") from error
+            report, notes, replayable = recorded, [*_IN_THE_RUN, f"{error} {_how_to_import(error.names)}"], False
+        except _NoNetworkError as error:
+            if recorded is None:
+                raise
+            report, notes, replayable = recorded, [*_IN_THE_RUN, str(error)], False
         if recorded is not None and recorded.cause != report.cause:
             notes.append(f"During the run, with its snapshots at hand, the cause was: {recorded.cause}.")
-    report = _named(report, folder, _mapping(bundle.incident.get("args")))
+    report = _named(report, bundle, replayable=replayable, imports=imports)
     if json_file is not None:
         _write(json_file, report)
     parts = [report.text(), *(f"  note       {note}" for note in notes)]
@@ -81,7 +94,12 @@ def run(
 
 
 def _replayed(
-    bundle: Bundle, device: torch.device, frames: int, seconds: float | None, on_break: Callable[..., None] | None
+    bundle: Bundle,
+    device: torch.device,
+    frames: int,
+    seconds: float | None,
+    on_break: Callable[..., None] | None,
+    modules: Sequence[Any],
 ) -> Report:
     record = bundle.incident
     images, precision, classes = bundle.batch.get("img"), record.get("precision"), record.get("classes")
@@ -91,8 +109,10 @@ def _replayed(
         raise BundleError(
             f"{bundle.folder}: its incident.json does not say in which precision or for how many classes."
         )
-    here = _case(bundle, device, precision, classes)
-    elsewhere = None if device.type == "cpu" else _case(bundle, torch.device("cpu"), precision, classes)
+    if bundle.plain.get("model") is None:
+        raise _NoNetworkError(f"{bundle.folder}: its network could not be described when it was written.")
+    here = _case(bundle, device, precision, classes, modules)
+    elsewhere = None if device.type == "cpu" else _case(bundle, torch.device("cpu"), precision, classes, modules)
     provenance = record.get("provenance")
     return examine(
         here,
@@ -105,7 +125,7 @@ def _replayed(
     )
 
 
-def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) -> BatchCase:
+def _case(bundle: Bundle, device: torch.device, precision: str, classes: int, modules: Sequence[Any]) -> BatchCase:
     drawn = bundle.plain.get("rng")
 
     def generators() -> None:
@@ -117,9 +137,10 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int) ->
                 raise BundleError(f"{bundle.folder}: its random number generators are damaged ({error}).") from error
 
     generators()  # refused here rather than in the middle
-    model: Any = rebuild_model(bundle.plain.get("model"), bundle.state, images=tuple(bundle.batch["img"].shape)).to(
-        device
-    )
+    description, shape = bundle.plain["model"], tuple(bundle.batch["img"].shape)
+    names = description.get("own") if isinstance(description, dict) else None
+    own = chosen(names, modules) if modules and isinstance(names, list) and all(map(_is_name, names)) else {}
+    model: Any = rebuild_model(description, bundle.state, images=shape, own=own).to(device)
     if getattr(model, "criterion", None) is None:  # made by the first pass, it would shift the count of its operations
         try:
             model.criterion = model.init_criterion()
@@ -139,18 +160,51 @@ def _require_position(drawn: Mapping[str, Any]) -> None:
             raise ValueError(f"NumPy's is said to be at {position!r:.40} of {_NUMPY_NUMBERS}")
 
 
-def _named(report: Report, folder: Path, arguments: Mapping[str, Any]) -> Report:
+class _NoNetworkError(BundleError):
+    """A bundle holds a batch and no network."""
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(str(word)[:200] for word in value[:20]) if isinstance(value, list) else ()
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isidentifier()
+
+
+def _how_to_import(names: Sequence[str]) -> str:
+    """Say how layers become known."""
+    return f"Give --import FILE.py with a file of yours that defines {', '.join(names)}; importing runs it."
+
+
+def _named(report: Report, bundle: Bundle, *, replayable: bool, imports: Sequence[str]) -> Report:
     """Put names into the next step that work here.
 
     The bundle may be a stranger's, and a data set or a checkpoint can hold code: only what is a file of this machine beside the
     bundle is named, and networks that are Ultralytics' own.
     """
-    whole = folder.resolve()
+    record = bundle.incident
+    arguments, faults = _mapping(record.get("args")), _mapping(record.get("injected"))
+    whole = bundle.folder.resolve()
     home = whole.parent.parent
     run = str(home) if (home / "weights").is_dir() else _here(arguments.get("save_dir"), whole)
     model = arguments.get("model")
-    own = model if isinstance(model, str) and _OWN_MODEL.fullmatch(model) else _here(model, whole)
-    return report.naming(folder=str(folder), data=_here(arguments.get("data"), whole), model=own, run=run)
+    own = model if isinstance(model, str) and SHIPPED.fullmatch(model) else _here(model, whole)
+    layers = _mapping(bundle.plain.get("model")).get("own")
+    names = Names(
+        folder=str(bundle.folder),
+        data=_here(arguments.get("data"), whole),
+        model=own,
+        run=run if run is not None and (Path(run) / "weights" / "last_good.pt").is_file() else None,
+        replayable=replayable and bool(bundle.batch),
+        asked=True,
+        healed=record.get("healed") is True,
+        own=tuple(filter(_is_name, layers)) if isinstance(layers, list) else (),
+        own_files=tuple(imports),
+        injected=_words(faults.get("fired")),
+        injected_now=_words(faults.get("now")),
+    )
+    return report.naming(names)
 
 
 def _here(name: Any, folder: Path) -> str | None:

@@ -88,8 +88,8 @@ def absurd_norm(span: Span, limit: float) -> Caution | None:
     when = "in the last step" if span.steps == 1 else f"within the last {span.steps} steps"
     message = (
         f"a gradient norm of {span.largest:.3g} {when}, far above guard.warn_norm={limit:g}. One"
-        " image or label is enough for that: look for it with yolo-stable check DATA. guard.reject_norm="
-        f"{span.largest / 10:.1g} leaves such steps out"
+        f" image or label is enough for that. guard.reject_norm={span.largest / 10:.1g} leaves such steps out, and this looks"
+        " for it:\nyolo-stable check DATA"
     )
     return Caution(what=NORM, message=message, value=span.largest, limit=limit)
 

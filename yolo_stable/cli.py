@@ -13,6 +13,9 @@ from .output import occupy_standard_descriptors, surviving
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
 
+COMMAND = "yolo-stable "
+"""How a line of a message begins that is to be typed."""
+
 app = typer.Typer(
     name="yolo-stable",
     no_args_is_help=True,
@@ -72,6 +75,13 @@ def main() -> None:
 
 
 def _end(text: str, code: int) -> NoReturn:
-    if text:
-        print(f"yolo-stable: {' '.join(map(str.strip, text.splitlines()))}", file=sys.stderr)
+    lines = [line.strip() for line in text.splitlines()]
+    if lines:  # what is to be typed stands on a line of its own
+        said = " ".join(line for line in lines if not line.startswith(COMMAND))
+        print(
+            f"yolo-stable: {said}",
+            *(f"  {line}" for line in lines if line.startswith(COMMAND)),
+            sep="\n",
+            file=sys.stderr,
+        )
     sys.exit(code)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from .autopsy.frames import tensors_in
 from .autopsy.symptom import RAISED
-from .guard import StepGuard
 from .guard.graph import free_graph
 from .guard.wrappers import unwrap
 
@@ -34,7 +33,7 @@ LOST = ("out of memory", "CUDA error", "HIP error", "device-side assert")
 class GuardedLoss(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that catches what a loss raises on numbers that are not finite."""
 
-    guard: StepGuard | None
+    guard: Any
     _label_fault: str
 
     def watch_loss(self) -> None:

@@ -15,6 +15,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from .autopsy.advice import AGAIN
 from .autopsy.flags import flags
 from .autopsy.report import Report, Sample
 from .autopsy.symptom import Symptom
@@ -105,6 +106,12 @@ class Incident:
     drawn: Drawn | None = None
     """The batch; None when it takes none to say what happened."""
     seen: Symptom | None = None
+    healed: bool = False
+    """Whether the guard puts a state back whose numbers were ruined."""
+    injected: tuple[str, ...] = ()
+    """Faults that were put into the run on purpose and had fired before."""
+    injected_now: tuple[str, ...] = ()
+    """Those that have fired in what this is about."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record for ``incident.json``."""
@@ -128,6 +135,8 @@ class Incident:
             "versions": versions(),
             "platform": platform.platform(),
             "flags": flags(),
+            "healed": self.healed,
+            "injected": {"fired": list(self.injected), "now": list(self.injected_now)} if self.injected else {},
             "autopsy": self.report.to_json(),
             "digests": self._digests(),
         }
@@ -200,17 +209,17 @@ def report_of_climb(climb: Climb) -> Report:
         part, _, name = first.name.partition("/")
         what = f"{'' if part == 'model' else f'({part}) '}{name.rpartition('.')[2]} was {first.value:.4g}"
         why = "numbers that no training step puts there were in the state; it was put back to a snapshot"
-        once = "Once may be an accident of the memory. Again: ask whether the device computes rightly: yolo-stable validate"
+        once = "Once may be an accident of the memory.\nAgain: ask whether the device computes rightly:\nyolo-stable validate"
         evidence = {"what": what, "why": why, "damage": damage, "healthy_neighbours": neighbours}
         module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
         return Report(cause="weights", phase="state", module=module, evidence=evidence, next=once)
-    lower = "Lower the learning rate (lr0=) or take a calmer preset: --preset cautious"
     halted = climb.rung is Rung.HALT
+    lower = f"{'Lower' if halted else 'The guard has gone back and goes on. If it comes again, lower'} the learning rate (lr0=)."
     return Report(
         cause="optimisation",
         phase="step",
         evidence={"what": "training went astray", "why": climb.reason, "halted": halted},
-        next=f"{lower}; 'yolo-stable presets' lists them.",
+        next=f"{lower}\nOr take a calmer preset:\n{AGAIN} --preset cautious",
     )
 
 

@@ -68,7 +68,7 @@ class GuardedInterrupt(_Base):
                 name = asked.requested.name
                 raise TrainingInterruptedError(
                     f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self.wdir}; go on with:"
-                    f" {self._go_on()} device={self.args.device}",
+                    f"\n{self._go_on()} device={self.args.device}",
                     asked.requested,
                 ) from error
 
@@ -107,7 +107,7 @@ class GuardedInterrupt(_Base):
         if not saved:
             raise TrainingInterruptedError(f"{done} Nothing could be saved{_why(self.args.save)}.", wish)
         again = "" if event == "on_fit_epoch_end" else ", and this epoch begins anew"
-        raise TrainingInterruptedError(f"{done} Everything is saved{again}; go on with: {self._go_on()}", wish)
+        raise TrainingInterruptedError(f"{done} Everything is saved{again}; go on with:\n{self._go_on()}", wish)
 
     def _go_on(self) -> str:
         """Return the command that resumes this run, to be pasted into a shell in any folder."""

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from ultralytics.utils import LOGGER, RANK
 
+from .autopsy.advice import SHIPPED, Names
 from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
@@ -31,7 +32,9 @@ from .incident_record import (
     symptom_of,
 )
 from .incidents import Incidents
+from .injections import Injections
 from .lost_files import GuardedFiles
+from .own_layers import files_of, own_layers
 from .plan import RunPlan
 from .quarantine import Quarantine
 from .reading import parts_of, paths_of
@@ -54,6 +57,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     guard: StepGuard | None
     run_log: RunLog
     batch_number: int
+    injections: Injections
     incidents: Incidents | None = None
     quarantine: Quarantine | None = None
     """None: of a data set that nothing is known of."""
@@ -146,6 +150,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
             report = report_of_climb(climb)
             found = Incident(kind=climb.rung.value, reason=climb.reason, report=report, where=self._circumstances())
             self._write_down(found)
+            self.injections.climbed()
         except Exception as error:  # noqa: BLE001 - as above
             LOGGER.warning(f"This could not be written down: {type(error).__name__}: {one_line(error)}")
 
@@ -187,7 +192,8 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
             seen=seen,
         )
         self._write_down(found)
-        self._blame(report)
+        if not self._is_innocent(seen.kind, report):
+            self._blame(report)
 
     def _newest_snapshot(self) -> dict[str, Tensor] | None:
         """Return parameters and buffers of the newest snapshot by name."""
@@ -233,23 +239,40 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         assert self.incidents is not None
         folder = self.incidents.next_folder()
         unnamed = found.report
-        found = replace(found, report=self._named(unnamed, folder))
+        kept = folder is not None and found.drawn is not None and found.drawn.generators is not None
+        described = _described(unwrap(self.model)) if kept else None  # pyright: ignore[reportArgumentType]
+        fired = tuple(name for name, times in self.injections.fired.items() if times)
+        healed = self.guard is not None and self.guard.recovery is not None
+        now = self.injections.just_now(found.kind)
+        found = replace(found, healed=healed, injected=fired, injected_now=now)
+        found = replace(found, report=self._named(found, folder, replayable=described is not None))
         try:
-            self._put_on_disk(found, folder)
+            self._put_on_disk(found, folder, described)
         except (OSError, InvalidCallError, RuntimeError, MemoryError) as error:  # no room on the disk, or in memory
             LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
             folder = None
-            found = replace(found, report=self._named(unnamed, None))
+            found = replace(found, report=self._named(replace(found, report=unnamed), None, replayable=False))
         LOGGER.warning(self.run_log.incident(found, folder))
 
-    def _named(self, report: Report, folder: Path | None) -> Report:
+    def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> Report:
         """Put the names of this run into the next step: what is typed then works."""
-        model = self.args.model and str(self.args.model)
-        run, data = str(self.save_dir), str(self.args.data)
-        where = None if folder is None else str(folder)
-        return report.naming(folder=where, data=data, model=model, run=run, kept=folder is not None)
+        model = unwrap(self.model)  # pyright: ignore[reportArgumentType]
+        own = own_layers(getattr(model, "yaml", None))
+        names = Names(
+            folder=None if folder is None else str(folder),
+            data=str(self.args.data),
+            model=_to_be_named(self.args.model),
+            run=str(self.save_dir) if (self.save_dir / "weights" / "last_good.pt").is_file() else None,
+            replayable=replayable,
+            healed=found.healed,
+            injected=found.injected,
+            injected_now=found.injected_now,
+            own=tuple(own),
+            own_files=files_of(own),
+        )
+        return found.report.naming(names)
 
-    def _put_on_disk(self, found: Incident, folder: Path | None) -> None:
+    def _put_on_disk(self, found: Incident, folder: Path | None, described: dict[str, Any] | None) -> None:
         assert self.incidents is not None
         assert self.guard is not None
         if folder is not None:
@@ -261,9 +284,14 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
                 batch = drawn.as_drawn()
                 pictures = pictures_of(found, model)
             if tensors:
-                plain["model"] = _described(model)
+                plain["model"] = described
             write_bundle(folder, found.to_json(), batch=batch, state=tensors, plain=plain, extra_files=pictures)
             self.incidents.written()
+
+    def _is_innocent(self, kind: str, report: Report) -> bool:
+        """Return whether the images are healthy: a fault was put into the batch, and not into one of their files."""
+        named = [sample.path for sample in report.samples]
+        return bool(self.injections.just_now(kind)) and not any(map(self.injections.has_broken, named))
 
     def _blame(self, report: Report) -> None:
         """Count against the images that were found guilty, and leave out those that are for the second time."""
@@ -280,9 +308,15 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
                 LOGGER.warning(f"{file} was found guilty twice: it is left out from here on, see {path}.")
                 self.run_log.left_out(file)
                 if RANK in {-1, 0}:
-                    self.quarantine.write(path)
+                    self.quarantine.write(path, but=self.injections.has_broken)
             elif len(self.quarantine.refused) > refused:
                 LOGGER.warning(f"{file} was found guilty twice, but stays: half of the images must remain.")
+
+
+def _to_be_named(model: Any) -> str | None:
+    """Return the network's name when it can be typed: a file, or one of Ultralytics' own."""
+    name = str(model)
+    return name if SHIPPED.fullmatch(name) or Path(name).is_file() else None
 
 
 def _described(model: nn.Module) -> dict[str, Any] | None:

@@ -33,11 +33,12 @@ from .ending import GuardedEnding
 from .errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
 from .guard import StepGuard
 from .incidents import Incidents
+from .injections import Injections
 from .interrupting import GuardedInterrupt
 from .labels import disarm
 from .looking_into import GuardedIncidents
 from .output import surviving
-from .plan import separate
+from .plan import INJECTED, separate
 from .recovering import GuardedRecovery
 from .results import GuardedResults
 from .resuming import GuardedResume
@@ -88,6 +89,8 @@ class GuardedTrainerMixin(
     ) -> None:
         _refuse_a_step_that_would_be_lost(type(self))
         self.plan, overrides = separate(overrides)
+        self.injections = Injections(type(self))
+        self.plan = self.plan.with_injected(self.injections.names)
         self.guard: StepGuard | None = None
         self.telemetry = EpochTelemetry()
         self.fitness_watch = FitnessWatch()
@@ -109,9 +112,10 @@ class GuardedTrainerMixin(
             self.incidents = Incidents(self.save_dir / "incidents", self.plan.guard.incidents, RANK)
         self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
         if RANK in {-1, 0}:
+            on_record = {INJECTED: list(self.plan.injected)} if self.plan.injected else {}
             # Ultralytics' own arguments stay free of our keys: its validator and its checkpoints refuse what they do not
             # know, and a checkpoint must load where this package is not installed.
-            YAML.save(str(self.save_dir / "args.yaml"), {**vars(self.args), **self.plan.to_dict()})
+            YAML.save(str(self.save_dir / "args.yaml"), {**vars(self.args), **self.plan.to_dict(), **on_record})
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
 
@@ -166,6 +170,7 @@ class GuardedTrainerMixin(
         self.forget()
         self.guard.state.ema = self.ema
         self.guard.settle()
+        self.injections.end_window()
         if self.telemetry.loss:
             self.tloss = self.telemetry.progress()
         every = self.guard.config.save_every_steps
@@ -193,6 +198,7 @@ class GuardedTrainerMixin(
             self.run_log.begin_epoch()
         elif event == "on_train_batch_start":
             self.batch_number += 1
+            self.injections.begin_batch()
         elif event == "on_train_batch_end":
             self.notice_save()
         elif event == "on_train_epoch_end":

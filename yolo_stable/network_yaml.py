@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from .autopsy.bundle import BundleError
@@ -112,13 +113,16 @@ WORDS = frozenset({"nc", "kpt_shape", "reg_max", "end2end", "None", "True", "Fal
 """Text among the arguments of a layer: names of values in the same YAML, constants, and kinds of interpolation."""
 MOST_LAYERS, MOST_REPEATS, MOST_SIZE, MOST_CLASSES = 500, 200, 16384, 100_000
 _SCALE_NAME = re.compile(r"[A-Za-z0-9_]{1,16}")
+_WORD = re.compile(r"[A-Za-z0-9_]{1,40}")
+"""Text among the arguments of a layer of one's own: no path and no code."""
 
 
-def checked(yaml: Any) -> dict[str, Any]:
+def checked(yaml: Any, own: Collection[str] = ()) -> dict[str, Any]:
     """Return a copy of a network's YAML that has only what building it reads, all of it within bounds.
 
     Args:
         yaml: As ``model.yaml`` is, from JSON.
+        own: Layers that the user knows, beside those of Ultralytics.
 
     Raises:
         BundleError: It names what is not known to be safe, or is beyond all bounds; nothing has been run.
@@ -127,8 +131,8 @@ def checked(yaml: Any) -> dict[str, Any]:
     good: dict[str, Any] = {
         "nc": _number(yaml.get("nc"), "nc", 1, MOST_CLASSES, whole=True),
         "channels": _number(yaml.get("channels", 3), "channels", 1, 1024, whole=True),
-        "backbone": [_layer(row, f"backbone {i}") for i, row in enumerate(_rows(yaml, "backbone"))],
-        "head": [_layer(row, f"head {i}") for i, row in enumerate(_rows(yaml, "head"))],
+        "backbone": [_layer(row, f"backbone {i}", own) for i, row in enumerate(_rows(yaml, "backbone"))],
+        "head": [_layer(row, f"head {i}", own) for i, row in enumerate(_rows(yaml, "head"))],
     }
     for key in ("depth_multiple", "width_multiple"):
         if key in yaml:
@@ -164,14 +168,14 @@ def _rows(yaml: dict[str, Any], key: str) -> list[Any]:
     return list(rows or ())
 
 
-def _layer(row: Any, where: str) -> list[Any]:
+def _layer(row: Any, where: str, own: Collection[str]) -> list[Any]:
     _require(isinstance(row, (list, tuple)) and len(row) == 4, where, row, "[from, repeats, module, arguments]")
     source, repeats, module, arguments = row
     sources = source if isinstance(source, (list, tuple)) else [source]
     _require(0 < len(sources) <= 64, where, source, "where its input comes from")
     sources = [_number(n, where, -MOST_LAYERS, MOST_LAYERS, whole=True) for n in sources]
     known = isinstance(module, str) and (
-        module in LAYERS or (module.startswith("nn.") and module[3:] in TORCH_LAYERS | ACTIVATIONS)
+        module in LAYERS or module in own or (module.startswith("nn.") and module[3:] in TORCH_LAYERS | ACTIVATIONS)
     )
     if not known:
         raise BundleError(
@@ -183,19 +187,21 @@ def _layer(row: Any, where: str) -> list[Any]:
         sources if isinstance(source, (list, tuple)) else sources[0],
         _number(repeats, where, 1, MOST_REPEATS, whole=True),
         module,
-        [_argument(value, where) for value in arguments],
+        [_argument(value, where, own=module in own) for value in arguments],
     ]
 
 
-def _argument(value: Any, where: str, depth: int = 0) -> Any:
+def _argument(value: Any, where: str, depth: int = 0, *, own: bool = False) -> Any:
     if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and own and _WORD.fullmatch(value):
         return value
     if isinstance(value, str):
         _require(value in WORDS, where, value, f"one of {', '.join(sorted(WORDS))}")
         return value
     if isinstance(value, (list, tuple)):
         _require(depth < 2 and len(value) <= 32, where, value, "a short list")
-        return [_argument(part, where, depth + 1) for part in value]
+        return [_argument(part, where, depth + 1, own=own) for part in value]
     return _number(value, where, -MOST_SIZE, MOST_SIZE)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ import yaml
 from .errors import InvalidCallError
 from .guard import GuardConfig
 from .presets import AUTO, hyperparameters
+
+INJECTED = "injected"
+"""The key of ``args.yaml`` with the faults that were put into a run on purpose; a record, and no setting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,10 +32,16 @@ class RunPlan:
     """Arguments that differ from the preset: key to (value of the preset, value of the run)."""
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     """Arguments of a resumed run that differ from what it was saved with: key to (before, now)."""
+    injected: tuple[str, ...] = ()
+    """Faults that were put into the run on purpose, also into its earlier parts."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``args.yaml`` keeps and what a multi-GPU worker is given."""
         return {"guard": self.guard.to_dict(), "preset": self.preset}
+
+    def with_injected(self, names: Iterable[str]) -> RunPlan:
+        """Return the plan with faults of this part of the run added to those of earlier ones."""
+        return dataclasses.replace(self, injected=tuple(dict.fromkeys((*self.injected, *names))))
 
 
 def choose_preset(model: str | Path | object, pretrained: object = True) -> tuple[str, str]:
@@ -87,11 +96,13 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
             config = dataclasses.replace(saved, **(guard or {}))
         was, now = saved.to_dict(), config.to_dict()
         changed = {f"guard.{name}": (was[name], now[name]) for name in now if was[name] != now[name]} if before else {}
-        kept = before.get("preset")
+        kept, injected = before.get("preset"), before.get(INJECTED)
         if preset in (None, AUTO) or _same(preset, kept):
-            return RunPlan(guard=config, preset=None if kept is None else str(kept), changed=changed), rest
-        plan, rest = _with_preset(config, str(preset), rest)
-        return dataclasses.replace(plan, changed=changed), rest
+            plan = RunPlan(guard=config, preset=None if kept is None else str(kept))
+        else:
+            plan, rest = _with_preset(config, str(preset), rest)
+        plan = dataclasses.replace(plan, changed=changed)
+        return plan.with_injected(map(str, injected) if isinstance(injected, list) else ()), rest
     config = GuardConfig.for_trainer(guard)
     if preset is None:
         return RunPlan(guard=config), rest

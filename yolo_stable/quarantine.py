@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -192,13 +192,17 @@ class Quarantine:
 
     # ---- kept ------------------------------------------------------------------------------------------------------------
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, but: Callable[[str], bool] = lambda path: False) -> None:
         """Write the paths of all images that are left out, whole or not at all.
+
+        Args:
+            path: The file.
+            but: Says which are left out in this run only, as they were broken on purpose.
 
         Raises:
             OSError: It could not be written; the old file is untouched.
         """
-        lines = [_line(path) for path in self.left_out if path not in self.lost]
+        lines = [_line(path) for path in self.left_out if path not in self.lost and not but(path)]
         for lost, why in self.lost.items():
             lines += [f"{LOST} {why}:", _line(lost)]
         write_whole(path, (HEAD + "".join(f"{line}\n" for line in lines)).encode("utf-8", "surrogateescape"))

@@ -25,6 +25,7 @@ from .autopsy.exact_json import pack, unpack
 from .guard.wrappers import plain_modules, plain_name, plainly_named, unwrap
 from .machine_memory import memory_of_machine
 from .network_yaml import checked
+from .own_layers import is_own, known, own_layers
 from .plain_attributes import differing, is_plain, set_attributes
 
 CLASSES = {
@@ -70,8 +71,9 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         raise BundleError(
             f"A {type(model).__module__}.{kind} cannot be built from an incident, only {', '.join(CLASSES)}. {_INSTEAD}"
         )
-    yaml = checked(getattr(model, "yaml", None))
-    with _without_numbers():
+    own = own_layers(getattr(model, "yaml", None))
+    yaml = checked(getattr(model, "yaml", None), own)
+    with _refusing(), _without_numbers():  # one's own layers may not like it
         fresh = _built(kind, yaml)
     modules = {name: module for name, module in plain_modules(model) if name.split(".")[0] != CRITERION}
     types = {name: _type(module) for name, module in modules.items()}
@@ -84,6 +86,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return {
         "class": kind,
         "yaml": yaml,
+        "own": sorted(own),
         "types": types,
         "attributes": {name: found for name, found in attributes.items() if found},
         "args": {k: pack(v, {}, k) for k, v in arguments.items() if is_plain(v) and not isinstance(v, Tensor)},
@@ -94,7 +97,21 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def rebuild_model(description: Any, state: Mapping[str, Tensor], *, images: Sequence[int] | None = None) -> nn.Module:
+class OwnLayersError(BundleError):
+    """A network has layers of its user's own that are not known here."""
+
+    def __init__(self, message: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.names = names
+
+
+def rebuild_model(
+    description: Any,
+    state: Mapping[str, Tensor],
+    *,
+    images: Sequence[int] | None = None,
+    own: Mapping[str, type[nn.Module]] | None = None,
+) -> nn.Module:
     """Build the model that was described, on the CPU, with each number of the state.
 
     No random number is drawn, and Ultralytics' own settings stay as they are.
@@ -104,16 +121,19 @@ def rebuild_model(description: Any, state: Mapping[str, Tensor], *, images: Sequ
         state: As of `TrainingState`; those of its tensors whose names start with ``model/``. The model has them, not copies.
         images: Shape of the batch (B, C, H, W), where it is known: a network whose pass over it this machine has by far not the
             memory for is refused as well.
+        own: Layers that the user has named, by the names that the YAML has for them; their code is run.
 
     Raises:
+        OwnLayersError: The network has layers that are not among ``own``.
         BundleError: It cannot be built, or state and model do not fit together; nothing was built that is larger than the state.
     """
     if not isinstance(description, dict) or description.get("class") not in list(CLASSES):
         kind = description.get("class") if isinstance(description, dict) else description
         raise BundleError(f"A {kind!r:.80} cannot be built from an incident, only {', '.join(CLASSES)}. {_INSTEAD}")
-    kind, yaml = description["class"], checked(description.get("yaml"))
+    own = _own(description.get("own", []), own or {})
+    kind, yaml = description["class"], checked(description.get("yaml"), own)
     numbers = {plain_name(name.removeprefix(PREFIX)): t for name, t in state.items() if name.startswith(PREFIX)}
-    with _refusing():
+    with _refusing(), known(own):
         with _without_numbers(numbers):
             fresh = _built(kind, yaml)
         _require_same(description.get("types"), {name: _type(module) for name, module in fresh.named_modules()})
@@ -134,6 +154,16 @@ def rebuild_model(description: Any, state: Mapping[str, Tensor], *, images: Sequ
         if updates is not None:
             _set_updates(model, updates)
     return model
+
+
+def _own(names: Any, given: Mapping[str, type[nn.Module]]) -> dict[str, type[nn.Module]]:
+    """Return the layers of the user's own that a network has, all of which have to be given."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise BundleError(f"The model cannot be built from this incident: its own layers are not named. {_INSTEAD}")
+    missing = tuple(name for name in names if name not in given)
+    if missing:
+        raise OwnLayersError(f"Not known here, as they are not Ultralytics': the layers {', '.join(missing)}.", missing)
+    return {name: given[name] for name in names}
 
 
 def _built(kind: str, yaml: dict[str, Any]) -> Any:
@@ -220,6 +250,8 @@ def _refusing() -> Iterator[None]:
 
 
 def _type(module: nn.Module) -> str:
+    if is_own(type(module)):  # imported under another name, it is the same
+        return type(module).__qualname__
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 

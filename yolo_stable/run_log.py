@@ -56,6 +56,7 @@ class RunLog:
         self._saved: tuple[Path, int] | None = None
         self.saved_step = 0
         self._untrained = False
+        self._injected: tuple[str, ...] = ()
 
     def start(self, plan: RunPlan, **setup: str | int) -> None:
         """Record the set-up before the first step."""
@@ -63,7 +64,9 @@ class RunLog:
             name: metadata.version(name) for name in ("torch", "ultralytics", "yolo-stable") if _installed(name)
         }
         versions["python"] = platform.python_version()
-        self._write("start", {"versions": versions, **plan.to_dict(), **setup})
+        on_record = {"injected": list(plan.injected)} if plan.injected else {}
+        self._injected = plan.injected
+        self._write("start", {"versions": versions, **plan.to_dict(), **on_record, **setup})
 
     def begin_epoch(self) -> None:
         """Start counting printed lines anew."""
@@ -181,10 +184,12 @@ class RunLog:
         report = found.report
         self._epoch = found.where.epoch
         answer = {key: value for key, value in report.to_json().items() if key != "schema"}
-        self._write("incident", {"kind": found.kind, "folder": str(folder) if folder else None, **answer})
+        on_record = {"injected": list(found.injected_now)} if found.injected_now else {}
+        where = str(folder) if folder else None
+        self._write("incident", {"kind": found.kind, "folder": where, **answer, **on_record})
         self._causes[report.cause] = self._causes.get(report.cause, 0) + 1
         where = f" Bundle: {folder}" if folder else ""
-        return f"{report.headline()}. Next: {report.next}{where}"
+        return f"{report.headline()}.{where} Next: " + "\n    ".join(report.next.split("\n"))
 
     def left_out(self, path: str) -> None:
         """Record that an image is left out of the rest of the run."""
@@ -255,6 +260,7 @@ class RunLog:
             "unreadable": self._unreadable[:UNREADABLE_KEPT],
             "unreadable_in_all": len(self._unreadable),
             "warnings": self._warnings,
+            **({"injected": list(self._injected)} if self._injected else {}),
         }
         rows = [
             ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
@@ -271,6 +277,8 @@ class RunLog:
         if self._unreadable:
             first = self._unreadable[0]
             rows.append(("unreadable", f"{len(self._unreadable)} images; first: {first['path']} {first['why']}"))
+        if self._injected:
+            rows.append(("injected", f"on purpose: {', '.join(self._injected)}"))
         rows += [("left out", path) for path in self._left_out[:10]]
         rows += [("", incident_row(incident)) for incident in self._incidents[:10]]
         if len(self._incidents) > 10:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import LOGGER, RANK
 
+from .autopsy.advice import Names, named
 from .caution import Caution
 from .errors import YoloStableError
 from .guard import Decision, StepGuard
@@ -149,8 +151,10 @@ class GuardedTelling(_Base):
 
     def _caution(self, caution: Caution, step: int) -> None:
         where = f"epoch {self.epoch + 1}/{self.epochs}, step {step}"
+        message = named(caution.message, "", Names(data=str(self.args.data)))
+        caution = replace(caution, message=message)
         self.run_log.warning(caution, self.epoch + 1, step)
-        say(f"{where}: {caution.what}: {caution.message}.")
+        say(f"{where}: {caution.what}: {message.replace(chr(10), chr(10) + '    ')}{'' if chr(10) in message else '.'}")
 
     def require_that_the_guard_was_asked(self) -> None:
         """Refuse to go on when an epoch of training has passed the guard by.

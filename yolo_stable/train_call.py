@@ -181,6 +181,7 @@ def _read_cfg(name: Any) -> _CfgFile:
     if settings.pop("save_dir", None):  # the args.yaml of a run: the new run has a folder of its own and begins anew
         settings.pop("exist_ok", None)
         settings.pop("resume", None)
+    settings.pop("injected", None)  # a record of that run
     settings.pop("cfg", None)  # the file that this one was made with; all that was in there is in here
     return _CfgFile(settings=settings, guard=ours["guard"] or {}, preset=ours["preset"])
 

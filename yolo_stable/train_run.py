@@ -191,6 +191,12 @@ def _open(name: str, key: str = "model") -> Any:
         raise InvalidCallError(f"{WHERE}: {key}={name} is {'a folder' if name else 'empty'}. Give a checkpoint (.pt).")
     try:
         model = RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
+    except KeyError as error:  # what looks a layer up by its name
+        layer = str(error.args[0]) if error.args else ""
+        raise InvalidCallError(
+            f"{WHERE}: {key}={name} cannot be used: Ultralytics has no layer {layer!r}. If it is your own, train from Python, and"
+            f' make it known before YOLO(...): setattr(ultralytics.nn.tasks, "{layer}", {layer})'
+        ) from error
     except Exception as error:
         raise InvalidCallError(f"{WHERE}: {key}={name} cannot be used: {one_line(error)}") from error
     if type(model) not in {RTDETR, YOLO} or not isinstance(model.model, nn.Module):

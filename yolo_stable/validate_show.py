@@ -118,7 +118,7 @@ def show_result(result: ValidationResult, healing: Healing | None) -> None:
         for setting in healing.chosen:
             where = "  # in Python, before training" if setting.flags else ""
             to.print(Text(f"    {setting.line}{where}", style="bold"), soft_wrap=True)
-        to.print("\nor let training do so: yolo-stable train DATA ... validate=heal", soft_wrap=True)
+        to.print("\nor let training do so, with validate=heal among the words of yolo-stable train.", soft_wrap=True)
 
 
 def show_comparison(comparison: MachineComparison) -> None:

@@ -14,6 +14,7 @@ from autopsy_rig import boxes, classifier, cross_entropy, mosaic, network, run, 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from yolo_stable.autopsy.advice import commands
 from yolo_stable.autopsy.batch_case import BatchCase
 from yolo_stable.autopsy.examine import examine
 from yolo_stable.autopsy.report import Report, Sample
@@ -265,7 +266,7 @@ class TestPrecision:
         case = tensor_case(model, forward=autocast(torch.float16))
         report = autopsy(case, Symptom(loss=NAN))
         assert (report.cause, report.module, report.phase) == ("precision", "1", "forward")
-        assert report.next == "Train in float32: yolo-stable train DATA model=MODEL amp=False"
+        assert commands(report.next) == ["yolo-stable train DATA model=MODEL amp=False"]
 
     def test_bfloat16_rounds_away_what_float32_keeps(self) -> None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4), Complement())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from yolo_stable.autopsy.advice import Names
 from yolo_stable.autopsy.report import Report, Sample
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.events import strict
@@ -98,30 +99,14 @@ def test_numbers_that_json_does_not_have_become_text() -> None:
     assert json.loads(text)["2"] == ["a", "b"]
 
 
-class TestNaming:
-    def test_all_names_of_a_run(self) -> None:
-        report = Report(next="Start again: yolo-stable train DATA model=RUN/weights/last_good.pt --preset recovery")
-        named = report.naming(data="my data.yaml", run="my runs/train").next
-        assert named == (
-            "Start again: yolo-stable train 'my data.yaml' model='my runs/train/weights/last_good.pt' --preset recovery"
-        )
-
-    def test_the_network_that_was_trained_is_named(self) -> None:
-        report = Report(next="Take smaller steps: yolo-stable train DATA model=MODEL --preset cautious")
-        assert report.naming(data="d.yaml", model="yolo11s.pt").next.endswith(
-            "train d.yaml model=yolo11s.pt --preset cautious"
-        )
-
-    def test_a_file_called_as_a_placeholder_stays(self) -> None:
-        report = Report(next="Repair or remove DATA/a.jpg; what else: yolo-stable check DATA")
-        assert report.naming(data="d.yaml").next == "Repair or remove DATA/a.jpg; what else: yolo-stable check d.yaml"
-
-    @pytest.mark.parametrize(
-        "words", ["yolo-stable autopsy incidents/0001", "yolo-stable autopsy incidents/0001 --frames 5"]
-    )
-    def test_without_a_bundle_nobody_is_sent_to_one(self, words: str) -> None:
-        named = Report(next=f"Look: {words}").naming(data="d.yaml", model="m.pt", kept=False).next
-        assert named == "Look: keep its bundle next time: yolo-stable train d.yaml model=m.pt guard.incidents=100"
+def test_the_commands_of_the_next_step_stand_on_lines_of_their_own() -> None:
+    report = Report(next="Take smaller steps:\nyolo-stable train DATA model=MODEL --preset cautious")
+    named = report.naming(Names(data="d.yaml", model="yolo11s.pt"))
+    assert named.next.splitlines()[1] == "yolo-stable train d.yaml model=yolo11s.pt --preset cautious"
+    assert [line.strip() for line in named.text().splitlines()[-2:]] == [
+        "next       Take smaller steps:",
+        "yolo-stable train d.yaml model=yolo11s.pt --preset cautious",
+    ]
 
 
 def test_several_images_have_what_one_has() -> None:

@@ -1,4 +1,4 @@
-"""From evidence to a cause and the next step: pure rules."""
+"""From evidence to a cause: pure rules."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from dataclasses import dataclass
 DATA, WEIGHTS, OPTIMISATION, PRECISION = "data", "weights", "optimisation", "precision"
 TRANSIENT, PERSISTENT, UNDECIDED = "hardware transient", "hardware persistent", "undecided"
 CAUSES = (DATA, WEIGHTS, OPTIMISATION, PRECISION, TRANSIENT, PERSISTENT, UNDECIDED)
-
-
-EXAMPLE = "incidents/0001"
-"""Stands in a next step for the incident's folder, as ``DATA``, ``MODEL`` and ``RUN`` do for data set, network and run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,59 +141,3 @@ def _concluded(e: Evidence) -> Judgement:
     if e.healthy_on_fresh is False:
         return Judgement(DATA, "it breaks on fresh weights as well (there was no snapshot)")
     return Judgement(UNDECIDED, "the time was up" if e.out_of_time else "batch and weights are finite and ordinary")
-
-
-def next_step(
-    cause: str,
-    *,
-    files: tuple[str, ...] = (),
-    rows: tuple[int, ...] = (),
-    images: int | None = None,
-    half: bool = False,
-    hurried: bool = False,
-    cramped: bool = False,
-    memory: bool = False,
-) -> str:
-    """Return the one thing to do now, with a command that can be typed when the names have been put in.
-
-    Args:
-        cause: One of ``CAUSES``.
-        files: Guilty files, when there are any.
-        rows: Guilty rows of their label files, from 0.
-        images: Training images that they are in; when these are fewer than the files, not all of them need be guilty.
-        half: Whether training computed in float16 or bfloat16.
-        hurried: Whether the time was up before all had been asked.
-        cramped: Whether memory ran out before that.
-        memory: Whether it is the loss that keeps what is ruined.
-
-    Examples:
-        >>> next_step("precision", half=True)
-        'Train in float32: yolo-stable train DATA model=MODEL amp=False'
-    """
-    named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    again = "yolo-stable train DATA model=MODEL"
-    if cause == DATA:
-        line = f"the label in line {rows[0] + 1} of the labels of {named}" if named and len(rows) == 1 else named
-        if images is not None and len(files) > images and len(rows) != 1:
-            line = f"what is bad among {named}"
-        what = line or "the images and labels of this batch"
-        return f"Repair or remove {what}; what else is wrong with the data set: yolo-stable check DATA"
-    if cause == WEIGHTS and memory:
-        return "Let the loss keep finite numbers only, whatever a batch brings"
-    if cause == WEIGHTS:
-        good = "yolo-stable train DATA model=RUN/weights/last_good.pt --preset recovery"
-        return f"Start again from weights that were good: {good}"
-    if cause == OPTIMISATION:
-        return f"Take smaller steps: {again} --preset cautious"
-    if cause == PRECISION:
-        return f"Train in float32: {again} {'amp=False' if half else '--preset stable amp=False'}"
-    if cause == TRANSIENT:
-        seldom = "if it comes again, test the machine's memory, and ask elsewhere"
-        return f"Go on; {seldom}: yolo-stable autopsy {EXAMPLE}"
-    if cause == PERSISTENT:
-        return "Ask what the device gets wrong, and what heals it: yolo-stable validate"
-    if cramped:
-        return f"Run the autopsy again when the training is over and its memory is free: yolo-stable autopsy {EXAMPLE}"
-    if hurried:
-        return f"Run the autopsy again, without its limit of time: yolo-stable autopsy {EXAMPLE}"
-    return f"Look at the layers before the break: yolo-stable autopsy {EXAMPLE} --frames 5"

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..events import strict
 from ..guard.reductions import try_out
+from .advice import next_step
 from .case import Case
-from .cause import DATA, WEIGHTS, Evidence, judge, next_step
+from .cause import DATA, WEIGHTS, Evidence, judge
 from .examination import Examination
 from .facts import module_of
 from .finding import Location

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -12,7 +10,8 @@ from typing import Any
 
 from ..errors import InvalidCallError
 from ..events import strict
-from .cause import CAUSES, EXAMPLE, UNDECIDED
+from .advice import Names, named
+from .cause import CAUSES, UNDECIDED
 
 SCHEMA = 1
 PHASES = ("data", "forward", "loss", "backward", "step", "state")
@@ -56,6 +55,7 @@ class Report:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """Strict JSON: numbers that are not finite are strings."""
     next: str = ""
+    """What to do now; commands stand on lines of their own, see `advice`."""
     location: Any = field(default=None, compare=False, repr=False)
     """The `Location` behind it, with its frames; not in the JSON."""
 
@@ -102,42 +102,9 @@ class Report:
         samples = tuple(_sample(one) for one in value["samples"])
         return cls(**{key: value[key] for key in _KEYS if key not in {"schema", "samples"}}, samples=samples)
 
-    def naming(
-        self,
-        *,
-        folder: str | None = None,
-        data: str | None = None,
-        model: str | None = None,
-        run: str | None = None,
-        kept: bool = True,
-    ) -> Report:
-        """Return the same answer with the names of this run in its next step, in place of those of an example.
-
-        Args:
-            folder: Of the incident.
-            data: The data set.
-            model: The network that was trained, as it was named.
-            run: Folder of the run.
-            kept: Whether there is a bundle; without one nothing can be replayed.
-
-        Examples:
-            >>> Report(next="yolo-stable train DATA model=MODEL amp=False").naming(data="my data.yaml", model="a.pt").next
-            "yolo-stable train 'my data.yaml' model=a.pt amp=False"
-        """
-        words = self.next
-        if not kept:
-            more = "yolo-stable train DATA model=MODEL guard.incidents=100"
-            words = re.sub(f"yolo-stable autopsy {EXAMPLE}( --\\w+ \\d+)?", f"keep its bundle next time: {more}", words)
-        names = {"DATA": data, "model=MODEL": model and f"model={shlex.quote(model)}", EXAMPLE: folder}
-        for word, name in names.items():
-            if name is not None:
-                quoted = name if word.startswith("model=") else shlex.quote(name)
-                words = re.sub(f"(yolo-stable .*){re.escape(word)}(?= |$)", lambda m, q=quoted: m[1] + q, words)
-        if run is not None:
-            words = words.replace(
-                "model=RUN/weights/last_good.pt", f"model={shlex.quote(f'{run}/weights/last_good.pt')}"
-            )
-        return replace(self, next=words)
+    def naming(self, names: Names) -> Report:
+        """Return the same answer with the names of this run in its next step, and without the commands that do nothing here."""
+        return replace(self, next=named(self.next, self.cause, names))
 
     def headline(self) -> str:
         """Return the one line that a person needs.
@@ -172,7 +139,8 @@ class Report:
             rows.append(("image", f"{sample.path or f'number {sample.index} of the batch'}{at}{row}"))
         shown = {"what", "why", "module_type", "source", "first_bad", "inputs", "tiles", "pass"}
         rows += [("evidence", f"{key}: {_words(value)}") for key, value in facts.items() if key not in shown]
-        rows += [("replay", self._replay()), ("next", self.next)]
+        first, *others = self.next.split("\n")
+        rows += [("replay", self._replay()), ("next", first), *(("", line) for line in others)]
         return "\n".join([self.headline(), *(f"  {name:<10} {value}" for name, value in rows)])
 
     def _replay(self) -> str:

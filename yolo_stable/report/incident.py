@@ -113,8 +113,9 @@ class Incident:
 
     @property
     def next(self) -> str:
-        """The next step."""
-        return "" if self.answer is None else text(self.answer.get("next"), 1000)
+        """The next step; commands stand on lines of their own."""
+        written = "" if self.answer is None else self.answer.get("next")
+        return "\n".join(text(line, 1000) for line in written.split("\n")[:20]) if isinstance(written, str) else ""
 
     @property
     def guilty(self) -> list[str]:

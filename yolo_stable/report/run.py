@@ -147,6 +147,10 @@ def read_run(folder: Path) -> Run:
     else:
         run.notices.append("There is no results.csv: mAP and the losses of the validation are not known.")
     _read_settings(run)
+    injected = run.settings.pop("injected", None)
+    if isinstance(injected, list) and injected:
+        names = ", ".join(text(name, 100) for name in injected[:20])
+        run.notices.insert(0, f"Faults were put into this run on purpose: {names}.")
     if run.guarded:
         _read_summary(run)
     if len(run.incidents) < run.history.incidents_in_all:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .incident import Incident
 from .numbers import count, finite, short, text
@@ -45,7 +47,8 @@ def verdict(run: Run) -> Verdict:
         ending = _ending(run)
         where = f", {best}" if (best := best_words(run)) else ""
         if trouble:
-            advice = "Train it again with the guard: yolo-stable train DATA with the same arguments."
+            advice = "Train it again with the guard.\n" + _lines("With its data and network", _train(run))
+            advice = advice.strip()
             return Verdict("bad", f"{ending} without a guard{where}. {trouble}", advice)
         return Verdict("good" if run.results.rows else "mind", f"{ending} without a guard{where}.")
     guard = guard_words(run)
@@ -67,7 +70,7 @@ def verdict(run: Run) -> Verdict:
     tone = "bad" if run.status in ("halted", "failed") or trouble else "mind"
     rest = run.message[len(_sentence(run.message)) :].strip() if run.status in ("halted", "failed") else run.message
     advice = rest or (
-        "Go on with: yolo-stable train DATA model=RUN/weights/last.pt resume=True" if tone == "mind" else ""
+        _lines("Go on with", _train(run, run.folder / "weights" / "last.pt", " resume=True")) if tone == "mind" else ""
     )
     return Verdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", advice)
 
@@ -206,6 +209,19 @@ def _next(run: Run) -> str:
         return ""
     often = Counter(found.cause for found in told).most_common(1)[0][0]
     return next(found.next for found in told if found.cause == often)
+
+
+def _lines(what: str, command: str) -> str:
+    """Return a step and, on a line of its own, its command; nothing where there is none that works."""
+    return f"{what}:\n{command}" if command else ""
+
+
+def _train(run: Run, model: Path | None = None, more: str = "") -> str:
+    """Return the command that trains with the data of a run; empty where the run does not tell, or the file is not there."""
+    data, network = run.settings.get("data"), run.settings.get("model") if model is None else str(model)
+    if not isinstance(data, str) or not isinstance(network, str) or (model is not None and not model.is_file()):
+        return ""
+    return f"yolo-stable train {shlex.quote(text(data))} {shlex.quote(f'model={text(network)}')}{more}"
 
 
 def _sentence(message: str) -> str:

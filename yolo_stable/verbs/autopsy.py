@@ -26,13 +26,23 @@ def autopsy(
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Replay nothing more after so many seconds. Without it: no limit.")
     ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a module, or a FILE.py, of yours that defines layers of the network. Its code is run.",
+        ),
+    ] = None,
 ) -> None:
     """Replay a bad batch from its bundle, and name the operation, the image and the cause.
 
-    A bundle holds no pickle, and opening it executes nothing: it may come from a stranger.
+    A bundle holds no pickle, and opening it executes nothing: it may come from a stranger. A network with layers of your own
+    is replayed with --import.
 
     Example: yolo-stable autopsy runs/detect/train/incidents/0001 --frames 5
     """
     from ..autopsy_run import run
 
-    print(run(incident, json_file=json_file, frames=frames, debug=debug, device=device, seconds=seconds))
+    shown = {"json_file": json_file, "frames": frames, "debug": debug}
+    print(run(incident, **shown, device=device, seconds=seconds, imports=imports or ()))
