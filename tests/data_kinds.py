@@ -106,8 +106,8 @@ def _polygons(shapes: Callable[..., str]) -> Any:
     return dataset(Path(data["path"]) / data["train"], "semantic", names=4, imgsz=64, copy_paste=0.5, **HSV, **MIX)
 
 
-def classes_in(folders: Path) -> ClassificationDataset:
-    args: Any = get_cfg(overrides={"imgsz": 32, "task": "classify"})
+def classes_in(folders: Path, **changes: Any) -> ClassificationDataset:
+    args: Any = get_cfg(overrides={"imgsz": 32, "task": "classify", **changes})
     return ClassificationDataset(str(folders), args, augment=True, prefix="train")
 
 
