@@ -156,7 +156,7 @@ def test_too_many_lost_files_halt_the_run_and_it_says_so(
 
 def test_a_validation_without_any_image_halts_in_words(own: Any, arguments: Arguments) -> None:
     data, _, validation = own("detect")
-    with pytest.raises(TrainingHaltedError, match="No image could be drawn any more. val: 8 of 8 images"):
+    with pytest.raises(TrainingHaltedError, match=r"No image could be drawn any more\. val: 8 of 8 images"):
         train(
             "detect",
             arguments(data=str(data)),
@@ -175,6 +175,7 @@ def test_what_is_back_when_the_run_is_resumed_is_drawn_again(own: Any, arguments
     again = TRAINERS["detect"](overrides={**overrides, "model": str(last), "resume": True, "epochs": 4})
     again._setup_train()
     assert not again.files["train"].states
+    again.close_books("interrupted", "that was all")
 
 
 class Data:
