@@ -215,7 +215,7 @@ def test_it_can_be_turned_off(arguments: Arguments) -> None:
     trainer = train(Fault("pixel", NAN, at=(2,)), arguments(epochs=1, guard={"incidents": None}))
     assert not (trainer.save_dir / "incidents").exists()
     assert answers(trainer) == []
-    assert not hasattr(trainer.train_loader.dataset, "_traced")
+    assert vars(trainer.train_loader.dataset)["_watch"].tracer is None
 
 
 def test_without_an_autopsy_the_bundle_is_there_for_later(arguments: Arguments) -> None:

@@ -10,7 +10,10 @@ import inspect
 
 import pytest
 import ultralytics
-from ultralytics.data.build import InfiniteDataLoader
+from ultralytics.data.augment import BaseMixTransform
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.build import InfiniteDataLoader, build_dataloader
+from ultralytics.data.dataset import ClassificationDataset
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -122,6 +125,29 @@ SEAMS = {
     "the loader keeps its iterator over the epochs": (
         InfiniteDataLoader,
         ["self.iterator = self._get_iterator()", "yield next(self.iterator)", "self.iterator = None"],
+    ),
+    "an image is read in load_image, from the lists of that moment": (
+        BaseDataset.load_image,
+        [
+            "im, f, fn = self.ims[i], self.im_files[i], self.npy_files[i]",
+            "return self.ims[i], self.im_hw0[i], self.im_hw[i]",
+        ],
+    ),
+    "an image and its labels are drawn by one method": (
+        BaseDataset.get_image_and_label,
+        ["deepcopy(self.labels[index])", "self.load_image(index)"],
+    ),
+    "partners of a mosaic are drawn by the same method": (
+        BaseMixTransform.get_params,
+        ["self.dataset.get_image_and_label(i) for i in indexes"],
+    ),
+    "a classification sample is read from the list of that moment": (
+        ClassificationDataset.__getitem__,
+        ["f, j, fn, im = self.samples[i]", "im = self.img_cache[i]", "im = self.imread(f)"],
+    ),
+    "the loader collates as its data set does": (
+        build_dataloader,
+        ['collate_fn=getattr(dataset, "collate_fn", None)'],
     ),
     "the EMA counts its updates": (ModelEMA.update, ["self.updates += 1"]),
     "the EMA is a linear interpolation between two lists": (

@@ -1,38 +1,29 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
+from data_kinds import COUNT, KINDS, classes_in, folders_in, kinds_of
 from torch.utils.data import DataLoader, default_collate
 from traced_data import ROWS, close_mosaic, dataset, generators, make_images, samples, seed
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader, seed_worker
 from ultralytics.data.dataset import (
     ClassificationDataset,
-    GroundingDataset,
     YOLOConcatDataset,
     YOLODataset,
-    YOLOMultiModalDataset,
 )
 
 from yolo_stable.provenance import Provenance
 from yolo_stable.quarantine import Quarantine
 from yolo_stable.tracing import parts_of, retrace, take, trace
-
-COUNT = 24
-MIX: dict[str, Any] = {"mixup": 0.3, "cutmix": 0.3, "degrees": 20.0, "flipud": 0.3}
-HSV: dict[str, Any] = {"hsv_h": 0.1, "hsv_s": 0.5, "hsv_v": 0.4}
 
 
 @pytest.fixture(scope="module")
@@ -42,115 +33,12 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return images in a folder for each class, for classification."""
-    root = tmp_path_factory.mktemp("classes")
-    images = make_images(root / "set", COUNT)
-    for index, path in enumerate(sorted(images.glob("*.png"))):
-        place = root / "train" / f"class{index % 3}"
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place / path.name)
-    return root / "train"
-
-
-def hyp() -> Any:
-    return get_cfg(overrides={"mode": "train", **MIX})
+    return folders_in(tmp_path_factory.mktemp("classes"))
 
 
 @pytest.fixture
 def kinds(boxes: Path, folders: Path, shapes: Callable[..., str], tmp_path: Path) -> dict[str, Callable[[], Any]]:
-    """Return a maker of a data set for each task and class of data sets."""
-
-    def of_shapes(task: str, **changes: Any) -> Any:
-        data = yaml.safe_load(Path(shapes(task)).read_text())
-        images = Path(data["path"]) / data["train"]
-        extra = {key: data[key] for key in ("kpt_shape", "flip_idx") if key in data}
-        return dataset(images, task, names=4, imgsz=64, data=extra, augmentations=None, **{**HSV, **changes})
-
-    def depth() -> Any:
-        root = tmp_path / "depth_set"
-        if not root.exists():
-            make_images(root, 8)
-            (root / "depth").mkdir()
-            for n, path in enumerate(sorted((root / "images").glob("*.png"))):
-                shape = size_of(path)
-                np.save(root / "depth" / f"{path.stem}.npy", np.full(shape, 1.0 + n, np.float32))
-        return dataset(root / "images", "depth", names=1, **HSV)
-
-    def masks() -> Any:
-        root = tmp_path / "mask_set"
-        if not root.exists():
-            make_images(root, 8)
-            (root / "masks").mkdir()
-            for n, path in enumerate(sorted((root / "images").glob("*.png"))):
-                shape = size_of(path)
-                cv2.imwrite(str(root / "masks" / path.name), np.full(shape, n % 3, np.uint8))
-        return dataset(root / "images", "semantic", names=3, data={"masks_dir": "masks"}, **HSV, **MIX)
-
-    def grounding() -> Any:
-        return GroundingDataset(
-            img_path=str(boxes), json_file=str(_grounding_file(boxes, tmp_path)), imgsz=96, batch_size=4,
-            hyp=hyp(), prefix="",
-        )  # fmt: skip
-
-    def texts() -> Any:
-        names = {n: f"name {n}/word {n}" for n in range(COUNT * ROWS)}
-        data = {"names": names, "nc": len(names), "channels": 3}
-        return YOLOMultiModalDataset(img_path=str(boxes), data=data, imgsz=96, batch_size=4, prefix="", hyp=hyp())
-
-    return {
-        "detect": lambda: of_shapes("detect", **MIX),
-        "segment": lambda: of_shapes("segment", copy_paste=0.5, **MIX),
-        "segment, apart": lambda: of_shapes(
-            "segment", overlap_mask=False, copy_paste=0.5, copy_paste_mode="mixup", **MIX
-        ),
-        "pose": lambda: of_shapes("pose", **MIX),
-        "obb": lambda: of_shapes("obb", **MIX),
-        "rectangles": lambda: dataset(boxes, rect=True, **HSV, **MIX),
-        "cache in memory": lambda: dataset(boxes, cache="ram", **HSV, **MIX),
-        "rtdetr": lambda: dataset(boxes, "rtdetr", **HSV, **MIX),
-        "validation": lambda: dataset(boxes, mode="val"),
-        "polygons": lambda: _polygons(shapes),
-        "masks": masks,
-        "depth": depth,
-        "grounding": grounding,
-        "texts": texts,
-        "joined": lambda: YOLOConcatDataset([dataset(boxes, **HSV, **MIX), dataset(boxes, mosaic=0.0)]),
-        "classify": lambda: _classes(folders),
-    }
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    image: Any = cv2.imread(str(path))
-    return image.shape[:2]
-
-
-def _polygons(shapes: Callable[..., str]) -> Any:
-    data = yaml.safe_load(Path(shapes("segment")).read_text())
-    return dataset(Path(data["path"]) / data["train"], "semantic", names=4, imgsz=64, copy_paste=0.5, **HSV, **MIX)
-
-
-def _classes(folders: Path) -> ClassificationDataset:
-    args: Any = get_cfg(overrides={"imgsz": 32, "task": "classify"})
-    return ClassificationDataset(str(folders), args, augment=True, prefix="train")
-
-
-def _grounding_file(boxes: Path, folder: Path) -> Path:
-    images, notes = [], []
-    for n, path in enumerate(sorted(boxes.glob("*.png"))):
-        height, width = size_of(path)
-        images.append({"id": n, "height": height, "width": width, "file_name": path.name, "caption": f"a{n} b{n}"})
-        for row in range(2):
-            box = [5 + 20 * row, 10, 15, 20]
-            notes.append({"image_id": n, "iscrowd": 0, "bbox": box, "tokens_positive": [[0, 2 + 2 * row]]})
-    file = folder / "grounding.json"
-    file.write_text(json.dumps({"images": images, "annotations": notes}))
-    return file
-
-
-KINDS = (
-    "detect", "segment", "segment, apart", "pose", "obb", "rectangles", "cache in memory", "rtdetr", "validation",
-    "polygons", "masks", "depth", "grounding", "texts", "joined", "classify",
-)  # fmt: skip
+    return kinds_of(boxes, folders, shapes, tmp_path)
 
 
 def require_equal(traced: Any, plain: Any, name: str = "sample") -> None:
@@ -354,7 +242,7 @@ def test_workers_are_forked_or_spawned_and_see_what_is_left_out_while_they_run(m
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_classification_batches_know_their_files(workers: int, folders: Path) -> None:
-    data = _classes(folders)
+    data = classes_in(folders)
     trace(data)
     images: Any = data
     for batch in DataLoader(images, 8, num_workers=workers, multiprocessing_context="fork" if workers else None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import RANK
@@ -90,6 +90,7 @@ class GuardedFiles(_Base):
     plan: RunPlan
     run_log: RunLog
     quarantine: Quarantine | None
+    _go_on: Callable[[], str]
     files: dict[str, LostFiles]
     """Of the training images (``train``) and those of the validation (``val``)."""
 
@@ -164,5 +165,4 @@ class GuardedFiles(_Base):
     def _how_to_go_on(self) -> str:
         if not self.last.exists():
             return "Bring them back, and start again."
-        data, last = shlex.quote(str(self.args.data)), shlex.quote(str(self.last))
-        return f"Bring them back, and go on:\n    yolo-stable train {data} model={last} resume=True\n"
+        return f"Bring them back, and go on:\n    {self._go_on()}\n"

@@ -122,10 +122,10 @@ class Tracer:
             if type(cls) is np.ndarray and cls.ndim and _says(labels, own.path):
                 labels["cls"] = traced = cls.view(TracedLabels)
                 traced.note = ("file", recipe[1], len(cls))
-        elif reads and own is None:
+        elif own is None and len(reads) > 1:
             labels[KEY] = "unknown", *(recipe_of_read(read) for read in reads if read.path is not None)
-        elif own is not None:
-            labels[KEY] = NOTHING
+        elif reads:
+            labels[KEY] = NOTHING  # the file is not known, or the image is said to be of another one
         if Drawn.recipes is not None and KEY in labels:
             Drawn.recipes.append(labels[KEY])
 
