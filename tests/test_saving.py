@@ -101,18 +101,23 @@ class TestBeside:
     ) -> None:
         slow = Slow(monkeypatch)
         begun: list[int] = []
-        write_state = StableDetectionTrainer.collect_state
+        before: list[int] = []
+        whole: list[tuple[int, list[int]]] = []
+        of_trainer = StableDetectionTrainer.collect_state
 
         def collect(self: Any, **how: Any) -> SavedState:
             assert slow.running == 0, "the one before is written before anything is copied"
             begun.append(self.epoch)
-            return write_state(self, **how)
+            return of_trainer(self, **how)
 
         monkeypatch.setattr(StableDetectionTrainer, "collect_state", collect)
         trainer = Unfinished(overrides=arguments(epochs=3, val=False, save_period=1))
-        for epoch in (1, 2):
-            trainer.add_callback("on_train_batch_end", at(epoch, 2, lambda _: slow.may_write.set()))
+        late = threading.Timer(0.3, slow.may_write.set)
+        trainer.add_callback("on_train_batch_end", at(1, 4, lambda _: (before.extend(slow.written), late.start())))
+        trainer.add_callback("on_train_epoch_end", lambda t: whole.append((t.epoch, list(slow.written))))
         trainer.train()
+        assert before == []
+        assert whole == [(0, []), (1, [0]), (2, [0, 1])], "no epoch ends before the one before is on the disk"
         assert begun == slow.written == [0, 1, 2]
         assert slow.most == 1
         assert [load(trainer.wdir / f"epoch{n}.pt")["epoch"] for n in range(3)] == [0, 1, 2]
