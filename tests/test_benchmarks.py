@@ -72,6 +72,14 @@ def test_the_step_is_measured_for_every_contender(
     assert picture.stat().st_size > 1000
 
 
+def test_saves_are_measured_in_turns(results: Callable[..., Any], narrow: Callable[[str], str]) -> None:
+    size = ("--pairs", "1", "--saves", "1", "--batches", "2", "--imgsz", "64")
+    (row,) = results("saves", "--models", narrow("detect"), "--optimizers", "SGD", *size)
+    assert row["saves"] == 1
+    assert all(row[key] > 0 for key in ("stock s", "guarded cpu s", "beside s", "step s"))
+    assert row["more s"] == pytest.approx(row["guarded s"] - row["stock s"])
+
+
 def test_epochs_are_measured_in_pairs(results: Callable[..., Any], narrow: Callable[[str], str]) -> None:
     rows = results(
         "epoch", "--model", narrow("detect"), "--pairs", "2", "--batches", "2", "--imgsz", "64", "--batch", "4"

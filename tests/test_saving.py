@@ -55,6 +55,18 @@ def dumped(content: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def dying(call: Callable[..., Any], made: list[Any], most: int) -> Callable[..., Any]:
+    """Return a call that ends the process instead, when ``made`` has as many as may be made."""
+
+    def counted(*args: Any) -> Any:
+        if len(made) >= most:
+            os._exit(9)
+        made.append(args)
+        return call(*args)
+
+    return counted
+
+
 def at(epoch: int, batch: int, call: Callable[[Any], None]) -> Callable[[Any], None]:
     """Return a callback for the end of a batch that calls at one place: epoch from 0, batch from 1."""
     return lambda t: call(t) if (t.epoch, t.batch_number) == (epoch, batch) else None
@@ -101,18 +113,28 @@ class TestBeside:
     ) -> None:
         slow = Slow(monkeypatch)
         begun: list[int] = []
-        write_state = StableDetectionTrainer.collect_state
+        before: list[int] = []
+        whole: list[tuple[int, list[int]]] = []
+        of_trainer = StableDetectionTrainer.collect_state
 
         def collect(self: Any, **how: Any) -> SavedState:
             assert slow.running == 0, "the one before is written before anything is copied"
             begun.append(self.epoch)
-            return write_state(self, **how)
+            return of_trainer(self, **how)
 
         monkeypatch.setattr(StableDetectionTrainer, "collect_state", collect)
-        trainer = Unfinished(overrides=arguments(epochs=3, val=False, save_period=1))
-        for epoch in (1, 2):
-            trainer.add_callback("on_train_batch_end", at(epoch, 2, lambda _: slow.may_write.set()))
+        trainer: Any = Unfinished(overrides=arguments(epochs=3, val=False, save_period=1))
+        late = threading.Timer(0.3, slow.may_write.set)
+
+        def allow(_: Any) -> None:
+            before.extend(slow.written)
+            late.start()
+
+        trainer.add_callback("on_train_batch_end", at(1, 4, allow))
+        trainer.add_callback("on_train_epoch_end", lambda t: whole.append((t.epoch, list(slow.written))))
         trainer.train()
+        assert before == []
+        assert whole == [(0, []), (1, [0]), (2, [0, 1])], "no epoch ends before the one before is on the disk"
         assert begun == slow.written == [0, 1, 2]
         assert slow.most == 1
         assert [load(trainer.wdir / f"epoch{n}.pt")["epoch"] for n in range(3)] == [0, 1, 2]
@@ -289,3 +311,35 @@ class TestWrite:
         else:
             side = read(save.state_file)
             assert side.belongs_to(outcome.digest) or side.follows(digest(save.last))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_process_that_dies_at_any_moment_leaves_a_pair_that_is_resumed(
+        self, save: Save, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As with SIGKILL, before each flush and each rename of the second save; the whole state is never lost."""
+        first = write(save)
+        next_one = dataclasses.replace(
+            save, content=dumped(load(save.content) | {"epoch": 5}), before=first.digest, epoch=5
+        )
+        states = []
+        for calls in range(100):
+            child = os.fork()
+            if child == 0:
+                made: list[Any] = []
+                for name in ("fsync", "replace"):
+                    monkeypatch.setattr(os, name, dying(getattr(os, name), made, calls))
+                write(next_one)
+                os._exit(0)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert save.state_file is not None
+            side, of_last = read(save.state_file), digest(save.last)
+            load(save.last)
+            load(save.copies[0])
+            states.append((of_last == first.digest, side.belongs_to(of_last), side.follows(of_last)))
+            write(save)
+            if code == 0:
+                break
+        old, between, new = (True, True, False), (True, False, True), (False, True, False)
+        assert list(dict.fromkeys(states)) == [old, between, new]
+        assert len(states) == 2 * 3 + 3 + 1, "two for each of three files and its folder, and none"

@@ -169,6 +169,8 @@ class GuardedCheckpoints(_Base):
         """Record what came of a save, and tell of what could not be written."""
         save, epoch = outcome.save, outcome.save.epoch
         self._stands = outcome.written
+        if outcome.failed or not outcome.written:
+            LOGGER.info("")  # ends the line of the progress bar
         if outcome.beyond_half and not self._said_beyond_half:
             self._said_beyond_half = True
             LOGGER.warning(
