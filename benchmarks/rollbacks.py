@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from yolo_stable import StableDetectionTrainer
-from yolo_stable.chaos import CATALOGUE, Fault
+from yolo_stable.chaos import PASSING, Fault
 from yolo_stable.errors import TrainingHaltedError
 
 from .contenders import quiet
@@ -54,7 +54,8 @@ def watched(flips: Mapping[int, int]) -> Any:
             self._begun += 1
             if self._begun in flips:
                 dice = random.Random(flips[self._begun])
-                weight = dice.choice([p for p in self.model.parameters() if p.ndim == 4]).data.view(-1)
+                model: Any = self.model
+                weight = dice.choice([p for p in model.parameters() if p.ndim == 4]).data.view(-1)
                 number = weight[dice.randrange(len(weight)) :][:1]
                 number.copy_((number.view(torch.int32) ^ (1 << HIGHEST)).view(torch.float32))
                 self.flipped += 1
@@ -100,23 +101,13 @@ def train(overrides: Row, faults: list[Fault], flips: Mapping[int, int]) -> Row:
     }
 
 
-def kinds() -> dict[str, tuple[str, float]]:
-    """Return the faults of the catalogue that come and go, by name: place and value, each pair once."""
-    made = {name: schedule(3, BATCHES) for name, schedule in CATALOGUE.items()}
-    found: dict[tuple[str, str], str] = {}
-    for name, fault in made.items():
-        if fault.place != "lr":
-            found.setdefault((fault.place, repr(fault.value)), name)
-    return {name: (made[name].place, made[name].value) for name in found.values()}
-
-
 def by_chance(interval: int, steps: int, seed: int) -> list[Fault]:
     """Draw one fault for each interval, anywhere in it."""
     dice, drawn = random.Random(f"{interval} {seed}"), {}
     for begin in range(0, steps - interval + 1, interval):
-        name = dice.choice(list(kinds()))
+        name = dice.choice(list(PASSING))
         drawn.setdefault(name, []).append(begin + dice.randrange(1, interval))
-    return [Fault(*kinds()[name], at=tuple(at)) for name, at in drawn.items()]
+    return [Fault(*PASSING[name], at=tuple(at)) for name, at in drawn.items()]
 
 
 def cases(options: argparse.Namespace) -> Iterator[tuple[str, int, int, list[Fault], dict[int, int]]]:
@@ -128,7 +119,7 @@ def cases(options: argparse.Namespace) -> Iterator[tuple[str, int, int, list[Fau
             faults = by_chance(interval, options.epochs * BATCHES, seed)
             yield f"by chance, every {interval} steps", seed, options.epochs, faults, {}
     if options.kinds:
-        for name, (place, value) in kinds().items():
+        for name, (place, value) in PASSING.items():
             at = tuple(range(15, SHORT * BATCHES - 5, 20))
             yield f"{name}, every 20 steps", 0, SHORT, [Fault(place, value, at=at)], {}
 

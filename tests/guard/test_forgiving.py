@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from ultralytics.utils.torch_utils import ModelEMA
 
-from yolo_stable.chaos import CATALOGUE, Fault
+from yolo_stable.chaos import PASSING, Fault
 from yolo_stable.chaos.armed import Armed
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Climb, GuardConfig, Rung, StepGuard
@@ -107,20 +107,7 @@ def faulty(faults: list[Fault], **settings: Any) -> tuple[Toy, list[Armed]]:
     return kind(optimizer, **settings), armed
 
 
-def passing() -> dict[str, tuple[str, float]]:
-    """Return the faults of the catalogue that come and go: place and value, without those that only differ in the batch."""
-    made = {name: schedule(3, 16) for name, schedule in CATALOGUE.items()}
-    found: dict[tuple[str, str], str] = {}
-    for name, fault in made.items():
-        if fault.place != "lr":  # a learning rate that is too high is to be braked
-            found.setdefault((fault.place, repr(fault.value)), name)
-    return {name: (made[name].place, made[name].value) for name in found.values()}
-
-
-PASSING = passing()
-
-
-def test_the_catalogue_was_understood() -> None:
+def test_the_catalogue_has_many_faults_that_come_and_go() -> None:
     assert len(PASSING) >= 25
     assert {"nan in a weight", "1e30 in the momentum", "overflow in every step from epoch 2"} <= PASSING.keys()
 
@@ -271,13 +258,38 @@ def test_a_run_of_bad_batches_is_the_data_and_costs_no_learning() -> None:
     assert guard.counts.applied == 800 - 2 * 30
 
 
+def test_training_that_leads_into_rejections_again_is_braked_from_the_second_time_on() -> None:
+    weight, climbs = nn.Parameter(torch.zeros(1)), list[Climb]()
+    model = nn.ParameterList([weight])
+    config = GuardConfig.for_trainer({"max_consecutive": 3, "max_loss_rise": None})
+    guard = StepGuard(model, torch.optim.SGD([weight], lr=1.0), config=config, on_climb=climbs.append)
+
+    def climb_the_hill(steps: int) -> None:
+        for _ in range(steps):
+            beyond = weight.item() > 20.0
+            guard.backward(-weight.sum() * (math.nan if beyond else 1.0))
+            guard.step()
+            guard.settle()
+
+    with pytest.raises(TrainingHaltedError, match="lower the learning rate"):
+        climb_the_hill(1000)
+    assert [climb.lr_factor for climb in climbs[:2]] == [1.0, 0.5]
+    assert climbs[-1].rung is Rung.HALT
+    assert climbs[-1].lr_factor < 0.1
+    assert weight.item() < 20.1, "no further than where it was first rejected"
+
+
 def test_more_bad_windows_than_good_ones_halt() -> None:
     guard, _, window = one_number(max_consecutive=20)
+
+    def stream() -> None:
+        for i in range(1100):
+            window([i % 5 < 3])
+
     with pytest.raises(
         TrainingHaltedError, match=r"of the last \d+ windows were rejected, more than guard\.max_share=0\.5"
     ):
-        for i in range(1100):
-            window([i % 5 < 3])
+        stream()
     assert 500 <= guard.counts.micro_batches <= 1000
 
 

@@ -183,6 +183,13 @@ def test_the_brake_comes_back_with_the_ramp_of_the_settings() -> None:
     assert other.to_dict() == {**brake.to_dict(), "ramp_steps": 8}
 
 
+def test_the_brake_of_an_earlier_run_is_taken() -> None:
+    saved = {"ramp_steps": 100, "factor": 0.25, "start": 0.25, "ceiling": 1.0, "calm": 3, "rollbacks": 2}
+    brake = Brake(100)
+    brake.load(saved)
+    assert brake.to_dict() == saved
+
+
 FINE = Brake(4).to_dict()
 
 

@@ -64,3 +64,17 @@ CATALOGUE: dict[str, Schedule] = {
     "overflow in every step from epoch 2": _from_epoch("overflow", INF, epoch=2),
 }
 """The named faults; ``CATALOGUE[name](epochs, batches)`` is the :class:`Fault` for a run of that size (epochs from 1)."""
+
+
+def _passing() -> dict[str, tuple[str, float]]:
+    made = {name: schedule(3, 16) for name, schedule in CATALOGUE.items()}
+    found: dict[tuple[str, str], str] = {}
+    for name, fault in made.items():
+        if fault.place != "lr":
+            found.setdefault((fault.place, repr(fault.value)), name)  # NaN is not equal to itself
+    return {name: (made[name].place, made[name].value) for name in found.values()}
+
+
+PASSING = _passing()
+"""What can go wrong in a single batch: places and values of the catalogue, each pair once, by the name of the first fault that
+has it. A learning rate that is too high is not among them: that is training itself, which has to be braked."""

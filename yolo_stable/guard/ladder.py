@@ -15,7 +15,7 @@ from .config import GuardConfig
 from .damage import Damage
 
 REFILL = 10
-"""The brake's budget is full again after this many times ``ramp_steps`` applied without one of its rollbacks."""
+"""The brake's budget is full again after this many times ``ramp_steps`` applied without a rollback that brakes."""
 
 LEAST = 2.0**-20
 """No number of rollbacks brakes further than this: at 0 training would stand still for ever."""
@@ -27,7 +27,7 @@ class Rung(str, Enum):
     REPAIR = "repair"
     """The averaged model was put back to the newest snapshot; training itself was healthy."""
     ROLL_BACK = "roll_back"
-    """The whole state was put back to a snapshot; at half the learning rate, which ramps back, where training had gone astray."""
+    """The whole state was put back to a snapshot; where training had gone astray, with half the learning rate from there on."""
     LOWER_PRECISION = "lower_precision"
     """As a rollback, and computed in the next safer precision from here on."""
     HALT = "halt"

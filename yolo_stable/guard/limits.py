@@ -98,9 +98,9 @@ ASTRAY_ADVICE = (
     " numbers were ruined with an ordinary learning rate, check the device and its memory"
 )
 RUINED_ADVICE = (
-    "No batch and no learning rate writes such a number again and again: check the device and its memory (yolo-stable validate"
-    " --stress 10), and what code of your own writes to weights or optimizer; the state that was put back is healthy, go on from"
-    " it on a device that passes"
+    "All gradients that were applied were finite, so that something else makes this number: the device or its memory"
+    " (yolo-stable validate --stress 10 looks), code of your own that writes to weights or optimizer, or a setting of the"
+    " optimizer such as eps=0. The state that was put back is healthy: go on from it when that is settled"
 )
 
 
