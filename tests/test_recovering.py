@@ -186,8 +186,8 @@ class TestValidation:
         run(Lowered, arguments(epochs=1))
         assert seen[0] == (True, False)
 
-    def test_a_run_that_finds_nothing_ends_by_patience(
-        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    def test_a_run_that_finds_nothing_goes_on_as_stock_does_unless_it_is_told_to_end(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         original = DetectionValidator.__call__
 
@@ -196,10 +196,16 @@ class TestValidation:
             return {**metrics, "fitness": 0.0} if trainer is not None else metrics
 
         monkeypatch.setattr(DetectionValidator, "__call__", nothing)
-        for kind, epochs in ((StableDetectionTrainer, 3), (DetectionTrainer, 5)):
-            trainer = run(kind, arguments(epochs=5, patience=2))
+        ends = {"guard": {"stop_at_zero": True}}
+        for kind, epochs, settings in (
+            (StableDetectionTrainer, 5, {}),
+            (StableDetectionTrainer, 3, ends),
+            (DetectionTrainer, 5, {}),
+        ):
+            trainer = run(kind, arguments(epochs=5, patience=2, **settings))
             assert len(rows(trainer)) == epochs
             assert isinstance(trainer.stopper, EarlyStopping)
+        assert sum("guard.stop_at_zero=True ends such a run" in record.message for record in caplog.records) == 1
 
 
 class TestCollapse:

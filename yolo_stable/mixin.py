@@ -44,7 +44,7 @@ from .run_log import RunLog
 from .scaler_gate import ScalerGate
 from .schedules import schedules_of
 from .startup import require_finite_start
-from .stopping import Patience
+from .stopping import follow
 from .telemetry import EpochTelemetry
 from .telling import GuardedTelling
 
@@ -201,7 +201,8 @@ class GuardedTrainerMixin(
     def _setup_train(self) -> None:
         """Check the state before the first step, build the guard and say what is on."""
         super()._setup_train()
-        self.stopper = _patient(self.stopper)
+        at_zero = self.plan.guard.stop_at_zero
+        self.stopper = follow(self.stopper, stop_at_zero=at_zero, dataset=self.test_loader.dataset)
         model: Any = self.model  # by now a module; stock declares it as a path as well
         assert self.optimizer is not None
         assert self._gate is not None
@@ -270,13 +271,6 @@ class GuardedTrainerMixin(
             raise
         self.close_books("done", "")
         return result
-
-
-def _patient(stopper: Any) -> Patience:
-    """Return early stopping that also ends a run that learns nothing, with the memory of a resumed one."""
-    patience = Patience(stopper.patience)
-    vars(patience).update(vars(stopper))
-    return patience
 
 
 def _refuse_a_step_that_would_be_lost(kind: type) -> None:
