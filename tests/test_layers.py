@@ -281,6 +281,7 @@ LAYERS = (
         "schedules",
         "state_file",
         "whole_file",
+        "witnesses",
     ),
     (
         "autopsy.cause",

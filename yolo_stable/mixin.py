@@ -47,6 +47,7 @@ from .startup import require_finite_start
 from .stopping import follow
 from .telemetry import EpochTelemetry
 from .telling import GuardedTelling
+from .witnesses import Witnesses
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -88,7 +89,7 @@ class GuardedTrainerMixin(
         self.plan, overrides = separate(overrides)
         self.guard: StepGuard | None = None
         self.telemetry = EpochTelemetry()
-        self.fitness_watch = FitnessWatch()
+        self.fitness_watch, self.witnesses = FitnessWatch(), Witnesses()
         self._follow = AverageUpdate()
         self._gate: ScalerGate | None = None
         self.batch_number = 0
@@ -177,6 +178,7 @@ class GuardedTrainerMixin(
         batch = super().preprocess_batch(batch)
         self.run_log.batch_files(batch.get("im_file", ()))
         self.remember(drawn, batch, self._label_fault)
+        self.witness(batch)
         return batch
 
     def run_callbacks(self, event: str) -> None:
