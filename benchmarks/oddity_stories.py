@@ -38,6 +38,8 @@ class Story:
     """Epoch from 0 at whose begin the process is gone; it is resumed then."""
     resumes_stock: bool = False
     """Whether the run that is resumed was stock's in both cases."""
+    tells: tuple[str, ...] = ()
+    """Parts of the sentences that are rightly said of it, which accuse nobody."""
     twice: bool = False
     """Whether ``YOLO(...).train(...)`` is called a second time on the same object."""
 
@@ -151,7 +153,9 @@ PICTURES: dict[str, Story] = {
     "ten bands in a tiff": Story(data=DataSet(bands=10, suffix=".tiff")),
     "16 bits in a png": Story(data=DataSet(depth=np.uint16)),
     "16 bits in a tiff": Story(data=DataSet(depth=np.uint16, suffix=".tiff")),
-    "numbers of 16 bits in arrays": Story(data=DataSet(depth=np.float32, suffix=".npy"), settings=PLAIN),
+    "numbers of 16 bits in arrays": Story(
+        data=DataSet(depth=np.float32, suffix=".npy"), settings=PLAIN, tells=("float16 cannot",)
+    ),
     "thermal pictures, nearly black": Story(data=DataSet(looks=always(Look(ground=(0, 0.01), paint=(0.01, 0.03))))),
     "black pictures among bright ones": Story(
         data=DataSet(looks=blocks(Look(ground=(0, 0), paint=(0, 0)), Look(ground=(0.9, 1)), of=1)), settings=PLAIN
@@ -236,10 +240,12 @@ RUNS: dict[str, Story] = {
     "resumed after epoch 6 with a window open": Story(
         data=DataSet(train=24), settings={"nbs": 16, "warmup_epochs": 0.0}, unplugged_at=6
     ),
-    "stock's run resumed": Story(unplugged_at=6, resumes_stock=True),
+    "stock's run resumed": Story(unplugged_at=6, resumes_stock=True, tells=("no last.safetensors",)),
     "a time instead of epochs": Story(settings={"time": 0.002}, habit=habits.scripted_clock),
     "small patience": Story(settings={"patience": 2, "epochs": 30, "lr0": 0.02}),
-    "small patience, nothing found yet": Story(settings={"patience": 3, "epochs": 30, **SLOW}),
+    "small patience, nothing found yet": Story(
+        settings={"patience": 3, "epochs": 30, **SLOW}, tells=("guard.stop_at_zero",)
+    ),
     "not deterministic": Story(settings={"deterministic": False, "seed": 7}),
     "pictures kept in memory": Story(settings={"cache": "ram"}),
     "pictures kept on the disk": Story(settings={"cache": "disk"}),

@@ -328,6 +328,7 @@ LAYERS = (
         "incidents",
         "labels",
         "machine_memory",
+        "pixels",
         "preflight.look",
         "preflight.quiet",
         "regions",

@@ -181,7 +181,7 @@ class GuardedCheckpoints(_Base):
             self._said_beyond_half = True
             LOGGER.warning(
                 f"{next(iter(kept))} and {len(kept) - 1} more hold numbers that float16 cannot (above 65504): checkpoints keep"
-                " them in float32. Inference in half precision would overflow. A learning rate that is too high does that."
+                " them in float32. Inference in half precision would overflow."
             )
         checkpoint = load(content)
         put_back(network_of(checkpoint), kept)

@@ -36,6 +36,7 @@ from .incidents import Incidents
 from .interrupting import GuardedInterrupt
 from .labels import disarm
 from .looking_into import GuardedIncidents
+from .pixels import are_of_one_scale
 from .plan import separate
 from .recovering import GuardedRecovery
 from .results import GuardedResults
@@ -94,6 +95,7 @@ class GuardedTrainerMixin(
         self._gate: ScalerGate | None = None
         self.batch_number = 0
         self._label_fault = ""
+        self._images: Tensor | None = None
         self.forget()
         self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
@@ -130,7 +132,9 @@ class GuardedTrainerMixin(
         assert self.guard is not None
         self.window_open = True
         try:
-            decision = self.guard.backward(loss, self.loss_items, fault=self._label_fault)
+            decision = self.guard.backward(
+                loss, self.loss_items, fault=self._label_fault, of_one_scale=self._are_of_one_scale
+            )
         except TrainingHaltedError:
             self.note(self.guard.last)
             raise
@@ -179,7 +183,12 @@ class GuardedTrainerMixin(
         self.run_log.batch_files(batch.get("im_file", ()))
         self.remember(drawn, batch, self._label_fault)
         self.witness(batch)
+        self._images = batch["img"]
         return batch
+
+    def _are_of_one_scale(self) -> bool:
+        """Return whether the images of the newest micro-batch are."""
+        return self._images is not None and are_of_one_scale(self._images)
 
     def run_callbacks(self, event: str) -> None:
         """Keep track of epoch and batch; not a registered callback, so that nobody can remove or pickle it."""
