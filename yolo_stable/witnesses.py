@@ -51,10 +51,13 @@ class Witnesses:
         self._batches.clear()
 
     def losses(self, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> list[float]:
-        """Return the loss of a network on each batch, as a validation computes it; nothing of it stays.
+        """Return the loss of a network on each batch, as training computes it; nothing of it stays.
+
+        With the statistics of the batch, not the running ones: early in training, or at a high rate, those lag so far behind
+        the weights that a validation finds nothing, and come after by themselves.
 
         Args:
-            model: An Ultralytics network, with ``loss(batch, preds)``; only a copy is run.
+            model: An Ultralytics network, which returns loss and items of a batch; only a copy is run.
             tensors: Parameters and buffers by name that the copy is given; None: the model's own.
 
         Syncs: one per batch.
@@ -63,20 +66,18 @@ class Witnesses:
         generators = random_state(device)
         # In inference mode, as what a validation has left on the model are tensors of that mode.
         with torch.inference_mode():
-            network = copy.deepcopy(model).eval()
+            network = copy.deepcopy(model).train()
             for name, tensor in (*network.named_parameters(), *network.named_buffers()):
                 if tensors is not None and name in tensors:
                     tensor.copy_(tensors[name])
-            network = getattr(network, "student_model", network)  # of a distillation: what is validated
             try:
-                return [_loss(network, batch, device) for batch in self._batches.values()]
+                return [float(network(_on(device, batch))[0].sum()) for batch in self._batches.values()]
             finally:
                 restore_random_state(*generators, device)
 
 
-def _loss(network: Any, batch: Mapping[str, Any], device: torch.device) -> float:
-    there = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-    return float(network.loss(there, network(there["img"]))[0].sum())
+def _on(device: torch.device, batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
 
 
 def _size(batch: Mapping[str, Any]) -> int:

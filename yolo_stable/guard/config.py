@@ -95,8 +95,9 @@ class GuardConfig:
     """Optimizer steps in a row that loss or norm may be out of line, >= 1."""
 
     collapse: float | None = None
-    """Two validations in a row whose fitness is below this share of the best one, in (0, 1), are a collapse: the state of the
-    best one is put back. None: not judged. The guarded trainers, which alone validate, use 0.1; with several GPUs not judged."""
+    """Two validations in a row, with new steps in between, whose fitness is below this share of the best one, in (0, 1), raise
+    the suspicion of a collapse. It is one when the loss of training batches is higher than that of the best state as well;
+    then that is put back. None: not judged. The guarded trainers, which alone validate, use 0.1; with several GPUs not judged."""
 
     stop_at_zero: bool = False
     """Let epochs at fitness 0 count against Ultralytics' ``patience``, so that a run that finds nothing ends. Stock lets them
