@@ -64,8 +64,8 @@ class Telling:
     def __post_init__(self) -> None:
         # Forked where that can be had: the imports take longer than a training.
         how = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-        make: Any = multiprocessing.get_context(how).Process
-        self.process: BaseProcess = make(target=child, args=(self.name, self.steps, Path(self.folder.name)))
+        context: Any = multiprocessing.get_context(how)
+        self.process: BaseProcess = context.Process(target=child, args=(self.name, self.steps, Path(self.folder.name)))
         self.process.start()
 
     @property

@@ -61,7 +61,8 @@ class DataSet:
     val: int = 8
     classes: int = 2
     bands: int = 3
-    depth: type[np.generic] = np.uint8
+    depth: Any = np.uint8
+    """Type of the numbers in the files."""
     suffix: str = ".png"
     val_looks: Looks = plain
     val_is_train: bool = False

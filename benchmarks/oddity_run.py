@@ -118,7 +118,9 @@ class Stage:
         story = story or self.story
         kind = STOCK[story.task] if guard is None else TRAINERS[story.task]
         kind = story.subclass(kind) if story.subclass is not None else kind
-        settings = {**self.settings, "name": name} | ({} if guard is None else {"guard": {**guard, "report": False}})
+        settings: Row = {**self.settings, "name": name} | (
+            {} if guard is None else {"guard": {**guard, "report": False}}
+        )
         trainer: Any = None
         error, halted, clock = "", False, loop.time
         with listening() as warned:

@@ -130,7 +130,8 @@ class GuardedRecovery(_Base):
         best = None if recovery is None else recovery.milestone.snapshot
         if best is None:
             return None
-        model, part = (self.ema.ema, "ema/") if self.ema else (unwrap(self.model), "model/")
+        trained: Any = self.model  # by now a module; stock declares it as a path as well
+        model, part = (self.ema.ema, "ema/") if self.ema else (unwrap(trained), "model/")
         of_best = {key.removeprefix(part): value for key, value in best.tensors.items() if key.startswith(part)}
         try:
             return rise(self.witnesses.losses(model), self.witnesses.losses(model, of_best))
