@@ -290,6 +290,7 @@ LAYERS = (
         "schedules",
         "state_file",
         "whole_file",
+        "witnesses",
     ),
     (
         "autopsy.cause",
@@ -337,6 +338,7 @@ LAYERS = (
         "machine_memory",
         "output",
         "path_states",
+        "pixels",
         "preflight.quiet",
         "regions",
         "report.curve",

@@ -1,4 +1,4 @@
-"""A network with a layer of one's own: its incidents are written, replayed when the class is named, and told of when it is not."""
+"""A network with a layer of one's own: its incidents are written, and replayed when the class is named."""
 
 from __future__ import annotations
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from equality import assert_same
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.utils.torch_utils import EarlyStopping
 
 from yolo_stable import StableDetectionTrainer, recovering
 from yolo_stable.chaos import Fault
+from yolo_stable.collapse import is_worse, rise
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.events import read_events
 
@@ -186,8 +189,8 @@ class TestValidation:
         run(Lowered, arguments(epochs=1))
         assert seen[0] == (True, False)
 
-    def test_a_run_that_finds_nothing_ends_by_patience(
-        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    def test_a_run_that_finds_nothing_goes_on_as_stock_does_unless_it_is_told_to_end(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         original = DetectionValidator.__call__
 
@@ -196,10 +199,35 @@ class TestValidation:
             return {**metrics, "fitness": 0.0} if trainer is not None else metrics
 
         monkeypatch.setattr(DetectionValidator, "__call__", nothing)
-        for kind, epochs in ((StableDetectionTrainer, 3), (DetectionTrainer, 5)):
-            trainer = run(kind, arguments(epochs=5, patience=2))
+        ends = {"guard": {"stop_at_zero": True}}
+        for kind, epochs, settings in (
+            (StableDetectionTrainer, 5, {}),
+            (StableDetectionTrainer, 3, ends),
+            (DetectionTrainer, 5, {}),
+        ):
+            trainer = run(kind, arguments(epochs=5, patience=2, **settings))
             assert len(rows(trainer)) == epochs
             assert isinstance(trainer.stopper, EarlyStopping)
+        assert sum("guard.stop_at_zero=True ends such a run" in record.message for record in caplog.records) == 1
+
+
+def collapsing(base: type, at: set[int]) -> type:
+    """Return ``base`` with a network that sees objects everywhere from the validations numbered in ``at`` (from 1) on."""
+
+    class Collapsing(base):  # type: ignore[misc]
+        validated = fired = 0
+
+        def validate(self) -> Any:
+            self.validated += 1
+            if self.validated in at:
+                self.fired += 1
+                with torch.no_grad():
+                    for model in (self.model, self.ema.ema):
+                        for scores in model.model[-1].cv3:
+                            scores[-1].bias += 10.0
+            return super().validate()
+
+    return Collapsing
 
 
 class TestCollapse:
@@ -220,7 +248,7 @@ class TestCollapse:
         self.validations(monkeypatch, [0.3, 0.4, 0.01, 0.02, 0.4])
         weights = []
 
-        class Watched(StableDetectionTrainer):
+        class Watched(collapsing(StableDetectionTrainer, {3})):  # type: ignore[misc]
             def validate(self) -> Any:
                 model: Any = self.model
                 before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -229,9 +257,11 @@ class TestCollapse:
                 return result
 
         trainer = run(Watched, arguments(epochs=4))
+        assert trainer.fired == 1
         (climb,) = events(trainer, "climb")
         assert (climb["rung"], climb["step"], climb["to_step"], climb["lost"]) == ("roll_back", 16, 8, 8)
-        assert climb["reason"] == "the fitness collapsed to 0.02 after a best of 0.4"
+        why = r"the fitness collapsed to 0\.02 after a best of 0\.4, and the loss of training batches is \S+ times that of"
+        assert re.match(why, climb["reason"])
         assert trainer.fitness == 0.4, "validated again: the results are those of what is saved"
         assert all(torch.equal(a, b) for a, b in zip(weights[1][0].values(), weights[3][1].values(), strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(weights[3][0].values(), weights[3][1].values(), strict=True))
@@ -254,13 +284,59 @@ class TestCollapse:
         settings: dict[str, Any],
     ) -> None:
         self.validations(monkeypatch, fitness)
-        assert events(run(StableDetectionTrainer, arguments(epochs=4, guard=settings)), "climb") == []
+        trainer = run(collapsing(StableDetectionTrainer, {3}), arguments(epochs=4, guard=settings))
+        assert trainer.fired == 1
+        assert events(trainer, "climb") == []
+
+    @pytest.mark.parametrize(
+        "fitness", [[0.4] + [0.0] * 7, [0.3, 0.0, 0.25, 0.0, 0.0, 0.2, 0.0, 0.0]], ids=["forgotten", "fluctuating"]
+    )
+    def test_weights_that_go_on_learning_are_never_put_back_and_nothing_of_the_look_stays(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, fitness: list[float]
+    ) -> None:
+        looks: list[float | None] = []
+        monkeypatch.setattr(recovering, "rise", lambda now, best: looks.append(rise(now, best)) or looks[-1])
+        same = arguments(epochs=8, mosaic=1.0)
+        with monkeypatch.context() as patch:
+            self.validations(patch, fitness)
+            stock = run(DetectionTrainer, {**same, "name": "stock"})
+        self.validations(monkeypatch, fitness)
+        guarded = run(StableDetectionTrainer, {**same, "name": "guarded", "guard": {"step": "reference"}})
+        assert looks
+        assert not any(is_worse(times) for times in looks)
+        assert None not in looks
+        assert events(guarded, "climb") == []
+        for left, right in ((stock.model, guarded.model), (stock.ema.ema, guarded.ema.ema)):
+            assert_same(dict(left.state_dict()), dict(right.state_dict()))
+
+    def test_two_validations_of_one_state_count_once(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A window that straddles epochs: three of four epochs end without a new step."""
+        self.validations(monkeypatch, [0.4] + [0.0] * 6)
+        settings = arguments(epochs=7, nbs=64, warmup_epochs=0.0)
+        trainer = run(collapsing(StableDetectionTrainer, {2}), settings)
+        assert trainer.fired == 1
+        assert trainer.guard.counts.applied == 1
+        assert events(trainer, "climb") == []
+
+    def test_one_that_cannot_be_looked_at_is_undecided(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(*_: Any) -> Any:
+            raise RuntimeError("CUDA out of memory. (said by a test)")
+
+        monkeypatch.setattr(recovering.Witnesses, "losses", full)
+        self.validations(monkeypatch, [0.3, 0.4, 0.01, 0.02])
+        trainer = run(collapsing(StableDetectionTrainer, {3}), arguments(epochs=4))
+        assert events(trainer, "climb") == []
+        assert sum("could not be looked at: RuntimeError: CUDA out of memory" in r.message for r in caplog.records) == 1
 
     def test_the_learning_rate_stays_lower_when_it_collapses_again_however_long_that_takes(
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.3])
-        trainer = run(StableDetectionTrainer, arguments(epochs=6, guard={"ramp_steps": 1}))
+        trainer = run(collapsing(StableDetectionTrainer, {2, 4}), arguments(epochs=6, guard={"ramp_steps": 1}))
         brake = trainer.guard.recovery.brake
         assert [e["lr_factor"] for e in events(trainer, "climb")] == [0.5, 0.5]
         assert (brake.ceiling, brake.factor, brake.rollbacks) == (0.5, 0.5, 2), (
@@ -269,7 +345,8 @@ class TestCollapse:
 
     def test_one_that_comes_back_each_time_halts(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
         self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.01, 0.01])
-        trainer = StableDetectionTrainer(overrides=arguments(epochs=9, guard={"max_rollbacks": 2}))
+        kind = collapsing(StableDetectionTrainer, {2, 4, 6})
+        trainer = kind(overrides=arguments(epochs=9, guard={"max_rollbacks": 2}))
         with pytest.raises(TrainingHaltedError, match="the fitness collapsed"):
             trainer.train()
         assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back", "roll_back", "halt"]

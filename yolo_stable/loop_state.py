@@ -50,7 +50,9 @@ def collect(
                 tensors[GRADIENT + name] = parameter.grad
                 strides[name] = list(parameter.grad.stride())
     fitness = trainer.best_fitness
-    stopper = {key: getattr(trainer.stopper, key) for key in ("best_fitness", "best_epoch", "possible_stop")}
+    of_stopper = vars(trainer.stopper)  # stock's own has no ``zero_since``
+    remembered = ("best_fitness", "best_epoch", "possible_stop", "zero_since")
+    stopper = {key: of_stopper[key] for key in remembered if key in of_stopper}
     plain["loop"] = {
         "epoch": trainer.epoch,
         "epochs": trainer.epochs,

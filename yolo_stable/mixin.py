@@ -38,6 +38,7 @@ from .interrupting import GuardedInterrupt
 from .labels import disarm
 from .looking_into import GuardedIncidents
 from .output import surviving
+from .pixels import are_of_one_scale
 from .plan import INJECTED, separate
 from .recovering import GuardedRecovery
 from .results import GuardedResults
@@ -46,10 +47,11 @@ from .run_log import RunLog
 from .scaler_gate import ScalerGate
 from .schedules import schedules_of
 from .startup import require_finite_start
-from .stopping import Patience
+from .stopping import follow
 from .substitution import NoImageLeftError
 from .telemetry import EpochTelemetry
 from .telling import GuardedTelling
+from .witnesses import Witnesses
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -93,12 +95,13 @@ class GuardedTrainerMixin(
         self.plan = self.plan.with_injected(self.injections.names)
         self.guard: StepGuard | None = None
         self.telemetry = EpochTelemetry()
-        self.fitness_watch = FitnessWatch()
+        self.fitness_watch, self.witnesses = FitnessWatch(), Witnesses()
         self._follow = AverageUpdate()
         self._gate: ScalerGate | None = None
         self.batch_number = 0
         self._label_fault = ""
         self.files = {}
+        self._images: Tensor | None = None
         self.forget()
         self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
@@ -136,7 +139,9 @@ class GuardedTrainerMixin(
         assert self.guard is not None
         self.window_open = True
         try:
-            decision = self.guard.backward(loss, self.loss_items, fault=self._label_fault)
+            decision = self.guard.backward(
+                loss, self.loss_items, fault=self._label_fault, of_one_scale=self._are_of_one_scale
+            )
         except TrainingHaltedError:
             self.note(self.guard.last)
             raise
@@ -188,7 +193,13 @@ class GuardedTrainerMixin(
         self.remember(drawn, batch, self._label_fault)
         if self.guard is not None:
             self.guard.before_forward()
+        self.witness(batch)
+        self._images = batch["img"]
         return batch
+
+    def _are_of_one_scale(self) -> bool:
+        """Return whether the images of the newest micro-batch are."""
+        return self._images is not None and are_of_one_scale(self._images)
 
     def run_callbacks(self, event: str) -> None:
         """Keep track of epoch and batch; not a registered callback, so that nobody can remove or pickle it."""
@@ -217,7 +228,8 @@ class GuardedTrainerMixin(
     def _setup_train(self) -> None:
         """Check the state before the first step, build the guard and say what is on."""
         super()._setup_train()
-        self.stopper = _patient(self.stopper)
+        at_zero = self.plan.guard.stop_at_zero
+        self.stopper = follow(self.stopper, stop_at_zero=at_zero, dataset=self.test_loader.dataset)
         model: Any = self.model  # by now a module; stock declares it as a path as well
         assert self.optimizer is not None
         assert self._gate is not None
@@ -297,13 +309,6 @@ class GuardedTrainerMixin(
 
 def _say_nothing(what: str) -> None:
     """Leave it to the first rank to tell what all ranks have found."""
-
-
-def _patient(stopper: Any) -> Patience:
-    """Return early stopping that also ends a run that learns nothing, with the memory of a resumed one."""
-    patience = Patience(stopper.patience)
-    vars(patience).update(vars(stopper))
-    return patience
 
 
 def _refuse_a_step_that_would_be_lost(kind: type) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from ultralytics.utils import LOGGER, RANK
 
-from .collapse import FitnessWatch
+from .collapse import FitnessWatch, is_worse, rise
 from .guard import Climb, StepGuard
+from .guard.wrappers import unwrap
 from .run_log import RunLog
+from .train_call import one_line
+from .witnesses import Witnesses
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -25,6 +28,8 @@ class GuardedRecovery(_Base):
     guard: StepGuard | None
     run_log: RunLog
     fitness_watch: FitnessWatch
+    witnesses: Witnesses
+    batch_number: int
     tell_of_climb: Callable[[Climb], None]
     lowered = False
     """Whether the precision was lowered in this run."""
@@ -98,13 +103,44 @@ class GuardedRecovery(_Base):
         recovery, share = self.guard.recovery, self.guard.config.collapse
         if recovery is None or share is None or RANK != -1:  # the other ranks do not know the fitness
             return False
-        news = self.fitness_watch.judge(fitness, share)
+        news = self.fitness_watch.judge(fitness, share, self.guard.counts.applied)
         if news == "best":
             recovery.keep_best()
-        if news != "collapsed":
+        times = self._rise_of_the_loss() if news == "suspicious" else None
+        if not is_worse(times):
+            if news == "suspicious":
+                self.fitness_watch.acquit()
             return False
-        best = self.fitness_watch.best
-        return recovery.go_back_to_best(f"the fitness collapsed to {fitness:.3g} after a best of {best:.3g}")
+        fell = f"the fitness collapsed to {fitness:.3g} after a best of {self.fitness_watch.best:.3g}"
+        return recovery.go_back_to_best(
+            f"{fell}, and the loss of training batches is {times:.3g} times that of the best state"
+        )
+
+    def witness(self, batch: Mapping[str, Any]) -> None:
+        """Keep some of the batches when the next validation might raise the suspicion of a collapse."""
+        if self.fitness_watch.looks_closer:
+            self.witnesses.see(batch, self.batch_number, len(self.train_loader))
+        elif len(self.witnesses):
+            self.witnesses.clear()
+
+    def _rise_of_the_loss(self) -> float | None:
+        """Hold what was validated against the best state, on batches of the epoch that has just been trained."""
+        assert self.guard is not None
+        recovery = self.guard.recovery
+        best = None if recovery is None else recovery.milestone.snapshot
+        if best is None:
+            return None
+        trained: Any = self.model  # by now a module; stock declares it as a path as well
+        model, part = (self.ema.ema, "ema/") if self.ema else (unwrap(trained), "model/")
+        of_best = {key.removeprefix(part): value for key, value in best.tensors.items() if key.startswith(part)}
+        try:
+            return rise(self.witnesses.losses(model), self.witnesses.losses(model, of_best))
+        except Exception as error:  # noqa: BLE001 - memory for another network may be short: undecided, and training goes on
+            LOGGER.warning(
+                f"The fitness has fallen far below its best, but whether training has collapsed could not be looked at:"
+                f" {type(error).__name__}: {one_line(error)}. Training goes on."
+            )
+            return None
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Never redo an epoch: the state that is here is healthy, and was put back if it was not.

@@ -121,7 +121,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
     watched = [f"{name} above {rise:g} times its level" for name, rise in rises if rise is not None]
     divergence = f"{' or '.join(watched)} for {config.patience} steps" if watched else "not judged"
     if config.collapse is not None and not guard.ranks.shared:
-        divergence += f"; fitness below {config.collapse:g} of the best twice in a row"
+        divergence += f"; fitness below {config.collapse:g} of the best twice in a row and training batches worse too"
     lower = ", then in the next safer precision" if precisions > 1 else ""
     most = most_micro_batches(config, precisions, accumulate)
     return [

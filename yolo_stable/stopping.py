@@ -10,24 +10,31 @@ from ultralytics.utils.torch_utils import EarlyStopping
 
 
 class Patience(EarlyStopping):
-    """Ultralytics' early stopping, for runs that have learned nothing as well.
+    """Ultralytics' early stopping, which a NaN does not mislead, and which can also end a run that learns nothing.
 
-    Stock takes every epoch for an improvement while the best fitness is 0, so that a dead run goes on to its last epoch; and
-    a NaN in that stage becomes the best fitness, which nothing is ever better than. Here only a higher fitness is an
-    improvement, the first finite one counts as such, and one that is not finite never does. Training from scratch has
-    fitness 0 for some epochs: they count against ``patience``, which is meant to be longer than that (100 by default).
+    Stock takes a NaN that comes while the best fitness is 0 for the best fitness, which nothing is ever better than. Here one
+    that is not finite is never an improvement. For all other numbers it is stock's in every answer and attribute, and
+    ``best_fitness`` and ``best_epoch`` go into checkpoints and come out of them as stock's do.
 
-    With fitness above 0 it is stock's in every answer and attribute, and ``best_fitness`` and ``best_epoch`` go into
-    checkpoints and come out of them as stock's do.
+    While the fitness is 0 stock loses no patience, as a training from scratch may find nothing for long. When that has lasted
+    as long as the patience, a warning says so, once.
 
     Args:
         patience: Epochs without improvement after which to stop, >= 1; 0 or None: never.
+        stop_at_zero: Let epochs at fitness 0 count against the patience as well.
+        tell_of_zero: Whether the warning makes sense: not, when the validation set has nothing that could be found.
 
     Examples:
-        >>> stopper = Patience(patience=2)
+        >>> stopper = Patience(patience=2, stop_at_zero=True)
         >>> [stopper(epoch, 0.0) for epoch in (1, 2, 3)]
         [False, False, True]
     """
+
+    def __init__(self, patience: Any = 50, *, stop_at_zero: bool = False, tell_of_zero: bool = True) -> None:
+        super().__init__(patience)
+        self.zero_since: int | None = None
+        """Epoch whose fitness was the first 0 of all; None once there was another, and before."""
+        self._stop_at_zero, self._tell_of_zero = stop_at_zero, tell_of_zero
 
     def __call__(self, epoch: int, fitness: Any) -> bool:
         """Take the fitness of an epoch and tell whether to stop.
@@ -41,24 +48,46 @@ class Patience(EarlyStopping):
         """
         if fitness is None:
             return False
-        # A checkpoint keeps these two only: no epoch seen yet is best_epoch 0, as the loop counts from 1.
-        nothing_seen = self.best_epoch == 0 or not math.isfinite(self.best_fitness)
-        if math.isfinite(fitness) and (nothing_seen or fitness > self.best_fitness):
-            self.best_epoch = epoch
-            self.best_fitness = fitness
-        waited = epoch - self.best_epoch
-        self.possible_stop = waited >= self.patience - 1
-        stop = waited >= self.patience
-        if stop:
-            LOGGER.info(colorstr("EarlyStopping: ") + self._farewell())
-        return stop
+        if not math.isfinite(self.best_fitness):
+            self.best_fitness = 0.0
+        if not math.isfinite(fitness):
+            fitness = 0.0 if self.best_fitness == 0 else -math.inf
+        stop = super().__call__(epoch, fitness)
+        if self.best_fitness != 0:
+            self.zero_since = None
+            return stop
+        self.zero_since = epoch if self.zero_since is None else self.zero_since
+        return self._nothing_found_for(epoch - self.zero_since)
 
-    def _farewell(self) -> str:
-        if self.best_fitness == 0:
-            best = "Nothing was ever found: fitness was 0 in all epochs. Look at the labels and at the learning rate."
-        else:
-            best = f"Best results observed at epoch {self.best_epoch}, best model saved as best.pt."
-        return (
-            f"Training stopped early as no improvement observed in last {self.patience} epochs. {best} "
-            "patience=300, for example, waits longer, and patience=0 never stops."
-        )
+    def _nothing_found_for(self, waited: int) -> bool:
+        """Return whether to stop after so many epochs at fitness 0 behind the first, and say so."""
+        if self._stop_at_zero:
+            self.possible_stop = waited >= self.patience - 1
+            if waited < self.patience:
+                return False
+            LOGGER.info(
+                f"{colorstr('EarlyStopping: ')}Training stopped as the fitness was 0 in the last {waited + 1} epochs"
+                f" (patience={self.patience}, guard.stop_at_zero=True). Nothing was ever found."
+            )
+            return True
+        if waited == self.patience and self._tell_of_zero:
+            LOGGER.warning(
+                f"The fitness was 0 in the last {waited + 1} epochs, longer than patience={self.patience}. Training goes on,"
+                " as patience begins with the first fitness above 0. guard.stop_at_zero=True ends such a run."
+            )
+        return False
+
+
+def follow(stopper: Any, *, stop_at_zero: bool, dataset: Any) -> Patience:
+    """Return the guard's early stopping in the place of stock's, with the memory of a resumed one.
+
+    Args:
+        stopper: Stock's.
+        stop_at_zero: As in :class:`Patience`.
+        dataset: The one that validation looks at; where all its labels are known to be empty, a fitness of 0 means nothing.
+    """
+    labels = getattr(dataset, "labels", None)
+    can_be_found = not isinstance(labels, list) or any(len(label["cls"]) for label in labels)
+    patience = Patience(stopper.patience, stop_at_zero=stop_at_zero, tell_of_zero=can_be_found)
+    vars(patience).update(vars(stopper))
+    return patience

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "max_norm_rise": None,
     "patience": 32,
     "collapse": None,
+    "stop_at_zero": False,
     "max_rollbacks": 8,
     "ramp_steps": 100,
     "lower_precision": True,
@@ -63,6 +64,7 @@ OTHERS: dict[str, Any] = {
     "max_norm_rise": 100.0,
     "patience": 8,
     "collapse": 0.2,
+    "stop_at_zero": True,
     "max_rollbacks": 2,
     "ramp_steps": 10,
     "lower_precision": False,
@@ -203,7 +205,7 @@ def test_snapshots_have_one_of_three_places(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 1.0, None, "true", []], ids=str)
-@pytest.mark.parametrize("name", ["batchnorm", "lower_precision", "quarantine", "report"])
+@pytest.mark.parametrize("name", ["batchnorm", "lower_precision", "quarantine", "report", "stop_at_zero"])
 def test_a_switch_must_be_true_or_false(name: str, value: object) -> None:
     message = f"guard.{name}={value!r} is not allowed. It must be True or False."
     with pytest.raises(InvalidCallError, match=f"^{re.escape(message)}$"):

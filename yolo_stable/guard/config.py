@@ -99,8 +99,13 @@ class GuardConfig:
     """Optimizer steps in a row that loss or norm may be out of line, >= 1."""
 
     collapse: float | None = None
-    """Two validations in a row whose fitness is below this share of the best one, in (0, 1), are a collapse: the state of the
-    best one is put back. None: not judged. The guarded trainers, which alone validate, use 0.1; with several GPUs not judged."""
+    """Two validations in a row, with new steps in between, whose fitness is below this share of the best one, in (0, 1), raise
+    the suspicion of a collapse. It is one when the loss of training batches is higher than that of the best state as well;
+    then that is put back. None: not judged. The guarded trainers, which alone validate, use 0.1; with several GPUs not judged."""
+
+    stop_at_zero: bool = False
+    """Let epochs at fitness 0 count against Ultralytics' ``patience``, so that a run that finds nothing ends. Stock lets them
+    pass, as a training from scratch may find nothing for long; then a warning says so once. Only the guarded trainers."""
 
     max_rollbacks: int = 8
     """Rollbacks after which the next precision is tried, and when there is none training halts, >= 1. Those for a training that
@@ -184,7 +189,7 @@ class GuardConfig:
             raise InvalidCallError(
                 f"guard.quarantine_from={self.quarantine_from!r} is not allowed. It must be the path of a file, or None."
             )
-        for name in ("batchnorm", "lower_precision", "quarantine", "report"):
+        for name in ("batchnorm", "lower_precision", "quarantine", "report", "stop_at_zero"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidCallError(
                     f"guard.{name}={getattr(self, name)!r} is not allowed. It must be True or False."

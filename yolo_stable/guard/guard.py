@@ -176,13 +176,22 @@ class StepGuard:
         """
         self.memory.before_forward()
 
-    def backward(self, loss: Tensor, items: Mapping[str, Tensor | float] | None = None, *, fault: str = "") -> Decision:
+    def backward(
+        self,
+        loss: Tensor,
+        items: Mapping[str, Tensor | float] | None = None,
+        *,
+        fault: str = "",
+        of_one_scale: Callable[[], bool] | None = None,
+    ) -> Decision:
         """Check a micro-batch after its forward pass, then back-propagate it or undo it.
 
         Args:
             loss: What is back-propagated, one element, not yet scaled.
             items: Its parts by name; checked with it and returned as numbers, so that no further read is needed.
             fault: What the caller already knows to be wrong with the batch; not empty, the micro-batch is rejected.
+            of_one_scale: Tells whether the inputs of the batch are of one size. Asked when running statistics jump before any
+                micro-batch was accepted: they have come from elsewhere, and then it is the data that are of another scale.
 
         Returns:
             ``BACKWARD`` (true) or ``REJECT_MICRO_BATCH`` (false).
@@ -208,6 +217,9 @@ class StepGuard:
         jumped = False
         if verdict is Verdict.BACKWARD:
             verdict, reason = judge_jump(max(jumps, default=0.0), self.config.max_jump, self.counts.jumps)
+            nothing_known = self.counts.micro_batches == self.counts.rejected_micro_batches
+            if verdict is not Verdict.BACKWARD and nothing_known and of_one_scale is not None and of_one_scale():
+                verdict = Verdict.BACKWARD
             jumped = verdict is not Verdict.BACKWARD
         if verdict is Verdict.BACKWARD:
             self.counts.jumps = 0
