@@ -27,6 +27,7 @@ training). The events, with their further keys:
   learning rate is multiplied by from here on).
 - ``incident``: a rejection or a climb was looked into. ``kind``, ``folder`` (where it is in full, or null), and the answer of the
   autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``, ``samples``, ``evidence``, ``next``.
+  ``injected`` here and in ``start``: faults that were put in on purpose, where there are any.
 - ``left_out``: ``path`` of an image that was found guilty twice and is left out of the rest of the run.
 - ``validation_not_finite``: ``names`` of results that were not finite although all weights are.
 - ``checkpoint_kept``: a save was refused because of ``culprits``; the file on disk stays as it was.
