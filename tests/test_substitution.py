@@ -463,6 +463,22 @@ def test_a_worker_that_runs_already_finds_out_and_all_processes_know(
     assert lost(states, data) == {Path(paths_of(data)[5]).name: Problem.GONE}
 
 
+def test_what_is_left_out_may_be_a_whole_folder_in_a_row(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only images that turn out to be unreadable speak for a disk that is away."""
+    monkeypatch.setattr("yolo_stable.substitution.TRIES", 3)
+    data = dataset(images)
+    states = watched(data)
+    for path in data.im_files[:9]:
+        states.set(path, LEFT_OUT)
+    assert Path(data[0]["im_file"]).stem == "009"
+    assert not lost(PathStates(1), data)
+    for path in data.im_files[9:]:
+        os.remove(path)
+    data.ims, data.buffer = [None] * 12, []
+    with pytest.raises(NoImageLeftError):
+        data[0]
+
+
 def test_all_files_of_a_batch_may_be_gone(images: Path) -> None:
     data = dataset(images)
     watched(data)

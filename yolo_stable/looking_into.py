@@ -108,8 +108,8 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     def _describe(self) -> None:
         """Let the quarantine know which images there are now: somebody may have put other lists into the data set."""
         if self.quarantine is not None:
-            for part, start in parts_of(self.files["train"].dataset):
-                self.quarantine.describe(paths_of(part), start)
+            for n, (part, _) in enumerate(parts_of(self.files["train"].dataset)):
+                self.quarantine.describe(paths_of(part), n)
 
     def _fill_quarantine(self) -> None:
         """Leave out what was left out before the pipeline was built anew, or by an earlier part of the run, or is asked for."""

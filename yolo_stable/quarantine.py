@@ -77,18 +77,18 @@ class Quarantine:
         """Images that cannot be read, and why; they are out as well."""
         self._out: list[str] = []
         self._parts: dict[int, dict[str, str]] = {}
-        """The paths of each data set by their absolute form; the key is the index of its first image."""
+        """The paths of each data set by their absolute form."""
 
-    def describe(self, paths: Sequence[str], start: int = 0) -> None:
+    def describe(self, paths: Sequence[str], part: int = 0) -> None:
         """Learn which images there are now. ``trace`` calls it for each data set; its lists may be changed while it runs.
 
         Args:
             paths: The image files of a data set, by index.
-            start: Index of the first one, where several data sets are joined.
+            part: Which data set it is, from 0, where several are joined.
         """
-        self._parts[start] = part = {}
+        self._parts[part] = known = {}
         for path in paths:
-            part.setdefault(os.path.abspath(path), path)
+            known.setdefault(os.path.abspath(path), path)
 
     @property
     def images(self) -> int:

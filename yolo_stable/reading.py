@@ -26,7 +26,16 @@ DEPTH = 4
 
 
 class NotDrawnError(FileNotFoundError):
-    """An image is out: lost or left out. Raised and caught within a data set, for another one to be drawn."""
+    """An image is out: lost or left out. Raised and caught within a data set, for another one to be drawn.
+
+    Args:
+        message: Which, and why.
+        new: It was lost just now, so that it took an attempt to read it.
+    """
+
+    def __init__(self, message: str, *, new: bool = False) -> None:
+        super().__init__(message)
+        self.new = new
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +78,16 @@ class Watch:
     """What is known of one watched data set.
 
     Args:
+        dataset: The data set.
         states: Of image files.
         start: Index of its first image among all that are joined with it.
-        tracer: Notes what is read and made, see ``tracing.Tracer``; None: nobody does.
         skip: Leave a lost image out of its batch, as in a validation, instead of drawing another.
     """
 
     def __init__(self, dataset: Any, states: PathStates, start: int, *, skip: bool) -> None:
         self.states, self.start, self.skip = states, start, skip
         self.tracer: Any = None
+        """Notes what is read and made, see ``tracing.Tracer``; None: nobody does."""
         self.channels_seen = False
         """Whether a sample had the data set's number of channels: then another number is a fault."""
         # Images that were read into memory before: by index, as long as they are where they were.
@@ -121,7 +131,7 @@ class Watch:
     def lose(self, path: str, problem: unreadable.Problem) -> NotDrawnError:
         """Count an image as lost, and return the error that has another one drawn."""
         self.states.set(path, problem)
-        return NotDrawnError(f"{path} {problem.words}")
+        return NotDrawnError(f"{path} {problem.words}", new=True)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = [(image, path) for reference, path in self._kept.values() if (image := reference()) is not None]
@@ -180,7 +190,7 @@ class ReadingImages(BaseDataset):
         watched: Watch = vars(self)[WATCH]
         path = watched.path_of_image(self, i)
         if watched.states and watched.is_out(path):
-            raise NotDrawnError(path)
+            raise NotDrawnError(f"{path} is out")
         try:
             loaded = super().load_image(i, *args, **kwargs)
         except Exception as error:
@@ -205,7 +215,7 @@ class ReadingSamples(ClassificationDataset):
             raise watched.lose(str(self.samples[i][0]), unreadable.Problem.LABELS)
         path = watched.path_of_sample(self, i) if len(self.samples[i]) == 4 else str(self.samples[i][0])
         if watched.states and watched.is_out(path):
-            raise NotDrawnError(path)
+            raise NotDrawnError(f"{path} is out")
         try:
             sample = super().__getitem__(i)
         except Exception as error:

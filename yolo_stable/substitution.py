@@ -35,7 +35,7 @@ from .reading import (
 )
 
 TRIES = 100
-"""So many images in a row that cannot be had are enough: then it is the disk, and not the images."""
+"""So many images in a row that turn out to be unreadable are enough: then it is the disk, and not the images."""
 
 
 class NoImageLeftError(YoloStableError):
@@ -148,13 +148,15 @@ class WatchedDraw:
         begin = len(sample.reads)
         sample.depth += 1
         try:
-            for tries, candidate in enumerate((index,) if own else candidates(dataset, index)):
+            tries = 0
+            for candidate in (index,) if own else candidates(dataset, index):
                 del sample.reads[begin:]
                 try:
                     return self._drawn(candidate, begin, own=own)
-                except NotDrawnError:
+                except NotDrawnError as error:
                     if own:
                         raise  # the sample as a whole is another one then
+                    tries += error.new
                     if tries >= TRIES:
                         break
             raise NoImageLeftError("No image could be drawn as a partner: none can be read, or all are left out.")
@@ -218,21 +220,23 @@ def _first_of(dataset: Any, make: Callable[[Any], Any], order: Iterable[Any]) ->
         for index in order:
             again = True
             while again and tries < TRIES:
-                tries += 1
                 sample.own = True
                 sample.reads.clear()
                 sample.made.clear()
                 try:
                     made = make(index)
-                except NotDrawnError:
+                except NotDrawnError as error:
+                    tries += error.new
                     break
                 except NoImageLeftError:
                     raise
                 except Exception:
                     if lose_any(sample.reads) is None:
                         raise
+                    tries += 1
                     continue  # one of its images is to blame; without it there is another sample of this index
                 again = _has_odd_channels(made)
+                tries += again
                 if not again and watched.tracer is not None:
                     made = watched.tracer.finish(made, sample.reads, sample.made)
                     if watched.states and any(map(watched.is_out, watched.tracer.files(made))):

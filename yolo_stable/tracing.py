@@ -36,8 +36,8 @@ def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
     """
     parts = list(parts_of(dataset))
     if quarantine is not None:
-        for part, start in parts:
-            quarantine.describe(paths_of(part), start)
+        for n, (part, _) in enumerate(parts):
+            quarantine.describe(paths_of(part), n)
         watch(dataset, quarantine.states)
     elif any(WATCH not in vars(part) for part, _ in parts):
         watch(dataset, PathStates(0))

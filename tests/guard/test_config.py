@@ -272,6 +272,12 @@ def test_settings_cannot_be_changed_behind_the_guards_back() -> None:
         setattr(GuardConfig(), "max_norm", 1.0)  # noqa: B010 - a type checker would refuse the plain assignment
 
 
+@pytest.mark.parametrize("value", [1.0, 2, 0.0, -0.1, True, "0.1", float("nan")])
+def test_a_share_of_unreadable_images_is_below_one(value: object) -> None:
+    with pytest.raises(InvalidCallError, match=r"guard\.max_unreadable="):
+        GuardConfig.from_mapping({"max_unreadable": value})
+
+
 def test_the_list_of_a_quarantine_is_a_path() -> None:
     with pytest.raises(
         InvalidCallError, match=r"guard\.quarantine_from=3 is not allowed\. It must be the path of a file"
