@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -35,8 +36,9 @@ class RaisingLoss:
 
     def on(self, base: Any) -> Any:
         """Return a subclass of a trainer's class with this fault in it."""
-        own = TaskAlignedAssigner.get_targets
-        armed = type("Armed", (), {"fired": 0})()
+        assigner: Any = TaskAlignedAssigner
+        own = assigner.get_targets
+        armed = SimpleNamespace(fired=0)
 
         def broken(*args: Any) -> Any:
             armed.fired += 1
@@ -47,14 +49,14 @@ class RaisingLoss:
             chaos = armed
 
             def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-                TaskAlignedAssigner.get_targets = broken if self.batch_number == AT + 1 else own
+                assigner.get_targets = broken if self.batch_number == AT + 1 else own
                 return super().preprocess_batch(batch)
 
             def train(self) -> Any:
                 try:
                     return super().train()
                 finally:
-                    TaskAlignedAssigner.get_targets = own
+                    assigner.get_targets = own
 
         return Raising
 

@@ -47,8 +47,8 @@ class Slope(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * NAN
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0] * NAN
 
 
 def break_backward(model: nn.Module, batch: Any, precision: str | None) -> tuple[Tensor, Mapping[str, Any]]:

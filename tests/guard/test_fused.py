@@ -524,7 +524,8 @@ def settling(kind: str, on_device: bool, layout: str, gradient: str, monkeypatch
     monkeypatch.setattr(FusedStep, "_is_settled", lambda *args: anew.append(not own(*args)) or not anew[-1])
     operations = []
     for number in range(5):
-        for p, g in zip(run.model, random_grads(torch.Generator().manual_seed(number), KERNELS), strict=True):
+        gradients: list[Any] = random_grads(torch.Generator().manual_seed(number), KERNELS)
+        for p, g in zip(run.model, gradients, strict=True):
             p.grad = g.contiguous(memory_format=FORMATS[gradient]) if g.ndim == 4 else g
         with DispatchCounter() as counter:
             assert run.step.run()
