@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -45,7 +45,7 @@ def collect(
     strides: dict[str, list[int]] = {}  # of gradients: norms are summed in the order of memory
     is_open = at_the_end_of_an_epoch and cadence.last_step < batches * (trainer.epoch + 1) - 1
     if is_open:
-        for name, parameter in plainly_named(guard.state.model.named_parameters()):
+        for name, parameter in _with_gradients(guard):
             if parameter.grad is not None:
                 tensors[GRADIENT + name] = parameter.grad
                 strides[name] = list(parameter.grad.stride())
@@ -115,6 +115,19 @@ def restore_training(
     trainer.telemetry.norm, trainer.telemetry.loss = loop["shown"]["norm"], dict(loop["shown"]["loss"])
 
 
+def restore_late(trainer: Any, saved: SavedState, held: int) -> None:
+    """Put back parameters that a callback has given the optimizer since the rest was put back.
+
+    Args:
+        trainer: At the start of its first epoch, after all callbacks.
+        saved: From the side file; of an optimizer of this class.
+        held: How many parameters the optimizer had then.
+    """
+    guard: StepGuard = trainer.guard
+    if sum(len(group["params"]) for group in trainer.optimizer.param_groups) > held:
+        guard.state.restore_late(saved.tensors, saved.plain, held)
+
+
 def restore_memory(trainer: Any, saved: SavedState) -> None:
     """Put back what the loss has kept from batch to batch; a loss that is made with the first batch only is made now.
 
@@ -162,13 +175,19 @@ def restore_window(trainer: Any, cadence: Cadence, saved: SavedState) -> None:
     guard: StepGuard = trainer.guard
     gradients = {plain_name(name): tensor for name, tensor in saved.tensors.items() if name.startswith(GRADIENT)}
     strides = dict(plainly_named(loop["strides"].items()))
-    for name, parameter in plainly_named(guard.state.model.named_parameters()):
+    for name, parameter in _with_gradients(guard):
         gradient = gradients.get(GRADIENT + name)
         if gradient is not None and parameter.requires_grad:
             stride = strides[name]
             place = {"dtype": parameter.dtype, "device": parameter.device}
             parameter.grad = torch.empty_strided(gradient.shape, stride, **place).copy_(gradient)
     guard._losses = list(loop["losses"])
+
+
+def _with_gradients(guard: StepGuard) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters of the model, and those that only the optimizer holds."""
+    yield from plainly_named(guard.state.model.named_parameters())
+    yield from ((name, tensor) for name, tensor in guard.state.live().items() if name.startswith("outside/"))
 
 
 def _load_guard(guard: StepGuard, saved: Mapping[str, Any]) -> None:

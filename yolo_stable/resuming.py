@@ -17,7 +17,7 @@ from .data_order import restore_behind_reset
 from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.wrappers import plainly_named, unwrap
-from .loop_state import collect, restore_data, restore_memory, restore_training, restore_window
+from .loop_state import collect, restore_data, restore_late, restore_memory, restore_training, restore_window
 from .plan import RunPlan, checkpoint_to_resume
 from .results_csv import keep_epochs
 from .state_file import NAME, SavedState, on_host, read
@@ -66,6 +66,8 @@ class GuardedResume(_Base):
     _cadence: Cadence
     _saved: SavedState | None = None
     _same_optimizer = True
+    _held = 0
+    """How many parameters the optimizer held when its state was put back."""
     _args_before: str | None = None
     """The ``args.yaml`` of the run that is resumed, as it was."""
     _fresh: bool = True
@@ -193,11 +195,12 @@ class GuardedResume(_Base):
         assert self.optimizer is not None
         now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         if self.resume and not self._is_of_this_optimizer(ckpt):
-            self._same_optimizer = False
+            self._same_optimizer = self._saved is not None and self._is_of_this_optimizer(ckpt, with_more=True)
             ckpt["optimizer"] = None
-            LOGGER.warning(
-                f"the optimizer is {type(self.optimizer).__name__} now: it starts without the state of the one before."
-            )
+            if not self._same_optimizer:
+                LOGGER.warning(
+                    f"the optimizer is {type(self.optimizer).__name__} now: it starts without the state of the one before."
+                )
         super()._load_checkpoint_state(ckpt)
         self._take_changes(now)
         if self.guard is not None:
@@ -219,18 +222,21 @@ class GuardedResume(_Base):
         if other_scale:
             LOGGER.info(f"how large loss and gradients usually are is learned anew: changed {', '.join(other_scale)}.")
         how = {"same_optimizer": same, "same_scale": not other_scale}
+        self._held = sum(len(group["params"]) for group in self.optimizer.param_groups)
         restore_training(self, self._saved, **how, generators=RANK in {-1, 0})
         self._take_changes(now)
         self.scheduler.last_epoch = self.start_epoch - 1  # as stock leaves it: the loop moves it on
 
-    def _is_of_this_optimizer(self, ckpt: Any) -> bool:
+    def _is_of_this_optimizer(self, ckpt: Any, *, with_more: bool = False) -> bool:
+        """Return whether a checkpoint has the state of such an optimizer; or of one with more groups, which a callback adds."""
         assert self.optimizer is not None
         saved = ckpt.get("optimizer")
         if saved is None:
             return True
         name = str((ckpt.get("train_args") or {}).get("optimizer", "auto")).lower()
         sizes = [len(group["params"]) for group in saved["param_groups"]]
-        same_shape = sizes == [len(group["params"]) for group in self.optimizer.param_groups]
+        mine = [len(group["params"]) for group in self.optimizer.param_groups]
+        same_shape = (sizes[: len(mine)] if with_more else sizes) == mine
         return same_shape and name in {"auto", type(self.optimizer).__name__.lower()}
 
     def _take_changes(self, now: list[dict[str, Any]]) -> None:
@@ -250,6 +256,8 @@ class GuardedResume(_Base):
             saved, self._saved = self._saved, None  # its tensors are not needed any more
             if saved is None:
                 return
+            if self._same_optimizer and saved.plain["optimizer"]["class"] == type(self.optimizer).__name__:
+                restore_late(self, saved, self._held)
             restore_window(self, self._cadence, saved)
             restore_memory(self, saved)
             will_close = self.args.close_mosaic and self.epoch >= self.epochs - self.args.close_mosaic

@@ -270,6 +270,20 @@ def test_a_rollback_to_before_the_first_batch_keeps_the_loss_of_the_model(monkey
     assert criterion.gain == pytest.approx(0.7)
 
 
+def test_a_loss_that_was_made_with_a_bad_batch_can_still_be_asked_for() -> None:
+    """Ultralytics' loop asks ``model.criterion`` for its schedule after each epoch, even if all batches were rejected."""
+    run = Run("Number")
+    run.micro_batch(bad())
+    assert run.model.criterion is None
+    stock = nn.MSELoss()
+    run = Run("Number")
+    run.model.init_criterion = lambda: stock  # type: ignore[method-assign]
+    run.model.forward = lambda x: (setattr(run.model, "criterion", stock), run.model.body(x).mean())[1]  # type: ignore[method-assign]
+    run.micro_batch(bad())
+    assert run.model.criterion is stock, "it has no memory"
+    assert run.verdicts == [Verdict.REJECT_MICRO_BATCH]
+
+
 class Counting(nn.Module):
     """A layer of one's own that counts its calls, and keeps a centre in a buffer."""
 

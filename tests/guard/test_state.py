@@ -422,3 +422,47 @@ def test_a_teacher_that_is_trained_is_a_part_like_any_other() -> None:
     model = nn.ModuleDict({"teacher_model": nn.Linear(2, 2), "student_model": nn.Linear(2, 2)})
     state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.1))
     assert set(state.live()) == {f"model/{name}" for name in model.state_dict()}
+
+
+def test_an_optimizer_with_other_parameters_takes_nothing_by_number() -> None:
+    """It was exchanged, or its first group has grown: what is counted over all groups is something else by now."""
+    model, outside = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Parameter(torch.ones(2, 2))
+    both = [*model.parameters(), outside]
+    optimizer = torch.optim.SGD(both, lr=0.1, momentum=0.9)
+    state = TrainingState(model, optimizer)
+    for p in both:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    tensors, plain = kept(state)
+    other = nn.Parameter(torch.full((2, 2), 5.0))
+    state.optimizer = torch.optim.SGD([other, *model[1].parameters()], lr=0.1, momentum=0.9)
+    other.grad = torch.ones_like(other)
+    state.optimizer.step()
+    value = other.detach().clone()
+    state.restore(tensors, plain)
+    assert torch.equal(other.detach(), value)
+    assert not state.optimizer.state
+
+
+def test_a_group_that_comes_after_the_rest_was_put_back_gets_its_own() -> None:
+    """A resumed run whose callback adds the group again, at the last moment."""
+    torch.manual_seed(1)
+    ends = []
+    for resumed in (False, True):
+        model, outside = nn.Linear(2, 1), nn.Parameter(torch.zeros(3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        state = TrainingState(model, optimizer)
+        if resumed:
+            state.restore(*ends[0])
+            held = len(list(model.parameters()))
+            optimizer.add_param_group({"params": [outside]})
+            state.restore_late(ends[0][0], ends[0][1], held)
+        else:
+            optimizer.add_param_group({"params": [outside]})
+            for p in (*model.parameters(), outside):
+                p.grad = torch.ones_like(p)
+            optimizer.step()
+        ends.append(kept(state))
+    assert_same(ends[0][0], ends[1][0])
+    assert "outside/2" in ends[1][0]
+    assert "optimizer/2/momentum_buffer" in ends[1][0]

@@ -233,13 +233,20 @@ class Examination:
 
         A number that is not finite may as well stand for "not yet", as a smallest loss that begins at infinity.
         """
-        with untouched(self.case.model):
-            names = mend(self.case.model)
-            if not names or self.player.sick(self.case, backward=self.seen.backward) is not False:
-                return False
-        self.known["memory"] = f"the loss's {', '.join(shortened(names))} was not finite"
-        self.what = "met a loss that keeps a number that is not finite"
+        names, healthy = self._healthy_with("")
+        if not healthy:
+            return False
+        alone = [name for name in names if len(names) > 1 and self._healthy_with(name)[1]]
+        names = tuple(alone) or names
+        which = ", ".join(f"`{name}`" for name in shortened(names))
+        self.known["memory"] = f"the loss's {which} was not finite"
+        self.what = f"met a loss whose {which} was not finite"
         return True
+
+    def _healthy_with(self, only: str) -> tuple[tuple[str, ...], bool]:
+        with untouched(self.case.model):
+            names = mend(self.case.model, only)
+            return names, bool(names) and self.player.sick(self.case, backward=self.seen.backward) is False
 
     def _conclude(self) -> None:
         if self._memory_is_ruined():

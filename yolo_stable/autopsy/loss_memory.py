@@ -17,11 +17,12 @@ INSTEAD = 1.0
 
 
 @torch.no_grad()
-def mend(model: nn.Module) -> tuple[str, ...]:
+def mend(model: nn.Module, only: str = "") -> tuple[str, ...]:
     """Put 1 in the place of every number that the model's loss keeps and that is not finite.
 
     Args:
         model: Has its loss as ``criterion``; call it inside ``untouched``.
+        only: In this place alone, as named by an earlier call.
 
     Returns:
         Where there was one, as attributes of the loss such as ``mean`` or ``by_name['iou']``; of other modules with their path.
@@ -29,27 +30,28 @@ def mend(model: nn.Module) -> tuple[str, ...]:
     Syncs: one for each tensor of the loss.
     """
     found: list[str] = []
+
+    def wanted(path: str) -> bool:
+        name = path.removeprefix(f"{CRITERION}.")
+        if only in {"", name}:
+            found.append(name)
+        return only in {"", name}
+
     for holders in Memory(model).holders().values():
         for holder in holders:
             held: Any = holder.held
             if isinstance(holder, Numbers):
-                if held.is_floating_point() and not bool(held.isfinite().all()):
+                if held.is_floating_point() and not bool(held.isfinite().all()) and wanted(holder.path):
                     held.data.copy_(torch.where(held.isfinite(), held, torch.full_like(held, INSTEAD)))
-                    found.append(holder.path)
             elif isinstance(holder, ArrayNumbers):
-                if held.dtype.kind == "f" and not np.isfinite(held).all():
+                if held.dtype.kind == "f" and not np.isfinite(held).all() and wanted(holder.path):
                     held[~np.isfinite(held)] = INSTEAD
-                    found.append(holder.path)
             elif isinstance(holder, (Attributes, Items)):
                 content: Any = holder.read()
-                bad = [
-                    (k, path)
-                    for k, path, value in holder.parts()
-                    if isinstance(value, float) and not math.isfinite(value)
-                ]
-                for key, path in bad:
+                numbers = [(key, path) for key, path, value in holder.parts() if isinstance(value, float)]
+                bad = [key for key, path in numbers if not math.isfinite(content[key]) and wanted(path)]
+                for key in bad:
                     content[key] = INSTEAD
-                    found.append(path)
                 if bad:
                     holder.write(content)
-    return tuple(path.removeprefix(f"{CRITERION}.") for path in found)
+    return tuple(found)

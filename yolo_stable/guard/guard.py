@@ -76,7 +76,7 @@ class StepGuard:
         schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values that follow the loop, by name.
         memory: Objects beside the model that keep something from batch to batch, by name, such as ``{"loss": criterion}``:
             running means and the like, as attributes, lists, dictionaries, tensors, arrays. What the model's own ``criterion``
-            keeps is found without. Change it between batches only after :meth:`step` and before :meth:`before_forward`.
+            keeps is found without. A loop that changes it itself calls :meth:`before_forward` then.
         lower_precision: Makes the loop compute in the next safer precision and returns its name; None when there is none. True
             or False is the setting of this name.
         on_reject: Told of every rejection that counts, after it was undone, and before anything is put back because of it.

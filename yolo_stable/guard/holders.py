@@ -342,7 +342,15 @@ class Place(Holder):
         return all(map(is_, self.read(), content))
 
     def write(self, content: tuple[Any, Any]) -> None:
-        for place, value in zip((self.held.__dict__, self.held._modules), content, strict=True):
+        places = self.held.__dict__, self.held._modules
+        if all(value is GONE for value in content):
+            made = next((value for value in self.read() if value is not GONE), None)
+            if not is_of_a_library(type(made)):  # else it has no memory; and a loop may ask it for its schedule
+                for place in places:
+                    place.pop("criterion", None)
+                places[0]["criterion"] = None  # is made anew, and may be asked for until then
+            return
+        for place, value in zip(places, content, strict=True):
             if value is GONE:
                 place.pop("criterion", None)
             else:

@@ -100,7 +100,12 @@ class TrainingState:
         }
         generators, drawn = random_state(self._device())
         plain = {
-            "optimizer": {"class": type(self.optimizer).__name__, "groups": groups, "state": scalars},
+            "optimizer": {
+                "class": type(self.optimizer).__name__,
+                "groups": groups,
+                "state": scalars,
+                "sizes": self._sizes(),
+            },
             "ema": {"updates": getattr(self.ema, "updates", None)},
             "schedules": {name: _plain(part.state_dict()) for name, part in self.schedules.items()},
             "rng": drawn,
@@ -118,8 +123,8 @@ class TrainingState:
     ) -> None:
         """Put everything back, in place, bit for bit.
 
-        A model that has another dtype by now takes the values rounded to it. The state of an optimizer of another class is
-        dropped, as if it had never made a step.
+        A model that has another dtype by now takes the values rounded to it. The state of an optimizer of another class, or with
+        other parameters in its groups, is dropped, as if it had never made a step. Groups may have been added behind the others.
 
         Args:
             tensors: By name, as from :meth:`live` and :meth:`aside`; of any device.
@@ -139,11 +144,13 @@ class TrainingState:
             plain_name(name): tensor for name, tensor in tensors.items()
         }  # earlier versions wrote wrappers' names
         self._require_same_model(live, tensors)
-        same_class = plain["optimizer"]["class"] == type(self.optimizer).__name__
+        in_place = self._is_in_place(plain["optimizer"].get("sizes"))
+        same_class = in_place and plain["optimizer"]["class"] == type(self.optimizer).__name__
+        apart = ("optimizer/",) if in_place else ("optimizer/", "outside/")  # counted, so they may be others
         pairs = [
             (live[name], theirs)
             for name, theirs in tensors.items()
-            if name in live and live[name].shape == theirs.shape and not name.startswith("optimizer/")
+            if name in live and live[name].shape == theirs.shape and not name.startswith(apart)
         ]
         if same_class:
             pairs += [(live[n], t) for n, t in tensors.items() if n.startswith("optimizer/") and _fits(live.get(n), t)]
@@ -166,6 +173,33 @@ class TrainingState:
                     part.load_state_dict(copy.deepcopy(plain["schedules"][name]))
         if schedules if generators is None else generators:
             restore_random_state(tensors, plain["rng"], self._device())
+
+    def restore_late(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], held: int) -> None:
+        """Put back what belongs to parameters that the optimizer was given after :meth:`restore`, as by a callback.
+
+        Args:
+            tensors: As for :meth:`restore`.
+            plain: As for :meth:`restore`, of an optimizer of this class.
+            held: How many parameters it had then.
+
+        Syncs: none between tensors of one device.
+        """
+        if not self._is_in_place(plain["optimizer"].get("sizes")):
+            return
+        live = self.live()
+        with torch.no_grad():
+            for i, parameter in enumerate(_parameters(self.optimizer)):
+                theirs = tensors.get(f"outside/{i}")
+                if i >= held and theirs is not None and theirs.shape == parameter.shape:
+                    parameter.copy_(theirs)
+        self._restore_optimizer(live, tensors, plain["optimizer"])
+
+    def _sizes(self) -> list[int]:
+        return [len(group["params"]) for group in self.optimizer.param_groups]
+
+    def _is_in_place(self, sizes: list[int] | None) -> bool:
+        """Return whether parameters that are counted over all groups are the same ones, as far as both have them."""
+        return sizes is None or all(a == b for a, b in zip(sizes, self._sizes(), strict=False))
 
     def restore_ema(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Put back the averaged model and its counter, and nothing else; what ``tensors`` does not have stays."""
