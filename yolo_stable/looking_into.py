@@ -56,6 +56,8 @@ class GuardedIncidents(GuardedLoss):
     _quarantined: Quarantine | None = None
     """What was left out before the pipeline was built anew."""
     _drawn: list[Drawn]
+    _newest: dict[str, Any]
+    """The micro-batch at hand, as it went into the model; empty between windows."""
     own_fault: tuple[Decision, list[Drawn]] | None
     """With several ranks: what this one found in its own micro-batches of the open window."""
 
@@ -73,6 +75,7 @@ class GuardedIncidents(GuardedLoss):
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
         """Take out of a batch of the loader what the model does not need."""
+        self._newest = {}  # its memory is free before the next one comes to the device
         labels = {key: batch[key] for key in ("cls", "bboxes") if isinstance(batch.get(key), Tensor)}
         return Drawn(number=self.batch_number, labels=labels, provenance=take(batch))
 
@@ -82,6 +85,7 @@ class GuardedIncidents(GuardedLoss):
         Syncs: none.
         """
         self.watch_loss()
+        self._newest = batch
         if self.incidents is None:
             return
         drawn.batch, drawn.fault, drawn.generators = batch, fault, Draw(self.device)
@@ -92,8 +96,17 @@ class GuardedIncidents(GuardedLoss):
     def forget(self) -> None:
         """Drop the batches of a window that is closed."""
         self.leave_loss()
-        self._drawn = []
+        self._drawn, self._newest = [], {}
         self.own_fault = None
+
+    def loss_again(self) -> Tensor:
+        """Return the loss of the micro-batch at hand once more, with the weights that the model has now.
+
+        Syncs: none.
+        """
+        forward = forward_of(precision_of(bool(self.amp), self.args.amp), self.device, generators=lambda: None)
+        model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
+        return forward(model, self._newest, None)[0]
 
     def _quarantine_for(self, dataset: Any) -> Quarantine | None:
         """Return what keeps guilty images out of a data set; None of one that cannot be traced."""

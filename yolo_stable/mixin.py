@@ -215,6 +215,7 @@ class GuardedTrainerMixin(
             lower_precision=self.lower_precision,
             on_reject=self.on_reject,
             on_climb=self.on_climb,
+            again=self.loss_again,
             config=self.plan.guard,
         )
         self.restore_training_state()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..guard.untouched import untouched
 from .ends import bracket, digest_of, loss_and_items, named_inputs
 from .finding import Break, Location
 from .frames import before, tensors_in
@@ -18,7 +19,6 @@ from .modules import Places
 from .ranges import is_finite
 from .taint import Birth, Origin, earliest
 from .tracer import Stopped, Tracer, plainly
-from .untouched import untouched
 
 OnBreak = Callable[[Break, dict[str, Any]], None]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .untouched import untouched
+from ..guard.untouched import untouched
 
 SEED = 0
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ..guard.untouched import untouched
 from .case import Case, doubled
 from .symptom import RAISED, Symptom, signs_of
-from .untouched import untouched
 
 
 class OutOfTimeError(Exception):

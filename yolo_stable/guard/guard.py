@@ -72,6 +72,12 @@ class StepGuard:
             or False is the setting of this name.
         on_reject: Told of every rejection that counts, after it was undone, and before anything is put back because of it.
         on_climb: Told when the state was put back, the precision lowered, or training is about to halt.
+        again: Computes the loss of the micro-batch that was given to :meth:`backward` last once more, as one element, not
+            scaled, with the weights that the model then has: ``lambda: loss_of(model(x), y)``. It is called when loss or norm
+            have been out of line for ``patience`` steps, with the weights of now and with those of an older snapshot; only
+            this tells a divergence from data that are harder than those before. Random numbers and running statistics are
+            as before afterwards. None: only what no data can do (loss or norm 1e8 times above their lowest level) is a
+            divergence.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
@@ -90,6 +96,7 @@ class StepGuard:
         lower_precision: Callable[[], str | None] | bool | None = None,
         on_reject: Callable[[Decision], None] | None = None,
         on_climb: Callable[[Climb], None] | None = None,
+        again: Callable[[], Tensor] | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:
@@ -115,7 +122,7 @@ class StepGuard:
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
             act = self.abandon_window, self._resync_buffers, lower_precision, on_climb
-            self.recovery = Recovery(self.state, self.config, self.counts, *act)
+            self.recovery = Recovery(self.state, self.config, self.counts, *act, again=again)
             self.recovery.begin()
 
     @property

@@ -14,6 +14,7 @@ from .config import GuardConfig
 from .damage import damages
 from .decision import Decision
 from .divergence import Divergence
+from .evidence import Evidence
 from .ladder import Brake, Climb, Rung, next_rung
 from .limits import Counts, halted, limit_passed
 from .milestone import Milestone
@@ -21,6 +22,7 @@ from .ranks import any_rank, shared
 from .repair import EmaRepair
 from .snapshot import Snapshot, SnapshotRing
 from .state import TrainingState
+from .witness import Again, Witness
 
 TRIES = 2
 """How often in a row the same snapshot is put back before an older one is."""
@@ -41,6 +43,7 @@ class Recovery:
         resync: Makes the guard look at the state that was put back.
         lower_precision: Switches to the next safer precision and returns its name, or None when there is none.
         on_climb: Told of every climb, after it was carried out.
+        again: Computes the loss of the last micro-batch once more; see :class:`~yolo_stable.guard.StepGuard`.
     """
 
     def __init__(
@@ -52,12 +55,14 @@ class Recovery:
         resync: Callable[[], None],
         lower_precision: Callable[[], str | None] | None = None,
         on_climb: Callable[[Climb], None] | None = None,
+        again: Again | None = None,
     ) -> None:
         self.state, self.config, self.counts = state, config, counts
         self.ring = SnapshotRing(state, copies(config), config.snapshot_device)
         self.audit = Audit(config.max_value, config.reject_norm if config.max_norm is None else config.max_norm)
         self.brake = Brake(config.ramp_steps)
-        self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, config.patience)
+        self.evidence = Evidence(None if again is None else Witness(state.model, again), config)
+        self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, self.evidence.patience)
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
         self.milestone = Milestone(state)
@@ -83,6 +88,7 @@ class Recovery:
         self.state.resync()
         self.ring.clear()
         self.milestone.forget()
+        self.evidence.forget()
         self.wish, self._diverging = "", False
         self._target, self._tries = None, 0
         live = self.state.live()
@@ -127,7 +133,7 @@ class Recovery:
             TrainingHaltedError: Nothing is left to try.
         """
         self.brake.applied()
-        why = self.divergence.add(loss, norm)
+        why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring)
         if why and shared():
             self.wish, self._diverging = why, True
             return ""
@@ -138,8 +144,8 @@ class Recovery:
     def settle(self) -> None:
         """Keep the state when it is time to and it is healthy; put it right when it is not.
 
-        Not kept is a state of suspicious steps. Only with several ranks it is, marked as such: the loss is each rank's own, and
-        all have to have copies of the same steps.
+        Not kept is a state of suspicious steps, until it is known whether the data are the reason. Only with several ranks it
+        is, marked as such: the loss is each rank's own, and all have to have copies of the same steps.
 
         Raises:
             TrainingHaltedError: Nothing is left to try.
@@ -149,7 +155,7 @@ class Recovery:
         if self.counts.applied - self._mark < (self.config.snapshot_every or 1):
             return
         live = self.state.live()
-        if self._put_right(self.audit.inspect(live)) and (shared() or not self.divergence.suspicious):
+        if self._put_right(self.audit.inspect(live)) and (shared() or not self.evidence.delays(self.divergence)):
             self._take(live)
 
     def inspect(self) -> bool:
@@ -274,6 +280,8 @@ class Recovery:
             self.counts.consecutive = 0
         seen = f"{reason}; last seen: {last.reason}" if last is not None else reason
         self._go_back(rung, seen, culprits, again=self._tries >= TRIES, precision=lowered or "", to=to)
+        if diverged and self._target is not None:
+            self.evidence.watch_after(self._target)
         if rung is Rung.HALT:
             raise halted(self.counts, self.config, reason, last, rollbacks=self.brake.rollbacks)
 
@@ -316,6 +324,7 @@ class Recovery:
         self._resync()
         self.divergence.load_state_dict(snapshot.plain["guard"]["divergence"])
         self.divergence.reset_streaks()
+        self.evidence.drop()
         self.ring.drop_newer_than(snapshot)
         self._tries = self._tries + 1 if snapshot is self._target else 1
         self._target = snapshot
@@ -331,7 +340,9 @@ class Recovery:
     def _take(self, live: Any) -> None:
         snapshot = self.ring.take(self.counts.applied, live)
         snapshot.trained = self.trained
-        snapshot.trusted = not self.divergence.suspicious
+        snapshot.trusted = not self.evidence.doubts(self.divergence)
+        if snapshot.trusted:
+            self.evidence.follow(self.divergence, snapshot.step, live)
         self._mark = self.counts.applied
         self._tries = 0
 

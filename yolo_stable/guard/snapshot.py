@@ -62,9 +62,17 @@ class Snapshot:
         """Return whether the next state can be copied into the same memory."""
         return self._shapes == _shapes(live)
 
-    @torch.no_grad()
     def fill(self, step: int, live: dict[str, Tensor], state: TrainingState) -> None:
         """Copy the state as it is now.
+
+        Syncs: none; copies to pinned host memory are queued.
+        """
+        self.copy(step, live)
+        self.generators, self.plain = state.aside()
+
+    @torch.no_grad()
+    def copy(self, step: int, live: dict[str, Tensor]) -> None:
+        """Copy the tensors alone.
 
         Syncs: none; copies to pinned host memory are queued.
         """
@@ -72,7 +80,6 @@ class Snapshot:
         for names in self._kinds:  # of one device and dtype, which is a few launches; mixed, it would be one for each
             views = [self._views[name] for name in names]
             torch._foreach_copy_(views, [live[name] for name in names], non_blocking=self._pinned)
-        self.generators, self.plain = state.aside()
 
 
 class SnapshotRing:
@@ -106,6 +113,11 @@ class SnapshotRing:
     def trusted(self, step: int) -> int:
         """Return the step of the newest trusted snapshot that is not younger than ``step``; -1 when there is none."""
         return max((snapshot.step for snapshot in self._ring if snapshot.trusted and snapshot.step <= step), default=-1)
+
+    @property
+    def reference(self) -> Snapshot | None:
+        """The newest trusted snapshot, or the oldest one when none is; None without any."""
+        return next((kept for kept in reversed(self._ring) if kept.trusted), self.oldest)
 
     @property
     def oldest(self) -> Snapshot | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..guard.generators import random_state, restore_random_state
+from .generators import random_state, restore_random_state
 
 
 @contextmanager
