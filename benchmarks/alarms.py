@@ -75,7 +75,7 @@ class Rule:
         """Take a step, and return why it is an alarm."""
         self.step += 1
         self.witness.state = self.step
-        why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring)
+        why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring, self.step)
         if self.step - self._mark >= self._every and not self.evidence.delays(self.divergence):
             self._take()
         return why
@@ -136,7 +136,7 @@ def cost_row(config: GuardConfig) -> dict[str, Any]:
         begin = time.perf_counter()
         for loss, norm in steps:
             divergence.add(loss, norm)
-            evidence.hear(divergence, ring)
+            evidence.hear(divergence, ring, 1)
         times.append((time.perf_counter() - begin) / len(steps))
     return {"what": "add and hear", "microseconds": statistics.median(times) * 1e6}
 

@@ -53,7 +53,7 @@ class Run:
         for _ in range(steps):
             self.step += 1
             why = self.divergence.add(self.loss(self.step, self.step), self.norm(self.step, self.step))
-            if why := why or self.evidence.hear(self.divergence, self.ring):
+            if why := why or self.evidence.hear(self.divergence, self.ring, self.step):
                 self.alarms.append((self.step, why))
                 return self
             if self.step % EVERY == 0 and not self.evidence.delays(self.divergence):

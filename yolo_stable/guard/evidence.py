@@ -21,6 +21,9 @@ BATCHES = 16
 EARLY, EARLY_BATCHES, EARLY_RATIO = 3, 8, 10.0
 """So many high losses in a row are enough to begin to compare, and so many micro-batches to see that training is this many times
 worse. What explodes does not wait: after eight steps a detector may be dead, and then its loss is 0, which is never high."""
+MARGIN = 8
+"""Steps before a streak in which a snapshot does not count as one from before it: the first losses of a divergence may still be
+in line."""
 PROBATION, PROBATION_BATCHES, PROBATION_RATIO = 8, 8, 1.5
 """Steps after a rollback from a divergence until the state is compared with the one that was put back, by so many micro-batches.
 Half a learning rate that was far too high is still too high: what it does then need not look like a divergence, but it undoes
@@ -41,7 +44,7 @@ class Occasion(Enum):
 class Evidence:
     """Asks, when loss or norm are out of line, whether an older state is better on the same batches.
 
-    Which one: the newest snapshot from before the suspicion, as none is taken while it lasts; for a loss that creeps up the
+    Which one: the newest snapshot from well before the suspicion, as none is taken while it lasts; for a loss that creeps up the
     anchor, since the snapshots have crept with it. Where nobody can be asked, the suspicion is neither an alarm nor cleared.
 
     Args:
@@ -83,12 +86,13 @@ class Evidence:
         if self._witness is not None:
             self._anchor.follow(divergence.loss.settled_level, step, live)
 
-    def hear(self, divergence: Divergence, ring: SnapshotRing) -> str:
+    def hear(self, divergence: Divergence, ring: SnapshotRing, step: int) -> str:
         """Compare one micro-batch if there is a suspicion; what turns out to be the data is believed.
 
         Args:
             divergence: After this step.
             ring: The snapshots.
+            step: Optimizer steps applied so far.
 
         Returns:
             Why training has diverged; nothing as long as that is not shown.
@@ -104,7 +108,8 @@ class Evidence:
         if self.older is not None and self.older.step != self._step:
             self._inquiry = None  # several ranks do not wait: a newer snapshot has been written into its memory
         if self._inquiry is None:
-            self._begin(self._witness, divergence, ring)
+            before = step - max(divergence.loss.high, divergence.norm.high) - MARGIN
+            self._begin(self._witness, divergence, ring.reference(before))
         inquiry = self._inquiry
         if inquiry is None:
             return ""
@@ -129,6 +134,10 @@ class Evidence:
         if self._witness is not None:
             self._put_back, self._since = (snapshot, snapshot.step), 0
 
+    def better_in(self, ring: SnapshotRing) -> Snapshot | None:
+        """Return the snapshot that was found better, when it is not the newest one: that may be from within the divergence."""
+        return self.older if self.older in ring.older_ones else None
+
     def drop(self) -> None:
         """Forget what was compared: another state was put back."""
         self._inquiry = self._put_back = None
@@ -139,8 +148,8 @@ class Evidence:
         self.drop()
         self._anchor.forget()
 
-    def _begin(self, witness: Witness, divergence: Divergence, ring: SnapshotRing) -> None:
-        """Begin to compare, if there is an occasion to."""
+    def _begin(self, witness: Witness, divergence: Divergence, before: Snapshot | None) -> None:
+        """Begin to compare, if there is an occasion to; with the snapshot from before the streak, unless another one is better."""
         self._since += 1
         if self._put_back is not None and self._since > PROBATION:
             (older, step), self._put_back = self._put_back, None
@@ -149,10 +158,10 @@ class Evidence:
             self._occasion, self.older, self._suspicion = Occasion.PROBATION, older, "the rollback has not helped"
         elif divergence.suspicion:
             crept = divergence.loss.crept_only and not divergence.norm.suspected
-            self._occasion, self.older = Occasion.STREAK, self._anchor.snapshot if crept else ring.reference
+            self._occasion, self.older = Occasion.STREAK, self._anchor.snapshot if crept else before
             self._suspicion = divergence.suspicion
         elif divergence.loss.high >= EARLY and not self._heard_early:
-            self._occasion, self.older, self._suspicion = Occasion.EARLY, ring.reference, divergence.loss.seen
+            self._occasion, self.older, self._suspicion = Occasion.EARLY, before, divergence.loss.seen
         else:
             return
         self._step = -1 if self.older is None else self.older.step

@@ -26,7 +26,7 @@ LONGEST = 4
 SILENT = 1e-3
 """Below this share of the older state's loss, after it was far above it: the network has exploded and is dead now. A detector
 that finds nothing in any batch has a loss of 0."""
-GROWN = 0.9
+GROWN = 0.7
 """A norm counts only while the loss is not below this share of what it was: norms grow as training warms up."""
 
 

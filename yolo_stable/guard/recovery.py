@@ -133,12 +133,12 @@ class Recovery:
             TrainingHaltedError: Nothing is left to try.
         """
         self.brake.applied()
-        why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring)
+        why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring, self.counts.applied)
         if why and shared():
             self.wish, self._diverging = why, True
             return ""
         if why:
-            self._climb(why, (), diverged=True)
+            self._climb(why, (), diverged=True, to=self.evidence.better_in(self.ring))
         return why
 
     def settle(self) -> None:

@@ -114,10 +114,15 @@ class SnapshotRing:
         """Return the step of the newest trusted snapshot that is not younger than ``step``; -1 when there is none."""
         return max((snapshot.step for snapshot in self._ring if snapshot.trusted and snapshot.step <= step), default=-1)
 
+    def reference(self, step: int) -> Snapshot | None:
+        """Return the newest trusted snapshot that is not younger than ``step``; the oldest one when none is; None without any."""
+        fitting = (kept for kept in reversed(self._ring) if kept.trusted and kept.step <= step)
+        return next(fitting, self.oldest)
+
     @property
-    def reference(self) -> Snapshot | None:
-        """The newest trusted snapshot, or the oldest one when none is; None without any."""
-        return next((kept for kept in reversed(self._ring) if kept.trusted), self.oldest)
+    def older_ones(self) -> list[Snapshot]:
+        """All but the newest."""
+        return self._ring[:-1]
 
     @property
     def oldest(self) -> Snapshot | None:
