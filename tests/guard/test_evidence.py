@@ -71,7 +71,7 @@ def test_hard_data_are_asked_about_twice_and_believed() -> None:
     """Once when they begin, once when they have lasted; then they are what is usual, and snapshots go on."""
     run = Run(lambda state, step: 0.02 if step <= 200 else 4.0).go(400)
     assert run.alarms == []
-    assert run.asked == [(200 + EARLY, 192), (200 + run.evidence.patience, 192)]
+    assert run.asked == [(201, 192), (200 + run.evidence.patience, 192)]
     assert run.ring.newest is not None
     assert run.ring.newest.step == 400
 
@@ -84,6 +84,7 @@ def test_blocks_in_turns_are_no_alarm() -> None:
 
 def test_a_tenfold_jump_of_the_model_is_an_alarm_after_patience_steps() -> None:
     run = Run(lambda state, step: 6.0 * (7.0 if state > 200 else 1.0)).go(400)
+    assert run.asked[0] == (200 + EARLY, 192)
     (step, why) = run.alarms[0]
     assert step == 232
     assert why == (
@@ -94,7 +95,7 @@ def test_a_tenfold_jump_of_the_model_is_an_alarm_after_patience_steps() -> None:
 
 def test_an_explosion_does_not_wait_so_long() -> None:
     run = Run(lambda state, step: 6.0 * (500.0 if state > 200 else 1.0)).go(400)
-    assert run.alarms[0][0] == 200 + EARLY + EARLY_BATCHES - 1
+    assert run.alarms[0][0] == 200 + EARLY_BATCHES
 
 
 def test_a_jump_amid_blocks_is_an_alarm() -> None:

@@ -18,9 +18,10 @@ from .witness import Witness
 
 BATCHES = 16
 """Micro-batches that are compared, one a step, before ``patience`` is over."""
-EARLY, EARLY_BATCHES, EARLY_RATIO = 3, 8, 10.0
-"""So many high losses in a row are enough to begin to compare, and so many micro-batches to see that training is this many times
-worse. What explodes does not wait: after eight steps a detector may be dead, and then its loss is 0, which is never high."""
+EARLY, EARLY_BATCHES, EARLY_RATIO = 3, 12, 10.0
+"""So many high losses in a row, or one so many times the level, are enough to begin to compare, and so many micro-batches show
+whether training is so many times worse. What explodes does not wait: after eight steps a detector may be dead, and then its
+loss is 0, which is never high."""
 MARGIN = 8
 """Steps before a streak in which a snapshot does not count as one from before it: the first losses of a divergence may still be
 in line."""
@@ -149,7 +150,7 @@ class Evidence:
         self._anchor.forget()
 
     def _begin(self, witness: Witness, divergence: Divergence, before: Snapshot | None) -> None:
-        """Begin to compare, if there is an occasion to; with the snapshot from before the streak, unless another one is better."""
+        """Begin to compare if there is an occasion to: with the snapshot from before the streak, or what is better for it."""
         self._since += 1
         if self._put_back is not None and self._since > PROBATION:
             (older, step), self._put_back = self._put_back, None
@@ -160,7 +161,7 @@ class Evidence:
             crept = divergence.loss.crept_only and not divergence.norm.suspected
             self._occasion, self.older = Occasion.STREAK, self._anchor.snapshot if crept else before
             self._suspicion = divergence.suspicion
-        elif divergence.loss.high >= EARLY and not self._heard_early:
+        elif not self._heard_early and (divergence.loss.high >= EARLY or divergence.loss.above > EARLY_RATIO):
             self._occasion, self.older, self._suspicion = Occasion.EARLY, before, divergence.loss.seen
         else:
             return

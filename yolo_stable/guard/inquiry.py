@@ -23,7 +23,7 @@ RECENT = 4
 """Of the batches that are compared, the last ones: by these training has to be worse still, or silent."""
 LONGEST = 4
 """So many times ``batches`` are tried while the older state has no finite loss on them; then it is no better."""
-SILENT = 1e-3
+SILENT = 1e-2
 """Below this share of the older state's loss, after it was far above it: the network has exploded and is dead now. A detector
 that finds nothing in any batch has a loss of 0."""
 GROWN = 0.7

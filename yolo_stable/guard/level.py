@@ -162,6 +162,11 @@ class Level:
         return max(self.high, self.crept) >= self.patience
 
     @property
+    def above(self) -> float:
+        """How many times the level the values of the streak are; 0 without one."""
+        return math.exp(self.peak - self.level) if self.high else 0.0
+
+    @property
     def settled_level(self) -> float | None:
         """The logarithm of the level; None before it is settled."""
         return self.level if self.count > SETTLED else None
