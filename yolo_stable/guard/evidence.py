@@ -25,7 +25,7 @@ loss is 0, which is never high."""
 MARGIN = 8
 """Steps before a streak in which a snapshot does not count as one from before it: the first losses of a divergence may still be
 in line."""
-PROBATION, PROBATION_BATCHES, PROBATION_RATIO = 8, 8, 1.5
+PROBATION, PROBATION_BATCHES, PROBATION_RATIO = 4, 8, 1.3
 """Steps after a rollback from a divergence until the state is compared with the one that was put back, by so many micro-batches.
 Half a learning rate that was far too high is still too high: what it does then need not look like a divergence, but it undoes
 what was learned. Honest trainings are not on probation."""
@@ -127,6 +127,8 @@ class Evidence:
         elif self._occasion is Occasion.STREAK:
             divergence.believe()
             self._anchor.forget()
+        else:
+            self._occasion = Occasion.EARLY  # it has helped
         return ""
 
     def watch_after(self, snapshot: Snapshot) -> None:
@@ -134,6 +136,11 @@ class Evidence:
         self.drop()
         if self._witness is not None:
             self._put_back, self._since = (snapshot, snapshot.step), 0
+
+    @property
+    def not_helped(self) -> bool:
+        """Whether what was shown last is that a rollback has not helped."""
+        return self._occasion is Occasion.PROBATION
 
     def better_in(self, ring: SnapshotRing) -> Snapshot | None:
         """Return the snapshot that was found better, when it is not the newest one: that may be from within the divergence."""

@@ -138,6 +138,8 @@ class Recovery:
             self.wish, self._diverging = why, True
             return ""
         if why:
+            if self.evidence.not_helped:
+                self.brake.factor /= 2  # with the half that follows a quarter: a half was not nearly enough
             self._climb(why, (), diverged=True, to=self.evidence.better_in(self.ring))
         return why
 
