@@ -2,6 +2,9 @@
 
 Scripts, not recordings: each draws its own noise, lengths and factors from a seed, and the ranges are wider than what one
 data set shows. The same name, seed and length give the same trace everywhere.
+
+Each number is what the state of the model is, times what the data are, times noise; so it is known as well what another state
+would have had on the same data.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
-Step = tuple[float, float]
-"""Mean loss and gradient norm before clipping."""
+from .orders import ORDERS, Order, Step
+
 Factors = Callable[[int], Step]
 """What a step's loss and norm are multiplied by."""
 
@@ -100,33 +103,66 @@ CLEAN: dict[str, tuple[tuple[float, float], tuple[float, float], Callable[[rando
     "background windows": ((5.0, 15.0), (1.0, 3.0), _backgrounds),
     "drifting": ((5.0, 15.0), (1.5, 3.0), _drifts),
     "memorised": ((2.0, 7.0), (0.001, 0.01), _drifts),
+    **{name: ((5.0, 20.0), (1.0, 4.0), lambda *_: _ones) for name in ORDERS},
 }
 """Kinds of healthy runs: loss at the start, loss on the plateau, and what is special."""
 
 
-def clean(kind: str, seed: int, steps: int) -> Iterator[Step]:
-    """Yield a healthy run.
+class Trace:
+    """One run: an iterator over its steps, that also knows what an older state has on the data of the newest one.
 
     Args:
         kind: One of `CLEAN`.
         seed: Any integer.
         steps: Length of the run, at least 100.
+        more: Factors by which the model is worse in each step.
     """
-    rng = random.Random(f"{kind} {seed}")
-    starts, ends, special = CLEAN[kind]
-    base = _base(rng, steps, rng.uniform(*starts), rng.uniform(*ends))
-    factors = special(rng, steps)
-    loss_sigma, norm_sigma = rng.uniform(0.15, 0.4), rng.uniform(0.5, 1.0)
-    tail, spikes = rng.choice((0.0, 0.02)), rng.uniform(0.0, 0.01)
-    for i in range(steps):
-        (loss, norm), (more_loss, more_norm) = base(i), factors(i)
-        loss *= more_loss * math.exp(rng.gauss(0, loss_sigma))
-        norm *= more_norm * math.exp(rng.gauss(0, norm_sigma))
-        if rng.random() < tail:
-            loss *= math.exp(rng.expovariate(1.5))
-        if rng.random() < spikes:
-            norm *= 30.0
-        yield loss, norm
+
+    def __init__(self, kind: str, seed: int, steps: int, more: Factors | None = None) -> None:
+        rng = random.Random(f"{kind} {seed}")
+        self._other = random.Random(f"{kind} {seed} under another state")  # so that asking changes no step
+        starts, ends, special = CLEAN[kind]
+        self._base = _base(rng, steps, rng.uniform(*starts), rng.uniform(*ends))
+        self._more = more or _ones
+        self._order = ORDERS[kind](rng, steps) if kind in ORDERS else Order(special(rng, steps))
+        self._silent_share = rng.uniform(0.1, 0.5) if kind == "no objects at first" else 0.0
+        self._noise = rng
+        self._steps = steps
+        self._at = 0
+        self._data: Step = (1.0, 1.0)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Yield loss and norm of each step."""
+        rng = self._noise
+        loss_sigma, norm_sigma = rng.uniform(0.15, 0.4), rng.uniform(0.5, 1.0)
+        tail, spikes = rng.choice((0.0, 0.02)), rng.uniform(0.0, 0.01)
+        for i in range(self._steps):
+            loss, norm = self._order.at(i)
+            loss *= math.exp(rng.gauss(0, loss_sigma))
+            norm *= math.exp(rng.gauss(0, norm_sigma))
+            if rng.random() < tail:
+                loss *= math.exp(rng.expovariate(1.5))
+            if rng.random() < spikes:
+                norm *= 30.0
+            self._at, self._data = i, (loss, norm)
+            yield self.under(i, exactly=True)
+
+    def under(self, state: int, *, exactly: bool = False) -> Step:
+        """Return loss and norm of the newest step's data under the state of another step.
+
+        Args:
+            state: 0 is before the first step.
+            exactly: Without noise and silence: as the run itself saw them.
+        """
+        (loss, norm), (more_loss, more_norm), (data_loss, data_norm) = self._base(state), self._more(state), self._data
+        loss *= data_loss * self._order.forgotten(state, self._at)
+        norm *= data_norm
+        if not exactly:
+            loss *= math.exp(self._other.gauss(0, 0.15))
+            norm *= math.exp(self._other.gauss(0, 0.4))
+            if self._other.random() < max(self._order.silent(state), self._silent_share * (state < 300)):
+                loss *= 0.03
+        return min(loss * more_loss, 1e8), min(norm * more_norm, 1e8)
 
 
 def _wave(k: int, period: int, low: float, high: float) -> float:
@@ -148,28 +184,27 @@ DIVERGING: dict[str, Factors] = {
 EXPLODING = "explodes in the 4th step"
 
 
-def diverging(kind: str, seed: int, begin: int, steps: int) -> Iterator[Step]:
-    """Yield a run that begins to diverge after ``begin`` steps.
+def diverging(kind: str, seed: int, begin: int, steps: int, healthy: str) -> Trace:
+    """Return a run that begins to diverge after ``begin`` steps.
 
     Args:
         kind: One of `DIVERGING`, or `EXPLODING`, for which ``begin`` is 3.
-        seed: Any integer; also says which kind of healthy run it is.
+        seed: Any integer.
         begin: Healthy steps.
         steps: Length in all.
+        healthy: One of `CLEAN`: the run that begins to diverge; an explosion is always one of a fine-tune.
     """
     if kind == EXPLODING:
-        yield from _exploding(seed, steps)
-        return
-    healthy = tuple(CLEAN)[seed % len(CLEAN)]
-    for i, (loss, norm) in enumerate(clean(healthy, seed, steps)):
-        more_loss, more_norm = DIVERGING[kind](i - begin) if i >= begin else (1.0, 1.0)
-        yield min(loss * more_loss, 1e8), min(norm * more_norm, 1e8)
+        return Trace("fine-tune", seed, steps, _explosion(random.Random(f"{EXPLODING} {seed}")))
+    return Trace(healthy, seed, steps, lambda i: DIVERGING[kind](i - begin) if i >= begin else (1.0, 1.0))
 
 
-def _exploding(seed: int, steps: int) -> Iterator[Step]:
-    """Yield 12 three times, then 500, 2000 and so on up to where it stays, as with a learning rate 100 times too high."""
-    rng = random.Random(f"{EXPLODING} {seed}")
-    sigma, growth, most = rng.uniform(0.15, 0.4), rng.uniform(1.0, 4.0), 10 ** rng.uniform(3, 8)
-    for i in range(steps):
-        loss = 12.0 if i < 3 else min(most, 500.0 * growth ** min(i - 3, 50))
-        yield loss * math.exp(rng.gauss(0, sigma)), 5 * loss * math.exp(rng.gauss(0, 0.7))
+def _explosion(rng: random.Random) -> Factors:
+    """Return 1 three times, then 40, 160 and so on up to where it stays, as with a learning rate 100 times too high."""
+    growth, most = rng.uniform(1.0, 4.0), 10 ** rng.uniform(2, 7)
+
+    def at(i: int) -> Step:
+        factor = 1.0 if i < 3 else min(most, 40.0 * growth ** min(i - 3, 50))
+        return factor, factor
+
+    return at

@@ -413,3 +413,57 @@ class TestOptionsOfUltralytics:
         assert trainer.chaos.fired == 1
         assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back"]
         assert healthy(trainer)
+
+
+def in_blocks(kind: type) -> type:
+    """Return the trainer with twelve steps of backgrounds and twelve of objects in turns, as in an order that is not shuffled."""
+
+    class InBlocks(kind):  # type: ignore[misc, valid-type]
+        drawn = 0
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            if self.drawn % 24 < 12:
+                batch.update({key: batch[key][:0] for key in ("cls", "bboxes", "batch_idx")})
+            self.drawn += 1
+            return super().preprocess_batch(batch)
+
+    return InBlocks
+
+
+class TestOrderOfTheData:
+    @pytest.mark.parametrize("incidents", [10, None], ids=["incidents", "no incidents"])
+    def test_blocks_are_asked_about_and_harm_nothing(
+        self, incidents: int | None, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+        again = StableDetectionTrainer.loss_again
+        monkeypatch.setattr(StableDetectionTrainer, "loss_again", lambda self: asked.append(1) or again(self))
+        settings = {
+            "step": "reference",
+            "patience": 4,
+            "max_loss_rise": 1.5,
+            "snapshot_every": 2,
+            "incidents": incidents,
+        }
+        common = {"epochs": 18, "val": False, "dropout": 0.1, "lr0": 0.001}
+        ends = []
+        for kind in (DetectionTrainer, StableDetectionTrainer):
+            guard = {"guard": settings} if kind is StableDetectionTrainer else {}
+            trainer = run(in_blocks(kind), arguments(**common, **guard))
+            ends.append((trainer.model.state_dict(), trainer.ema.ema.state_dict(), torch.get_rng_state()))
+        assert len(asked) >= 2, "the blocks ask nothing"
+        assert events(trainer, "climb") == []
+        assert trainer.guard.counts.rollbacks == 0
+        for stock, guarded in zip(ends[0][:2], ends[1][:2], strict=True):
+            assert all(torch.equal(stock[name], guarded[name]) for name in stock)
+        assert torch.equal(ends[0][2], ends[1][2])
+
+    def test_a_learning_rate_that_is_far_too_high_from_the_first_step_on_is_undone(self, arguments: Arguments) -> None:
+        fault = Fault("lr", 100.0, since=0)
+        guard = {"patience": 8, "snapshot_every": 4, "max_jump": None}
+        trainer = run(fault.on(StableDetectionTrainer), arguments(epochs=8, val=False, warmup_epochs=0.0, guard=guard))
+        assert trainer.chaos.fired > 8
+        climbs = events(trainer, "climb")
+        assert climbs
+        assert "under the state of step" in climbs[0]["reason"]
+        assert healthy(trainer)

@@ -64,6 +64,8 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     _quarantined: Quarantine | None = None
     """What was left out before the pipeline was built anew."""
     _drawn: list[Drawn]
+    _newest: dict[str, Any]
+    """The micro-batch at hand, as it went into the model; empty between windows."""
     own_fault: tuple[Decision, list[Drawn]] | None
     """With several ranks: what this one found in its own micro-batches of the open window."""
 
@@ -82,6 +84,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
         """Take out of a batch of the loader what the model does not need."""
+        self._newest = {}  # its memory is free before the next one comes to the device
         labels = {key: batch[key] for key in ("cls", "bboxes") if isinstance(batch.get(key), Tensor)}
         names = ImageNames(take(batch), tuple(batch.get("im_file", ())))
         return Drawn(number=self.batch_number, labels=labels, names=names)
@@ -92,6 +95,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         Syncs: none.
         """
         self.watch_loss()
+        self._newest = batch
         if self.incidents is None:
             return
         drawn.batch, drawn.fault, drawn.generators = batch, fault, Draw(self.device)
@@ -102,14 +106,23 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     def forget(self) -> None:
         """Drop the batches of a window that is closed."""
         self.leave_loss()
-        self._drawn = []
+        self._drawn, self._newest = [], {}
         self.own_fault = None
 
     def _describe(self) -> None:
         """Let the quarantine know which images there are now: somebody may have put other lists into the data set."""
         if self.quarantine is not None:
-            for n, (part, _) in enumerate(parts_of(self.files["train"].dataset)):
-                self.quarantine.describe(paths_of(part), n)
+            for part, start in parts_of(self.files["train"].dataset):
+                self.quarantine.describe(paths_of(part), start)
+
+    def loss_again(self) -> Tensor:
+        """Return the loss of the micro-batch at hand once more, with the weights that the model has now.
+
+        Syncs: none.
+        """
+        forward = forward_of(precision_of(bool(self.amp), self.args.amp), self.device, generators=lambda: None)
+        model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
+        return forward(model, self._newest, None)[0]
 
     def _fill_quarantine(self) -> None:
         """Leave out what was left out before the pipeline was built anew, or by an earlier part of the run, or is asked for."""

@@ -244,6 +244,7 @@ class GuardedTrainerMixin(
             on_reject=self.on_reject,
             on_climb=self.on_climb,
             tell=LOGGER.warning if RANK in {-1, 0} else _say_nothing,
+            again=self.loss_again,
             config=self.plan.guard,
         )
         self.restore_training_state()

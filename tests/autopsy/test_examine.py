@@ -19,7 +19,7 @@ from yolo_stable.autopsy.batch_case import BatchCase
 from yolo_stable.autopsy.examine import examine
 from yolo_stable.autopsy.report import Report, Sample
 from yolo_stable.autopsy.symptom import Symptom
-from yolo_stable.autopsy.untouched import untouched
+from yolo_stable.guard.untouched import untouched
 
 NAN, INF = math.nan, math.inf
 SIZES = (2, 1, 3, 2)

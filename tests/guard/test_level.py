@@ -17,10 +17,10 @@ def level_of(*values: float, haste: float = 1.0) -> Level:
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [((6.0, 6.0, 6.0), 6.0), ((1000.0, 6.0, 5.0), 6.0), ((0.001, 6.0, 7.0), 6.0), ((5.0, 6.0, 1e14), 6.0)],
-    ids=["alike", "high outlier", "low outlier", "huge outlier"],
+    [((6.0, 6.0, 6.0), 6.0), ((1000.0, 6.0, 5.0), 5.0), ((3.9, 203.0, 44.0), 3.9), ((5.0, 6.0, 1e14), 5.0)],
+    ids=["alike", "high outlier", "exploded in the second step", "huge outlier"],
 )
-def test_the_first_level_is_the_median_of_the_first_values(values: tuple[float, ...], expected: float) -> None:
+def test_the_first_level_is_the_lowest_of_the_first_values(values: tuple[float, ...], expected: float) -> None:
     assert math.exp(level_of(*values).level) == pytest.approx(expected)
 
 
@@ -59,9 +59,58 @@ def test_a_streak_that_ends_moves_a_level_that_is_not_settled() -> None:
     assert level.level - math.log(6.0) == pytest.approx(moved - moved / 12)
 
 
-def test_a_streak_that_ends_leaves_a_settled_level_alone() -> None:
-    level = level_of(*[6.0] * SETTLED, 600.0, 6e5, 6.0)
+def test_a_value_in_line_shortens_a_streak_and_leaves_a_settled_level_alone() -> None:
+    level = level_of(*[6.0] * SETTLED, 600.0, 6e5, 600.0, 6.0)
     assert math.exp(level.level) == pytest.approx(6.0)
+    assert level.high == 2
+    level.add(6.0)
+    level.add(6.0)
+    level.add(6.0)
+    assert level.high == 0
+    assert not level.suspicious
+
+
+def test_values_most_of_which_are_high_are_suspicious() -> None:
+    level = level_of(*[6.0] * SETTLED)
+    seen = [level.add(value) for value in (60.0, 60.0, 6.0, 60.0, 60.0)]
+    assert [bool(reason) for reason in seen] == [False, False, False, False, True]
+
+
+def test_what_is_believed_is_the_level_and_the_lowest_one_from_there_on() -> None:
+    level = level_of(*[0.02] * 100, *[4.0] * 20)
+    assert level.suspected
+    level.believe()
+    assert math.exp(level.level) == pytest.approx(4.0)
+    assert level.lowest == level.level
+    assert not level.suspicious
+    assert level.add(5.0) == ""
+    assert not level.suspicious
+    crept = level_of(*(6.0 * 2 ** (i / 500) for i in range(1200)))
+    assert crept.crept_only
+    crept.believe()
+    assert crept.lowest == crept.level
+    assert not crept.suspicious
+
+
+def test_far_is_what_no_data_can_do() -> None:
+    from_silence_to_the_first_objects, exploded = (
+        level_of(*[1e-6] * 100, *[90.0] * 50),
+        level_of(*[1.0] * 100, *[1e9] * 3),
+    )
+    assert from_silence_to_the_first_objects.suspected
+    assert not from_silence_to_the_first_objects.far
+    assert exploded.far
+
+
+def test_a_state_of_an_earlier_version_is_taken() -> None:
+    level = level_of(*[6.0] * 80, 60.0)
+    old = level.state_dict()
+    del old["log_peak"]
+    other = Level("loss", 4.0, 3)
+    other.load_state_dict(old)
+    assert other.state_dict() == {**level.state_dict(), "log_peak": 0.0}
+    assert other.add(60.0) == level.add(60.0) == ""
+    assert other.add(60.0) == level.add(60.0) != ""
 
 
 def test_falling_is_in_line_and_moves_the_level_no_further_than_a_fall_by_the_limit() -> None:

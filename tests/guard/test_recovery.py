@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -353,7 +354,9 @@ def fit(lr_factor: float, since: int, until: int = 10**9, **settings: Any) -> tu
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     climbs: list[Climb] = []
     rules = {"snapshot_every": 8, "max_loss_rise": 4.0, "max_norm_rise": 100.0, "patience": 8, "ramp_steps": 20}
-    guard = StepGuard(model, optimizer, on_climb=climbs.append, **{**rules, **settings})
+    rows = torch.arange(32)
+    again = lambda: (model(x[rows]) - y[rows]).square().mean()  # noqa: E731
+    guard = StepGuard(model, optimizer, on_climb=climbs.append, again=again, **{**rules, **settings})
     generator = torch.Generator().manual_seed(1)
     truth, halted = torch.randn(8, 1, generator=generator), False
     x = torch.randn(256, 8, generator=generator)
@@ -361,7 +364,7 @@ def fit(lr_factor: float, since: int, until: int = 10**9, **settings: Any) -> tu
     for i in range(400):
         optimizer.param_groups[0]["lr"] = 0.05 * (lr_factor if since <= i < until else 1.0)
         rows = torch.randint(256, (32,), generator=generator)
-        guard.backward((model(x[rows]) - y[rows]).square().mean())
+        guard.backward(again())
         halted = bool(halt_of(guard.step)) or bool(halt_of(guard.settle))
         if halted:
             break
@@ -403,37 +406,136 @@ def test_steps_that_no_brake_makes_small_enough_end_with_a_halt_and_a_healthy_st
     assert loss < 1.1 * clean
 
 
+def driven(**settings: Any) -> tuple[Rig, Callable[..., bool]]:
+    """Return a run, and what takes a step on a batch whose targets are given; the guard can ask for its loss again."""
+    batch: list[Any] = []
+    rig = Rig("SGD", again=lambda: (rig.model(batch[0]) - batch[1]).square().mean(), **settings)
+
+    def step(x: Tensor, target: float = 1.0) -> bool:
+        batch[:] = x, target
+        rig.guard.backward((rig.model(x) - target).square().mean())
+        return rig.finish()
+
+    return rig, step
+
+
+def lead_astray(rig: Rig) -> None:
+    """Set finite weights with which the loss is high on any data."""
+    with torch.no_grad():
+        rig.model.get_parameter("4.bias").fill_(100.0)
+
+
 def test_a_diverging_window_is_not_applied_and_says_why() -> None:
-    rig = Rig("SGD", snapshot_every=2, max_loss_rise=2.0, patience=3)
+    rig, step = driven(snapshot_every=2, max_loss_rise=2.0, patience=3)
     data = batches(40)
-    for x in data[:20]:
-        rig.step(x)
+    for x in data[:18]:
+        step(x)
     before = rig.everything()
-    ring = [snapshot.step for snapshot in recovery_of(rig).ring._ring]
+    for x in data[18:20]:
+        step(x)
+    lead_astray(rig)
     for i, x in enumerate(data[20:23]):
-        rig.guard.backward((rig.model(x) - 100.0).square().mean())
-        assert rig.guard.step() or i == 2
-        rig.guard.settle()
+        assert step(x) or i == 2
     last = rig.guard.last
     assert last is not None
     assert last.verdict is Verdict.ROLL_BACK
     assert not last
     assert last.reason == rig.climbs[0].reason
+    assert "above 2 times its level" in last.reason
+    assert "of the last 3 batches the largest loss is" in last.reason
+    assert last.reason.endswith("under the state of step 18")
     assert last.norm is not None
-    assert [snapshot.step for snapshot in recovery_of(rig).ring._ring] == ring, "no snapshot of suspicious steps"
+    assert [snapshot.step for snapshot in recovery_of(rig).ring._ring] == [18], "of what came later nothing is left"
     assert_same(rig.weights()["model"], before["model"])
     assert not recovery_of(rig).divergence.suspicious
 
 
-def test_a_loss_that_explodes_again_after_each_rollback_halts_in_time() -> None:
-    rig = Rig("SGD", snapshot_every=4, max_loss_rise=2.0, patience=6, max_rollbacks=4, max_consecutive=2)
-    for x in batches(12):
+def test_harder_data_are_no_divergence_and_snapshots_go_on() -> None:
+    """A hundred times the loss, because of the data alone: nothing is put back, and nothing else than without a guard happens."""
+    ends = []
+    for settings in ({}, {"snapshot_every": 2, "max_loss_rise": 2.0, "max_norm_rise": 2.0, "patience": 3}):
+        rig, step = driven(**settings)
+        for i, x in enumerate(batches(200)):
+            assert step(x, target=100.0 if i % 50 >= 25 else 1.0)
+        assert rig.climbs == []
+        ends.append(rig.everything())
+    assert_same(ends[0], ends[1])
+    assert recovery_of(rig).divergence.loss.count > 150, "what is hard is in line by now"
+    assert [snapshot.step for snapshot in recovery_of(rig).ring._ring] == [198, 200]
+
+
+def test_without_anybody_to_ask_a_suspicion_is_no_alarm_and_holds_snapshots_up_only_until_it_is_one() -> None:
+    rig = Rig("SGD", snapshot_every=2, max_loss_rise=2.0, patience=3)
+    for x in batches(70):
         rig.step(x)
+    lead_astray(rig)
+    kept = []
+    for x in batches(6):
+        rig.step(x)
+        newest = recovery_of(rig).ring.newest
+        assert newest is not None
+        kept.append(newest.step)
+    assert rig.climbs == []
+    assert recovery_of(rig).divergence.suspicion
+    assert kept[0] == 70
+    assert kept[-1] > 70
+
+
+def test_who_cannot_be_asked_is_told_once_and_decides_nothing() -> None:
+    rig, step = driven(snapshot_every=2, max_loss_rise=2.0, patience=3)
+    for x in batches(20):
+        step(x)
+    witness = recovery_of(rig).evidence._witness
+    assert witness is not None
+    asked: list[int] = []
+
+    def refuse() -> Tensor:
+        asked.append(1)
+        raise torch.OutOfMemoryError("out of memory")
+
+    witness._again = refuse
+    lead_astray(rig)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for x in batches(10):
+            step(x)
+    assert "cannot find out whether training diverges" in str(told[0].message)
+    assert "out of memory. Training goes on." in str(told[0].message)
+    assert len(told) == len(asked) == 1
+    assert rig.climbs == []
+
+
+def test_after_a_rollback_what_is_still_worse_is_put_back_again() -> None:
+    """A few times the loss of what was put back is no divergence here; after a rollback it shows that this has not helped."""
+    rig, step = driven(snapshot_every=2, max_loss_rise=32.0, patience=8)
+    data = batches(60)
+    for x in data[:40]:
+        step(x)
+    lead_astray(rig)
+    for x in data[40:48]:
+        step(x)
+    assert rungs(rig) == ["roll_back"]
+    with torch.no_grad():
+        loss = (rig.model(data[0]) - 1.0).square().mean().item()
+        rig.model.get_parameter("4.bias").add_(2.5 * math.sqrt(loss))
+    rig.optimizer.param_groups[0]["lr"] = 1e-9
+    rig.schedule.base_lrs = [1e-9]
+    for x in data * 2:
+        step(x)
+        if len(rig.climbs) > 1:
+            break
+    assert rig.climbs[1].reason.startswith("the rollback has not helped; of the last 8 batches the largest loss is")
+
+
+def test_a_loss_that_explodes_again_after_each_rollback_halts_in_time() -> None:
+    rig, step = driven(snapshot_every=4, max_loss_rise=2.0, patience=6, max_rollbacks=4, max_consecutive=2)
+    for x in batches(12):
+        step(x)
     before = rig.guard.counts.micro_batches
 
     def window(i: int) -> None:
-        rig.guard.backward((rig.model(batches(1, i)[0]) - 100.0).square().mean())
-        rig.finish()
+        lead_astray(rig)
+        step(batches(1, i)[0])
 
     most = most_micro_batches(rig.guard.config, 1)
     assert halted_after(rig, window, most) - before == 30 <= most == 36

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..guard.untouched import untouched as untouched
 from .batch_case import BatchCase as BatchCase
 from .bundle import Bundle as Bundle
 from .bundle import BundleError as BundleError
@@ -19,4 +20,3 @@ from .ranges import Range as Range
 from .report import Report as Report
 from .report import Sample as Sample
 from .symptom import Symptom as Symptom
-from .untouched import untouched as untouched

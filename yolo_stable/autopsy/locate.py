@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..guard.untouched import untouched
 from ..guard.wrappers import plainly_named
 from .ends import bracket, digest_of, loss_and_items, named_inputs
 from .finding import Break, Location
@@ -21,7 +22,6 @@ from .ranges import is_finite
 from .replay import is_out_of_memory
 from .taint import Birth, Origin, earliest
 from .tracer import Stopped, Tracer, plainly
-from .untouched import untouched
 
 OnBreak = Callable[[Break, dict[str, Any]], None]
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..guard.untouched import untouched
 from ..guard.wrappers import plainly_named
-from .untouched import untouched
 
 SEED = 0
 

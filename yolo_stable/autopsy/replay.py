@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..guard.reductions import maximum, told
+from ..guard.untouched import untouched
 from .case import Case, doubled
 from .symptom import RAISED, Symptom, signs_of
-from .untouched import untouched
 
 
 class OutOfTimeError(Exception):

@@ -89,8 +89,9 @@ class GuardConfig:
     moments, its square. What is larger before the first step is believed. None: any finite number."""
 
     max_loss_rise: float | None = None
-    """Training diverges when its loss stays above this many times its level for ``patience`` steps, > 1. None: not judged. The
-    guarded trainers use 4."""
+    """Loss that stays above this many times its level for ``patience`` steps is suspicious, > 1. Training has diverged when an
+    older copy of the weights is far better on the same batches, for which ``StepGuard`` needs ``again=``. None: not judged.
+    The guarded trainers use 4."""
 
     max_norm_rise: float | None = None
     """The same for the gradient norm before clipping, > 1. The guarded trainers use 10."""

@@ -84,6 +84,12 @@ class StepGuard:
         tell: Told once of each part of the memory that cannot be copied; None: Python's warnings.
         distributed: Whether other ranks train this model too. None: when ``DistributedDataParallel`` or FSDP wraps it. Give
             True, or their process group, to a loop that exchanges gradients by its own means.
+        again: Computes the loss of the micro-batch that was given to :meth:`backward` last once more, as one element, not
+            scaled, with the weights that the model then has: ``lambda: loss_of(model(x), y)``. It is called when loss or norm
+            have been out of line for ``patience`` steps, with the weights of now and with those of an older snapshot; only
+            this tells a divergence from data that are harder than those before. Random numbers and running statistics are
+            as before afterwards. None: only what no data can do (loss or norm 1e8 times above their lowest level) is a
+            divergence.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
@@ -105,6 +111,7 @@ class StepGuard:
         on_climb: Callable[[Climb], None] | None = None,
         tell: Callable[[str], None] | None = None,
         distributed: bool | dist.ProcessGroup | None = None,
+        again: Callable[[], Tensor] | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:
@@ -142,7 +149,7 @@ class StepGuard:
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
             act = self.abandon_window, self._resync, lower_precision, on_climb
-            self.recovery = Recovery(self.state, self.config, self.counts, self._recent, *act, ranks=self.ranks)
+            self.recovery = Recovery(self.state, self.config, self.counts, self._recent, *act, ranks=self.ranks, again=again)
             self.recovery.begin()
 
     @property

@@ -1,12 +1,16 @@
-"""The level of one noisy positive number, and for how long the number has been out of line with it."""
+"""The level of one noisy positive number, and for how long the number has been out of line with it.
+
+That is a suspicion, no more: an order of the data in which hard batches follow easy ones looks the same in a single number. What
+it takes to tell these apart is in ``inquiry.py``.
+"""
 
 from __future__ import annotations
 
 import math
 
 FIRST = 3
-"""Values that set the first level, by their median: one of them may be an outlier, and a run that explodes in its fourth
-step is measured against the three before."""
+"""Values that set the first level, by the lowest of them: the first one of all comes from a state that no step has harmed yet,
+and a run that explodes in its second step is measured against it."""
 SLOWEST = 1 / 64
 """Share of a value's distance that the level moves, once it has seen enough: a memory of some 64 steps, which leaves an eighth
 of the noise (``sqrt(a / (2 - a))`` for independent values, as for any exponentially weighted mean; Roberts, 1959)."""
@@ -20,22 +24,27 @@ BELIEVED = 1e15
 """Values not between this and its inverse are absurd: nobody trained with them."""
 BELIEVED_RISE = 1e12
 """Values further than this from the level, up or down, are absurd too."""
+FAR = 1e8
+"""No data does this: the most that lies between an image without objects under a network that has learned to be silent (a loss
+of 1e-6) and the first batch of an untrained one (100)."""
 
 Entry = float | int | None
 
 _LOG_BELIEVED = math.log(BELIEVED)
 _LOG_BELIEVED_RISE = math.log(BELIEVED_RISE)
+_LOG_FAR = math.log(FAR)
 
 
 class Level:
     """A level that follows in-line values in log space, and two streaks: values high, and the level itself high.
 
     A value that cannot be used is as if it had never been given: None, not finite, not above 0, or absurd. A value above
-    ``max_rise`` times the level is high: it lengthens the streak and leaves the level alone. Any other value is in line: it
-    ends the streak and moves the level, however far it has fallen, but never by more than a fall by ``max_rise`` would.
+    ``max_rise`` times the level is high: it lengthens the streak by one and leaves the level alone. Any other value is in line:
+    it shortens the streak by one and moves the level, however far it has fallen, but never by more than a fall by ``max_rise``
+    would. Values most of which are high are a streak therefore, and single ones in line hide nothing.
 
-    Until the level is settled, a streak that a value in line ends has only shown how far the values scatter: its values then
-    move the level as if each had been ``max_rise`` times it. Without this, a fresh detector's first steps are an alarm: while
+    Until the level is settled, a value in line ends a streak, which has only shown how far the values scatter: its values then
+    move the level as if each had been ``max_rise`` times it. Without this, a fresh detector's first steps are suspicious: while
     the assigner finds no objects, losses of 8 and of 120 take turns, and a level that began at 8 would stay there.
 
     Examples:
@@ -61,12 +70,12 @@ class Level:
         Args:
             name: What the number is called in a reason.
             max_rise: Largest ratio to the level that is in line, above 1; None: nothing is watched.
-            patience: Steps in a row that make an alarm, at least 1.
+            patience: Length of a streak that is suspicious, at least 1.
             haste: The n-th value moves the level by ``haste / n`` of its distance (times `UPWARD` or `DOWNWARD`) while that
                 is more than `SLOWEST`: a number that grows geometrically from its first step on is then followed at a
                 distance of ``1 / (2 haste + 1)`` of all its growth (in log space), however fast it grows.
             blind: Values before which none is high: those above the line move the level as if they were on it.
-            watch_lowest: Also alarm when the level itself stays above ``max_rise`` times the lowest it has been.
+            watch_lowest: Also suspect when the level itself stays above ``max_rise`` times the lowest it has been.
 
         Raises:
             ValueError: If ``max_rise`` is not a finite number above 1, or ``patience`` is below 1.
@@ -80,7 +89,7 @@ class Level:
         self._haste, self._blind, self._watch_lowest = haste, blind, watch_lowest
         self.first: list[float] = []
         self.count = 0
-        self.level = self.lowest = 0.0
+        self.level = self.lowest = self.peak = 0.0
         self.high = self.crept = 0
 
     def add(self, value: float | None) -> str:
@@ -90,7 +99,7 @@ class Level:
             value: Of this step; None when there is none.
 
         Returns:
-            The reason for an alarm, in each step from the ``patience``-th of a streak to its end; otherwise nothing.
+            What is suspicious, in each step in which a streak is ``patience`` long or longer; otherwise nothing.
         """
         if self.max_rise is None or value is None or not 1.0 / BELIEVED < value < BELIEVED:  # NaN is not between
             return ""
@@ -103,20 +112,24 @@ class Level:
             return ""
         if rise > self._log_rise and self.count >= self._blind:
             self.high += 1
+            self.peak += (log - self.peak) / min(self.high, self.patience)
         else:
-            if self.high and self.count < SETTLED:
-                self._move(self._log_rise, self.high)
-            self.high = 0
+            if self.count < SETTLED:
+                if self.high:
+                    self._move(self._log_rise, self.high)
+                self.high = 0
+            else:
+                self.high = max(0, self.high - 1)
             self._move(max(-self._log_rise, min(log - self.level, self._log_rise)), 1)
             self.lowest = min(self.lowest, self.level) if self.count > SETTLED else self.level
         self.crept = self.crept + 1 if self._watch_lowest and self.level - self.lowest > self._log_rise else 0
-        return self._reason(value) if self.high >= self.patience or self.crept >= self.patience else ""
+        return self._reason(value) if self.suspected else ""
 
     def _begin(self, log: float) -> None:
         self.first.append(log)
         self.count += 1
         if self.count == FIRST:
-            self.level = self.lowest = sorted(self.first)[FIRST // 2]
+            self.level = self.lowest = min(self.first)
             self.first = []
 
     def _move(self, distance: float, times: int) -> None:
@@ -124,6 +137,12 @@ class Level:
         self.count += times
         share = (UPWARD if distance > 0 else DOWNWARD) * max(SLOWEST, self._haste / self.count)
         self.level += distance * min(1.0, times * share)
+
+    @property
+    def seen(self) -> str:
+        """How large the values of the streak are, in words."""
+        level = f"its level of {math.exp(self.level):.3g}"
+        return f"{self.name} {math.exp(self.peak):.3g} is above {self.max_rise:g} times {level}"
 
     def _reason(self, value: float) -> str:
         if self.high >= self.patience:
@@ -137,6 +156,38 @@ class Level:
         """True while a streak is open."""
         return self.high > 0 or self.crept > 0
 
+    @property
+    def suspected(self) -> bool:
+        """True while a streak is ``patience`` long or longer."""
+        return max(self.high, self.crept) >= self.patience
+
+    @property
+    def above(self) -> float:
+        """How many times the level the values of the streak are; 0 without one."""
+        return math.exp(self.peak - self.level) if self.high else 0.0
+
+    @property
+    def settled_level(self) -> float | None:
+        """The logarithm of the level; None before it is settled."""
+        return self.level if self.count > SETTLED else None
+
+    @property
+    def crept_only(self) -> bool:
+        """True while it is the level alone that is suspected: values are in line with it."""
+        return self.crept >= self.patience > self.high
+
+    @property
+    def far(self) -> bool:
+        """True when a streak of ``patience`` is further above the lowest level than any order of any data explains."""
+        return self.high >= self.patience and self.peak - self.lowest > _LOG_FAR
+
+    def believe(self) -> None:
+        """Take what is suspicious for honest: the level goes where the streak is, and is the lowest one from here on."""
+        if self.high:
+            self.level = self.peak
+        self.lowest = self.level
+        self.reset_streaks()
+
     def reset_streaks(self) -> None:
         """Forget the streaks; the level stays."""
         self.high = self.crept = 0
@@ -149,6 +200,7 @@ class Level:
             **{f"log_first_{i}": log for i, log in enumerate(first)},
             "log_level": self.level,
             "log_lowest": self.lowest,
+            "log_peak": self.peak,
             "high": self.high,
             "crept": self.crept,
         }
@@ -162,14 +214,16 @@ class Level:
         Raises:
             ValueError: If an entry is missing, unknown, or not what it can be; nothing has been taken over then.
         """
+        state = {"log_peak": 0.0, **state}  # of a run from before there was one: it begins with the next streak
         wrong = sorted(state.keys() ^ self.state_dict().keys())
         if wrong:
             raise ValueError(f"missing or unknown in the state of the {self.name}: {', '.join(wrong)}")
         count, high, crept = (self._whole(key, state[key]) for key in ("count", "high", "crept"))
         keys = [f"log_first_{i}" for i in range(count if count < FIRST else 0)]
         first = [self._log(key, state[key]) for key in keys]
-        mean, lowest = (self._log(key, state[key]) for key in ("log_level", "log_lowest"))
-        self.first, self.count, self.high, self.crept, self.level, self.lowest = first, count, high, crept, mean, lowest
+        level, lowest, peak = (self._log(key, state[key]) for key in ("log_level", "log_lowest", "log_peak"))
+        self.first, self.count, self.high, self.crept = first, count, high, crept
+        self.level, self.lowest, self.peak = level, lowest, peak
 
     def _log(self, key: str, value: Entry) -> float:
         if value is None or not abs(value) < _LOG_BELIEVED:

@@ -12,6 +12,7 @@ from .config import GuardConfig
 from .damage import Damage, all_over, damages, lone_numbers
 from .decision import Decision
 from .divergence import Divergence
+from .evidence import Evidence
 from .ladder import Brake, Climb, Rung, next_rung
 from .limits import ASTRAY_ADVICE, ROW_ADVICE, RUINED_ADVICE, Counts, Passed, halted, limit_passed
 from .milestone import Milestone
@@ -21,6 +22,7 @@ from .repair import EmaRepair
 from .setbacks import Setbacks
 from .snapshot import Snapshot, SnapshotRing
 from .state import TrainingState
+from .witness import Again, Witness
 
 TRIES = 2
 """How often in a row the same snapshot is put back before an older one is."""
@@ -43,6 +45,7 @@ class Recovery:
         lower_precision: Switches to the next safer precision and returns its name, or None when there is none.
         on_climb: Told of every climb, after it was carried out.
         ranks: The other processes that train the model.
+        again: Computes the loss of the last micro-batch once more; see :class:`~yolo_stable.guard.StepGuard`.
     """
 
     def __init__(
@@ -57,13 +60,15 @@ class Recovery:
         on_climb: Callable[[Climb], None] | None = None,
         *,
         ranks: Ranks,
+        again: Again | None = None,
     ) -> None:
         self.state, self.config, self.counts, self.recent, self.ranks = state, config, counts, recent, ranks
         self.ring = SnapshotRing(state, copies(config, ranks), config.snapshot_device)
         self.audit = Audit(config.max_value, config.reject_norm if config.max_norm is None else config.max_norm)
         self.brake = Brake(config.ramp_steps)
         self.setbacks = self._no_setbacks()
-        self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, config.patience)
+        self.evidence = Evidence(None if again is None else Witness(state.model, again), config)
+        self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, self.evidence.patience)
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
         self.milestone = Milestone(state)
@@ -89,6 +94,7 @@ class Recovery:
         self.state.resync()
         self.ring.clear()
         self.milestone.forget()
+        self.evidence.forget()
         self.wish, self._diverging = "", False
         self._target, self._tries = None, 0
         live = self.state.live()
@@ -133,19 +139,21 @@ class Recovery:
             TrainingHaltedError: Nothing is left to try.
         """
         self.brake.applied()
-        why = self.divergence.add(loss, norm)
+        why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring, self.counts.applied)
         if why and self.ranks.shared:
             self.wish, self._diverging = why, True
             return ""
         if why:
-            self._climb(why, (), diverged=True)
+            if self.evidence.not_helped:
+                self.brake.factor /= 2  # with the half that follows a quarter: a half was not nearly enough
+            self._climb(why, (), diverged=True, better=self.evidence.better_in(self.ring))
         return why
 
     def settle(self) -> None:
         """Keep the state when it is time to and it is healthy; put it right when it is not.
 
-        Not kept is a state of suspicious steps. Only with several ranks it is, marked as such: the loss is each rank's own, and
-        all have to have copies of the same steps.
+        Not kept is a state of suspicious steps, until it is known whether the data are the reason. Only with several ranks it
+        is, marked as such: the loss is each rank's own, and all have to have copies of the same steps.
 
         Raises:
             TrainingHaltedError: Nothing is left to try.
@@ -155,7 +163,7 @@ class Recovery:
         if self.counts.applied - self._mark < self.setbacks.pace:
             return
         live = self.state.live()
-        if self._put_right(self.audit.inspect(live)) and (self.ranks.shared or not self.divergence.suspicious):
+        if self._put_right(self.audit.inspect(live)) and (self.ranks.shared or not self.evidence.delays(self.divergence)):
             self._take(live)
             self.setbacks.kept()
 
@@ -247,6 +255,7 @@ class Recovery:
         diverged: bool,
         last: Decision | None = None,
         to: Snapshot | None = None,
+        better: Snapshot | None = None,
     ) -> None:
         """Take the next rung and carry it out.
 
@@ -259,6 +268,7 @@ class Recovery:
             diverged: Whether training itself went astray, as far as is known; the state that it has led to may tell otherwise.
             last: The rejection that led here, if one did.
             to: What is put back, in which nothing is ruined; None: a snapshot of the ring.
+            better: The one that was found better than the state of now, if it is not the newest.
 
         Raises:
             TrainingHaltedError: Nothing is left to try; the state is that of a snapshot.
@@ -284,9 +294,13 @@ class Recovery:
                 self.setbacks.add(damage, step)
             self.counts.rollbacks += 1
             self.counts.consecutive = 0
+        if to is None and not lone:
+            to = better
         snapshot = to if to is not None else self._choose(lone, again=rung is not Rung.HALT and self._tries >= TRIES)
         seen = f"{reason}; last seen: {last.reason}" if last is not None else reason
         self._go_back(rung, seen, culprits, damage, snapshot, precision=lowered or "")
+        if diverged and self._target is not None:
+            self.evidence.watch_after(self._target)
         if rung is Rung.HALT:
             advice = ASTRAY_ADVICE if diverged else RUINED_ADVICE if damage else ROW_ADVICE
             found = damage[0] if damage and not diverged else None
@@ -366,6 +380,7 @@ class Recovery:
         self._resync()
         self.divergence.load_state_dict(snapshot.plain["guard"]["divergence"])
         self.divergence.reset_streaks()
+        self.evidence.drop()
         self.ring.drop_newer_than(snapshot)
         self._tries = self._tries + 1 if snapshot is self._target else 1
         self._target = snapshot
@@ -381,7 +396,9 @@ class Recovery:
     def _take(self, live: Any) -> None:
         snapshot = self.ring.take(self.counts.applied, live)
         snapshot.trained = self.trained
-        snapshot.trusted = not self.divergence.suspicious
+        snapshot.trusted = not self.evidence.doubts(self.divergence)
+        if snapshot.trusted:
+            self.evidence.follow(self.divergence, snapshot.step, live)
         self._mark = self.counts.applied
         self._tries = 0
 

@@ -66,9 +66,17 @@ class Snapshot:
         """Return whether the next state can be copied into the same memory."""
         return self._shapes == _shapes(live)
 
-    @torch.no_grad()
     def fill(self, step: int, live: dict[str, Tensor], state: TrainingState) -> None:
         """Copy the state as it is now.
+
+        Syncs: none; copies to pinned host memory are queued.
+        """
+        self.copy(step, live)
+        self.generators, self.plain = state.aside()
+
+    @torch.no_grad()
+    def copy(self, step: int, live: dict[str, Tensor]) -> None:
+        """Copy the tensors alone.
 
         Syncs: none; copies to pinned host memory are queued.
         """
@@ -76,7 +84,6 @@ class Snapshot:
         for names in self._kinds:  # of one device and dtype, which is a few launches; mixed, it would be one for each
             views = [self._views[name] for name in names]
             torch._foreach_copy_(views, [live[name] for name in names], non_blocking=self._pinned)
-        self.generators, self.plain = state.aside()
         self.memory = [] if state.memory is None else state.memory.capture()
 
 
@@ -115,6 +122,16 @@ class SnapshotRing:
     def trusted(self, step: int) -> int:
         """Return the step of the newest trusted snapshot that is not younger than ``step``; -1 when there is none."""
         return max((snapshot.step for snapshot in self._ring if snapshot.trusted and snapshot.step <= step), default=-1)
+
+    def reference(self, step: int) -> Snapshot | None:
+        """Return the newest trusted snapshot that is not younger than ``step``; the oldest one when none is; None without any."""
+        fitting = (kept for kept in reversed(self._ring) if kept.trusted and kept.step <= step)
+        return next(fitting, self.oldest)
+
+    @property
+    def older_ones(self) -> list[Snapshot]:
+        """All but the newest."""
+        return self._ring[:-1]
 
     @property
     def oldest(self) -> Snapshot | None:

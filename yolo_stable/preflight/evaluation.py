@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..autopsy.frames import tensors_in
 from ..autopsy.locate import locate_call
-from ..autopsy.untouched import untouched
 from ..guard.health import all_finite
+from ..guard.untouched import untouched
 from ..guard.wrappers import unwrap
 from .flight import Flight
 from .naming import broke

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ..autopsy.untouched import untouched
 from ..guard.generators import Draw
+from ..guard.untouched import untouched
 from .flight import Flight
 from .look import Look
 from .naming import grouped

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..autopsy.ends import loss_and_items
-from ..autopsy.untouched import device_of, untouched
 from ..guard import GuardConfig, StepGuard
 from ..guard.state import TrainingState
+from ..guard.untouched import device_of, untouched
 from ..guard.wrappers import plainly_named, unwrap
 from ..replaying import AMP
 

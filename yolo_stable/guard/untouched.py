@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..guard.generators import random_state, restore_random_state
-from ..guard.memory import Memory
+from .generators import random_state, restore_random_state
+from .memory import Memory
 
 
 @contextmanager

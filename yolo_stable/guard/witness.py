@@ -1,0 +1,93 @@
+"""Witness: the micro-batch at hand once more, under the weights of now or under older ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .ranks import shared
+from .untouched import device_of, untouched
+
+MODEL = "model/"
+Again = Callable[[], Tensor]
+"""Computes the loss of the micro-batch that was given to the guard last once more, unscaled, with the model as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One micro-batch under one state; NaN where a number was not asked for."""
+
+    loss: float
+    norm: float = math.nan
+    """Global 2-norm of the gradient."""
+
+
+class Witness:
+    """Measures one micro-batch under two states of the model: the data are the same, so what differs is the model's doing.
+
+    It leaves no trace: see `untouched`. Weights that are on the model's device are used where they lie; others are copied to it
+    for the time of the call. Buffers are copied always, since a forward pass writes them.
+
+    Args:
+        model: The module that is trained, without wrappers.
+        again: Runs the forward pass.
+    """
+
+    def __init__(self, model: nn.Module, again: Again) -> None:
+        self.model, self._again = model, again
+
+    def hindrance(self) -> str:
+        """Return why the forward pass cannot be run by this rank alone; nothing when it can."""
+        synced = shared() and any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules())
+        return "SyncBatchNorm would wait for the other ranks" if synced else ""
+
+    def measure(self, tensors: Mapping[str, Tensor] | None, *, norm: bool) -> Measured:
+        """Run the micro-batch forward, and backward if its norm is asked for.
+
+        Args:
+            tensors: Those of a snapshot; None: the model as it is.
+            norm: Whether the gradient's norm is asked for as well. It takes the memory of one more backward pass.
+
+        Returns:
+            Numbers that may be infinite or NaN.
+
+        Raises:
+            Exception: Whatever the forward or backward pass raises, out of memory included; the model is as before then, too.
+
+        Syncs: one.
+        """
+        with untouched(self.model), self._other(tensors or {}), torch.set_grad_enabled(norm):
+            loss = self._again()
+            if not norm:
+                return Measured(float(loss))
+            parameters = [p for p in self.model.parameters() if p.requires_grad]
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            norms = torch._foreach_norm([g for g in gradients if g is not None])
+            both = torch.stack([loss.detach().float(), torch.stack([n.float() for n in norms]).norm()])
+        return Measured(*both.tolist())
+
+    @contextmanager
+    def _other(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let the model have other weights and statistics; its own are where they were afterwards."""
+        device = device_of(self.model)
+        own: list[tuple[Tensor, Tensor]] = []
+        try:
+            for prefix, module in self.model.named_modules():
+                for key, buffer in module._buffers.items():
+                    theirs = tensors.get(f"{MODEL}{prefix}.{key}" if prefix else MODEL + key)
+                    if buffer is not None and theirs is not None:  # `untouched` puts the module's own back
+                        module._buffers[key] = theirs.to(device, buffer.dtype, copy=True)
+            for name, parameter in self.model.named_parameters():
+                theirs = tensors.get(MODEL + name)
+                if theirs is not None and theirs.shape == parameter.shape:
+                    own.append((parameter, parameter.data))
+                    parameter.data = theirs.to(parameter.device, parameter.dtype)
+            yield
+        finally:
+            for parameter, data in own:
+                parameter.data = data
