@@ -156,12 +156,13 @@ def test_too_many_lost_files_halt_the_run_and_it_says_so(
 
 def test_a_validation_without_any_image_halts_in_words(own: Any, arguments: Arguments) -> None:
     data, _, validation = own("detect")
+
+    def remove(trainer: Any) -> None:
+        for path in validation if trainer.epoch == 1 else []:
+            path.unlink()
+
     with pytest.raises(TrainingHaltedError, match=r"No image could be drawn any more\. val: 8 of 8 images"):
-        train(
-            "detect",
-            arguments(data=str(data)),
-            lambda trainer: [path.unlink() for path in validation] if trainer.epoch == 1 else None,
-        )
+        train("detect", arguments(data=str(data)), remove)
 
 
 def test_what_is_back_when_the_run_is_resumed_is_drawn_again(own: Any, arguments: Arguments) -> None:

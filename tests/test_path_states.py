@@ -58,7 +58,8 @@ def loses(states: PathStates, path: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_what_another_process_sets_is_seen_here(method: str) -> None:
     states = PathStates(4)
-    process = torch.multiprocessing.get_context(method).Process(target=loses, args=(states, "a.jpg"))
+    context: Any = torch.multiprocessing.get_context(method)
+    process = context.Process(target=loses, args=(states, "a.jpg"))
     process.start()
     process.join(60)
     assert states.get("a.jpg") == 6

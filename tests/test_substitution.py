@@ -205,7 +205,8 @@ def test_a_mask_or_a_depth_map_that_goes(kind: str, folder: str, problem: Proble
 def test_a_class_that_is_missing_in_classification(folders: Path) -> None:
     data = classes_in(folders)
     states = watched(data)
-    data.samples[2][1] = None
+    samples_of: Any = data.samples
+    samples_of[2][1] = None
     assert len(samples(data, range(len(data)), 0)[0]) == len(data)
     assert lost(states, data) == {Path(data.samples[2][0]).name: Problem.LABELS}
 
@@ -359,7 +360,7 @@ class Balanced(YOLODataset):
 class OwnReader(YOLODataset):
     """Reads files itself."""
 
-    def load_image(self, i: int, rect_mode: bool = True) -> Any:
+    def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Any:
         image: Any = cv2.imread(self.im_files[i])
         height, width = image.shape[:2]
         return cv2.resize(image, (64, 64)), (height, width), (64, 64)

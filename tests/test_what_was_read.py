@@ -117,7 +117,7 @@ def test_rows_are_not_named_where_the_labels_are_those_of_another_file(images: P
 class OwnReader(YOLODataset):
     """Reads files itself: nobody knows which."""
 
-    def load_image(self, i: int, rect_mode: bool = True) -> Any:
+    def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Any:
         image: Any = cv2.imread(self.im_files[(i + 1) % len(self.im_files)])
         return image, image.shape[:2], image.shape[:2]
 

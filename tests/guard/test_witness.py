@@ -12,7 +12,7 @@ from equality import assert_same
 from rig import Rig, batches
 from torch import Tensor, nn
 
-from yolo_stable.guard import witness
+from yolo_stable.guard.ranks import Ranks
 from yolo_stable.guard.snapshot import Snapshot
 from yolo_stable.guard.witness import Measured, Witness
 
@@ -54,7 +54,7 @@ def test_it_measures_each_state_with_the_same_random_numbers_and_leaves_no_trace
     gradients = [None if p.grad is None else p.grad.clone() for p in rig.model.parameters()]
     places = [p.data_ptr() for p in rig.model.parameters()]
     numbers = torch.get_rng_state()
-    asked = Witness(rig.model, loss_under(rig.model, x))
+    asked = Witness(rig.model, loss_under(rig.model, x), rig.guard.ranks)
     for norm in (False, True):
         now, then = asked.measure(None, norm=norm), asked.measure(snapshot.tensors, norm=norm)
         for seen, model in ((now, rig.model), (then, older)):
@@ -79,14 +79,13 @@ def test_after_an_error_the_model_is_as_before() -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Witness(rig.model, fails).measure(snapshot.tensors, norm=False)
+        Witness(rig.model, fails, rig.guard.ranks).measure(snapshot.tensors, norm=False)
     assert_same(rig.everything(), before)
 
 
 @pytest.mark.parametrize(("ranks", "layer", "hindered"), [(2, "sync", True), (1, "sync", False), (2, "plain", False)])
-def test_statistics_over_all_ranks_are_waited_for_by_nobody(
-    ranks: int, layer: str, hindered: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_statistics_over_all_ranks_are_waited_for_by_nobody(ranks: int, layer: str, hindered: bool) -> None:
     model: Any = nn.Sequential(nn.SyncBatchNorm(2) if layer == "sync" else nn.BatchNorm1d(2))
-    monkeypatch.setattr(witness, "shared", lambda: ranks > 1)
-    assert bool(Witness(model, lambda: torch.zeros(())).hindrance()) is hindered
+    others = Ranks(model)
+    others.shared = ranks > 1
+    assert bool(Witness(model, lambda: torch.zeros(()), others).hindrance()) is hindered

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..guard.untouched import untouched
 from .case import Case
 from .culprits import Culprit, Culprits
 from .facts import facts_of, shortened, weights_in_words
@@ -18,7 +19,6 @@ from .other_weights import other_weights
 from .replay import Outcome, Player, error_in_words, is_out_of_memory
 from .suspects import Finding
 from .symptom import Symptom, agree, same_bits, signs_of
-from .untouched import untouched
 
 HALVES = ("float16", "bfloat16")
 

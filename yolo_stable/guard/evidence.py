@@ -62,6 +62,8 @@ class Evidence:
         self._put_back: tuple[Snapshot, int] | None = None
         self._since = 0
         self._suspicion, self._step = "", -1
+        self.asked = False
+        """Whether the model was run once more after the newest step."""
         self.older: Snapshot | None = None
         """The state that is compared, or was last."""
 
@@ -100,6 +102,7 @@ class Evidence:
 
         Syncs: none while nothing is out of line; else two.
         """
+        self.asked = False
         if not divergence.suspicious:
             self._heard_early = self._undecided = False
             if self._inquiry is None and self._put_back is None:
@@ -190,6 +193,7 @@ class Evidence:
 
     def _ask(self, witness: Witness, inquiry: Inquiry) -> Answer:
         assert self.older is not None
+        self.asked = True
         norm = inquiry.norm_ratio is not None
         try:
             then = witness.measure(self.older.tensors, norm=norm)

@@ -149,7 +149,9 @@ class StepGuard:
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
             act = self.abandon_window, self._resync, lower_precision, on_climb
-            self.recovery = Recovery(self.state, self.config, self.counts, self._recent, *act, ranks=self.ranks, again=again)
+            self.recovery = Recovery(
+                self.state, self.config, self.counts, self._recent, *act, ranks=self.ranks, again=again
+            )
             self.recovery.begin()
 
     @property

@@ -86,6 +86,15 @@ class Ranks:
         return torch.device("cpu") if dist.get_backend(self._group) == "gloo" else device
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Return whether weights are spread over ranks, so that none of them can compute with the model alone."""
+    wrappers = _imported("torch.distributed.fsdp", "FullyShardedDataParallel")
+    tensors = _imported("torch.distributed.tensor", "DTensor")
+    return any(isinstance(m, wrappers) for m in model.modules()) or any(
+        isinstance(p, tensors) for p in model.parameters()
+    )
+
+
 def _groups(model: nn.Module) -> Iterator[dist.ProcessGroup | None]:
     """Yield the process groups that share gradients of a model; None: that of all processes."""
     wrappers = nn.parallel.DistributedDataParallel, *_imported("torch.distributed.fsdp", "FullyShardedDataParallel")

@@ -67,7 +67,7 @@ class Recovery:
         self.audit = Audit(config.max_value, config.reject_norm if config.max_norm is None else config.max_norm)
         self.brake = Brake(config.ramp_steps)
         self.setbacks = self._no_setbacks()
-        self.evidence = Evidence(None if again is None else Witness(state.model, again), config)
+        self.evidence = Evidence(None if again is None else Witness(state.model, again, ranks), config)
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, self.evidence.patience)
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
@@ -140,6 +140,8 @@ class Recovery:
         """
         self.brake.applied()
         why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring, self.counts.applied)
+        if self.evidence.asked and self.state.memory is not None:
+            self.state.memory.settle()
         if why and self.ranks.shared:
             self.wish, self._diverging = why, True
             return ""
@@ -163,7 +165,9 @@ class Recovery:
         if self.counts.applied - self._mark < self.setbacks.pace:
             return
         live = self.state.live()
-        if self._put_right(self.audit.inspect(live)) and (self.ranks.shared or not self.evidence.delays(self.divergence)):
+        if self._put_right(self.audit.inspect(live)) and (
+            self.ranks.shared or not self.evidence.delays(self.divergence)
+        ):
             self._take(live)
             self.setbacks.kept()
 

@@ -73,6 +73,7 @@ class Snapshot:
         """
         self.copy(step, live)
         self.generators, self.plain = state.aside()
+        self.memory = [] if state.memory is None else state.memory.capture()
 
     @torch.no_grad()
     def copy(self, step: int, live: dict[str, Tensor]) -> None:
@@ -84,7 +85,6 @@ class Snapshot:
         for names in self._kinds:  # of one device and dtype, which is a few launches; mixed, it would be one for each
             views = [self._views[name] for name in names]
             torch._foreach_copy_(views, [live[name] for name in names], non_blocking=self._pinned)
-        self.memory = [] if state.memory is None else state.memory.capture()
 
 
 class SnapshotRing:

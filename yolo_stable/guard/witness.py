@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .ranks import shared
+from .ranks import Ranks, is_sharded
 from .untouched import device_of, untouched
+from .wrappers import plain_name, plainly_named
 
 MODEL = "model/"
 Again = Callable[[], Tensor]
@@ -36,15 +37,21 @@ class Witness:
     Args:
         model: The module that is trained, without wrappers.
         again: Runs the forward pass.
+        ranks: The other processes that train the model.
     """
 
-    def __init__(self, model: nn.Module, again: Again) -> None:
-        self.model, self._again = model, again
+    def __init__(self, model: nn.Module, again: Again, ranks: Ranks) -> None:
+        self.model, self._again, self._ranks = model, again, ranks
 
     def hindrance(self) -> str:
         """Return why the forward pass cannot be run by this rank alone; nothing when it can."""
-        synced = shared() and any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules())
-        return "SyncBatchNorm would wait for the other ranks" if synced else ""
+        if not self._ranks.shared:
+            return ""
+        if any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules()):
+            return "SyncBatchNorm would wait for the other ranks"
+        if is_sharded(self.model):
+            return "weights that are spread over ranks cannot be computed with by one of them"
+        return ""
 
     def measure(self, tensors: Mapping[str, Tensor] | None, *, norm: bool) -> Measured:
         """Run the micro-batch forward, and backward if its norm is asked for.
@@ -77,12 +84,13 @@ class Witness:
         device = device_of(self.model)
         own: list[tuple[Tensor, Tensor]] = []
         try:
-            for prefix, module in self.model.named_modules():
+            for name, module in self.model.named_modules():
+                prefix = plain_name(name)
                 for key, buffer in module._buffers.items():
                     theirs = tensors.get(f"{MODEL}{prefix}.{key}" if prefix else MODEL + key)
                     if buffer is not None and theirs is not None:  # `untouched` puts the module's own back
                         module._buffers[key] = theirs.to(device, buffer.dtype, copy=True)
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in plainly_named(self.model.named_parameters()):
                 theirs = tensors.get(MODEL + name)
                 if theirs is not None and theirs.shape == parameter.shape:
                     own.append((parameter, parameter.data))
