@@ -101,7 +101,6 @@ class GuardedTrainerMixin(
         self.batch_number = 0
         self._label_fault = ""
         self.files = {}
-        self._images: Tensor | None = None
         self.forget()
         self.window_open = False
         self._healthy: tuple[Tensor, dict[str, Tensor]] | None = None
@@ -194,12 +193,11 @@ class GuardedTrainerMixin(
         if self.guard is not None:
             self.guard.before_forward()
         self.witness(batch)
-        self._images = batch["img"]
         return batch
 
     def _are_of_one_scale(self) -> bool:
         """Return whether the images of the newest micro-batch are."""
-        return self._images is not None and are_of_one_scale(self._images)
+        return "img" in self._newest and are_of_one_scale(self._newest["img"])
 
     def run_callbacks(self, event: str) -> None:
         """Keep track of epoch and batch; not a registered callback, so that nobody can remove or pickle it."""
