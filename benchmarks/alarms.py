@@ -53,6 +53,8 @@ class ScriptedWitness:
 class Nothing:
     """Stands in for a training's state in a snapshot."""
 
+    memory = None
+
     def aside(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return no generators, no plain values."""
         return {}, {}

@@ -43,6 +43,12 @@ class Background(Generic[T]):
         _running.add(self._thread)
         self._thread.start()
 
+    def wait(self) -> None:
+        """Wait for the job, from any thread; its result stays to be taken."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
     def result(self) -> T:
         """Wait for the job, and return what it returned; once.
 

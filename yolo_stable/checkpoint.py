@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class GuardedCheckpoints(_Base):
     _digest_on_disk: str | None = None
     """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
     _writing: Background[Outcome] | None = None
+    _saved_by: int | None = None
+    """The thread that trains, which alone takes over what came of a save."""
     _stands = False
     """Whether the newest save that was asked for was written."""
     _said_beyond_half = False
@@ -112,11 +115,16 @@ class GuardedCheckpoints(_Base):
     def finish_save(self) -> bool:
         """Wait for the save that is being written, if there is one, and tell of what could not be.
 
+        Another thread, such as one that watches the files, only waits: what came of it is the training thread's to tell.
+
         Returns:
-            Whether the newest save that was asked for was written.
+            Whether the newest save that was asked for was written, as far as the training thread knows.
         """
         if self._writing is not None and not self._writing.idle:
-            self._take_over(self._writing.result())
+            if threading.get_ident() == self._saved_by:
+                self._take_over(self._writing.result())
+            else:
+                self._writing.wait()
         return self._stands
 
     def notice_save(self) -> None:
@@ -132,7 +140,7 @@ class GuardedCheckpoints(_Base):
 
     def _begin_save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
         self.finish_save()  # never two at a time: what is copied for one is held in memory until it is written
-        self._stands = False
+        self._stands, self._saved_by = False, threading.get_ident()
         assert self.guard is not None
         # With several ranks a ruined state waits for the next window to be put right, and may be finite.
         if not self.guard.inspect():
@@ -175,8 +183,7 @@ class GuardedCheckpoints(_Base):
             self._said_beyond_half = True
             LOGGER.warning(
                 f"{outcome.beyond_half[0]} and {len(outcome.beyond_half) - 1} more hold numbers that float16 cannot (above"
-                " 65504): checkpoints keep them in float32. Inference in half precision would overflow. A learning rate that"
-                " is too high does that."
+                " 65504): checkpoints keep them in float32. Inference in half precision would overflow."
             )
         if outcome.culprits:
             self._refuse(epoch, outcome.culprits)

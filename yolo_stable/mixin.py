@@ -189,9 +189,9 @@ class GuardedTrainerMixin(
         self._label_fault = disarm(batch, self.data["nc"])
         batch = super().preprocess_batch(batch)
         self.run_log.batch_files(drawn.names)
-        self.remember(drawn, batch, self._label_fault)
         if self.guard is not None:
-            self.guard.before_forward()
+            self.guard.before_forward()  # before anything of ours is put on the model for the time of the forward pass
+        self.remember(drawn, batch, self._label_fault)
         self.witness(batch)
         return batch
 

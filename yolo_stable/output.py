@@ -46,8 +46,10 @@ class Outlet:
 
     def flush(self) -> None:
         """Flush, or drop what nobody can read."""
-        with self._surviving():
-            self._stream.flush()
+        flush = getattr(self._stream, "flush", None)  # not all that can be printed to has one
+        if flush is not None:
+            with self._surviving():
+                flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -119,9 +121,9 @@ def _replaced(name: str, whatever: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            outlet.flush()
             if getattr(sys, name) is outlet:  # not the one that somebody has put in since
                 setattr(sys, name, before)
+            outlet.flush()
 
 
 @contextlib.contextmanager

@@ -260,6 +260,8 @@ class GuardedResume(_Base):
                 restore_late(self, saved, self._held)
             restore_window(self, self._cadence, saved)
             restore_memory(self, saved)
+            assert self.guard is not None
+            self.guard.resync()  # the first snapshot was taken before all was there
             will_close = self.args.close_mosaic and self.epoch >= self.epochs - self.args.close_mosaic
             own = RANK in {-1, 0}  # the generators that were saved are those of the first rank
             if will_close and saved.plain["loop"]["mosaic_closed"]:

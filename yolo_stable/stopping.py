@@ -87,7 +87,12 @@ def follow(stopper: Any, *, stop_at_zero: bool, dataset: Any) -> Patience:
         dataset: The one that validation looks at; where all its labels are known to be empty, a fitness of 0 means nothing.
     """
     labels = getattr(dataset, "labels", None)
-    can_be_found = not isinstance(labels, list) or any(len(label["cls"]) for label in labels)
+    can_be_found = not isinstance(labels, list) or any(map(_has_objects, labels))
     patience = Patience(stopper.patience, stop_at_zero=stop_at_zero, tell_of_zero=can_be_found)
     vars(patience).update(vars(stopper))
     return patience
+
+
+def _has_objects(label: Any) -> bool:
+    """Return whether a label holds anything, as far as it is of Ultralytics' kind."""
+    return not (isinstance(label, dict) and "cls" in label) or bool(len(label["cls"]))

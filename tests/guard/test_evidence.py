@@ -20,6 +20,8 @@ EVERY = 16
 class Run:
     """Losses by step and state: ``loss(state, step)`` is that of the data of a step under the state of another."""
 
+    memory = None
+
     def __init__(self, loss: Callable[[int, int], float], norm: Callable[[int, int], float] = lambda *_: 5.0) -> None:
         self.loss, self.norm, self.step = loss, norm, 0
         config = GuardConfig.for_trainer(None)

@@ -62,8 +62,6 @@ class Evidence:
         self._put_back: tuple[Snapshot, int] | None = None
         self._since = 0
         self._suspicion, self._step = "", -1
-        self.asked = False
-        """Whether the model was run once more after the newest step."""
         self.older: Snapshot | None = None
         """The state that is compared, or was last."""
 
@@ -102,7 +100,6 @@ class Evidence:
 
         Syncs: none while nothing is out of line; else two.
         """
-        self.asked = False
         if not divergence.suspicious:
             self._heard_early = self._undecided = False
             if self._inquiry is None and self._put_back is None:
@@ -128,8 +125,9 @@ class Evidence:
         if self._occasion is Occasion.EARLY:
             self._heard_early = True
         elif self._occasion is Occasion.STREAK:
+            if divergence.loss.suspected:  # else it is the norm that was believed, and the loss may creep on
+                self._anchor.forget()
             divergence.believe()
-            self._anchor.forget()
         else:
             self._occasion = Occasion.EARLY  # it has helped
         return ""
@@ -151,7 +149,7 @@ class Evidence:
 
     def drop(self) -> None:
         """Forget what was compared: another state was put back."""
-        self._inquiry = self._put_back = None
+        self._inquiry = self._put_back = self.older = None
         self._heard_early = self._undecided = False
 
     def forget(self) -> None:
@@ -193,7 +191,6 @@ class Evidence:
 
     def _ask(self, witness: Witness, inquiry: Inquiry) -> Answer:
         assert self.older is not None
-        self.asked = True
         norm = inquiry.norm_ratio is not None
         try:
             then = witness.measure(self.older.tensors, norm=norm)

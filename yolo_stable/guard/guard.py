@@ -133,6 +133,7 @@ class StepGuard:
         self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
         """How windows are applied, in words."""
         self.memory = Memory(model, memory, tell or _warn)
+        self.memory.optimizer = optimizer
         """What the loss keeps from batch to batch."""
         whole = {
             "memory": self.memory,
@@ -164,7 +165,7 @@ class StepGuard:
         loss_scale = self._step.loss_scale
         self._step, self.step_name = choose_step(self._step.model, optimizer, self.scaler, self.config)
         self._step.loss_scale = loss_scale  # the scaler has stayed
-        self.state.optimizer = optimizer
+        self.state.optimizer = self.memory.optimizer = optimizer
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from .holders import Holder, Numbers, OwnAttributes, Place, Registered, holders_of, is_atom, is_of_a_library
 from .wrappers import unwrap
@@ -58,6 +59,8 @@ class Memory:
         self._known: dict[int, list[Holder]] = {}
         self._excluded: set[int] = set()
         self._walked = 0
+        self.optimizer: Optimizer | None = None
+        """What steps the parameters of a loss that learns: they are part of the state, and no micro-batch writes them."""
         self._is_told = self._under_way = False
         """Whether the loop says when a micro-batch begins, and whether one has begun."""
         self.resync()
@@ -98,7 +101,10 @@ class Memory:
         Syncs: none.
         """
         self._under_way = False
+        stepped = self._stepped()
         for holder in self._holders:
+            if id(holder.held) in stepped:
+                continue
             if not holder.is_as(holder.kept) or holder in self._open:
                 holder.write(holder.kept)
                 holder.settle(holder.kept)
@@ -118,11 +124,21 @@ class Memory:
         if self._is_told and not self._under_way:
             self._follow_loop()
         self._under_way = False
+        stepped = self._stepped()
         for holder in self._holders:
+            if id(holder.held) in stepped:
+                continue
             if holder.start is not holder.kept or not holder.is_as(holder.kept) or holder in self._open:
                 holder.write(holder.start)
                 holder.settle(holder.start)
                 holder.start = holder.kept
+
+    def before_replay(self) -> None:
+        """Take what was changed since the last micro-batch for the loop's own, as an optimizer's step, before it is run again.
+
+        Syncs: none.
+        """
+        self._follow_loop()
 
     def settle(self) -> None:
         """Take what is held now for what was kept: a replay has written into it and put all numbers back.
@@ -155,12 +171,13 @@ class Memory:
 
         Syncs: none.
         """
+        stepped = set() if whole else self._stepped()
         copies = {_key(holder): content for holder, content in kept}
         holders = {_key(holder): holder for holder in (*(h for h, _ in kept), *self._holders)}
         for key, holder in holders.items():
             if whole and key in copies:
                 holder.write(copies[key])
-            elif not whole and holder.inner and not isinstance(holder, Place):
+            elif not whole and holder.inner and not isinstance(holder, Place) and id(holder.held) not in stepped:
                 content = copies.get(key, holder.first)
                 follows = bool(holder.outer - holder.inner)
                 holder.write(holder.merged(holder.read(), content, holder.inner) if follows else content)
@@ -177,7 +194,10 @@ class Memory:
 
     def learned(self) -> Iterator[Holder]:
         """Yield what micro-batches have changed, without what is the model's own."""
-        yield from (h for h in self._holders if h.inner and not h.is_of_model and not isinstance(h, Place))
+        stepped = self._stepped()
+        for holder in self._holders:
+            if holder.inner and not (holder.is_of_model or isinstance(holder, Place) or id(holder.held) in stepped):
+                yield holder
 
     def again(self) -> Memory:
         """Return a memory of the same objects by the paths of now: what moves in a list is still known by its place of before.
@@ -228,6 +248,10 @@ class Memory:
             if (old := before.get(_key(holder))) is not None:
                 holder.inner, holder.outer, holder.first = old.inner, old.outer, old.first
         self._walked = len(self._holders)
+
+    def _stepped(self) -> set[int]:
+        groups = () if self.optimizer is None else self.optimizer.param_groups
+        return {id(parameter) for group in groups for parameter in group["params"]}
 
     def _follow_loop(self) -> None:
         for holder in self._holders:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class Ranks:
         self.shared = False
         """Whether gradients are shared with other ranks."""
         self._forward_seen = False
+        self._wrappers: list[nn.parallel.DistributedDataParallel] | None = None
         self._look()
 
     def forward_seen(self) -> None:
@@ -69,6 +71,22 @@ class Ranks:
         """
         return -self.lowest(-number)
 
+    @contextmanager
+    def unasked(self) -> Iterator[None]:
+        """Let the wrapped model run forward without exchanging anything: the other ranks do not run it."""
+        if self.shared and self._wrappers is None:
+            found = [*_wrappers_within(self._model), *_wrappers_around(self._model)]
+            self._wrappers = [one for one in found if isinstance(one, nn.parallel.DistributedDataParallel)]
+        wrappers = self._wrappers or []
+        kept = [(one, one.require_forward_param_sync, one.require_backward_grad_sync) for one in wrappers]
+        try:
+            for wrapper in wrappers:
+                wrapper.require_forward_param_sync = wrapper.require_backward_grad_sync = False
+            yield
+        finally:
+            for wrapper, forward, backward in kept:
+                wrapper.require_forward_param_sync, wrapper.require_backward_grad_sync = forward, backward
+
     def _look(self) -> None:
         if self.shared or self._said is False or not (dist.is_available() and dist.is_initialized()):
             return
@@ -97,20 +115,32 @@ def is_sharded(model: nn.Module) -> bool:
 
 def _groups(model: nn.Module) -> Iterator[dist.ProcessGroup | None]:
     """Yield the process groups that share gradients of a model; None: that of all processes."""
-    wrappers = nn.parallel.DistributedDataParallel, *_imported("torch.distributed.fsdp", "FullyShardedDataParallel")
     sharded = _imported("torch.distributed.tensor", "DTensor")
-    wrapped: list[Any] = [module for module in model.modules() if isinstance(module, wrappers)]
-    for wrapper in wrapped:
+    for wrapper in _wrappers_within(model):
         yield wrapper.process_group
     for parameter in model.parameters():
         if isinstance(parameter, sharded):  # fully_shard() leaves no wrapper behind
             mesh: Any = parameter.device_mesh  # pyright: ignore[reportAttributeAccessIssue]
             yield mesh.get_group() if mesh.ndim == 1 else None
+    for wrapper in _wrappers_around(model):
+        yield wrapper.process_group
+
+
+def _wrappers_within(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, _wrapping())]
+
+
+def _wrappers_around(model: nn.Module) -> Iterator[Any]:
     trained = {id(parameter) for parameter in model.parameters()}
     gc.collect()  # a wrapper that is no longer used says nothing
     for thing in gc.get_objects():  # nothing in a module tells that it is inside a wrapper
-        if issubclass(type(thing), wrappers) and any(id(parameter) in trained for parameter in thing.parameters()):
-            yield thing.process_group
+        if issubclass(type(thing), _wrapping()) and any(id(parameter) in trained for parameter in thing.parameters()):
+            yield thing
+
+
+def _wrapping() -> tuple[type, ...]:
+    fully_sharded = _imported("torch.distributed.fsdp", "FullyShardedDataParallel")
+    return nn.parallel.DistributedDataParallel, *fully_sharded
 
 
 def _imported(module: str, name: str) -> tuple[type, ...]:

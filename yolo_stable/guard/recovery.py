@@ -67,7 +67,7 @@ class Recovery:
         self.audit = Audit(config.max_value, config.reject_norm if config.max_norm is None else config.max_norm)
         self.brake = Brake(config.ramp_steps)
         self.setbacks = self._no_setbacks()
-        self.evidence = Evidence(None if again is None else Witness(state.model, again, ranks), config)
+        self.evidence = Evidence(None if again is None else Witness(state.model, again, ranks, state.memory), config)
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, self.evidence.patience)
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
@@ -140,8 +140,6 @@ class Recovery:
         """
         self.brake.applied()
         why = self.divergence.add(loss, norm) or self.evidence.hear(self.divergence, self.ring, self.counts.applied)
-        if self.evidence.asked and self.state.memory is not None:
-            self.state.memory.settle()
         if why and self.ranks.shared:
             self.wish, self._diverging = why, True
             return ""
@@ -212,6 +210,7 @@ class Recovery:
 
     def out_of_memory(self) -> None:
         """Free the device's memory."""
+        self.evidence.drop()
         self.ring.move_to_host()
 
     def state_dict(self) -> dict[str, Any]:
@@ -296,6 +295,8 @@ class Recovery:
                 self.brake.rolled_back()
             else:
                 self.setbacks.add(damage, step)
+            # The one whose state was ruined has kept none when the others did: all keep at the same steps from here on.
+            self.setbacks.pace = self.ranks.lowest(self.setbacks.pace)
             self.counts.rollbacks += 1
             self.counts.consecutive = 0
         if to is None and not lone:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from .memory import Memory
 
 
 @contextmanager
-def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[None]:
+def untouched(
+    model: nn.Module, device: torch.device | None = None, beside: Mapping[str, Any] | None = None
+) -> Iterator[None]:
     """Leave the model and the generators as they were, also after an exception.
 
     Inside, the gradients are set aside (``.grad`` is None) and memory is that of one more copy of the buffers. On leaving,
@@ -25,6 +28,7 @@ def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[
     Args:
         model: Any module.
         device: Whose generator is drawn from; that of the first parameter when it is not given.
+        beside: Other objects that keep something from batch to batch, by name.
 
     Yields:
         Nothing.
@@ -37,7 +41,7 @@ def untouched(model: nn.Module, device: torch.device | None = None) -> Iterator[
     values = {id(b): (b, b.detach().clone()) for held in buffers for b in held.values() if b is not None}
     gradients: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in model.parameters()]
     grad_mode = torch.is_grad_enabled()
-    memory = Memory(model)
+    memory = Memory(model, beside)
     kept = memory.capture()
     kinds = {"cpu", device.type}
     autocast = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]

@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .memory import Memory
 from .ranks import Ranks, is_sharded
 from .untouched import device_of, untouched
 from .wrappers import plain_name, plainly_named
@@ -38,10 +40,11 @@ class Witness:
         model: The module that is trained, without wrappers.
         again: Runs the forward pass.
         ranks: The other processes that train the model.
+        memory: What the loss keeps from batch to batch, and what other objects keep.
     """
 
-    def __init__(self, model: nn.Module, again: Again, ranks: Ranks) -> None:
-        self.model, self._again, self._ranks = model, again, ranks
+    def __init__(self, model: nn.Module, again: Again, ranks: Ranks, memory: Memory | None = None) -> None:
+        self.model, self._again, self._ranks, self._memory = model, again, ranks, memory
 
     def hindrance(self) -> str:
         """Return why the forward pass cannot be run by this rank alone; nothing when it can."""
@@ -68,7 +71,21 @@ class Witness:
 
         Syncs: one.
         """
-        with untouched(self.model), self._other(tensors or {}), torch.set_grad_enabled(norm):
+        if self._memory is None:
+            return self._measured(tensors or {}, {}, norm)
+        self._memory.before_replay()
+        try:
+            return self._measured(tensors or {}, self._memory.beside, norm)
+        finally:
+            self._memory.settle()
+
+    def _measured(self, tensors: Mapping[str, Tensor], beside: Mapping[str, Any], norm: bool) -> Measured:
+        with (
+            untouched(self.model, beside=beside),
+            self._ranks.unasked(),
+            self._other(tensors),
+            torch.set_grad_enabled(norm),
+        ):
             loss = self._again()
             if not norm:
                 return Measured(float(loss))
