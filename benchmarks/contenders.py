@@ -17,6 +17,7 @@ from yolo_stable import StableDetectionTrainer, StepGuard
 from yolo_stable.average import AverageUpdate
 from yolo_stable.cadence import Cadence
 from yolo_stable.guard import GuardConfig
+from yolo_stable.injections import Injections
 from yolo_stable.run_log import RunLog
 from yolo_stable.telemetry import EpochTelemetry
 
@@ -67,6 +68,7 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
         trainer.telemetry = EpochTelemetry()
         trainer.run_log = RunLog(Path(), resumed=False, write=False)
         trainer._follow = AverageUpdate()
+        trainer.injections = Injections(kind)
         trainer._cadence, trainer.batch_number, trainer.epoch, trainer.train_loader = Cadence(), 1, 0, range(1)
     trainer.args = get_cfg(DEFAULT_CFG)
     trainer.device = torch.device("cpu")

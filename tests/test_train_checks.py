@@ -42,7 +42,7 @@ def one_line_of(error: pytest.ExceptionInfo[InvalidCallError]) -> str:
         pytest.param({"epochs": 0}, r"'epochs=0' is an invalid value\. 'epochs' must be >= 1", id="no epochs"),
         pytest.param({"amp": "maybe"}, r"'amp=maybe' is invalid\. Valid 'amp' values are", id="precision"),
         pytest.param({"optimizer": "Adan"}, r"optimizer=Adan is not among SGD, .* mean 'Adam'\?", id="optimizer"),
-        pytest.param({"optimizer": "sgdd"}, r"optimizer=sgdd is not among .* mean 'sgd'\?", id="optimizer, lower case"),
+        pytest.param({"optimizer": "sgdd"}, r"optimizer=sgdd is not among .* mean 'SGD'\?", id="optimizer, lower case"),
         pytest.param({"mode": "val"}, r"mode=val is not allowed\. It must be train\.", id="mode"),
         pytest.param(
             {"copy_paste_mode": "flop"}, r"copy_paste_mode=flop .* flip or mixup\. Did you mean 'flip'", id="paste"

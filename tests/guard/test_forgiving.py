@@ -179,9 +179,10 @@ def fitted(
     torch.manual_seed(0)
     model, climbs = nn.Linear(20, 1), list[Climb]()
     config = GuardConfig.for_trainer({"patience": 8})
-    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.05), config=config, on_climb=climbs.append)
+    truth, loss, x, y = torch.randn(20), torch.zeros(()), torch.zeros(1, 20), torch.zeros(1)
+    told: dict[str, Any] = {"again": lambda: (model(x)[:, 0] - y).square().mean(), "on_climb": climbs.append}
+    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.05), config=config, **told)
     assert guard.recovery is not None
-    truth, loss = torch.randn(20), torch.zeros(())
     for i in range(steps):
         if i in ruin:
             place, value = ruin[i]
@@ -189,7 +190,8 @@ def fitted(
             if keep:
                 guard.recovery._take(guard.state.live())
         x = torch.randn(32, 20)
-        loss = (model(x)[:, 0] - x @ truth - 0.1 * torch.randn(32)).square().mean()
+        y = x @ truth + 0.1 * torch.randn(32)
+        loss = (model(x)[:, 0] - y).square().mean()
         guard.backward(loss)
         guard.step()
         guard.settle()

@@ -188,7 +188,7 @@ class Player:
         """Return one word when a buffer is not finite."""
         if not buffers:
             return []
-        bad = [torch.isnan(b).any() if self.nan_only else ~b.isfinite().all() for b in buffers]
+        bad = [(b != b).any() if self.nan_only else ~b.isfinite().all() for b in buffers]
         return ["buffers"] if bool(torch.stack(bad).any()) else []
 
 

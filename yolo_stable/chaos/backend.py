@@ -48,7 +48,7 @@ class LyingBackend(TorchDispatchMode):
     def _without(self, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point() or tensor.numel() < self.from_size:
             return tensor
-        lost = ~tensor.isfinite() if self.infinity else tensor.isnan()
+        lost = ~tensor.isfinite() if self.infinity else tensor != tensor
         if not bool(lost.any()):
             return tensor
         self.lies += 1

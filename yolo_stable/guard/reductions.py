@@ -151,7 +151,7 @@ def told(total: Tensor, tensors: Iterable[Tensor]) -> Tensor:
 def _largest(tensor: Tensor) -> Tensor:
     values = tensor.abs()
     found = torch.where(values.isinf().any(), math.inf, values.amax())
-    return torch.where(values.isnan().any(), math.nan, found)
+    return torch.where((values != values).any(), math.nan, found)  # only NaN is not what it is
 
 
 # ---- trying them -------------------------------------------------------------------------------------------------------------
