@@ -320,8 +320,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
                 path = self.save_dir / "quarantine.txt"
                 LOGGER.warning(f"{file} was found guilty twice: it is left out from here on, see {path}.")
                 self.run_log.left_out(file)
-                if RANK in {-1, 0}:
-                    self.quarantine.write(path, but=self.injections.has_broken)
+                self.write_quarantine()
             elif len(self.quarantine.refused) > refused:
                 LOGGER.warning(f"{file} was found guilty twice, but stays: half of the images must remain.")
 

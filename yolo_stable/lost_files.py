@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ultralytics.utils import RANK
 
 from .errors import TrainingHaltedError
+from .injections import Injections
 from .path_states import LEFT_OUT, PathStates, key_of
 from .plan import RunPlan
 from .quarantine import Quarantine
@@ -17,6 +18,7 @@ from .run_log import RunLog
 from .substitution import watch
 from .telling import say
 from .unreadable import Problem
+from .whole_file import reason
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -42,11 +44,17 @@ class LostFiles:
         self.lost: dict[str, Problem] = {}
         self._known: set[int] = set()
         self._paths: dict[int, str] = {}
+        self._counted = (0, 0)
+        """Entries in the lists of files when the files were counted, and the number of files."""
 
     @property
     def images(self) -> int:
-        """How many image files the data set has, each counted once."""
-        return len({os.path.abspath(path) for part, _ in parts_of(self.dataset) for path in paths_of(part)})
+        """How many image files the data set has, each counted once; counted again when its lists have another length."""
+        entries = sum(len(part) for part, _ in parts_of(self.dataset))
+        if entries != self._counted[0]:
+            files = {os.path.abspath(path) for part, _ in parts_of(self.dataset) for path in paths_of(part)}
+            self._counted = entries, len(files)
+        return self._counted[1]
 
     def news(self) -> list[tuple[str, Problem]]:
         """Return the files that were lost since this was asked last, and why. Costs nothing while none is."""
@@ -69,8 +77,7 @@ class LostFiles:
         Args:
             share: Of the data set; None: any.
         """
-        images = self.images
-        return share is not None and len(self.lost) > min(max(share * images, FEW), images / 2)
+        return share is not None and len(self.lost) > min(max(share * self.images, FEW), self.images / 2)
 
     def in_words(self) -> str:
         """Return how many are lost of how many, and what happened to the first ones."""
@@ -90,6 +97,7 @@ class GuardedFiles(_Base):
     plan: RunPlan
     run_log: RunLog
     quarantine: Quarantine | None
+    injections: Injections
     _go_on: Callable[[], str]
     files: dict[str, LostFiles]
     """Of the training images (``train``) and those of the validation (``val``)."""
@@ -112,8 +120,6 @@ class GuardedFiles(_Base):
             TrainingHaltedError: Too many training images are lost.
         """
         for mode, files in self.files.items():
-            if not files.states:
-                continue
             new = files.news()
             for path, problem in new:
                 if mode == "train" and self.quarantine is not None:
@@ -121,12 +127,21 @@ class GuardedFiles(_Base):
                 self.run_log.unreadable(path, problem.words, mode, len(files.lost), files.images)
             if new:
                 self._tell_of(new, mode)
-        train = self.files.get("train")
-        share = self.plan.guard.max_unreadable
-        if train is not None and train.states and train.lost and train.are_too_many(share):
-            raise TrainingHaltedError(
-                f"{train.in_words()}: more than guard.max_unreadable={share} allows. {self._how_to_go_on()}"
-            )
+            share = self.plan.guard.max_unreadable
+            if new and mode == "train" and files.are_too_many(share):
+                raise TrainingHaltedError(
+                    f"{files.in_words()}: more than guard.max_unreadable={share} allows. {self._how_to_go_on()}"
+                )
+
+    def write_quarantine(self) -> None:
+        """Write down what is left out. A disk that is full ends no run: it is told, and written with the next image."""
+        if self.quarantine is None or RANK not in {-1, 0}:
+            return
+        path = self.save_dir / "quarantine.txt"
+        try:
+            self.quarantine.write(path, but=self.injections.has_broken)
+        except OSError as error:
+            say(f"{path} could not be written: {reason(error)}.")
 
     def nothing_left(self) -> str:
         """Return what is to be said when no image could be drawn any more."""
@@ -159,8 +174,8 @@ class GuardedFiles(_Base):
             say(f"{path} {problem.words}: {meaning}.")
         if len(new) > LINES:
             say(f"So it is with {len(new) - LINES} more: {meaning.replace('it is', 'they are')}.")
-        if mode == "train" and self.quarantine is not None and RANK in {-1, 0}:
-            self.quarantine.write(listed)
+        if mode == "train":
+            self.write_quarantine()
 
     def _how_to_go_on(self) -> str:
         if not self.last.exists():
