@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import RANK
 
 from .errors import TrainingHaltedError
 from .injections import Injections
-from .path_states import LEFT_OUT, PathStates, key_of
+from .path_states import LEFT_OUT, MOST, PathStates, key_of
 from .plan import RunPlan
 from .quarantine import Quarantine
 from .reading import parts_of, paths_of
@@ -32,15 +32,15 @@ LINES = 10
 
 
 class LostFiles:
-    """Knows which image files of a data set were lost, as soon as a loader worker has noticed it.
+    """Knows which image files were lost of the data sets of a training or of its validation, as soon as a worker has noticed it.
 
     Args:
-        dataset: The data set; its lists of files may be changed while it runs.
-        states: Of its files.
+        states: Of their files.
+        datasets: Several where somebody joins some; their lists of files may be changed while they are in use.
     """
 
-    def __init__(self, dataset: Any, states: PathStates) -> None:
-        self.dataset, self.states = dataset, states
+    def __init__(self, states: PathStates, datasets: Iterable[Any] = ()) -> None:
+        self.states, self.datasets = states, list(datasets)
         self.lost: dict[str, Problem] = {}
         self._known: set[int] = set()
         self._paths: dict[int, str] = {}
@@ -49,10 +49,10 @@ class LostFiles:
 
     @property
     def images(self) -> int:
-        """How many image files the data set has, each counted once; counted again when its lists have another length."""
-        entries = sum(len(part) for part, _ in parts_of(self.dataset))
+        """How many image files there are, each counted once; counted again when their lists have another length."""
+        entries = sum(map(len, self.parts()))
         if entries != self._counted[0]:
-            files = {os.path.abspath(path) for part, _ in parts_of(self.dataset) for path in paths_of(part)}
+            files = {os.path.abspath(path) for part in self.parts() for path in paths_of(part)}
             self._counted = entries, len(files)
         return self._counted[1]
 
@@ -64,12 +64,10 @@ class LostFiles:
         self.lost.update(found)
         return found
 
-    def take_over(self, before: LostFiles) -> None:
-        """Go on with what was lost of the same data before the pipeline was built anew."""
-        for path, problem in before.lost.items():
-            self.states.set(path, problem)
-            self._known.add(key_of(path))
-        self.lost.update(before.lost)
+    def parts(self) -> Iterator[Any]:
+        """Yield the data sets of Ultralytics' kinds that they are made of."""
+        for dataset in self.datasets:
+            yield from (part for part, _ in parts_of(dataset))
 
     def are_too_many(self, share: float | None) -> bool:
         """Return whether more are lost than a run may lose.
@@ -87,7 +85,7 @@ class LostFiles:
 
     def _path_of(self, key: int) -> str:
         if key not in self._paths:  # the lists may be others now
-            self._paths |= {key_of(path): path for part, _ in parts_of(self.dataset) for path in paths_of(part)}
+            self._paths |= {key_of(path): path for part in self.parts() for path in paths_of(part)}
         return self._paths.get(key, "an image that is not in the data set any more")
 
 
@@ -105,13 +103,17 @@ class GuardedFiles(_Base):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Let a data set do without images that cannot be read: draw others in training, leave them out of a validation."""
         dataset = super().build_dataset(img_path, mode, batch)
-        states = PathStates(sum(len(part) for part, _ in parts_of(dataset)))
-        if watch(dataset, states, skip=mode != "train"):
-            lost = LostFiles(dataset, states)
-            if mode in self.files:
-                lost.take_over(self.files[mode])
-            self.files[mode] = lost
+        files = self.files.get(mode) or LostFiles(PathStates(MOST))  # nobody knows how many data sets there will be
+        if watch(dataset, files.states, skip=mode != "train"):
+            files.datasets.append(dataset)
+            self.files[mode] = files
         return dataset
+
+    def _build_train_pipeline(self) -> None:
+        """Let go of the data sets that others take the place of; what was lost of them stays lost."""
+        for files in self.files.values():
+            files.datasets.clear()
+        super()._build_train_pipeline()
 
     def look_for_lost(self) -> None:
         """Tell of the files that were lost since the last batch.
