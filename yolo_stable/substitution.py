@@ -115,7 +115,9 @@ def _watched_class(kind: Any) -> type:
         if issubclass(kind, theirs):  # of their own class ours is derived, and cannot stand behind it
             bases = (ours,) if kind is theirs else (kind, ours)
 
-    class Meta(_Watched, type(kind)):
+    own: Any = type(kind)
+
+    class Meta(_Watched, own):
         """Of this class alone, so that one of somebody's own goes with it."""
 
     class Watched(*bases, metaclass=Meta):
