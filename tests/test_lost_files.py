@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torch.utils.data import ConcatDataset
 from ultralytics.utils import LOGGER
 
 from yolo_stable.errors import TrainingHaltedError
@@ -185,12 +187,15 @@ class Data:
     def __init__(self, count: int) -> None:
         self.paths = [f"/data/{n}.jpg" for n in range(count)]
 
+    def __len__(self) -> int:
+        return len(self.paths)
+
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], LostFiles]:
     monkeypatch.setattr("yolo_stable.lost_files.parts_of", lambda data: [(data, 0)])
     monkeypatch.setattr("yolo_stable.lost_files.paths_of", lambda data: data.paths)
-    return lambda count: LostFiles(Data(count), PathStates(count))
+    return lambda count: LostFiles(PathStates(count), [Data(count)])
 
 
 @pytest.mark.parametrize(
@@ -215,17 +220,96 @@ def test_a_lost_file_is_news_once_and_one_that_was_left_out_is_none(files: Calla
     lost.states.set("/data/2.jpg", Problem.EMPTY)
     assert lost.news() == [("/data/2.jpg", Problem.GONE)]
     assert lost.news() == []
-    lost.dataset.paths.append("/data/new.jpg")
+    lost.datasets[0].paths.append("/data/new.jpg")
     lost.states.set("/data/new.jpg", Problem.GONE)
     assert lost.news() == [("/data/new.jpg", Problem.GONE)], "it came into the data set later"
     assert lost.in_words() == "2 of 9 images cannot be read any more (/data/2.jpg is gone; /data/new.jpg is gone)"
 
 
 def test_the_same_data_built_anew_go_on_without_it(files: Callable[[int], LostFiles]) -> None:
-    before, after = files(8), files(8)
-    before.states.set("/data/2.jpg", Problem.GONE)
-    before.news()
-    after.take_over(before)
-    assert after.states.get("/data/2.jpg") == Problem.GONE
-    assert after.news() == []
-    assert list(after.lost) == ["/data/2.jpg"]
+    lost = files(8)
+    lost.states.set("/data/2.jpg", Problem.GONE)
+    lost.news()
+    lost.datasets[:] = [Data(8)]
+    assert lost.news() == []
+    assert (list(lost.lost), lost.images) == (["/data/2.jpg"], 8)
+
+
+class Joined(TRAINERS["detect"]):  # type: ignore[misc, valid-type]
+    """Trains with two data sets, one behind the other."""
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        if mode != "train":
+            return super().build_dataset(img_path, mode, batch)
+        both = [super(Joined, self).build_dataset(path, mode, batch) for path in (img_path, self.data["val"])]
+        joined: Any = ConcatDataset(both)
+        joined.labels, joined.collate_fn = [*both[0].labels, *both[1].labels], both[0].collate_fn
+        joined.close_mosaic = lambda hyp: [one.close_mosaic(hyp) for one in both]
+        return joined
+
+
+def test_of_two_data_sets_that_are_joined_both_are_told_of(own: Any, arguments: Arguments) -> None:
+    data, images, validation = own("detect")
+    gone = [images[3], validation[1]]
+
+    def ruin(trainer: Any) -> None:
+        if trainer.epoch == 1:
+            trainer._build_train_pipeline()  # as when memory ran out
+            assert len(trainer.files["train"].datasets) == 2
+            for path in gone:
+                path.unlink()
+
+    trainer = Joined(overrides=arguments("detect", data=str(data), epochs=3, batch=2, mosaic=0.0, val=False))
+    trainer.add_callback("on_train_epoch_end", ruin)
+    trainer.train()
+    lost = {Path(lost["path"]) for lost in summary(trainer)["unreadable"] if lost["split"] == "train"}
+    assert lost == set(gone)
+    assert trainer.files["train"].images == trainer.quarantine.images == len(images) + len(validation)
+    listed = (trainer.save_dir / "quarantine.txt").read_text().splitlines()
+    assert {line for line in listed if not line.startswith("#")} == {str(path) for path in gone}
+
+
+def test_the_files_are_counted_once(files: Callable[[int], LostFiles], monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, counted = files(1000), []
+    monkeypatch.setattr("yolo_stable.lost_files.paths_of", lambda data: counted.append(data) or data.paths)
+    assert not lost.are_too_many(None)
+    assert not counted, "nobody asks how many there are"
+    for n in range(50):
+        lost.states.set(f"/data/{n}.jpg", Problem.GONE)
+        assert (len(lost.news()), lost.are_too_many(0.1), lost.images) == (1, False, 1000)
+    assert len(counted) == 2, "once for their number, once for their names"
+
+
+def test_a_batch_without_news_asks_for_no_count(
+    own: Any, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, images, _ = own("detect")
+    asked = []
+    stock = LostFiles.are_too_many
+    monkeypatch.setattr(LostFiles, "are_too_many", lambda files, share: asked.append(share) or stock(files, share))
+    trainer = train("detect", arguments(data=str(data), epochs=3, batch=2), loses(images[3]))
+    assert len(summary(trainer)["unreadable"]) == 1
+    assert len(asked) == 1
+
+
+def test_a_disk_that_is_full_is_told_and_ends_no_run(
+    own: Any, arguments: Arguments, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, images, _ = own("detect")
+
+    def full(path: Path, content: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def ruin(trainer: Any) -> None:
+        if trainer.epoch == 1:
+            images[3].unlink()
+            monkeypatch.setattr("yolo_stable.quarantine.write_whole", full)
+        elif trainer.epoch == 2:
+            images[6].unlink()
+            monkeypatch.undo()
+        forget_images(trainer)
+
+    trainer = train("detect", arguments(data=str(data), epochs=4, batch=2), ruin)
+    listed = trainer.save_dir / "quarantine.txt"
+    assert sum(f"{listed} could not be written: " in line for line in said) == 1
+    assert {line for line in listed.read_text().splitlines() if line[0] != "#"} == {str(images[3]), str(images[6])}

@@ -35,6 +35,15 @@ def test_paths_of_one_cell_do_not_disturb_each_other_and_a_full_table_says_so() 
     assert states.get("one more.jpg") == 0
 
 
+def test_a_key_that_is_seen_before_its_state_is_no_entry_yet() -> None:
+    states = PathStates(4)
+    states.set("a.jpg", 5)
+    states._states[:] = 0
+    assert states.entries() == {}
+    states._states[:] = 5
+    assert states.entries() == {key_of("a.jpg"): 5}
+
+
 def test_odd_names_are_names() -> None:
     states = PathStates(4)
     for n, path in enumerate(("\udcff.jpg", "a\nb.jpg", "", "ü.jpg"), 1):

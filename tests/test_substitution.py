@@ -17,12 +17,15 @@ import torch
 from data_kinds import COUNT, KINDS, classes_in, folders_in, kinds_of
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default_collate
 from traced_data import dataset, generators, make_images, samples, seed
+from ultralytics.cfg import get_cfg
 from ultralytics.data.build import seed_worker
 from ultralytics.data.dataset import ClassificationDataset, YOLODataset
+from ultralytics.utils import LOGGER
 
 from yolo_stable.path_states import LEFT_OUT, PathStates
 from yolo_stable.reading import parts_of, paths_of
 from yolo_stable.substitution import Missing, NoImageLeftError, watch
+from yolo_stable.tracing import trace
 from yolo_stable.unreadable import Problem
 
 
@@ -550,3 +553,168 @@ def test_the_class_of_a_data_set_of_ones_own_is_still_asked(folders: Path) -> No
     copied = pickle.loads(pickle.dumps(data))
     assert isinstance(copied, OwnClasses)
     assert type(copied) is type(data)
+
+
+# ---- classes of somebody's own that do not expect it ------------------------------------------------------------------------
+
+
+class Chosen(YOLODataset):
+    """Sends to a worker what it needs, and no more."""
+
+    def __getstate__(self) -> Any:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+
+class ChosenClasses(ClassificationDataset):
+    def __getstate__(self) -> Any:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", [Chosen, ChosenClasses])
+@pytest.mark.parametrize("traced", [False, True])
+def test_one_that_comes_without_what_is_known_of_it_does_what_its_class_does(
+    kind: Any, traced: bool, images: Path, folders: Path
+) -> None:
+    data: Any = dataset(images, mosaic=1.0) if kind is Chosen else classes_in(folders)
+    data.__class__ = kind
+    expected, _ = samples(copy.deepcopy(data), range(8), 3)
+    watched(data)
+    if traced:
+        trace(data)
+    sent = pickle.loads(pickle.dumps(data))
+    assert "_watch" not in vars(sent)
+    found, _ = samples(sent, range(8), 3)
+    assert all(torch.equal(one["img"], other["img"]) for one, other in zip(found, expected, strict=True))
+    collate = getattr(sent, "collate_fn", default_collate)
+    assert len(collate(found)["img"]) == 8
+
+
+def test_one_that_is_made_by_its_type_is_not_watched(images: Path, folders: Path) -> None:
+    data, classes = dataset(images), classes_in(folders)
+    watched(data)
+    watched(classes)
+    cfg: Any = get_cfg(overrides={"imgsz": 96})
+    other = type(data)(img_path=str(images), imgsz=96, augment=False, hyp=cfg, data=data.data)
+    assert other[0]["im_file"] == data.im_files[0]
+    assert type(classes)(str(folders), args=cfg)[0]["cls"] == classes.samples[0][1]
+    states = watched(other)
+    assert type(other) is type(data)
+    os.remove(other.im_files[3])
+    assert Path(other[3]["im_file"]).stem == "004"
+    assert lost(states, other) == {"003.png": Problem.GONE}
+
+
+def read_again(kind: Any, state: dict[str, Any]) -> Any:
+    made = kind.__new__(kind)
+    vars(made).update(state, how="factory")
+    return made
+
+
+class Factory(YOLODataset):
+    def __reduce__(self) -> Any:
+        return read_again, (type(self), dict(vars(self)))
+
+
+class NewArguments(YOLODataset):
+    def __new__(cls, *args: Any, how: str = "made", **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        made.how = how
+        return made
+
+    def __getnewargs_ex__(self) -> Any:
+        return (), {"how": "new"}
+
+    def __getstate__(self) -> Any:
+        return {name: value for name, value in vars(self).items() if name != "how"}
+
+
+@pytest.mark.parametrize(("kind", "how"), [(Factory, "factory"), (NewArguments, "new")])
+def test_a_reconstruction_of_ones_own_is_kept(kind: Any, how: str, images: Path) -> None:
+    data = dataset(images)
+    data.__class__ = kind
+    states = watched(data)
+    for made in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data)):
+        assert (made.how, isinstance(made, kind)) == (how, True)
+        assert made[2]["im_file"] == data.im_files[2]
+    os.remove(data.im_files[2])
+    assert Path(copy.copy(data)[2]["im_file"]).stem == "003"
+    assert lost(states, data) == {"002.png": Problem.GONE}
+
+
+def test_a_class_of_ones_own_upon_a_watched_one_is_pickled_by_its_name(images: Path) -> None:
+    data = dataset(images)
+    watched(data)
+    made = type("Upon", (type(data),), {"__module__": __name__})
+    globals()["Upon"] = made
+    try:
+        data.__class__ = made
+        assert type(pickle.loads(pickle.dumps(data))) is made
+    finally:
+        del globals()["Upon"]
+
+
+class OwnCollate(YOLODataset):
+    """Its collate function cannot be set from outside, from when it is made."""
+
+    @property
+    def collate_fn(self) -> Any:
+        return YOLODataset.collate_fn
+
+
+class Registered(YOLODataset):
+    def __init_subclass__(cls, *, name: str, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+
+class Final(YOLODataset):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        raise RuntimeError("no class may be made of this one")
+
+
+@pytest.mark.parametrize(
+    ("kind", "skip"), [(OwnCollate, True), (Registered, True), (Registered, False), (Final, False)]
+)
+def test_a_class_that_forbids_it_is_left_as_it_is_and_that_is_told(
+    kind: Any, skip: bool, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dataset(images, mosaic=0.0)
+    data.__class__ = kind
+    vars(data).pop("collate_fn", None)
+    before, told = dict(vars(data)), []
+    monkeypatch.setattr(LOGGER, "warning", told.append)
+    assert not watch(data, PathStates(12), skip=skip)
+    assert (type(data), vars(data).keys()) == (kind, before.keys())
+    assert data[2]["im_file"] == data.im_files[2]
+    assert len(told) == 1
+    assert kind.__name__ in told[0]
+
+
+def test_a_collate_function_that_cannot_be_set_is_no_hindrance_in_training(images: Path) -> None:
+    data = dataset(images)
+    data.__class__ = OwnCollate
+    states = watched(data)
+    os.remove(data.im_files[2])
+    assert Path(data[2]["im_file"]).stem == "003"
+    assert lost(states, data) == {"002.png": Problem.GONE}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_copy_draws_from_its_own_lists(own: bool, images: Path) -> None:
+    data, calls = dataset(images, mosaic=0.0), []
+    if own:
+        inner = data.get_image_and_label
+        data.get_image_and_label = lambda index: calls.append(index) or inner(index)
+    states = watched(data)
+    copied = copy.copy(data)
+    kept = [4, 7, 9]
+    for name in ("im_files", "labels", "npy_files", "ims", "im_hw0", "im_hw"):
+        setattr(copied, name, [getattr(data, name)[n] for n in kept])
+    if own:
+        assert copied[0]["im_file"] == data.im_files[0], "as with a function that is bound to the first one"
+        assert calls == [0]
+        return
+    assert [Path(copied[n]["im_file"]).stem for n in range(3)] == ["004", "007", "009"]
+    os.remove(copied.im_files[1])
+    copied.ims = [None] * 3
+    assert [Path(copied[n]["im_file"]).stem for n in range(3)] == ["004", "009", "009"]
+    assert lost(states, data) == {"007.png": Problem.GONE}

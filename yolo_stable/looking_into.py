@@ -37,7 +37,7 @@ from .lost_files import GuardedFiles
 from .own_layers import files_of, own_layers
 from .plan import RunPlan
 from .quarantine import Quarantine
-from .reading import parts_of, paths_of
+from .reading import paths_of
 from .rebuilding import describe_model
 from .replaying import forward_of, precision_of
 from .run_log import RunLog
@@ -61,8 +61,6 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     incidents: Incidents | None = None
     quarantine: Quarantine | None = None
     """None: of a data set that nothing is known of."""
-    _quarantined: Quarantine | None = None
-    """What was left out before the pipeline was built anew."""
     _drawn: list[Drawn]
     _newest: dict[str, Any]
     """The micro-batch at hand, as it went into the model; empty between windows."""
@@ -75,11 +73,12 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         """Let the training images know what they are made of."""
         dataset = super().build_dataset(img_path, mode, batch)
         if mode == "train" and mode in self.files:
-            self.quarantine = Quarantine(self.files[mode].states)
-            if self.plan.guard.incidents is not None:
+            first = self.quarantine is None
+            self.quarantine = self.quarantine or Quarantine(self.files[mode].states)
+            if self.plan.guard.incidents is not None and dataset in self.files[mode].datasets:
                 trace(dataset, self.quarantine)
             self._describe()
-            self._fill_quarantine()
+            self._fill_quarantine(first=first)
         return dataset
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
@@ -112,8 +111,8 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     def _describe(self) -> None:
         """Let the quarantine know which images there are now: somebody may have put other lists into the data set."""
         if self.quarantine is not None:
-            for part, start in parts_of(self.files["train"].dataset):
-                self.quarantine.describe(paths_of(part), start)
+            for number, part in enumerate(self.files["train"].parts()):
+                self.quarantine.describe(paths_of(part), number)
 
     def loss_again(self) -> Tensor:
         """Return the loss of the micro-batch at hand once more, with the weights that the model has now.
@@ -124,22 +123,24 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
         return forward(model, self._newest, None)[0]
 
-    def _fill_quarantine(self) -> None:
-        """Leave out what was left out before the pipeline was built anew, or by an earlier part of the run, or is asked for."""
+    def _fill_quarantine(self, *, first: bool) -> None:
+        """Leave out what was left out by an earlier part of the run, or is asked for.
+
+        Args:
+            first: Of the first data set; of another one, or the same built anew, only what comes of it is told.
+        """
         if self.quarantine is None or not self.plan.guard.quarantine:
             return
-        before, self._quarantined = self._quarantined, self.quarantine
         told = []
-        if before is not None:
-            self.quarantine.load_state_dict(before.state_dict())
-        elif self.resume and (self.save_dir / "quarantine.txt").is_file():
+        if self.resume and (self.save_dir / "quarantine.txt").is_file():
             path = self.save_dir / "quarantine.txt"
             told.append((path, self.quarantine.read(path, lost=False)))  # those may be back
-        if before is None and self.plan.guard.quarantine_from is not None:
+        if self.plan.guard.quarantine_from is not None:
             path = Path(self.plan.guard.quarantine_from)
             told.append((path, self.quarantine.read(path)))
         for path, left_out in told if RANK in {-1, 0} else ():
-            LOGGER.info(f"{path}: {left_out}")
+            if first or left_out.taken:
+                LOGGER.info(f"{path}: {left_out}")
 
     # ---- what is done with a bad one -------------------------------------------------------------------------------------
 
@@ -320,8 +321,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
                 path = self.save_dir / "quarantine.txt"
                 LOGGER.warning(f"{file} was found guilty twice: it is left out from here on, see {path}.")
                 self.run_log.left_out(file)
-                if RANK in {-1, 0}:
-                    self.quarantine.write(path, but=self.injections.has_broken)
+                self.write_quarantine()
             elif len(self.quarantine.refused) > refused:
                 LOGGER.warning(f"{file} was found guilty twice, but stays: half of the images must remain.")
 

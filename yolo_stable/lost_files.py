@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import RANK
 
 from .errors import TrainingHaltedError
-from .path_states import LEFT_OUT, PathStates, key_of
+from .injections import Injections
+from .path_states import LEFT_OUT, MOST, PathStates, key_of
 from .plan import RunPlan
 from .quarantine import Quarantine
 from .reading import parts_of, paths_of
@@ -17,6 +18,7 @@ from .run_log import RunLog
 from .substitution import watch
 from .telling import say
 from .unreadable import Problem
+from .whole_file import reason
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -30,23 +32,29 @@ LINES = 10
 
 
 class LostFiles:
-    """Knows which image files of a data set were lost, as soon as a loader worker has noticed it.
+    """Knows which image files were lost of the data sets of a training or of its validation, as soon as a worker has noticed it.
 
     Args:
-        dataset: The data set; its lists of files may be changed while it runs.
-        states: Of its files.
+        states: Of their files.
+        datasets: Several where somebody joins some; their lists of files may be changed while they are in use.
     """
 
-    def __init__(self, dataset: Any, states: PathStates) -> None:
-        self.dataset, self.states = dataset, states
+    def __init__(self, states: PathStates, datasets: Iterable[Any] = ()) -> None:
+        self.states, self.datasets = states, list(datasets)
         self.lost: dict[str, Problem] = {}
         self._known: set[int] = set()
         self._paths: dict[int, str] = {}
+        self._counted = (0, 0)
+        """Entries in the lists of files when the files were counted, and the number of files."""
 
     @property
     def images(self) -> int:
-        """How many image files the data set has, each counted once."""
-        return len({os.path.abspath(path) for part, _ in parts_of(self.dataset) for path in paths_of(part)})
+        """How many image files there are, each counted once; counted again when their lists have another length."""
+        entries = sum(map(len, self.parts()))
+        if entries != self._counted[0]:
+            files = {os.path.abspath(path) for part in self.parts() for path in paths_of(part)}
+            self._counted = entries, len(files)
+        return self._counted[1]
 
     def news(self) -> list[tuple[str, Problem]]:
         """Return the files that were lost since this was asked last, and why. Costs nothing while none is."""
@@ -56,12 +64,10 @@ class LostFiles:
         self.lost.update(found)
         return found
 
-    def take_over(self, before: LostFiles) -> None:
-        """Go on with what was lost of the same data before the pipeline was built anew."""
-        for path, problem in before.lost.items():
-            self.states.set(path, problem)
-            self._known.add(key_of(path))
-        self.lost.update(before.lost)
+    def parts(self) -> Iterator[Any]:
+        """Yield the data sets of Ultralytics' kinds that they are made of."""
+        for dataset in self.datasets:
+            yield from (part for part, _ in parts_of(dataset))
 
     def are_too_many(self, share: float | None) -> bool:
         """Return whether more are lost than a run may lose.
@@ -69,8 +75,7 @@ class LostFiles:
         Args:
             share: Of the data set; None: any.
         """
-        images = self.images
-        return share is not None and len(self.lost) > min(max(share * images, FEW), images / 2)
+        return share is not None and len(self.lost) > min(max(share * self.images, FEW), self.images / 2)
 
     def in_words(self) -> str:
         """Return how many are lost of how many, and what happened to the first ones."""
@@ -80,7 +85,7 @@ class LostFiles:
 
     def _path_of(self, key: int) -> str:
         if key not in self._paths:  # the lists may be others now
-            self._paths |= {key_of(path): path for part, _ in parts_of(self.dataset) for path in paths_of(part)}
+            self._paths |= {key_of(path): path for part in self.parts() for path in paths_of(part)}
         return self._paths.get(key, "an image that is not in the data set any more")
 
 
@@ -90,6 +95,7 @@ class GuardedFiles(_Base):
     plan: RunPlan
     run_log: RunLog
     quarantine: Quarantine | None
+    injections: Injections
     _go_on: Callable[[], str]
     files: dict[str, LostFiles]
     """Of the training images (``train``) and those of the validation (``val``)."""
@@ -97,13 +103,17 @@ class GuardedFiles(_Base):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Let a data set do without images that cannot be read: draw others in training, leave them out of a validation."""
         dataset = super().build_dataset(img_path, mode, batch)
-        states = PathStates(sum(len(part) for part, _ in parts_of(dataset)))
-        if watch(dataset, states, skip=mode != "train"):
-            lost = LostFiles(dataset, states)
-            if mode in self.files:
-                lost.take_over(self.files[mode])
-            self.files[mode] = lost
+        files = self.files.get(mode) or LostFiles(PathStates(MOST))  # nobody knows how many data sets there will be
+        if watch(dataset, files.states, skip=mode != "train"):
+            files.datasets.append(dataset)
+            self.files[mode] = files
         return dataset
+
+    def _build_train_pipeline(self) -> None:
+        """Let go of the data sets that others take the place of; what was lost of them stays lost."""
+        for files in self.files.values():
+            files.datasets.clear()
+        super()._build_train_pipeline()
 
     def look_for_lost(self) -> None:
         """Tell of the files that were lost since the last batch.
@@ -112,8 +122,6 @@ class GuardedFiles(_Base):
             TrainingHaltedError: Too many training images are lost.
         """
         for mode, files in self.files.items():
-            if not files.states:
-                continue
             new = files.news()
             for path, problem in new:
                 if mode == "train" and self.quarantine is not None:
@@ -121,12 +129,21 @@ class GuardedFiles(_Base):
                 self.run_log.unreadable(path, problem.words, mode, len(files.lost), files.images)
             if new:
                 self._tell_of(new, mode)
-        train = self.files.get("train")
-        share = self.plan.guard.max_unreadable
-        if train is not None and train.states and train.lost and train.are_too_many(share):
-            raise TrainingHaltedError(
-                f"{train.in_words()}: more than guard.max_unreadable={share} allows. {self._how_to_go_on()}"
-            )
+            share = self.plan.guard.max_unreadable
+            if new and mode == "train" and files.are_too_many(share):
+                raise TrainingHaltedError(
+                    f"{files.in_words()}: more than guard.max_unreadable={share} allows. {self._how_to_go_on()}"
+                )
+
+    def write_quarantine(self) -> None:
+        """Write down what is left out. A disk that is full ends no run: it is told, and written with the next image."""
+        if self.quarantine is None or RANK not in {-1, 0}:
+            return
+        path = self.save_dir / "quarantine.txt"
+        try:
+            self.quarantine.write(path, but=self.injections.has_broken)
+        except OSError as error:
+            say(f"{path} could not be written: {reason(error)}.")
 
     def nothing_left(self) -> str:
         """Return what is to be said when no image could be drawn any more."""
@@ -159,8 +176,8 @@ class GuardedFiles(_Base):
             say(f"{path} {problem.words}: {meaning}.")
         if len(new) > LINES:
             say(f"So it is with {len(new) - LINES} more: {meaning.replace('it is', 'they are')}.")
-        if mode == "train" and self.quarantine is not None and RANK in {-1, 0}:
-            self.quarantine.write(listed)
+        if mode == "train":
+            self.write_quarantine()
 
     def _how_to_go_on(self) -> str:
         if not self.last.exists():

@@ -70,11 +70,12 @@ class PathStates:
         return True
 
     def entries(self) -> dict[int, int]:
-        """Return all states by key."""
+        """Return all states by key; without one of which only the key is to be seen yet, as another CPU wrote both."""
         if not self._any[0]:
             return {}
         cells = self._keys.nonzero()[0]
-        return dict(zip(self._keys[cells].tolist(), self._states[cells].tolist(), strict=True))
+        found = zip(self._keys[cells].tolist(), self._states[cells].tolist(), strict=True)
+        return {key: state for key, state in found if state}
 
     def _state_of(self, key: int) -> int:
         cell = self._cell_of(key)

@@ -82,10 +82,11 @@ class Watch:
         states: Of image files.
         start: Index of its first image among all that are joined with it.
         skip: Leave a lost image out of its batch, as in a validation, instead of drawing another.
+        own_draw: What somebody has put in the place of its ``get_image_and_label``, if anything.
     """
 
-    def __init__(self, dataset: Any, states: PathStates, start: int, *, skip: bool) -> None:
-        self.states, self.start, self.skip = states, start, skip
+    def __init__(self, dataset: Any, states: PathStates, start: int, *, skip: bool, own_draw: Any = None) -> None:
+        self.states, self.start, self.skip, self.own_draw = states, start, skip, own_draw
         self.tracer: Any = None
         """Notes what is read and made, see ``tracing.Tracer``; None: nobody does."""
         self.channels_seen = False
@@ -187,7 +188,9 @@ class ReadingImages(BaseDataset):
 
     def load_image(self, i: int, *args: Any, **kwargs: Any) -> Any:
         """Read an image, and note which."""
-        watched: Watch = vars(self)[WATCH]
+        watched: Watch | None = vars(self).get(WATCH)
+        if watched is None:
+            return super().load_image(i, *args, **kwargs)
         path = watched.path_of_image(self, i)
         if watched.states and watched.is_out(path):
             raise NotDrawnError(f"{path} is out")
@@ -210,7 +213,9 @@ class ReadingSamples(ClassificationDataset):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         """Make a sample, and note of which file."""
-        watched: Watch = vars(self)[WATCH]
+        watched: Watch | None = vars(self).get(WATCH)
+        if watched is None:
+            return super().__getitem__(i)
         if self.samples[i][1:2] == [None]:
             raise watched.lose(str(self.samples[i][0]), unreadable.Problem.LABELS)
         path = watched.path_of_sample(self, i) if len(self.samples[i]) == 4 else str(self.samples[i][0])

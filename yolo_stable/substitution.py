@@ -6,6 +6,7 @@ is read. While all is well nothing is drawn or given that the data set itself wo
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from torch.utils.data import ConcatDataset, Subset, default_collate
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.dataset import ClassificationDataset
+from ultralytics.utils import LOGGER
 
 from . import unreadable
 from .errors import YoloStableError
@@ -62,23 +64,34 @@ def watch(dataset: Any, states: PathStates, *, skip: bool = False) -> bool:
         skip: Leave a lost image out of its batch instead. Only for a data set with a loader that takes ``collate_fn`` from it.
 
     Returns:
-        Whether there is anything that can be watched.
+        Whether it is watched now. One whose class forbids it is left as it is, which is told.
     """
     parts = list(parts_of(dataset))
+    new = [one for one in (*(part for part, _ in parts), *_wrappers_of(dataset)) if WATCH not in vars(one)]
+    classes = [type(one) for one in new]
+    try:
+        for one in new:
+            one.__class__ = _watched_class(type(one))
+        collate = getattr(dataset, "collate_fn", None)
+        if skip and parts and not isinstance(collate, SkippingCollate):
+            dataset.collate_fn = SkippingCollate(collate or default_collate)
+    except Exception as error:  # noqa: BLE001 - a class of somebody's own may refuse in any way
+        for one, kind in zip(new, classes, strict=True):
+            one.__class__ = kind
+        name = type(dataset).__name__
+        LOGGER.warning(
+            f"Images of {name} that cannot be read end the run, as {name} does not let itself be watched:"
+            f" {type(error).__name__}: {error}"
+        )
+        return False
     for part, start in parts:
         if WATCH in vars(part):
             vars(part)[WATCH].states = states
-            continue
-        vars(part)[WATCH] = Watch(part, states, start, skip=skip)
-        if not isinstance(part, ClassificationDataset):
-            part.get_image_and_label = WatchedDraw(part, vars(part).get("get_image_and_label"))
-        part.__class__ = _watched_class(type(part))
+        else:
+            own_draw = vars(part).pop("get_image_and_label", None)
+            vars(part)[WATCH] = Watch(part, states, start, skip=skip, own_draw=own_draw)
     for wrapper in _wrappers_of(dataset):
-        if WATCH not in vars(wrapper):
-            vars(wrapper)[WATCH] = vars(parts[0][0])[WATCH]
-            wrapper.__class__ = _watched_class(type(wrapper))
-    if skip and parts:
-        dataset.collate_fn = SkippingCollate(getattr(dataset, "collate_fn", None) or default_collate)
+        vars(wrapper).setdefault(WATCH, vars(parts[0][0])[WATCH])
     return bool(parts)
 
 
@@ -90,103 +103,113 @@ def _wrappers_of(dataset: Any) -> list[Any]:
 
 @functools.cache
 def _watched_class(kind: Any) -> type:
-    """Return a class of data sets with ours before and behind it; a class of its own, as its base must be ``kind`` alone."""
+    """Return a class of data sets with ours before and behind it; a class of its own, as its base must be ``kind`` alone.
+
+    An object of it that was made by somebody's own code, or was sent to a worker without what is known of it, is not watched:
+    it does what ``kind`` does.
+    """
+    if isinstance(kind, _Watched):
+        return kind
     bases: Any = (kind,)
     for theirs, ours in ((BaseDataset, ReadingImages), (ClassificationDataset, ReadingSamples)):
         if issubclass(kind, theirs):  # of their own class ours is derived, and cannot stand behind it
             bases = (ours,) if kind is theirs else (kind, ours)
 
-    class Watched(*bases):
+    own: Any = type(kind)
+
+    class Meta(_Watched, own):
+        """Of this class alone, so that one of somebody's own goes with it."""
+
+    class Watched(*bases, metaclass=Meta):
         def __getitem__(self, index: Any) -> Any:
-            return _asked(self, super().__getitem__, index)
+            make = super().__getitem__
+            return _asked(self, make, index) if WATCH in vars(self) else make(index)
 
         def another(self, index: Any) -> Any:
             return _first_of(self, super().__getitem__, candidates(self, index))
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            made = super().__reduce_ex__(protocol)
-            ours = type(self) is Watched and not isinstance(made, str)
-            return (_restored, (kind,), *made[2:]) if ours else made
+        if issubclass(kind, BaseDataset):
 
+            def get_image_and_label(self, index: int) -> dict[str, Any]:
+                watched, draw = vars(self).get(WATCH), super().get_image_and_label
+                return draw(index) if watched is None else _draw(self, watched.own_draw or draw, index)
+
+    def reduced(made: type) -> Any:
+        return (_watched_class, (kind,)) if made is Watched else made.__qualname__
+
+    copyreg.pickle(Meta, reduced)  # pyright: ignore[reportArgumentType] - a class by how it is made, or by its name
     if kind is Subset:
         Watched.__getitems__ = _one_by_one
     Watched.__name__ = Watched.__qualname__ = f"Watched{kind.__name__}"
     return Watched
 
 
+class _Watched(type):
+    """The kind of all classes that are watched. It is how they are pickled: each is made anew in each process."""
+
+
 def _one_by_one(self: Any, indices: Sequence[int]) -> list[Any]:
     return [self[index] for index in indices]
-
-
-def _restored(kind: type) -> Any:
-    """Return an empty data set for pickle to fill; its class is made anew in each process."""
-    watched: Any = _watched_class(kind)
-    return watched.__new__(watched)
 
 
 # ---- partners ---------------------------------------------------------------------------------------------------------------
 
 
-class WatchedDraw:
-    """``get_image_and_label`` of a data set: another image in place of one that is out.
+def _draw(dataset: Any, draw: Callable[[int], dict[str, Any]], index: int) -> dict[str, Any]:
+    """Read an image and its labels, or those of another image in place of one that is out.
 
     Args:
         dataset: The data set.
-        inner: What stood in the place of its method, if anything.
+        draw: Its own ``get_image_and_label``.
+        index: What it is asked for.
     """
+    sample = SAMPLE
+    own, sample.own = sample.own, False
+    if own and sample.form is None:
+        sample.form = index
+    begin = len(sample.reads)
+    sample.depth += 1
+    try:
+        tries = 0
+        for candidate in (index,) if own else candidates(dataset, index):
+            del sample.reads[begin:]
+            try:
+                return _drawn(dataset, draw, candidate, begin, own=own)
+            except NotDrawnError as error:
+                if own:
+                    raise  # the sample as a whole is another one then
+                tries += error.new
+                if tries >= TRIES:
+                    break
+        raise NoImageLeftError("No image could be drawn as a partner: none can be read, or all are left out.")
+    finally:
+        sample.depth -= 1
+        if not sample.depth:
+            del sample.reads[begin:]
 
-    def __init__(self, dataset: Any, inner: Any = None) -> None:
-        self.dataset = dataset
-        self.inner = inner
 
-    def __call__(self, index: int) -> dict[str, Any]:
-        """Read an image and its labels."""
-        dataset, sample = self.dataset, SAMPLE
-        own, sample.own = sample.own, False
-        if own and sample.form is None:
-            sample.form = index
-        begin = len(sample.reads)
-        sample.depth += 1
-        try:
-            tries = 0
-            for candidate in (index,) if own else candidates(dataset, index):
-                del sample.reads[begin:]
-                try:
-                    return self._drawn(candidate, begin, own=own)
-                except NotDrawnError as error:
-                    if own:
-                        raise  # the sample as a whole is another one then
-                    tries += error.new
-                    if tries >= TRIES:
-                        break
-            raise NoImageLeftError("No image could be drawn as a partner: none can be read, or all are left out.")
-        finally:
-            sample.depth -= 1
-            if not sample.depth:
-                del sample.reads[begin:]
-
-    def _drawn(self, index: int, begin: int, *, own: bool) -> dict[str, Any]:
-        dataset, inner, sample = self.dataset, self.inner, SAMPLE
-        watched: Watch = vars(dataset)[WATCH]
-        try:
-            labels = type(dataset).get_image_and_label(dataset, index) if inner is None else inner(index)
-        except (NotDrawnError, NoImageLeftError):
+def _drawn(dataset: Any, draw: Callable[[int], Any], index: int, begin: int, *, own: bool) -> dict[str, Any]:
+    sample = SAMPLE
+    watched: Watch = vars(dataset)[WATCH]
+    try:
+        labels = draw(index)
+    except (NotDrawnError, NoImageLeftError):
+        raise
+    except Exception as error:
+        reads = sample.reads[begin:] or [Read(str(dataset.im_files[index]), index, None, dataset)]
+        lost = lose_any(reads)
+        if lost is None:
             raise
-        except Exception as error:
-            reads = sample.reads[begin:] or [Read(str(dataset.im_files[index]), index, None, dataset)]
-            lost = lose_any(reads)
-            if lost is None:
-                raise
-            raise lost from error
-        problem = unreadable.of_drawn_labels(dataset, labels)
-        path = next((read.path for read in sample.reads[begin:]), None)
-        if problem is not None and path is not None:
-            raise watched.lose(path, problem)
-        if own and sample.form != index and labels.get("rect_shape") is not None:
-            labels["rect_shape"] = dataset.batch_shapes[dataset.batch[sample.form]]  # that of the others in the batch
-        if watched.tracer is not None:
-            watched.tracer.note_draw(labels, sample.reads[begin:])
-        return labels
+        raise lost from error
+    problem = unreadable.of_drawn_labels(dataset, labels)
+    path = next((read.path for read in sample.reads[begin:]), None)
+    if problem is not None and path is not None:
+        raise watched.lose(path, problem)
+    if own and sample.form != index and labels.get("rect_shape") is not None:
+        labels["rect_shape"] = dataset.batch_shapes[dataset.batch[sample.form]]  # that of the others in the batch
+    if watched.tracer is not None:
+        watched.tracer.note_draw(labels, sample.reads[begin:])
+    return labels
 
 
 # ---- where samples are asked for -------------------------------------------------------------------------------------------

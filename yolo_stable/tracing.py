@@ -42,7 +42,7 @@ def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
     elif any(WATCH not in vars(part) for part, _ in parts):
         watch(dataset, PathStates(0))
     for part, _ in parts:
-        if vars(part)[WATCH].tracer is None:
+        if WATCH in vars(part) and vars(part)[WATCH].tracer is None:
             vars(part)[WATCH].tracer = Tracer(classifies=isinstance(part, ClassificationDataset))
             if not isinstance(part, ClassificationDataset):
                 part.build_transforms = TracedBuild(part, vars(part).get("build_transforms"))
