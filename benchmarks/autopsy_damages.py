@@ -197,7 +197,6 @@ def damages(sentinel: Path) -> dict[str, tuple[Damage, str]]:
         "a later schema": edited(lambda d: d.update(schema=2)),
         "no schema": edited(lambda d: d.pop("schema")),
         "schema true": edited(lambda d: d.update(schema=True)),
-        "no model": edited(lambda d: d["bundle"]["plain"].pop("model")),
         "no generators, but a word": edited(lambda d: d["bundle"]["plain"].update(rng={"python": "x"})),
         "generators of another size": tensors(state, _shorten("rng/")),
         "a class that runs things": _model(lambda m: m.update({"class": "os.system"})),
@@ -221,6 +220,7 @@ def damages(sentinel: Path) -> dict[str, tuple[Damage, str]]:
         "a provenance that is none": edited(lambda d: d.update(provenance=["{}"])),
     }
     answered: dict[str, Damage] = {
+        "no model": edited(lambda d: d["bundle"]["plain"].pop("model")),
         "NaN in all of the state": tensors(
             state,
             _fill("model/", math.nan),

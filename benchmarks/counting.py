@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,11 @@ class DispatchCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.ops = self.reads = 0
+        self._thread = 0
         self._tolist, self._numpy = Tensor.tolist, Tensor.numpy
 
     def __enter__(self) -> DispatchCounter:
+        self._thread = threading.get_ident()
         Tensor.tolist = self._counted(self._tolist)  # type: ignore[method-assign]
         Tensor.numpy = self._counted(self._numpy)  # type: ignore[method-assign]
         super().__enter__()
@@ -36,7 +39,8 @@ class DispatchCounter(TorchDispatchMode):
         def counted(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
             before = self.reads
             result = method(tensor, *args, **kwargs)
-            self.reads += self.reads == before
+            if threading.get_ident() == self._thread:  # a save is written by another one, from copies on the host
+                self.reads += self.reads == before
             return result
 
         return counted

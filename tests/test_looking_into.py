@@ -146,9 +146,7 @@ def test_an_autopsy_that_does_not_fit_into_memory_gives_up_quietly(
     (answer,) = answers(trainer)
     assert (answer["cause"], answer["evidence"]["out_of_memory"]) == ("undecided", True)
     assert bundles(trainer), "what happened is written down all the same"
-    assert any(
-        "undecided: not enough memory" in s and "Run the autopsy again when the training is over:\n" in s for s in said
-    )
+    assert any("undecided: not enough memory" in s for s in said)
 
 
 def test_a_label_that_no_loss_can_use_is_traced_to_its_row(arguments: Arguments) -> None:

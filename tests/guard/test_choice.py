@@ -107,7 +107,8 @@ def train(rank: int, story: Story, calls: list[str]) -> dict[str, Any]:
         """It is the weights of now that are loud: under others the same batch is not."""
         return torch.tensor(loudness if bare.first.weight.data_ptr() == own else 1.0)
 
-    guard = StepGuard(model, optimizer, on_climb=climbs.append, again=again, **settings)
+    asked = {"again": again} if story.brakes else {}  # else a suspicion is never cleared
+    guard = StepGuard(model, optimizer, on_climb=climbs.append, **asked, **settings)
     generator = torch.Generator().manual_seed(100 + rank)
     seen: dict[str, Any] = {"verdicts": [], "weights": [], "collectives": [], "factors": [], "halted": "", "ruined": 0}
     for window in range(WINDOWS):
