@@ -264,6 +264,7 @@ def test_of_two_data_sets_that_are_joined_both_are_told_of(own: Any, arguments: 
     trainer.train()
     lost = {Path(lost["path"]) for lost in summary(trainer)["unreadable"] if lost["split"] == "train"}
     assert lost == set(gone)
+    assert trainer.quarantine is not None
     assert trainer.files["train"].images == trainer.quarantine.images == len(images) + len(validation)
     listed = (trainer.save_dir / "quarantine.txt").read_text().splitlines()
     assert {line for line in listed if not line.startswith("#")} == {str(path) for path in gone}

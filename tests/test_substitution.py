@@ -617,7 +617,7 @@ class Factory(YOLODataset):
 
 class NewArguments(YOLODataset):
     def __new__(cls, *args: Any, how: str = "made", **kwargs: Any) -> Any:
-        made = super().__new__(cls)
+        made: Any = super().__new__(cls)
         made.how = how
         return made
 
@@ -657,7 +657,7 @@ class OwnCollate(YOLODataset):
     """Its collate function cannot be set from outside, from when it is made."""
 
     @property
-    def collate_fn(self) -> Any:
+    def collate_fn(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return YOLODataset.collate_fn
 
 
