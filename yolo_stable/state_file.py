@@ -18,21 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .autopsy.tensor_file import KINDS
 from .errors import InvalidCallError
 
 NAME = "last.safetensors"
 SCHEMA = "1"
 DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+    **KINDS,
     torch.uint64: "U64",
     torch.uint32: "U32",
     torch.uint16: "U16",
