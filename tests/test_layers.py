@@ -157,6 +157,7 @@ LAYERS = (
         "tracing",
         "train_call",
         "verbs.presets",
+        "witnesses",
     ),
     (
         "autopsy.bundle",
@@ -291,7 +292,6 @@ LAYERS = (
         "schedule",
         "schedules",
         "whole_file",
-        "witnesses",
     ),
     (
         "autopsy.cause",
@@ -322,6 +322,7 @@ LAYERS = (
         "device.precision",
         "errors",
         "events",
+        "found",
         "guard.damage",
         "guard.fused_groups",
         "guard.generators",
@@ -368,6 +369,7 @@ MAY_IMPORT_ULTRALYTICS = {
     "dataset.description",
     "dataset.sample",
     "failed_loss",
+    "found",
     "looking_into",
     "lost_files",
     "reading",

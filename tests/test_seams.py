@@ -18,6 +18,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.dist import generate_ddp_file
+from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA
 
 SEAMS = {
@@ -148,6 +149,10 @@ SEAMS = {
     "the loader collates as its data set does": (
         build_dataloader,
         ['collate_fn=getattr(dataset, "collate_fn", None)'],
+    ),
+    "a detection loss is divided by the sum of the target scores, which is 1 at least": (
+        v8DetectionLoss.get_assigned_targets_and_loss,
+        ["target_scores_sum = target_scores.sum().clamp_(min=1)", "target_scores_sum,"],
     ),
     "the EMA counts its updates": (ModelEMA.update, ["self.updates += 1"]),
     "the EMA is a linear interpolation between two lists": (

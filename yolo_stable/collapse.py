@@ -75,7 +75,7 @@ def rise(now: Sequence[float], best: Sequence[float]) -> float | None:
 
     Args:
         now: Loss of the state of now on each of some batches.
-        best: Loss of the best state on the same.
+        best: Loss of the best state on the same, as if it found all objects of them; infinite where it finds none.
 
     Returns:
         The ratio of the sums or the median of the ratios, whichever is smaller: a state that has learned to find objects pays

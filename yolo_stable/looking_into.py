@@ -16,6 +16,7 @@ from .autopsy.examine import examine
 from .autopsy.report import Report
 from .errors import InvalidCallError
 from .failed_loss import GuardedLoss
+from .found import finding
 from .guard import Climb, Decision, StepGuard
 from .guard.generators import Draw
 from .guard.wrappers import unwrap
@@ -114,14 +115,16 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
             for number, part in enumerate(self.files["train"].parts()):
                 self.quarantine.describe(paths_of(part), number)
 
-    def loss_again(self) -> Tensor:
-        """Return the loss of the micro-batch at hand once more, with the weights that the model has now.
+    def loss_again(self) -> tuple[Tensor, Tensor]:
+        """Return the loss of the micro-batch at hand once more, with the weights of now, and how much of its objects they find.
 
         Syncs: none.
         """
         forward = forward_of(precision_of(bool(self.amp), self.args.amp), self.device, generators=lambda: None)
         model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
-        return forward(model, self._newest, None)[0]
+        with finding() as found:
+            loss = forward(model, self._newest, None)[0]
+        return loss, found.share
 
     def _fill_quarantine(self, *, first: bool) -> None:
         """Leave out what was left out by an earlier part of the run, or is asked for.

@@ -134,7 +134,8 @@ class GuardedRecovery(_Base):
         model, part = (self.ema.ema, "ema/") if self.ema else (unwrap(trained), "model/")
         of_best = {key.removeprefix(part): value for key, value in best.tensors.items() if key.startswith(part)}
         try:
-            return rise(self.witnesses.losses(model), self.witnesses.losses(model, of_best))
+            now, then = self.witnesses.losses(model), self.witnesses.losses(model, of_best)
+            return rise([one.loss for one in now], [one.whole.loss for one in then])
         except Exception as error:  # noqa: BLE001 - memory for another network may be short: undecided, and training goes on
             LOGGER.warning(
                 f"The fitness has fallen far below its best, but whether training has collapsed could not be looked at:"

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .found import finding
 from .guard.generators import random_state, restore_random_state
+from .guard.witness import Measured
 
 MOST = 8
 """Batches that are kept of an epoch, spread over it."""
@@ -50,8 +52,8 @@ class Witnesses:
         """Forget them."""
         self._batches.clear()
 
-    def losses(self, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> list[float]:
-        """Return the loss of a network on each batch, as training computes it; nothing of it stays.
+    def losses(self, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> list[Measured]:
+        """Return the loss of a network on each batch, as training computes it, and how much it finds; nothing of it stays.
 
         With the statistics of the batch, not the running ones: early in training, or at a high rate, those lag so far behind
         the weights that a validation finds nothing, and come after by themselves.
@@ -71,9 +73,16 @@ class Witnesses:
                 if tensors is not None and name in tensors:
                     tensor.copy_(tensors[name])
             try:
-                return [float(network(_on(device, batch))[0].sum()) for batch in self._batches.values()]
+                return [_measured(network, _on(device, batch)) for batch in self._batches.values()]
             finally:
                 restore_random_state(*generators, device)
+
+
+def _measured(network: nn.Module, batch: Mapping[str, Any]) -> Measured:
+    with finding() as found:
+        loss = network(batch)[0].sum().float()
+    loss_of, found_of = torch.stack([loss, found.share.to(loss)]).tolist()
+    return Measured(loss_of, found=found_of)
 
 
 def _on(device: torch.device, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,20 @@ def test_an_older_state_that_finds_nothing_in_most_batches_is_no_better() -> Non
     assert ask(Inquiry(2.0, batches=16), SCRATCH) == ["open"] * 7 + ["honest"]
 
 
+def test_an_older_state_that_finds_less_than_one_object_is_measured_by_what_it_finds() -> None:
+    """As measured where a training from scratch, sorted by the number of objects, begins to find them."""
+    pairs = [(33.7, 2.36, 0.0324), (40.9, 9.14, 0.149), (26.6, 1.53, 0.0222), (8.0, 0.32, 0.0)]
+    for now, then, found in pairs[:3]:
+        inquiry = Inquiry(10.0, batches=8)
+        assert inquiry.add(now=Measured(now), then=Measured(then, found=found)) is Answer.HONEST
+    silent = Inquiry(10.0, batches=8)
+    answers = [silent.add(now=Measured(8.0), then=Measured(0.32, found=0.0)) for _ in range(8 * LONGEST)]
+    assert answers == [Answer.OPEN] * (8 * LONGEST - 1) + [Answer.HONEST], "who has shown nothing is not asked for ever"
+    exploded = Inquiry(10.0, batches=2)
+    answers = [exploded.add(now=Measured(4e4, found=f), then=Measured(4.0, found=0.8)) for f in (1.0, 0.0)]
+    assert answers[-1] is Answer.WORSE, "it is not asked what the state of now finds"
+
+
 def test_what_explodes_and_is_dead_then_has_diverged_though_its_loss_is_low() -> None:
     exploded = [(306.0, 4.5), (85.0, 4.1), (0.0, 4.4), (424.0, 4.7), (0.0, 4.0), (0.0, 4.2), (7.6e-6, 4.9), (0.0, 4.1)]
     assert ask(Inquiry(10.0, batches=8), exploded)[-1] == "worse"

@@ -70,6 +70,20 @@ def test_it_measures_each_state_with_the_same_random_numbers_and_leaves_no_trace
         assert gradient is None or torch.equal(parameter.grad, gradient)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_loop_may_say_how_much_was_found(norm: bool) -> None:
+    rig, _, _ = rig_with_a_copy()
+    x = batches(1, seed=9)[0]
+    loss = loss_under(rig.model, x)
+    plain = Witness(rig.model, loss, rig.guard.ranks).measure(None, norm=norm)
+    found = Witness(rig.model, lambda: (loss(), torch.tensor(0.25)), rig.guard.ranks).measure(None, norm=norm)
+    assert (plain.found, found.found) == (1.0, 0.25)
+    assert (plain.loss, plain.whole.loss) == (found.loss, found.loss) == (plain.loss, found.whole.loss / 4)
+    if norm:
+        assert (plain.norm, 4 * plain.norm) == (found.norm, found.whole.norm)
+    assert Measured(3.0, found=0.0).whole.loss == float("inf")
+
+
 def test_after_an_error_the_model_is_as_before() -> None:
     rig, snapshot, _ = rig_with_a_copy()
     before = rig.everything()

@@ -29,6 +29,7 @@ from .reductions import try_out
 from .rehearsal import choose_step
 from .state import TrainingState
 from .step import to_device_vector
+from .witness import Again
 
 
 class StepGuard:
@@ -85,11 +86,12 @@ class StepGuard:
         distributed: Whether other ranks train this model too. None: when ``DistributedDataParallel`` or FSDP wraps it. Give
             True, or their process group, to a loop that exchanges gradients by its own means.
         again: Computes the loss of the micro-batch that was given to :meth:`backward` last once more, as one element, not
-            scaled, with the weights that the model then has: ``lambda: loss_of(model(x), y)``. It is called when loss or norm
-            have been out of line for ``patience`` steps, with the weights of now and with those of an older snapshot; only
-            this tells a divergence from data that are harder than those before. Random numbers and running statistics are
-            as before afterwards. None: only what no data can do (loss or norm 1e8 times above their lowest level) is a
-            divergence.
+            scaled, with the weights that the model then has: ``lambda: loss_of(model(x), y)``; or a pair of it and how much
+            of what it is about was found, in [0, 1], when it is next to nothing where nothing is, as a detector's. It is called
+            when loss or norm have been out of line for ``patience`` steps, with the weights of now and with those of an older
+            snapshot; only this tells a divergence from data that are harder than those before. Random numbers and running
+            statistics are as before afterwards. None: only what no data can do (loss or norm 1e8 times above their lowest
+            level) is a divergence.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
@@ -111,7 +113,7 @@ class StepGuard:
         on_climb: Callable[[Climb], None] | None = None,
         tell: Callable[[str], None] | None = None,
         distributed: bool | dist.ProcessGroup | None = None,
-        again: Callable[[], Tensor] | None = None,
+        again: Again | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:

@@ -73,9 +73,11 @@ class Inquiry:
 
         Args:
             now: Under the state of now; what is not finite is as large as can be.
-            then: Under the older state. When it is not finite nothing is learned from this micro-batch.
+            then: Under the older state. When it is not finite, or it has found nothing, nothing is learned from this
+                micro-batch: next to no loss is no merit then.
         """
         self._tried += 1
+        then = then.whole
         if not math.isfinite(then.loss) or (self.norm_ratio is not None and not math.isfinite(then.norm)):
             return Answer.OPEN if self._tried < LONGEST * self.batches else Answer.HONEST
         self._now.append(now)

@@ -17,8 +17,9 @@ from .untouched import device_of, untouched
 from .wrappers import plain_name, plainly_named
 
 MODEL = "model/"
-Again = Callable[[], Tensor]
-"""Computes the loss of the micro-batch that was given to the guard last once more, unscaled, with the model as it is."""
+Again = Callable[[], Tensor | tuple[Tensor, Tensor]]
+"""Computes the loss of the micro-batch that was given to the guard last once more, unscaled, with the model as it is; with it, if
+need be, how much of what the loss is about was found, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,13 @@ class Measured:
     loss: float
     norm: float = math.nan
     """Global 2-norm of the gradient."""
+    found: float = 1.0
+    """Both are so many times what they would be if all had been found, in [0, 1]."""
+
+    @property
+    def whole(self) -> Measured:
+        """What they would be then; without end where nothing was found, for such a state has shown nothing."""
+        return Measured(_divided(self.loss, self.found), _divided(self.norm, self.found))
 
 
 class Witness:
@@ -86,14 +94,18 @@ class Witness:
             self._other(tensors),
             torch.set_grad_enabled(norm),
         ):
-            loss = self._again()
+            answer = self._again()
+            loss, found = answer if isinstance(answer, tuple) else (answer, torch.ones(()))
+            numbers = [loss.detach().float(), found.to(loss.device, torch.float32)]
             if not norm:
-                return Measured(float(loss))
+                loss_of, found_of = torch.stack([number.reshape(()) for number in numbers]).tolist()
+                return Measured(loss_of, found=found_of)
             parameters = [p for p in self.model.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             norms = torch._foreach_norm([g for g in gradients if g is not None])
-            both = torch.stack([loss.detach().float(), torch.stack([n.float() for n in norms]).norm()])
-        return Measured(*both.tolist())
+            numbers.append(torch.stack([n.float() for n in norms]).norm())
+            loss_of, found_of, norm_of = torch.stack([number.reshape(()) for number in numbers]).tolist()
+        return Measured(loss_of, norm_of, found_of)
 
     @contextmanager
     def _other(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
@@ -116,3 +128,7 @@ class Witness:
         finally:
             for parameter, data in own:
                 parameter.data = data
+
+
+def _divided(number: float, share: float) -> float:
+    return number / share if share > 0 else math.inf
