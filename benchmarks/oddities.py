@@ -1,6 +1,7 @@
 """Honest trainings that look odd, told by stock and by the guarded trainer with the same seed: nothing may be harmed.
 
-    python -m benchmarks.oddities [--only NAME ...] [--steps reference auto] [--jobs 2] [--limit 300] [--json F]
+    python -m benchmarks.oddities [--only NAME ...] [--steps reference auto] [--jobs 2] [--seed 0]
+        [--limit 300] [--json F]
 
 The bar is 0 in every column: no rejection, rollback, repair, lower precision, halt, early end, image left out, refused
 checkpoint, and no warning that stock does not give (advice about the length of warm-up and decay is arithmetic, and is left
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,13 +42,14 @@ PASSES: dict[str, Row] = {"reference": {"step": "reference"}, "auto": {}}
 ROWS, SAID = "rows.json", "said.txt"
 
 
-def child(name: str, steps: list[str], folder: Path) -> None:
+def child(name: str, steps: list[str], folder: Path, seed: int) -> None:
     """Tell a story in this process, and leave the rows and all that was printed in the folder."""
     said = os.open(folder / SAID, os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
     os.dup2(said, 2)
     torch.set_num_threads(1)
-    rows = compare(STORIES[name], folder, {step: PASSES[step] for step in steps})
+    story = replace(STORIES[name], settings={"seed": seed, **STORIES[name].settings})
+    rows = compare(story, folder, {step: PASSES[step] for step in steps})
     (folder / ROWS).write_text(json.dumps(rows, default=str), encoding="utf-8")
 
 
@@ -58,6 +60,7 @@ class Telling:
     name: str
     steps: list[str]
     limit: float
+    seed: int
     folder: tempfile.TemporaryDirectory[str] = field(default_factory=lambda: tempfile.TemporaryDirectory("-oddity"))
     begun: float = field(default_factory=time.perf_counter)
 
@@ -65,7 +68,9 @@ class Telling:
         # Forked where that can be had: the imports take longer than a training.
         how = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
         context: Any = multiprocessing.get_context(how)
-        self.process: BaseProcess = context.Process(target=child, args=(self.name, self.steps, Path(self.folder.name)))
+        self.process: BaseProcess = context.Process(
+            target=child, args=(self.name, self.steps, Path(self.folder.name), self.seed)
+        )
         self.process.start()
 
     @property
@@ -92,12 +97,12 @@ class Telling:
         return [{"story": self.name, **row, "seconds": seconds} for row in rows]
 
 
-def told(names: list[str], steps: list[str], jobs: int, limit: float) -> Iterator[Row]:
+def told(names: list[str], steps: list[str], jobs: int, limit: float, seed: int) -> Iterator[Row]:
     """Tell stories, several at a time, and yield their rows as they come."""
     left, running = list(names), []
     while left or running:
         while left and len(running) < jobs:
-            running.append(Telling(left.pop(0), steps, limit))
+            running.append(Telling(left.pop(0), steps, limit, seed))
         wait([telling.process.sentinel for telling in running], timeout=1.0)
         over = [telling for telling in running if telling.is_over]
         running = [telling for telling in running if telling not in over]
@@ -133,11 +138,14 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(STORIES), default=list(STORIES))
     parser.add_argument("--steps", nargs="+", choices=list(PASSES), default=list(PASSES))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights, batches and augmentation; the pictures are the same"
+    )
     parser.add_argument("--limit", type=float, default=300.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows: list[Row] = []
-    for row in told(options.only, options.steps, options.jobs, options.limit):
+    for row in told(options.only, options.steps, options.jobs, options.limit, options.seed):
         rows.append(row)
         wrong = faults(row)
         print(f"{row['step']} | {row['story']}: {wrong or 'as stock'} ({row['seconds']:.0f} s)", flush=True)
@@ -148,7 +156,7 @@ def main() -> int:
     show("Honest trainings, and what they suffered", overview)
     whole = set(options.only) == set(STORIES) and set(options.steps) == set(PASSES)
     if options.json or whole:  # a part does not take the place of the kept results
-        print(keep("oddities", [*overview, *rows], {"jobs": options.jobs}, options.json))
+        print(keep("oddities", [*overview, *rows], {"jobs": options.jobs, "seed": options.seed}, options.json))
     shutil.rmtree(os.environ["YOLO_CONFIG_DIR"], ignore_errors=True)
     return int(any(faults(row) for row in rows))
 

@@ -178,7 +178,6 @@ PICTURES: dict[str, Story] = {
         data=DataSet(looks=lambda n: Look(kinds=(int(n == 0),))), settings={"cls_pw": 1.0}
     ),
     "validation without labels": Story(data=DataSet(val_looks=always(BACKGROUND)), settings={"patience": 4}),
-    "no labels at all": Story(data=DataSet(looks=always(BACKGROUND), val_looks=always(BACKGROUND))),
     "all colours, brightness and bands shaken": Story(
         settings={"hsv_h": 1.0, "hsv_s": 1.0, "hsv_v": 1.0, "bgr": 0.5, "degrees": 180.0, "shear": 20.0, "flipud": 0.5}
     ),

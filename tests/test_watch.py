@@ -8,9 +8,11 @@ EVEN = tuple((f"model.{i}", 0.2) for i in range(5))
 ODD = (("model.0", 0.99), *((f"model.{i}", 0.0025) for i in range(1, 5)))
 
 
-def record(step: int, norm: float = 20.0, scale: float | None = None, layers: tuple = EVEN) -> StepRecord:
-    common = {"batch": 1, "loss": {}, "clip": 1.0, "lr": (), "seconds": 0.1, "memory": None}
-    return StepRecord(step=step, norm=norm, scale=scale, layers=layers, **common)
+def record(
+    step: int, norm: float = 20.0, scale: float | None = None, layers: tuple = EVEN, clip: float = 0.5
+) -> StepRecord:
+    common = {"batch": 1, "loss": {}, "lr": (), "seconds": 0.1, "memory": None}
+    return StepRecord(step=step, norm=norm, scale=scale, layers=layers, clip=clip, **common)
 
 
 def follow(watch: Watch, *norms: float, start: int = 0, warm_up: bool = False, **kinds: object) -> list[Caution]:
@@ -51,6 +53,11 @@ def test_an_absurd_norm_and_a_dominating_layer_are_told_in_the_warm_up() -> None
     watch = Watch(100.0, 10.0)
     assert [c.what for c in follow(watch, 20.0, 1e9, warm_up=True)] == ["norm over limit"]
     assert [c.what for c in follow(watch, *[20.0] * 10, warm_up=True, layers=ODD)] == ["one layer dominates"]
+
+
+def test_a_dominating_layer_shrinks_others_only_where_it_is_clipped_and_clipping_matters() -> None:
+    assert follow(Watch(100.0, 10.0), *[5.0] * 10, layers=ODD, clip=1.0) == []
+    assert follow(Watch(100.0, 10.0, proportional=False), *[20.0] * 10, layers=ODD) == []
 
 
 def test_no_limit_is_no_warning_of_the_size() -> None:

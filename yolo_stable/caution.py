@@ -172,7 +172,8 @@ def one_layer_dominates(layers: Sequence[Shares]) -> Caution | None:
     """Judge whether one module alone makes the gradient, by the newest :data:`LOOKED_AT` records.
 
     Args:
-        layers: Of each record the modules with their share of the squared norm, largest first, oldest record first.
+        layers: Of each record the modules with their share of the squared norm, largest first, oldest record first; none of
+            a step that was not clipped.
     """
     seen = list(layers)[-LOOKED_AT:]
     tops = [of[0][0] for of in seen if len(of) >= FEWEST_MODULES and of[0][1] > SHARE]

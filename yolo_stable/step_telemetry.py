@@ -28,12 +28,21 @@ class StepTelemetry:
         limit: ``guard.warn_norm``.
         max_norm: ``guard.max_norm``.
         device: Where is trained.
+        proportional: See :class:`Watch`.
     """
 
-    def __init__(self, every: int, limit: float | None, max_norm: float | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        every: int,
+        limit: float | None,
+        max_norm: float | None,
+        device: torch.device,
+        *,
+        proportional: bool = True,
+    ) -> None:
         self.every, self.max_norm = every, max_norm
         self.clock = StepClock()
-        self.watch = Watch(limit, max_norm)
+        self.watch = Watch(limit, max_norm, proportional=proportional)
         self._limit = float("inf") if limit is None else limit
         self._memory = HeldMemory(device)
         self._items: Mapping[str, float] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from torch.optim import SGD
 from ultralytics.utils import LOGGER, RANK
 
 from .autopsy.advice import Names, named
@@ -60,7 +61,9 @@ class GuardedTelling(_Base):
         assert self.guard is not None
         config = self.guard.config
         if config.telemetry_every is not None:
-            self.step_telemetry = StepTelemetry(config.telemetry_every, config.warn_norm, config.max_norm, self.device)
+            limits = config.telemetry_every, config.warn_norm, config.max_norm
+            proportional = isinstance(self.optimizer, SGD)
+            self.step_telemetry = StepTelemetry(*limits, self.device, proportional=proportional)
         numbers = precision(bool(self.amp), self.args.amp, scaler)
         does = guard_rows(self.guard, accumulate=self.accumulate, precisions=self.precisions())
         rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(self.plan)]

@@ -29,10 +29,12 @@ class Watch:
     Args:
         limit: ``guard.warn_norm``.
         max_norm: What gradients are clipped to.
+        proportional: Whether a step is as large as its gradient, as SGD's is: one whose size does not depend on the gradient's,
+            such as Adam's, takes no harm from being clipped.
     """
 
-    def __init__(self, limit: float | None, max_norm: float | None) -> None:
-        self.limit, self.max_norm = limit, max_norm
+    def __init__(self, limit: float | None, max_norm: float | None, *, proportional: bool = True) -> None:
+        self.limit, self.max_norm, self.proportional = limit, max_norm, proportional
         self._told: set[str] = set()
         self._came_below = False
         self.forget()
@@ -57,7 +59,7 @@ class Watch:
             warm_up: Whether the learning rate still rises. Norm and scale are looking for their place then, and only a single
                 norm that is absurd, or a layer that dominates, is told.
         """
-        self._layers.append(record.layers)
+        self._layers.append(record.layers if self.proportional and record.clip < 1.0 else ())
         found: list[Caution | None] = [one_layer_dominates(self._layers)]
         if self.limit is not None:
             found.append(absurd_norm(span, self.limit))
