@@ -149,8 +149,8 @@ def test_a_device_that_fails_is_not_trained_on_and_nothing_is_applied(card: Card
         with pytest.raises(YoloStableError) as error:
             prepared(call(data, "validate=quick", "device=0"))
         assert str(error.value).endswith(
-            f"computes 1 of 1 check ({CONV}) wrongly. Training was not started. Heal it with"
-            " `export MIOPEN_DEBUG_CONV_WINOGRAD=0`, or let validate=heal do so."
+            f"computes 1 of 1 check ({CONV}) wrongly. Training was not started.\nHeal it in this shell, or let"
+            " training do so with validate=heal:\nexport MIOPEN_DEBUG_CONV_WINOGRAD=0"
         )
         assert error.value.exit_code == 1
     assert len(card.validated) == 1

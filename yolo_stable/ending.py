@@ -102,7 +102,7 @@ class GuardedEnding(_Base):
             shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
             rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
         rows += self._report()
-        LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
+        LOGGER.info(render_table(f"guard of yolo-stable: {status}", rows))
 
     def _report(self) -> list[tuple[str, str]]:
         """Write ``report.html`` into the run's folder, and return its row of the closing table."""

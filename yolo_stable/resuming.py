@@ -160,7 +160,9 @@ class GuardedResume(_Base):
         try:
             require_same_network(self.model, ckpt, str(self.args.model), str(self.args.data), self.data.get("nc"))
         except InvalidCallError as error:
-            raise InvalidCallError(self.filled(f"{error}\nTo train it on these data begin a new run from it:\n{AGAIN}")) from error
+            raise InvalidCallError(
+                self.filled(f"{error}\nTo train it on these data begin a new run from it:\n{AGAIN}")
+            ) from error
         return ckpt
 
     def leave_arguments_as_they_were(self) -> None:

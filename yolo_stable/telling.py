@@ -65,7 +65,7 @@ class GuardedTelling(_Base):
         numbers = precision(bool(self.amp), self.args.amp, scaler)
         does = guard_rows(self.guard, accumulate=self.accumulate, precisions=self.precisions())
         rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(self.plan)]
-        LOGGER.info(render_table("yolo-stable guard", rows))
+        LOGGER.info(render_table("guard of yolo-stable", rows))
         warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())
         for warning in warnings:
             LOGGER.warning(warning)

@@ -12,6 +12,8 @@ from ultralytics import RTDETR, YOLO
 from ultralytics.utils import LOGGER
 
 from .augment import named
+from .autopsy.advice import AGAIN, Names
+from .autopsy.advice import named as filled
 from .checkpoint_file import load_good
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
@@ -93,7 +95,7 @@ def prepare(call: TrainCall) -> Ready:
         model = _open(name)
     ours = {"guard": dict(call.guard) or None, "preset": call.preset}
     if resume:
-        _require_resumable(model, name)
+        _require_resumable(model, name, call)
         separate({**settings, **ours, "model": name})
     split = str(values.get("split", "val"))
     task = _task_by_name(call) if model is None else _task_of(model, call, name)
@@ -156,13 +158,15 @@ def _task_by_name(call: TrainCall) -> str:
     return next((task for task, suffix in SUFFIX_OF_TASK.items() if suffix and suffix in stem), call.task)
 
 
-def _require_resumable(model: Any, name: str | None) -> None:
+def _require_resumable(model: Any, name: str | None, call: TrainCall) -> None:
     """Refuse to resume what was never begun or has been finished; Ultralytics would begin a new run instead."""
     checkpoint = {} if model is None else model.ckpt
     if checkpoint.get("optimizer") is None:  # the epoch says nothing: -1 also in the middle of the first one
+        names = Names(data=call.data, model=None if model is None else name, own=call.imports, own_files=call.imports)
+        begin = filled(f"\nTo begin a new run from it:\n{AGAIN}", "", names)
         raise InvalidCallError(
             f"{WHERE}: nothing to resume: {name or 'the default model'} is not the checkpoint of an interrupted run."
-            " Give model=RUN/weights/last.pt of such a run, or leave resume out."
+            f" Give model=RUN/weights/last.pt of such a run, or leave resume out.{begin}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -226,5 +227,5 @@ def _train(run: Run, model: Path | None = None, more: str = "") -> str:
 
 def _sentence(message: str) -> str:
     """Return the first sentence of a message, with its full stop."""
-    end = message.find(". ")
-    return message if end < 0 else message[: end + 1]
+    end = re.search(r"\.\s", message)
+    return message if end is None else message[: end.start() + 1]
