@@ -29,6 +29,7 @@ LAYERS = (
         "checkpoint",
         "ending",
         "interrupting",
+        "next_steps",
         "preflight.memory",
         "preflight.pace",
         "preflight.step",
@@ -354,6 +355,7 @@ LAYERS = (
         "step_clock",
         "step_record",
         "stopping",
+        "typed",
         "unreadable",
     ),
 )
@@ -381,6 +383,7 @@ MAY_IMPORT_ULTRALYTICS = {
     "checkpoint",
     "ending",
     "interrupting",
+    "next_steps",
     "recovering",
     "results",
     "resuming",

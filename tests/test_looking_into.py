@@ -168,7 +168,7 @@ def test_an_image_found_guilty_twice_is_left_out_of_the_rest(arguments: Argument
     assert [
         event["path"] for event in read_events(trainer.save_dir / "guard.jsonl") if event["event"] == "left_out"
     ] == [str(image)]
-    assert any("found guilty twice: it is left out" in line for line in said)
+    assert any("found guilty twice, and is left out" in line for line in said)
     assert json.loads((trainer.save_dir / "summary.json").read_text())["left_out"] == [str(image)]
     files = [answer["samples"][0]["path"] for answer in answers(trainer)]
     assert files == [str(image)] * 2

@@ -127,4 +127,7 @@ def test_the_command_says_how_a_class_becomes_known(tmp_path: Path, narrow: Call
         [sys.executable, "-m", "yolo_stable", *words], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 2
-    assert 'before YOLO(...): setattr(ultralytics.nn.tasks, "Foreign", Foreign)' in done.stderr
+    assert (
+        "no layer 'Foreign'. If it is a layer of your own: --import FILE.py names the file that defines it."
+        in done.stderr
+    )

@@ -221,9 +221,9 @@ ROWS: list[tuple[str, Any]] = [("clipping", "global norm 10"), ("", "[bold]:warn
 
 
 def test_a_table_is_plain_text() -> None:
-    text = render_table("yolo-stable guard", ROWS)
+    text = render_table("guard of yolo-stable", ROWS)
     lines = text.splitlines()
-    assert lines[0] == "yolo-stable guard"
+    assert lines[0] == "guard of yolo-stable"
     assert [line.split(maxsplit=1) for line in lines if line.strip()][1:] == [
         ["clipping", "global norm 10"],
         ["[bold]:warning:", "C:\\data[/bold]"],

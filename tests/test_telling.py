@@ -127,7 +127,7 @@ def test_a_layer_that_takes_over_and_a_norm_out_of_bounds_are_told(
     assert any(line.endswith(f"epoch 2/3, step 8: one layer dominates: {warnings[2]['message']}.") for line in told)
     counts = {"norm over limit": 3, "one layer dominates": 2}
     assert json.loads((trainer.save_dir / "summary.json").read_text())["warnings"] == counts
-    table = next(r.getMessage() for r in caplog.records if r.getMessage().startswith("yolo-stable guard: done"))
+    table = next(r.getMessage() for r in caplog.records if r.getMessage().startswith("guard of yolo-stable: done"))
     assert "norm over limit: 3, one layer dominates: 2" in table
 
 
@@ -141,7 +141,7 @@ def test_a_healthy_run_is_not_warned_and_its_loss_scale_is_told(
     trainer.train()
     assert events(trainer, "warning") == []
     assert [line["scale"] for line in events(trainer, "steps")] == [256.0] * 8
-    table = next(r.getMessage() for r in caplog.records if r.getMessage().startswith("yolo-stable guard\n"))
+    table = next(r.getMessage() for r in caplog.records if r.getMessage().startswith("guard of yolo-stable\n"))
     assert "every step a line in guard.jsonl; warned of: norm above 100" in table
 
 

@@ -149,8 +149,8 @@ def test_a_device_that_fails_is_not_trained_on_and_nothing_is_applied(card: Card
         with pytest.raises(YoloStableError) as error:
             prepared(call(data, "validate=quick", "device=0"))
         assert str(error.value).endswith(
-            f"computes 1 of 1 check ({CONV}) wrongly. Training was not started. Heal it with"
-            " `export MIOPEN_DEBUG_CONV_WINOGRAD=0`, or let validate=heal do so."
+            f"computes 1 of 1 check ({CONV}) wrongly. Training was not started.\nHeal it in this shell, or let"
+            " training do so with validate=heal:\nexport MIOPEN_DEBUG_CONV_WINOGRAD=0"
         )
         assert error.value.exit_code == 1
     assert len(card.validated) == 1
@@ -202,7 +202,7 @@ def test_a_variable_that_heals_is_set_and_the_device_validated_under_it(
     assert prepared(call(data, "validate=heal", "device=0")).switches == {}
     assert os.environ[VARIABLE] == "0"
     assert len(card.validated) == 2
-    said = "Healed: this training runs with `export MIOPEN_DEBUG_CONV_WINOGRAD=0`, under which it passes (1 check)."
+    said = "Healed: this training runs with export MIOPEN_DEBUG_CONV_WINOGRAD=0, under which it passes (1 check)."
     assert capsys.readouterr().out.splitlines()[-1] == said
     del os.environ[VARIABLE]
     prepared(call(data, "validate=heal", "device=0"))  # both verdicts are kept
@@ -239,7 +239,7 @@ def test_what_does_not_heal_everything_is_taken_back(card: Card, data: str, monk
     monkeypatch.setattr(
         train_validation, "examine", lambda *a, **k: (failing_again(whole(*a, **k)[0]), whole(*a, **k)[1])
     )
-    with pytest.raises(YoloStableError, match=r"and with `export MIOPEN_DEBUG_CONV_WINOGRAD=0` still 1 of 1 check"):
+    with pytest.raises(YoloStableError, match=r"and with export MIOPEN_DEBUG_CONV_WINOGRAD=0 still 1 of 1 check"):
         prepared(call(data, "validate=heal", "device=0"))
     assert VARIABLE not in os.environ
 

@@ -294,7 +294,7 @@ class TestBeforeTheFirstStep:
 
     def test_the_table_says_what_is_on(self, arguments: Arguments, caplog: pytest.LogCaptureFixture) -> None:
         train(StableDetectionTrainer, arguments(epochs=1, preset="stable", guard={"max_norm": None}))
-        table = next(r.message for r in caplog.records if r.message.startswith("yolo-stable guard\n"))
+        table = next(r.message for r in caplog.records if r.message.startswith("guard of yolo-stable\n"))
         for said in (
             "off (guard.max_norm=None)",
             "40 layers",

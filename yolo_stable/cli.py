@@ -10,11 +10,9 @@ import typer
 from . import __version__, verbs
 from .errors import YoloStableError
 from .output import occupy_standard_descriptors, surviving
+from .typed import beneath
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
-
-COMMAND = "yolo-stable "
-"""How a line of a message begins that is to be typed."""
 
 app = typer.Typer(
     name="yolo-stable",
@@ -75,13 +73,6 @@ def main() -> None:
 
 
 def _end(text: str, code: int) -> NoReturn:
-    lines = [line.strip() for line in text.splitlines()]
-    if lines:  # what is to be typed stands on a line of its own
-        said = " ".join(line for line in lines if not line.startswith(COMMAND))
-        print(
-            f"yolo-stable: {said}",
-            *(f"  {line}" for line in lines if line.startswith(COMMAND)),
-            sep="\n",
-            file=sys.stderr,
-        )
+    if text:
+        print(f"yolo-stable: {beneath(text)}", file=sys.stderr)
     sys.exit(code)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import LOGGER, RANK
 
+from .autopsy.advice import CHECK, GO_ON
 from .errors import TrainingHaltedError, YoloStableError
 from .guard import StepGuard
+from .injections import Injections
 from .plan import RunPlan
 from .report import write_report
 from .run_log import RunLog
@@ -27,12 +29,19 @@ class GuardedEnding(_Base):
     guard: StepGuard | None
     plan: RunPlan
     run_log: RunLog
+    batch_number: int
+    injections: Injections
+    told: Callable[[str], str]
     save_now: Callable[[int], bool]
 
-    def halted(self, reason: str) -> TrainingHaltedError:
+    def halted(self, error: TrainingHaltedError) -> TrainingHaltedError:
         """Save what the ladder has put back, close the books, and return the error that names the good checkpoint."""
         self._save_what_was_put_back()
-        message = f"{reason} {self.run_log.good_checkpoint()}"
+        where = f"It was in epoch {self.epoch + 1}/{self.epochs}, batch {self.batch_number}."
+        seen, next = str(error), error.next
+        if self.injections.over:  # nothing is to be looked for
+            seen, next = error.seen, f"To go on without them:\n{GO_ON}"
+        message = f"{seen} {where} {self.run_log.good_checkpoint()}\n{self.told(next)}".strip()
         self.close_books("halted", message)
         return TrainingHaltedError(message)
 
@@ -61,7 +70,9 @@ class GuardedEnding(_Base):
         )
         raise TrainingHaltedError(
             f"Nothing was learned: of {counts.micro_batches} micro-batches {counts.rejected_micro_batches} were rejected, and"
-            f" {undone}. Look at the reasons in guard.jsonl."
+            f" {undone}.",
+            "Look at the reasons in guard.jsonl.",
+            f"What is wrong with the data set:\n{CHECK}",
         )
 
     def require_that_it_was_saved(self) -> None:
@@ -91,7 +102,7 @@ class GuardedEnding(_Base):
             shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
             rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
         rows += self._report()
-        LOGGER.info(render_table(f"yolo-stable guard: {status}", rows))
+        LOGGER.info(render_table(f"guard of yolo-stable: {status}", rows))
 
     def _report(self) -> list[tuple[str, str]]:
         """Write ``report.html`` into the run's folder, and return its row of the closing table."""

@@ -31,7 +31,17 @@ class UnhealthyStartError(YoloStableError):
 
 
 class TrainingHaltedError(YoloStableError):
-    """The guard gave up: too many batches in a row, or in all, could not be used."""
+    """The guard gave up: too many batches in a row, or in all, could not be used.
+
+    Args:
+        seen: What was seen, where, and how often.
+        advice: What to try.
+        next: What a trainer adds, which knows the names of the run: commands with ``DATA`` and ``LAST`` in them.
+    """
+
+    def __init__(self, seen: str, advice: str = "", next: str = "") -> None:
+        super().__init__(f"{seen} {advice}".strip())
+        self.seen, self.next = seen, next
 
 
 class TrainingInterruptedError(YoloStableError):

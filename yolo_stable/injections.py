@@ -34,6 +34,11 @@ class Injections:
         """How often each has fired."""
         return {name: int(armed.fired) for name, armed in self._faults}
 
+    @property
+    def over(self) -> tuple[str, ...]:
+        """Those that have fired."""
+        return tuple(name for name, times in self.fired.items() if times)
+
     def begin_batch(self) -> None:
         """Remember how often each had fired before a micro-batch."""
         self._batch = self._counts()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
 import signal
 import subprocess
 import weakref
@@ -15,6 +13,7 @@ import psutil
 from torch.utils.data import DataLoader
 from ultralytics.utils import LOGGER, RANK
 
+from .autopsy.advice import GO_ON
 from .errors import TrainingInterruptedError
 from .guard import StepGuard
 from .run_log import RunLog
@@ -40,6 +39,7 @@ class GuardedInterrupt(_Base):
     """Whether a micro-batch has been judged since the last optimizer step."""
     save_now: Callable[[int], bool]
     finish_save: Callable[[], bool]
+    filled: Callable[[str], str]
     asked: GracefulStop | None = None
 
     def listen(self) -> GracefulStop:
@@ -66,11 +66,9 @@ class GuardedInterrupt(_Base):
                 if asked.requested is None:
                     raise
                 name = asked.requested.name
-                raise TrainingInterruptedError(
-                    f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self.wdir}; go on with:"
-                    f"\n{self._go_on()} device={self.args.device}",
-                    asked.requested,
-                ) from error
+                done = f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self.wdir}."
+                go_on = f"Go on with:\n{GO_ON} device={self.args.device}"
+                raise TrainingInterruptedError(self.filled(f"{done}\n{go_on}"), asked.requested) from error
 
     def keep_workers(self, event: str) -> None:
         """Before the loaders start their workers, leave Ctrl-C to this process: the step to be finished may need their batches.
@@ -107,13 +105,7 @@ class GuardedInterrupt(_Base):
         if not saved:
             raise TrainingInterruptedError(f"{done} Nothing could be saved{_why(self.args.save)}.", wish)
         again = "" if event == "on_fit_epoch_end" else ", and this epoch begins anew"
-        raise TrainingInterruptedError(f"{done} Everything is saved{again}; go on with:\n{self._go_on()}", wish)
-
-    def _go_on(self) -> str:
-        """Return the command that resumes this run, to be pasted into a shell in any folder."""
-        data = str(self.args.data)
-        data = os.path.abspath(data) if os.path.exists(data) else data
-        return f"yolo-stable train {shlex.quote(data)} {shlex.quote(f'model={self.last.absolute()}')} resume=True"
+        raise TrainingInterruptedError(self.filled(f"{done} Everything is saved{again}.\nGo on with:\n{GO_ON}"), wish)
 
 
 def _leave_ctrl_c_to_parent(loader: Any) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from ultralytics.utils import LOGGER, RANK
 
-from .autopsy.advice import SHIPPED, Names
+from .autopsy.advice import AGAIN, CHECK, Names
 from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
@@ -35,15 +38,16 @@ from .incident_record import (
 from .incidents import Incidents
 from .injections import Injections
 from .lost_files import GuardedFiles
-from .own_layers import files_of, own_layers
 from .plan import RunPlan
 from .quarantine import Quarantine
 from .reading import paths_of
 from .rebuilding import describe_model
 from .replaying import forward_of, precision_of
 from .run_log import RunLog
+from .telling import say
 from .tracing import take, trace
 from .train_call import one_line
+from .typed import beneath
 
 MEMORY = 256 * 2**20
 """Bytes of earlier micro-batches that are kept until their window is closed; the newest one is there anyway."""
@@ -59,6 +63,9 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     run_log: RunLog
     batch_number: int
     injections: Injections
+    names: Callable[[], Names]
+    filled: Callable[[str], str]
+    told: Callable[[str], str]
     incidents: Incidents | None = None
     quarantine: Quarantine | None = None
     """None: of a data set that nothing is known of."""
@@ -258,10 +265,9 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         unnamed = found.report
         kept = folder is not None and found.drawn is not None and found.drawn.generators is not None
         described = _described(unwrap(self.model)) if kept else None  # pyright: ignore[reportArgumentType]
-        fired = tuple(name for name, times in self.injections.fired.items() if times)
         healed = self.guard is not None and self.guard.recovery is not None
         now = self.injections.just_now(found.kind)
-        found = replace(found, healed=healed, injected=fired, injected_now=now)
+        found = replace(found, healed=healed, injected=self.injections.over, injected_now=now)
         found = replace(found, report=self._named(found, folder, replayable=described is not None))
         try:
             self._put_on_disk(found, folder, described)
@@ -273,19 +279,13 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
 
     def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> Report:
         """Put the names of this run into the next step: what is typed then works."""
-        model = unwrap(self.model)  # pyright: ignore[reportArgumentType]
-        own = own_layers(getattr(model, "yaml", None))
-        names = Names(
+        names = replace(
+            self.names(),
             folder=None if folder is None else str(folder),
-            data=str(self.args.data),
-            model=_to_be_named(self.args.model),
-            run=str(self.save_dir) if (self.save_dir / "weights" / "last_good.pt").is_file() else None,
             replayable=replayable,
             healed=found.healed,
             injected=found.injected,
             injected_now=found.injected_now,
-            own=tuple(own),
-            own_files=files_of(own),
         )
         return found.report.naming(names)
 
@@ -320,19 +320,19 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         images = report.evidence.get("positions") or [0]  # of the batch: in each of them one file did it
         for file in self.quarantine.to_blame(named, len(named) if told else len(images)):
             refused = len(self.quarantine.refused)
-            if self.quarantine.blame(file):
-                path = self.save_dir / "quarantine.txt"
-                LOGGER.warning(f"{file} was found guilty twice: it is left out from here on, see {path}.")
+            left_out = self.quarantine.blame(file)
+            where = f"epoch {self.epoch + 1}/{self.epochs}, batch {self.batch_number}: {file} was found guilty twice"
+            if left_out:
+                listed = shlex.quote(os.path.abspath(self.save_dir / "quarantine.txt"))
+                do = f"Repair it, or leave it out of the next run as well:\n{AGAIN} guard.quarantine_from={listed}"
+                say(beneath(self.filled(f"{where}, and is left out from here on.\n{do}")))
                 self.run_log.left_out(file)
                 self.write_quarantine()
             elif len(self.quarantine.refused) > refused:
-                LOGGER.warning(f"{file} was found guilty twice, but stays: half of the images must remain.")
-
-
-def _to_be_named(model: Any) -> str | None:
-    """Return the network's name when it can be typed: a file, or one of Ultralytics' own."""
-    name = str(model)
-    return name if SHIPPED.fullmatch(name) or Path(name).is_file() else None
+                out = (
+                    f"{len(self.quarantine.left_out)} of {self.quarantine.images} images are out, and half must remain"
+                )
+                say(beneath(self.told(f"{where}, but stays: {out}.\nWhat is wrong with the data set:\n{CHECK}")))
 
 
 def _described(model: nn.Module) -> dict[str, Any] | None:

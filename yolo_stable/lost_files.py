@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import RANK
 
+from .autopsy.advice import GO_ON
 from .errors import TrainingHaltedError
 from .injections import Injections
 from .path_states import LEFT_OUT, MOST, PathStates, key_of
@@ -75,7 +76,11 @@ class LostFiles:
         Args:
             share: Of the data set; None: any.
         """
-        return share is not None and len(self.lost) > min(max(share * self.images, FEW), self.images / 2)
+        return share is not None and len(self.lost) > self.allowed(share)
+
+    def allowed(self, share: float) -> int:
+        """Return how many files a run may lose."""
+        return int(min(max(share * self.images, FEW), self.images / 2))
 
     def in_words(self) -> str:
         """Return how many are lost of how many, and what happened to the first ones."""
@@ -96,7 +101,7 @@ class GuardedFiles(_Base):
     run_log: RunLog
     quarantine: Quarantine | None
     injections: Injections
-    _go_on: Callable[[], str]
+    filled: Callable[[str], str]
     files: dict[str, LostFiles]
     """Of the training images (``train``) and those of the validation (``val``)."""
 
@@ -131,9 +136,8 @@ class GuardedFiles(_Base):
                 self._tell_of(new, mode)
             share = self.plan.guard.max_unreadable
             if new and mode == "train" and files.are_too_many(share):
-                raise TrainingHaltedError(
-                    f"{files.in_words()}: more than guard.max_unreadable={share} allows. {self._how_to_go_on()}"
-                )
+                allowed = f"guard.max_unreadable={share} allows {files.allowed(share)}"
+                raise TrainingHaltedError(f"{files.in_words()}, and {allowed}.", next=self._how_to_go_on())
 
     def write_quarantine(self) -> None:
         """Write down what is left out. A disk that is full ends no run: it is told, and written with the next image."""
@@ -145,14 +149,14 @@ class GuardedFiles(_Base):
         except OSError as error:
             say(f"{path} could not be written: {reason(error)}.")
 
-    def nothing_left(self) -> str:
-        """Return what is to be said when no image could be drawn any more."""
+    def nothing_left(self) -> TrainingHaltedError:
+        """Return what ends a run of which no image could be drawn any more."""
         try:
             self.look_for_lost()
         except TrainingHaltedError as error:
-            return str(error)
+            return error
         lost = [f"{mode}: {files.in_words()}" for mode, files in self.files.items() if files.lost]
-        return f"No image could be drawn any more. {'. '.join(lost)}. {self._how_to_go_on()}"
+        return TrainingHaltedError(f"No image could be drawn any more. {'. '.join(lost)}.", next=self._how_to_go_on())
 
     def validate(self) -> Any:
         """Validate the images that can be read."""
@@ -180,6 +184,7 @@ class GuardedFiles(_Base):
             self.write_quarantine()
 
     def _how_to_go_on(self) -> str:
-        if not self.last.exists():
+        if self.run_log.checkpoint is None:
             return "Bring them back, and start again."
-        return f"Bring them back, and go on:\n    {self._go_on()}\n"
+        without = f"Or go on without them:\n{GO_ON} guard.max_unreadable=none"
+        return self.filled(f"Bring them back, and go on:\n{GO_ON}\n{without}")

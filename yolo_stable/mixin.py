@@ -26,6 +26,7 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
+from .autopsy.advice import GO_ON
 from .average import AverageUpdate
 from .checkpoint import GuardedCheckpoints
 from .collapse import FitnessWatch
@@ -37,6 +38,7 @@ from .injections import Injections
 from .interrupting import GuardedInterrupt
 from .labels import disarm
 from .looking_into import GuardedIncidents
+from .next_steps import GuardedNextSteps
 from .output import surviving
 from .pixels import are_of_one_scale
 from .plan import INJECTED, separate
@@ -68,6 +70,7 @@ class GuardedTrainerMixin(
     GuardedEnding,
     GuardedResume,
     GuardedCheckpoints,
+    GuardedNextSteps,
     _Base,
 ):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
@@ -285,21 +288,21 @@ class GuardedTrainerMixin(
                 self.require_that_something_was_learned()
                 self.require_that_it_was_saved()
         except TrainingHaltedError as error:
-            raise self.halted(str(error)) from error
+            raise self.halted(error) from error
         except NoImageLeftError as error:
             raise self.halted(self.nothing_left()) from error
         except TrainingInterruptedError as error:
             self.close_books("interrupted", str(error))
             raise
         except KeyboardInterrupt:  # the second Ctrl-C
-            self.close_books("interrupted", f"KeyboardInterrupt. {self.run_log.good_checkpoint()}")
+            saved = f"KeyboardInterrupt. {self.run_log.good_checkpoint()}"
+            self.close_books("interrupted", self.filled(f"{saved}\nGo on with:\n{GO_ON}"))
             raise
         except BaseException as error:
             self.leave_arguments_as_they_were()
             if self.lowered and "out of memory" in str(error).lower():
-                raise self.halted(
-                    f"Out of memory, after the precision had to be lowered: {error}. Lower batch=."
-                ) from error
+                halt = f"Out of memory, after the precision had to be lowered: {error}. Lower batch=."
+                raise self.halted(TrainingHaltedError(halt, next=f"Then go on:\n{GO_ON}")) from error
             self.close_books("failed", f"{type(error).__name__}: {error}")
             raise
         self.close_books("done", "")

@@ -32,6 +32,12 @@ def own_layers(yaml: Any) -> dict[str, type[nn.Module]]:
     return found
 
 
+def own_modules(model: nn.Module | None) -> dict[str, type[nn.Module]]:
+    """Return the classes of a network's modules that are neither Ultralytics' nor torch's: its checkpoints need them."""
+    kinds = dict.fromkeys(type(module) for module in (model.modules() if model is not None else ()))
+    return {kind.__name__: kind for kind in kinds if is_own(kind)}
+
+
 def is_own(kind: type) -> bool:
     """Return whether a class is neither Ultralytics' nor torch's."""
     return kind.__module__.split(".")[0] not in {"ultralytics", "torch"}
@@ -74,6 +80,22 @@ def imported(words: Iterable[str], where: str) -> list[Any]:
         finally:
             sys.path.remove(str(root))
     return modules
+
+
+def make_known(words: Iterable[str], where: str) -> None:
+    """Import what the user names, and let Ultralytics find the layers that it defines; names that it has already stay its own.
+
+    Args:
+        words: As for :func:`imported`.
+        where: As there.
+
+    Raises:
+        InvalidCallError: As there.
+    """
+    for module in imported(words, where):
+        for name, kind in vars(module).items():
+            if isinstance(kind, type) and issubclass(kind, nn.Module) and is_own(kind):
+                vars(tasks).setdefault(name, kind)
 
 
 def chosen(names: Iterable[str], modules: Iterable[Any]) -> dict[str, type[nn.Module]]:

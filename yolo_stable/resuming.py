@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from ultralytics.utils import LOGGER, RANK
 
+from .autopsy.advice import AGAIN
 from .cadence import Cadence
 from .checkpoint_file import LAST, LAST_GOOD, digest, load_good
 from .data_order import restore_behind_reset
@@ -62,6 +63,7 @@ class GuardedResume(_Base):
     plan: RunPlan
     guard: StepGuard | None
     batch_number: int
+    filled: Callable[[str], str]
     _digest_on_disk: str | None
     _cadence: Cadence
     _saved: SavedState | None = None
@@ -155,7 +157,12 @@ class GuardedResume(_Base):
                 f"{self.args.model} cannot be resumed as {self.args.task} by {type(self).__name__}: its network could not be"
                 f" built again ({type(error).__name__}: {one_line(error)}). Resume it with the task that it was trained for."
             ) from error
-        require_same_network(self.model, ckpt, str(self.args.model), str(self.args.data), self.data.get("nc"))
+        try:
+            require_same_network(self.model, ckpt, str(self.args.model), str(self.args.data), self.data.get("nc"))
+        except InvalidCallError as error:
+            raise InvalidCallError(
+                self.filled(f"{error}\nTo train it on these data begin a new run from it:\n{AGAIN}")
+            ) from error
         return ckpt
 
     def leave_arguments_as_they_were(self) -> None:
@@ -179,9 +186,9 @@ class GuardedResume(_Base):
         if ckpt.get("optimizer") is None or start >= self.epochs:
             done = f"it was trained for {start} of {self.epochs} epochs" if start else "it is the result of a whole run"
             # Without the state of the optimizer no number of epochs makes it resumable.
-            more = "" if ckpt.get("optimizer") is None else f"Give more epochs={start + self.epochs}, or begin "
-            way = f"{more or 'Begin '}a new run from it: without resume."
-            raise InvalidCallError(f"{self.args.model} has nothing left to resume: {done}. {way}")
+            more = f"Go on with more epochs:\n{AGAIN} resume=True epochs={start + self.epochs}\n"
+            way = f"{'' if ckpt.get('optimizer') is None else more}Begin a new run from it:\n{AGAIN}"
+            raise InvalidCallError(self.filled(f"{self.args.model} has nothing left to resume: {done}.\n{way}"))
         if start > 0:
             super().resume_training(ckpt)
         else:
@@ -339,14 +346,13 @@ def require_same_network(model: Any, checkpoint: Any, path: str, data: str, clas
     theirs, mine = ({n: tuple(p.shape) for n, p in _own_parameters(each)} for each in (before, model))
     if theirs == mine:
         return
-    more = "To train it on these data begin a new run from it: without resume."
     had = getattr(before, "nc", None) or len(getattr(before, "names", None) or ())
     if had and classes and had != classes:
-        raise InvalidCallError(f"{path} was trained on {had} classes, but {data} has {classes}. {more}")
+        raise InvalidCallError(f"{path} was trained on {had} classes, but {data} has {classes}.")
     wrong = next(name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name))
     raise InvalidCallError(
         f"{path} holds another network than this run would train: the shape of {wrong} is {theirs.get(wrong, 'missing')}"
-        f" there and {mine.get(wrong, 'missing')} here, by data and task. {more}"
+        f" there and {mine.get(wrong, 'missing')} here, by data and task."
     )
 
 

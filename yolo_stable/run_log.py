@@ -230,6 +230,11 @@ class RunLog:
         """Return whether the newest healthy checkpoint is of this epoch (from 1)."""
         return self._saved is not None and self._saved[1] == epoch
 
+    @property
+    def checkpoint(self) -> Path | None:
+        """The newest healthy checkpoint."""
+        return None if self._saved is None else self._saved[0]
+
     def nothing_learned(self) -> None:
         """Forget the checkpoints: they hold the weights that the run began with."""
         self._saved, self._untrained = None, True
@@ -251,7 +256,7 @@ class RunLog:
             "message": message,
             "epochs": self._epoch,
             "counts": counts.to_dict(),
-            "checkpoint": str(self._saved[0]) if self._saved else None,
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "incidents": self._incidents,
             "incidents_in_all": self._rejections + self._climbs,
             "steps_undone": self._lost,

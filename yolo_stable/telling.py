@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import SGD
 from ultralytics.utils import LOGGER, RANK
 
-from .autopsy.advice import Names, named
 from .caution import Caution
 from .errors import YoloStableError
 from .guard import Decision, StepGuard
@@ -22,6 +21,7 @@ from .settings import default_hyp
 from .startup import guard_rows, precision, preset_rows, render_table, telemetry_row
 from .step_telemetry import StepTelemetry
 from .telemetry import EpochTelemetry
+from .typed import beneath
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base
@@ -42,6 +42,7 @@ class GuardedTelling(_Base):
     batch_number: int
     own_fault: tuple[Decision, list[Drawn]] | None
     look_into: Callable[[Decision], None]
+    told: Callable[[str], str]
     precisions: Callable[[], int]
     _drawn: list[Drawn]
     step_telemetry: StepTelemetry | None = None
@@ -67,7 +68,7 @@ class GuardedTelling(_Base):
         numbers = precision(bool(self.amp), self.args.amp, scaler)
         does = guard_rows(self.guard, accumulate=self.accumulate, precisions=self.precisions())
         rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(self.plan)]
-        LOGGER.info(render_table("yolo-stable guard", rows))
+        LOGGER.info(render_table("guard of yolo-stable", rows))
         warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())
         for warning in warnings:
             LOGGER.warning(warning)
@@ -154,10 +155,10 @@ class GuardedTelling(_Base):
 
     def _caution(self, caution: Caution, step: int) -> None:
         where = f"epoch {self.epoch + 1}/{self.epochs}, step {step}"
-        message = named(caution.message, "", Names(data=str(self.args.data)))
+        message = self.told(caution.message)
         caution = replace(caution, message=message)
         self.run_log.warning(caution, self.epoch + 1, step)
-        say(f"{where}: {caution.what}: {message.replace(chr(10), chr(10) + '    ')}{'' if chr(10) in message else '.'}")
+        say(beneath(f"{where}: {caution.what}: {message}{'' if chr(10) in message else '.'}"))
 
     def require_that_the_guard_was_asked(self) -> None:
         """Refuse to go on when an epoch of training has passed the guard by.

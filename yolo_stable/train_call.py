@@ -41,6 +41,8 @@ class TrainCall:
     """As given; :data:`AUTO`: chosen by the model; None: none, which only the ``args.yaml`` of a run can say."""
     validate: str | None = None
     """One of :data:`VALIDATIONS`, or None: not asked for."""
+    imports: tuple[str, ...] = ()
+    """Modules and files of the user's own that define layers."""
     switches: Mapping[str, Any] = field(default_factory=dict)
     """Attributes below ``torch.backends`` to be set before training: what heals the device, when that was asked for."""
 
@@ -50,7 +52,9 @@ class TrainCall:
         return str(self.settings.get("task", "detect"))
 
     @classmethod
-    def parse(cls, data: str, words: Sequence[str], preset: str | None = None) -> TrainCall:
+    def parse(
+        cls, data: str, words: Sequence[str], preset: str | None = None, imports: Sequence[str] | None = None
+    ) -> TrainCall:
         """Parse and check what can be checked without torch.
 
         Args:
@@ -58,6 +62,7 @@ class TrainCall:
             words: ``key=value`` and ``guard.key=value``. ``cfg=FILE`` names a YAML file with more of them, which count where
                 the words say nothing; it may be the ``args.yaml`` of an earlier run.
             preset: Name or path of a preset, or None.
+            imports: Of ``--import``.
 
         Raises:
             InvalidCallError: A word is not ``key=value``, a key is unknown, a value has the wrong type, the data set is named
@@ -117,7 +122,13 @@ class TrainCall:
                 f"{WHERE}: the data set is {places[0]!r}. Name one, such as 'data.yaml' or 'digits'."
             )
         call = cls(
-            data=places[0], settings=settings, guard=guard, model=_model(settings), preset=preset, validate=validate
+            data=places[0],
+            settings=settings,
+            guard=guard,
+            model=_model(settings),
+            preset=preset,
+            validate=validate,
+            imports=tuple(imports or ()),
         )
         if call.task not in SUFFIX_OF_TASK:
             raise InvalidCallError(

@@ -12,17 +12,21 @@ from ultralytics import RTDETR, YOLO
 from ultralytics.utils import LOGGER
 
 from .augment import named
+from .autopsy.advice import AGAIN, Names
+from .autopsy.advice import named as filled
 from .checkpoint_file import load_good
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
 from .inject import faulty
+from .own_layers import make_known
 from .plan import separate
 from .presets import AUTO, hyperparameters
 from .run_folder import RunFolder
 from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, one_line
 from .train_checks import check_arguments, check_data, planned_folder
-from .train_validation import set_switches, warn_of_device
+from .train_validation import devices_of, set_switches, warn_of_device
 from .trainers import TRAINERS, GuardedTrainerMixin
+from .typed import beneath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +79,9 @@ def prepare(call: TrainCall) -> Ready:
     values = {**(hyperparameters(call.preset) if call.preset not in (None, AUTO) else {}), **settings}
     check_arguments(values)
     set_switches(call.switches)
+    _import_layers(call, values.get("device"))
     if call.validate is None:
-        warn_of_device(values.get("device"), LOGGER.warning)
+        warn_of_device(values.get("device"), lambda line: LOGGER.warning(beneath(line)))
     resume = settings.get("resume")
     if not resume:
         RunFolder(planned_folder({**values, "task": _task_by_name(call)}), WHERE)
@@ -90,7 +95,7 @@ def prepare(call: TrainCall) -> Ready:
         model = _open(name)
     ours = {"guard": dict(call.guard) or None, "preset": call.preset}
     if resume:
-        _require_resumable(model, name)
+        _require_resumable(model, name, call)
         separate({**settings, **ours, "model": name})
     split = str(values.get("split", "val"))
     task = _task_by_name(call) if model is None else _task_of(model, call, name)
@@ -134,6 +139,17 @@ def _train(ready: Ready, inject: str | None = None) -> Path:
     return Path(trainer.save_dir)
 
 
+def _import_layers(call: TrainCall, device: Any) -> None:
+    """Make the user's own layers known, in this process."""
+    devices = devices_of(device)
+    if call.imports and len(devices) > 1:
+        raise InvalidCallError(
+            f"{WHERE}: --import makes layers known in one process only, not in the workers of {len(devices)} devices. Train"
+            f" on one device: device={devices[0]}."
+        )
+    make_known(call.imports, f"{WHERE}: --import")
+
+
 def _task_by_name(call: TrainCall) -> str:
     """Return the task that was asked for, or that the name of a model not yet loaded tells, as in yolo11n-seg.pt."""
     if "task" in call.settings or call.model is None:
@@ -142,13 +158,15 @@ def _task_by_name(call: TrainCall) -> str:
     return next((task for task, suffix in SUFFIX_OF_TASK.items() if suffix and suffix in stem), call.task)
 
 
-def _require_resumable(model: Any, name: str | None) -> None:
+def _require_resumable(model: Any, name: str | None, call: TrainCall) -> None:
     """Refuse to resume what was never begun or has been finished; Ultralytics would begin a new run instead."""
     checkpoint = {} if model is None else model.ckpt
     if checkpoint.get("optimizer") is None:  # the epoch says nothing: -1 also in the middle of the first one
+        names = Names(data=call.data, model=None if model is None else name, own=call.imports, own_files=call.imports)
+        begin = filled(f"\nTo begin a new run from it:\n{AGAIN}", "", names)
         raise InvalidCallError(
             f"{WHERE}: nothing to resume: {name or 'the default model'} is not the checkpoint of an interrupted run."
-            " Give model=RUN/weights/last.pt of such a run, or leave resume out."
+            f" Give model=RUN/weights/last.pt of such a run, or leave resume out.{begin}"
         )
 
 
@@ -191,14 +209,12 @@ def _open(name: str, key: str = "model") -> Any:
         raise InvalidCallError(f"{WHERE}: {key}={name} is {'a folder' if name else 'empty'}. Give a checkpoint (.pt).")
     try:
         model = RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
-    except KeyError as error:  # what looks a layer up by its name
-        layer = str(error.args[0]) if error.args else ""
-        raise InvalidCallError(
-            f"{WHERE}: {key}={name} cannot be used: Ultralytics has no layer {layer!r}. If it is your own, train from Python, and"
-            f' make it known before YOLO(...): setattr(ultralytics.nn.tasks, "{layer}", {layer})'
-        ) from error
     except Exception as error:
-        raise InvalidCallError(f"{WHERE}: {key}={name} cannot be used: {one_line(error)}") from error
+        # What looks a layer up by its name, and what reads a checkpoint in which one is.
+        known = not isinstance(error, (KeyError, AttributeError, ModuleNotFoundError))
+        what = f"Ultralytics has no layer {error}" if isinstance(error, KeyError) else one_line(error).rstrip(".")
+        own = "" if known else ". If it is a layer of your own: --import FILE.py names the file that defines it"
+        raise InvalidCallError(f"{WHERE}: {key}={name} cannot be used: {what}{own}.") from error
     if type(model) not in {RTDETR, YOLO} or not isinstance(model.model, nn.Module):
         kind = "an exported model" if type(model) in {RTDETR, YOLO} else f"a {type(model).__name__} model"
         raise InvalidCallError(f"{WHERE}: {key}={name} is {kind}, which the guarded trainers cannot train.")

@@ -109,13 +109,25 @@ def _warning(identity: Identity) -> str:
         if not is_first_time(identity):
             return ""
         return (
-            f"{identity} has never been validated: `yolo-stable validate --quick --device {identity.device}` says in a minute"
-            " whether it computes training rightly, and validate=quick does so before a training."
+            f"{identity} has never been validated.\nWhether it computes training rightly, in a minute (validate=quick asks"
+            f" before a training):\nyolo-stable validate --quick --device {identity.device}"
         )
     if verdict.status is Status.FAIL:
         way = "validate=heal trains under the setting that heals it" if verdict.heal else "no known setting heals it"
-        return f"{identity} computed {_failures(verdict)} wrongly when it was validated ({verdict.when[:10]}); {way}."
+        wrong = f"{identity} computed {_failures(verdict)} wrongly when it was validated ({verdict.when[:10]}); {way}."
+        return f"{wrong}\n{_what_is_wrong(identity)}"
     return ""
+
+
+def _what_is_wrong(identity: Identity) -> str:
+    return f"What it gets wrong:\nyolo-stable validate --device {identity.device}"
+
+
+def _how_to_heal(verdict: Verdict) -> str:
+    if verdict.flags:  # no shell can set them
+        return "Let training set what heals it, with validate=heal among its words."
+    shell = "\n".join(verdict.heal.split("; "))
+    return f"Heal it in this shell, or let training do so with validate=heal:\n{shell}"
 
 
 def _make_fit(device: str | None, *, heal: bool) -> dict[str, Any]:
@@ -127,13 +139,11 @@ def _make_fit(device: str | None, *, heal: bool) -> dict[str, Any]:
     if not verdict.heal:
         raise YoloStableError(
             f"{WHERE}: {identity} computes {_failures(verdict)} wrongly, and no known setting heals it. Training was not"
-            f" started; `yolo-stable validate --device {identity.device}` shows what is wrong. Train on another device, or"
-            " without validate=."
+            f" started. Train on another device, or without validate=.\n{_what_is_wrong(identity)}"
         )
     if not heal:
         raise YoloStableError(
-            f"{WHERE}: {identity} computes {_failures(verdict)} wrongly. Training was not started. Heal it with"
-            f" `{verdict.heal}`, or let validate=heal do so."
+            f"{WHERE}: {identity} computes {_failures(verdict)} wrongly. Training was not started.\n{_how_to_heal(verdict)}"
         )
     before = {name: os.environ.get(name) for name in verdict.env}
     _set_variables(verdict.env)
@@ -142,10 +152,10 @@ def _make_fit(device: str | None, *, heal: bool) -> dict[str, Any]:
     if again.status is Status.FAIL:
         _set_variables({name: value or "" for name, value in before.items()})
         raise YoloStableError(
-            f"{WHERE}: {identity} computes {_failures(verdict)} wrongly, and with `{verdict.heal}` still"
-            f" {_failures(again)}. Training was not started."
+            f"{WHERE}: {identity} computes {_failures(verdict)} wrongly, and with {verdict.heal} still"
+            f" {_failures(again)}. Training was not started. Train on another device.\n{_what_is_wrong(identity)}"
         )
-    print_line(f"Healed: this training runs with `{verdict.heal}`, under which it passes ({_checks(again)}).")
+    print_line(f"Healed: this training runs with {verdict.heal}, under which it passes ({_checks(again)}).")
     return dict(verdict.flags)
 
 

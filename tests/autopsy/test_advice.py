@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yolo_stable.autopsy.advice import Names, commands, named, next_step
+from yolo_stable.autopsy.advice import GO_ON, Names, commands, named, next_step
 from yolo_stable.autopsy.cause import CAUSES
 
 HERE = Names(folder="my runs/incidents/0001", data="my data.yaml", model="yolo11s.pt", run="my runs")
@@ -38,6 +38,14 @@ def test_the_names_are_quoted_for_a_shell() -> None:
         "yolo-stable train 'my data.yaml' 'model=my runs/weights/last_good.pt' --preset recovery"
     ]
     assert commands(given("undecided")) == ["yolo-stable autopsy 'my runs/incidents/0001' --frames 5"]
+
+
+def test_the_device_that_is_asked_is_that_of_the_run() -> None:
+    assert commands(given("hardware persistent", Names(device="cuda:1"))) == ["yolo-stable validate --device cuda:1"]
+
+
+def test_a_run_without_a_checkpoint_is_not_told_to_go_on() -> None:
+    assert named(f"It halted.\nGo on:\n{GO_ON}", "", Names(data="d.yaml")) == "It halted."
 
 
 def test_a_file_called_as_a_placeholder_stays() -> None:
@@ -101,10 +109,21 @@ class TestOwnLayers:
     def test_a_training_is_told_how_the_class_becomes_known(self, cause: str, options: str) -> None:
         lines = given(cause, self.OWN).splitlines()
         assert lines[-2:] == [
-            'setattr(ultralytics.nn.tasks, "Gate", Gate)  # before YOLO(...)',
-            f"# then train as before, with {options}",
+            'setattr(ultralytics.nn.tasks, "Gate", Gate)',
+            f'# then as before YOLO("own.yaml").train(...), with {options}',
         ]
         assert commands("\n".join(lines)) == []
+
+    def test_a_training_is_given_the_file(self) -> None:
+        names = Names(
+            data="d.yaml", model="own.yaml", last="r/weights/last.pt", own=("Gate",), own_files=("/my blocks.py",)
+        )
+        assert commands(given("optimisation", names)) == [
+            "yolo-stable train d.yaml model=own.yaml --preset cautious --import '/my blocks.py'"
+        ]
+        assert named(GO_ON, "", names) == (
+            "yolo-stable train d.yaml model=r/weights/last.pt resume=True --import '/my blocks.py'"
+        )
 
     def test_an_autopsy_is_given_the_file(self) -> None:
         names = Names(folder="r/incidents/0001", own=("Gate",), own_files=("/my blocks.py",))

@@ -140,7 +140,7 @@ def test_one_result_is_nothing_to_compare() -> None:
     [
         pytest.param(to_json(validation())[:400], "no JSON, or was cut short", id="cut short"),
         pytest.param("", "no JSON, or was cut short", id="empty"),
-        pytest.param("[]", "no result of `yolo-stable validate`", id="another JSON"),
+        pytest.param("[]", "no result that validate --json has written", id="another JSON"),
         pytest.param(compare([validation()] * 2, AB).to_json(), "no whole result", id="a comparison"),
         pytest.param(to_json(replace(validation(), suite_version="0")), "battery 0", id="other battery"),
         pytest.param(to_json(replace(validation(), schema_version=99)), "form 99", id="other form"),

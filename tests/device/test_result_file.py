@@ -63,7 +63,7 @@ def test_another_version_cannot_be_compared() -> None:
 
 @pytest.mark.parametrize("text", ["[]", '{"a": 1}', "3"])
 def test_other_json_is_no_result(text: str) -> None:
-    with pytest.raises(InvalidCallError, match="is no result of `yolo-stable validate`"):
+    with pytest.raises(InvalidCallError, match="is no result that validate --json has written"):
         from_json(text)
 
 

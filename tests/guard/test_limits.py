@@ -10,7 +10,7 @@ from torch import nn
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Counts, Decision, GuardConfig, StepGuard, Verdict
 from yolo_stable.guard.damage import Damage
-from yolo_stable.guard.limits import halted, limit_passed
+from yolo_stable.guard.limits import Advice, halted, limit_passed
 from yolo_stable.guard.recent import STRETCH, Recent
 
 GOOD, BAD, CLIPPED, FREE = "good", "bad micro-batch", "clipped", "bad window"
@@ -71,10 +71,10 @@ def test_rejections_up_to_the_limit_in_a_row_are_borne() -> None:
         story.draw(BAD)
     assert str(caught.value) == (
         "Training halted after 8 micro-batches and 1 optimizer steps: 4 rejections in a row, more than"
-        " guard.max_consecutive=3. Last seen: loss nan. So many in a row mean that the data, the weights or the device are at"
-        " fault, not one batch: look at the images named in guard.jsonl, start again from a checkpoint you trust, or lower"
-        " the learning rate."
+        " guard.max_consecutive=3. Last seen: loss nan. So many in a row mean that the data, the weights, the learning rate or"
+        " the device are at fault, not one batch: look at the images that guard.jsonl names."
     )
+    assert caught.value.next.endswith("go on:\nyolo-stable train DATA model=LAST resume=True")
     assert caught.value.exit_code == 1
     assert not isinstance(caught.value, RuntimeError)  # Ultralytics' loop would swallow it
 
@@ -91,6 +91,7 @@ def test_rejections_up_to_the_limit_in_all_are_borne() -> None:
         " Last seen: gradient norm 1e+13 above reject_norm 1e+12. Remove the images that guard.jsonl names most often, or"
         " raise guard.max_total."
     )
+    assert caught.value.next.endswith("model=LAST resume=True guard.max_total=6"), "3 would be passed by the next one"
 
 
 def test_a_window_without_any_healthy_micro_batch_is_counted_once() -> None:
@@ -119,7 +120,7 @@ def test_the_batch_that_halts_training_is_undone_as_any_other(what: str) -> None
 def test_the_message_names_the_place() -> None:
     last = Decision(verdict=Verdict.REJECT_WINDOW, reason="gradient norm nan", culprits=("0.weight", "1.bias"))
     damage = Damage(name="model/a", index=(2, 0), value=math.nan, before=0.5, bad=1, elements=6)
-    error = halted(Counts(consecutive=51), "why", "Do this", last, rollbacks=8, damage=damage)
+    error = halted(Counts(consecutive=51), "why", Advice("Do this"), last, rollbacks=8, damage=damage)
     assert isinstance(error, TrainingHaltedError)
     assert str(error) == (
         "Training halted after 0 micro-batches and 0 optimizer steps: why; 8 rollbacks did not help. Last seen: gradient norm"
@@ -153,7 +154,7 @@ def test_a_share_of_the_newest_windows_is_a_limit() -> None:
     assert passed is not None
     assert passed.reason == "126 of the last 501 windows were rejected, more than guard.max_share=0.25 of them"
     assert passed.for_good
-    assert "raise guard.max_share" in passed.advice
+    assert "raise guard.max_share" in passed.advice.text
     assert limit_passed(counts, recent, GuardConfig(max_share=None)) is None
 
 

@@ -225,7 +225,7 @@ def test_a_loss_that_raises_is_not_blamed_on_the_network(x: Tensor) -> None:
         raise IndexError("class 7")
 
     found = look(Blocks(), x, broken)
-    require_stop(found, "loss", "IndexError: class 7", "yolo-stable check")
+    require_stop(found, "loss", "IndexError: class 7", "look at labels and classes.")
     assert found["forward"].verdict is Verdict.PASS
 
 

@@ -6,13 +6,15 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from ..typed import is_command
 from .cause import DATA, OPTIMISATION, PERSISTENT, PRECISION, TRANSIENT, WEIGHTS
 
 EXAMPLE = "incidents/0001"
-"""Stands in a next step for the incident's folder, as ``DATA``, ``MODEL`` and ``RUN`` do for data set, network and run."""
-COMMAND = "yolo-stable "
-"""How a line begins that is to be typed; the line before it, when it ends with a colon, leads to it."""
+"""Stands in a next step for the incident's folder, as ``DATA``, ``MODEL``, ``LAST`` and ``RUN`` do for the data set, the network,
+the checkpoint that is resumed, and the run."""
 AGAIN = "yolo-stable train DATA model=MODEL"
+GO_ON = "yolo-stable train DATA model=LAST resume=True"
+CHECK = "yolo-stable check DATA"
 SHIPPED = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
 """Names of networks that Ultralytics itself brings along or downloads."""
 HEALED = (
@@ -31,8 +33,12 @@ class Names:
     data: str | None = None
     model: str | None = None
     """The network that was trained, as it was named."""
+    last: str | None = None
+    """The checkpoint that the run goes on from."""
     run: str | None = None
     """Folder of the run, when its ``weights/last_good.pt`` exists."""
+    device: str | None = None
+    """On which the run computes."""
     replayable: bool = True
     """Whether the bundle holds a batch and a network that can be built from it."""
     asked: bool = False
@@ -82,7 +88,7 @@ def next_step(
         if images is not None and len(files) > images and len(rows) != 1:
             line = f"what is bad among {named}"
         what = line or "the images and labels of this batch"
-        return f"Repair or remove {what}.\nWhat else is wrong with the data set:\nyolo-stable check DATA"
+        return f"Repair or remove {what}.\nWhat else is wrong with the data set:\n{CHECK}"
     if cause == WEIGHTS and memory:
         return "Let the loss keep finite numbers only, whatever a batch brings."
     if cause == WEIGHTS:
@@ -108,7 +114,7 @@ def next_step(
 
 def commands(step: str) -> list[str]:
     """Return the commands of a next step, each as it is typed."""
-    return [line for line in step.splitlines() if line.startswith(COMMAND)]
+    return [line for line in step.splitlines() if is_command(line)]
 
 
 def named(step: str, cause: str, names: Names) -> str:
@@ -131,8 +137,8 @@ def named(step: str, cause: str, names: Names) -> str:
         step = HEALED
     lines: list[str] = []
     for line in step.split("\n"):
-        filled = _filled(line, names) if line.startswith(COMMAND) else [line]
-        leads = line.startswith(COMMAND) and bool(lines) and lines[-1].endswith(":")
+        filled = _filled(line, names) if is_command(line) else [line]
+        leads = is_command(line) and bool(lines) and lines[-1].endswith(":")
         if leads and (not filled or filled[0][0].isupper()):  # a sentence needs nothing that leads to it
             lines.pop()
         lines += filled
@@ -154,23 +160,33 @@ def _filled(command: str, names: Names) -> list[str]:
             return [
                 f"It can be replayed once {', '.join(names.own)} stands in a file of its own, which --import names."
             ]
-        files = "".join(f" --import {shlex.quote(file)}" for file in names.own_files)
-        return [command.replace(EXAMPLE, shlex.quote(names.folder)) + files]
-    words = {"DATA": names.data, "model=MODEL": names.model and f"model={names.model}"}
-    words["model=RUN/weights/last_good.pt"] = names.run and f"model={names.run}/weights/last_good.pt"
+        return [command.replace(EXAMPLE, shlex.quote(names.folder)) + _imports(names)]
+    if command.startswith("yolo-stable validate") and names.device:
+        return [f"{command} --device {names.device}"]
+    good = names.run and f"{names.run}/weights/last_good.pt"
+    files = {"MODEL": names.model, "LAST": names.last, "RUN/weights/last_good.pt": good}
+    words = {"DATA": names.data} | {f"model={key}": file and f"model={file}" for key, file in files.items()}
     typed = command.split(" ")
     missing = [word for word in typed if word in words and not words[word]]
     if missing:
         return []
-    if names.own and "train" in typed:
-        return [*_known(names.own), f"# then train as before, with {_as_arguments(typed)}"]
-    return [" ".join(shlex.quote(words[word] or "") if word in words else word for word in typed)]
+    filled = " ".join(shlex.quote(words[word] or "") if word in words else word for word in typed)
+    if not names.own or "train" not in typed:
+        return [filled]
+    if names.own_files:
+        return [filled + _imports(names)]
+    model = files[typed[3].removeprefix("model=")]
+    return [*_known(names.own), f'# then as before YOLO("{model}").train(...), with {_as_arguments(typed)}']
+
+
+def _imports(names: Names) -> str:
+    """Return the options that make one's own layers known to a command."""
+    return "".join(f" --import {shlex.quote(file)}" for file in names.own_files)
 
 
 def _known(own: tuple[str, ...]) -> list[str]:
     """Return the lines of Python that make one's own layers known to Ultralytics."""
-    known = [f'setattr(ultralytics.nn.tasks, "{name}", {name})' for name in own]
-    return [f"{line}  # before YOLO(...)" for line in known]
+    return [f'setattr(ultralytics.nn.tasks, "{name}", {name})' for name in own]
 
 
 def _as_arguments(typed: list[str]) -> str:

@@ -36,7 +36,9 @@ class CompareCall:
     """The runs, in the order in which they are trained."""
 
     @classmethod
-    def parse(cls, data: str, words: Sequence[str], axes: Axes, epochs: int | None = None) -> CompareCall:
+    def parse(
+        cls, data: str, words: Sequence[str], axes: Axes, epochs: int | None = None, imports: Sequence[str] = ()
+    ) -> CompareCall:
         """Parse and check what can be checked without torch.
 
         Args:
@@ -44,6 +46,7 @@ class CompareCall:
             words: The same.
             axes: What is varied.
             epochs: Of each run; None: what the words say, else :data:`EPOCHS`.
+            imports: Of ``--import``.
 
         Raises:
             InvalidCallError: As :meth:`TrainCall.parse`; also when a word sets what is varied, or where the runs are written.
@@ -63,7 +66,7 @@ class CompareCall:
                 f"{WHERE}: {', '.join(f'{key}=' for key in ours)} cannot be given: each run has a folder of its own below"
                 " the one named by --out, and a comparison that was interrupted goes on with the same command."
             )
-        train = TrainCall.parse(data, words)
+        train = TrainCall.parse(data, words, imports=imports)
         settings = train.settings
         number = epochs if epochs is not None else settings.get("epochs", EPOCHS)
         if number < 1:
@@ -82,6 +85,7 @@ class CompareCall:
                 data=train.data,
                 words=(*common, *mine),
                 preset=choice.get("preset"),
+                imports=train.imports,
                 epochs=number,
             )
             TrainCall.parse(trial.words[0], trial.words[1:], trial.preset)
@@ -100,6 +104,7 @@ class CompareCall:
             "epochs": self.epochs,
             "preset": train.preset if train.preset in (None, AUTO) else _preset(train.preset),
             "validate": train.validate,
+            **({"--import": [_place(name) for name in train.imports]} if train.imports else {}),
         }
         varied = dataclasses.asdict(self.axes) | {"presets": [_preset(name) for name in self.axes.presets]}
         return {**common, **{f"--{'lr0' if key == 'rates' else key}": value for key, value in varied.items()}}

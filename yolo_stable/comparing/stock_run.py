@@ -30,18 +30,19 @@ def main(words: Sequence[str]) -> int:
 
 
 def parse(words: Sequence[str]) -> TrainCall:
-    """Return the call that the words make; ``--preset NAME`` may stand among them.
+    """Return the call that the words make; ``--preset NAME`` and ``--import MODULE`` may stand among them.
 
     Examples:
         >>> parse(["data.yaml", "model=yolo11n.yaml", "--preset", "guarded"]).preset
         'guarded'
     """
-    words, preset = list(words), None
-    if "--preset" in words:
-        place = words.index("--preset")
-        preset = words[place + 1]
-        del words[place : place + 2]
-    return TrainCall.parse(words[0], words[1:], preset)
+    words, options = list(words), {"--preset": [], "--import": []}
+    for option, values in options.items():
+        while option in words:
+            place = words.index(option)
+            values.append(words[place + 1])
+            del words[place : place + 2]
+    return TrainCall.parse(words[0], words[1:], *options["--preset"] or [None], options["--import"])
 
 
 def run(call: TrainCall) -> Path:
@@ -53,6 +54,7 @@ def run(call: TrainCall) -> Path:
     Raises:
         InvalidCallError: The model cannot be used.
     """
+    from ..own_layers import make_known
     from ..plan import separate
     from ..train_checks import check_arguments
     from ..train_run import load_model
@@ -60,6 +62,7 @@ def run(call: TrainCall) -> Path:
     settings = dict(call.settings)
     if isinstance(settings.get("augmentations"), str):
         settings["augmentations"] = named(settings["augmentations"])
+    make_known(call.imports, "train: --import")
     model, name = load_model(call)
     _, arguments = separate({**settings, "preset": call.preset, "model": name})
     del arguments["model"]

@@ -29,6 +29,8 @@ class Trial:
     """The words behind ``yolo-stable train``, without those that name the folder."""
     preset: str | None = None
     """As given with ``--preset``."""
+    imports: tuple[str, ...] = ()
+    """As given with ``--import``."""
     epochs: int = field(default=0)
     """How many it is trained for."""
 
@@ -42,12 +44,15 @@ class Trial:
 
     def begin(self, comparison: Path) -> list[str]:
         """Return the words that train it from the start, in a folder that is not there."""
-        words = [*self.words, f"project={comparison}", f"name={self.name}", "exist_ok=True"]
+        words = [*self.words, *self._imports(), f"project={comparison}", f"name={self.name}", "exist_ok=True"]
         return [*words, "--preset", self.preset] if self.preset is not None else words
 
     def go_on(self, comparison: Path) -> list[str]:
         """Return the words that resume it from its last checkpoint; all else is in there."""
-        return [self.data, f"model={self.last(comparison)}", "resume=True"]
+        return [self.data, f"model={self.last(comparison)}", "resume=True", *self._imports()]
+
+    def _imports(self) -> list[str]:
+        return [word for module in self.imports for word in ("--import", module)]
 
     def last(self, comparison: Path) -> Path:
         """Return the checkpoint that it is resumed from."""

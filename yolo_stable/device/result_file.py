@@ -49,7 +49,7 @@ def from_json(text: str, source: str | Path = "the result") -> ValidationResult:
     except ValueError as error:
         raise InvalidCallError(f"{source} is no JSON, or was cut short: {error}. Make it again with --json.") from error
     if not isinstance(content, dict) or "schema_version" not in content or "suite_version" not in content:
-        raise InvalidCallError(f"{source} is no result of `yolo-stable validate`: it has no schema_version.")
+        raise InvalidCallError(f"{source} is no result that validate --json has written: it has no schema_version.")
     found, ours = (content["schema_version"], content["suite_version"]), (SCHEMA, SUITE)
     if found != ours:
         raise IncomparableError(

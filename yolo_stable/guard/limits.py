@@ -84,23 +84,37 @@ class Passed(NamedTuple):
     """A limit that was passed."""
 
     reason: str
-    advice: str
+    advice: Advice
     for_good: bool
     """Whether going back cannot help."""
 
 
-ROW_ADVICE = (
-    "So many in a row mean that the data, the weights or the device are at fault, not one batch: look at the images named in"
-    " guard.jsonl, start again from a checkpoint you trust, or lower the learning rate"
+class Advice(NamedTuple):
+    """What to do about a halt."""
+
+    text: str
+    next: str = ""
+    """Commands, with ``DATA`` and ``LAST`` where the trainer puts its names in."""
+
+
+_CHECK = "What is wrong with the data set:\nyolo-stable check DATA"
+_GO_ON = "yolo-stable train DATA model=LAST resume=True"
+_WHEN_SETTLED = f"When that is settled, go on:\n{_GO_ON}"
+ROW_ADVICE = Advice(
+    "So many in a row mean that the data, the weights, the learning rate or the device are at fault, not one batch: look at"
+    " the images that guard.jsonl names",
+    f"{_CHECK}\n{_WHEN_SETTLED}",
 )
-ASTRAY_ADVICE = (
-    "No batch is at fault but training itself: lower the learning rate, start again from a checkpoint you trust, and when"
-    " numbers were ruined with an ordinary learning rate, check the device and its memory"
+ASTRAY_ADVICE = Advice(
+    "No batch is at fault but training itself: lower the learning rate (lr0=); when numbers were ruined with an ordinary one,"
+    " check the device and its memory",
+    "To go on from it with small steps:\nyolo-stable train DATA model=LAST --preset recovery",
 )
-RUINED_ADVICE = (
-    "All gradients that were applied were finite, so that something else makes this number: the device or its memory"
-    " (yolo-stable validate --stress 10 looks), code of your own that writes to weights or optimizer, or a setting of the"
-    " optimizer such as eps=0. The state that was put back is healthy: go on from it when that is settled"
+RUINED_ADVICE = Advice(
+    "All gradients that were applied were finite, so that something else makes this number: the device or its memory, code of"
+    " your own that writes to weights or optimizer, or a setting of the optimizer such as eps=0. The state that was put back"
+    " is healthy",
+    f"Whether the device computes rightly under load, in 10 minutes:\nyolo-stable validate --stress 10\n{_WHEN_SETTLED}",
 )
 
 
@@ -115,21 +129,34 @@ def limit_passed(counts: Counts, recent: Recent, config: GuardConfig) -> Passed 
     rejected, in_a_row = counts.rejected, counts.consecutive
     if config.max_total is not None and rejected > config.max_total:
         reason = f"{rejected} rejections in all, more than guard.max_total={config.max_total}"
-        return Passed(reason, "Remove the images that guard.jsonl names most often, or raise guard.max_total", True)
+        return Passed(reason, _too_many("max_total", 2 * config.max_total), True)
     share, windows = config.max_share, recent.windows
     if share is not None and windows >= STRETCH and recent.lost > share * windows:
         reason = (
             f"{recent.lost} of the last {windows} windows were rejected, more than guard.max_share={share:g} of them"
         )
-        return Passed(reason, "Remove the images that guard.jsonl names most often, or raise guard.max_share", True)
+        return Passed(reason, _too_many("max_share", None), True)
     if in_a_row > config.max_consecutive:
         reason = f"{in_a_row} rejections in a row, more than guard.max_consecutive={config.max_consecutive}"
         return Passed(reason, ROW_ADVICE, False)
     return None
 
 
+def _too_many(setting: str, more: int | None) -> Advice:
+    """Advise where a limit of all rejections was passed, which going on would pass again with the next one."""
+    given = f"guard.{setting}={'none' if more is None else more}"
+    text = f"Remove the images that guard.jsonl names most often, or raise guard.{setting}"
+    return Advice(text, f"{_CHECK}\nTo go on with another limit:\n{_GO_ON} {given}")
+
+
 def halted(
-    counts: Counts, reason: str, advice: str, last: Decision | None, *, rollbacks: int = 0, damage: Damage | None = None
+    counts: Counts,
+    reason: str,
+    advice: Advice,
+    last: Decision | None,
+    *,
+    rollbacks: int = 0,
+    damage: Damage | None = None,
 ) -> TrainingHaltedError:
     """Return the error that ends the run: what was seen, where, how often, and what to try.
 
@@ -148,6 +175,7 @@ def halted(
     if damage is not None:
         seen += f" Ruined: {damage}."
     return TrainingHaltedError(
-        f"Training halted after {counts.micro_batches} micro-batches and {counts.applied} optimizer steps: {reason}."
-        f"{seen} {advice}."
+        f"Training halted after {counts.micro_batches} micro-batches and {counts.applied} optimizer steps: {reason}.{seen}",
+        f"{advice.text}.",
+        advice.next,
     )

@@ -73,7 +73,8 @@ def _trusted(device: torch.device, dtype: torch.dtype) -> bool:
         kind = str(dtype).removeprefix("torch.")
         raise InvalidCallError(
             f"Device {device} cannot be guarded: in {kind} its norms and maxima lose NaN or infinity, and so does isfinite,"
-            f" which would have told. See what else it computes wrongly with: yolo-stable validate --device {device}."
+            " which would have told. Train on another device.\nWhat else it computes wrongly:\n"
+            f"yolo-stable validate --device {device}"
         )
     return False
 

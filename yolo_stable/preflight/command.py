@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ..autopsy.advice import Names
 from ..errors import InvalidCallError
 from ..train_call import TrainCall, said_by
 from ..train_checks import planned_folder
 from ..train_run import Ready, prepare
-from ..train_validation import set_switches
+from ..train_validation import devices_of, set_switches
 from ..whole_file import write_asked_for
 from .flight import Clock, Course, Flight
 from .inspection import require_precision, stages
@@ -72,6 +73,7 @@ def run(
             show.begin("call")
             ready = prepare(call)
             show.end()
+        course.names = Names(data=str(ready.arguments["data"]), device=devices_of(call.settings.get("device"))[0])
         with standing(ready) as place:
             _fly(course, call, ready, place, wanted, lr_range=lr_range)
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..autopsy.advice import Names, named
 from ..errors import YoloStableError
 from ..guard import StepGuard
 from ..train_call import one_line
@@ -79,6 +80,7 @@ class Course:
         clock: Runs from the start.
         on_begin: Told the name of a stage that begins.
         on_end: Given each result.
+        names: What the fixes may name.
     """
 
     def __init__(
@@ -86,8 +88,9 @@ class Course:
         clock: Clock,
         on_begin: Callable[[str], None] | None = None,
         on_end: Callable[[StageResult], None] | None = None,
+        names: Names | None = None,
     ) -> None:
-        self.clock = clock
+        self.clock, self.names = clock, names or Names()
         self._on_begin, self._on_end = on_begin, on_end
         self._results: list[StageResult] = []
 
@@ -116,7 +119,7 @@ class Course:
                 figure=outcome.figure,
                 seconds=time.perf_counter() - began,
                 reason=outcome.reason,
-                fix=outcome.fix,
+                fix=named(outcome.fix, "", self.names),
                 details=outcome.details,
             )
             self._results.append(result)

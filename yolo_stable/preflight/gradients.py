@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..autopsy.advice import CHECK
 from ..autopsy.frames import tensors_in
 from ..guard.generators import Draw
 from ..guard.reductions import told
@@ -120,7 +121,7 @@ def gradients(flight: Flight) -> Outcome:
         figure=figure,
         reason=f"{len(names)} gradients are exactly 0 although the network is connected ({grouped(names)}): these batches"
         " have no object for them",
-        fix="Look at the sizes of the objects against imgsz (yolo-stable check DATA).",
+        fix=f"Look at the sizes of the objects against imgsz.\nWhich are too small:\n{CHECK}",
         details=details,
     )
 

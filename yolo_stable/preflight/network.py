@@ -8,6 +8,7 @@ import warnings
 
 import torch
 
+from ..autopsy.advice import CHECK
 from ..autopsy.finding import Location
 from ..autopsy.locate import locate_call
 from ..guard.generators import Draw
@@ -25,6 +26,7 @@ HALF_FULL = LARGEST / 2
 """Above half of what float16 holds, one doubling is missing to an infinity."""
 SEARCH = 30.0
 """Seconds that the search for the first broken operation may take, when there is less left."""
+FIX = f"What is wrong with files and labels:\n{CHECK}"
 NO_GRADIENT = "None of the inputs have requires_grad=True"
 """What ``torch.utils.checkpoint`` warns of."""
 
@@ -111,7 +113,7 @@ def loss(flight: Flight) -> Outcome:
     if flight.loss_error is not None:
         return failure(
             flight.loss_error,
-            "The network came to its end, and its loss did not: look at labels and classes (yolo-stable check DATA).",
+            f"The network came to its end, and its loss did not: look at labels and classes.\n{FIX}",
         )
     assert flight.loss is not None
     value = float(flight.loss.detach())
@@ -128,7 +130,7 @@ def loss(flight: Flight) -> Outcome:
             verdict=Verdict.FAIL,
             figure=figure,
             reason=f"{what}{where}",
-            fix="Look at the labels of this batch (yolo-stable check DATA), and at the code of that item.",
+            fix=f"Look at the labels of this batch, and at the code of that item.\n{FIX}",
             details=details | {"not_finite": wrong},
         )
     if value == 0:
@@ -163,12 +165,12 @@ def _mend(found: Location, precision: str) -> str:
     first = found.first
     assert first is not None
     if first.origin.startswith("input"):
-        return "The batch itself is not finite: yolo-stable check DATA finds the file."
+        return f"The batch itself is not finite.\n{FIX}"
     if first.origin:
         return "Start from another checkpoint: what this one holds there cannot be trained."
     if first.wide == "overflow" and precision != "float32":
         return "Train with amp=False, or amp=bf16 where the device has it."
     if first.wide == "finite":
-        return "The same operation is finite on the CPU: yolo-stable validate looks at the device."
+        return "The same operation is finite on the CPU.\nWhat else the device gets wrong:\nyolo-stable validate"
     where = f" ({shortened(first.source)})" if first.source else ""
     return f"Look at {first.module or 'the model'}{where}, and at its weights."

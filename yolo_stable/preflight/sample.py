@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autopsy.advice import CHECK
 from ..autopsy.batch_case import BatchCase
 from .stage import Outcome, Verdict
 
@@ -15,7 +16,7 @@ BATCHES = 3
 """So many batches may be drawn before one must have a label."""
 LARGEST = 10.0
 """A pixel beyond this was not brought to [0, 1], nor normalised."""
-FIX = "yolo-stable check DATA looks at every file and label."
+FIX = f"What is wrong with its files and labels:\n{CHECK}"
 
 
 class Sample:
@@ -89,12 +90,12 @@ class Sample:
         reason, verdict, fix = "", Verdict.FAIL, FIX
         if wrong:
             reason = f"{len(wrong)} images are not finite: {wrong[0]}"
-            fix = f"A .npy beside the image is read in its place, broken or not: remove it. {FIX}"
+            fix = f"A .npy beside the image is read in its place, broken or not: remove it.\n{FIX}"
         elif faults:
             reason = f"{len(faults)} labels cannot be used: {faults[0]}"
         elif not labels:
             reason = f"there is no label in {len(self._drawn)} training batches ({sum(map(_size, self._drawn))} images)"
-            fix = f"Labels are looked for in a folder 'labels' beside 'images', with the same names. {FIX}"
+            fix = f"Labels are looked for in a folder 'labels' beside 'images', with the same names.\n{FIX}"
         elif max(abs(low), abs(high)) > LARGEST:
             reason, verdict = f"pixels reach {high:.4g}, and a network expects 0 to 1", Verdict.WARN
             fix = "Look at the transforms: images are not scaled to 0..1."

@@ -11,6 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from ..typed import is_command
 from .stage import Preflight, StageResult, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
@@ -54,7 +55,9 @@ class Show:
             Text(f"{result.seconds:.1f} s"),
             Text(result.figure),
         )
-        for label, text in (("", result.reason), ("fix", result.fix)):
+        fix = result.fix.splitlines()
+        typed = [line for line in fix if is_command(line)]
+        for label, text in (("", result.reason), ("fix", " ".join(line for line in fix if line not in typed))):
             if text:
                 row.add_row("", "", label, Text(text, style=style if not label else ""))
         if self._traceback:
@@ -64,6 +67,8 @@ class Show:
             self._console.print(row)
         for line in drawn.get().splitlines():
             print(line.rstrip(), file=self._console.file, flush=True)
+        for command in typed:  # whole, however narrow the terminal is
+            print(f"    {command}", file=self._console.file, flush=True)
 
     def verdict(self, preflight: Preflight) -> None:
         """Print the verdict in one line."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from ultralytics.utils.torch_utils import unset_deterministic
 
+from ..autopsy.advice import CHECK
 from ..errors import UnhealthyStartError
 from ..run_log import RunLog
 from ..train_run import Ready
@@ -23,7 +24,7 @@ OURS = {"exist_ok": True, "plots": False, "save": False, "cache": False, "compil
 """Arguments that decide what is written and shown, or how long it takes to begin; nothing of them is judged."""
 
 
-DATA_FIX = "yolo-stable check DATA names the files, and what to do about each."
+DATA_FIX = f"Which files, and what to do about each:\n{CHECK}"
 FIX = "Mend what Ultralytics names there; --traceback shows where it was raised."
 
 
@@ -92,7 +93,7 @@ class Standing:
                 verdict=Verdict.WARN,
                 figure=figure,
                 reason=f"Ultralytics' scan leaves out or mends {len(files)} images: {files[0][:200]}",
-                fix="yolo-stable check DATA lists all of them, with what to do.",
+                fix=DATA_FIX,
                 details=details,
             )
         return Outcome(figure=figure, details=details)

@@ -45,7 +45,7 @@ def environment(folder: Path) -> Outcome:
                 verdict=Verdict.WARN,
                 figure=figure,
                 reason=f"{name} {versions[name]} is not what this package was tested with: {limits}",
-                fix=f"pip install '{name}>={_dotted(low)}{f',<{_dotted(high)}' if high else ''}'",
+                fix=f"Install one that was:\npip install '{name}>={_dotted(low)}{f',<{_dotted(high)}' if high else ''}'",
                 details=details,
             )
     if free < ROOM:
@@ -83,17 +83,18 @@ def device(wanted: Any) -> Outcome:
             verdict=Verdict.FAIL,
             figure=figure,
             reason=f"{chosen} multiplies two matrices with a relative error of {error:.1e}",
-            fix=f"yolo-stable validate --device {chosen} says what else is wrong, and looks for what heals it.",
+            fix=f"What else is wrong, and what heals it:\nyolo-stable validate --device {chosen}",
             details=details,
         )
-    warnings: list[str] = []
-    warn_of_device(wanted, warnings.append)
-    if warnings:
+    told: list[str] = []
+    warn_of_device(wanted, told.append)
+    if told:
+        what = [line.partition("\n") for line in told]
         return Outcome(
             verdict=Verdict.WARN,
             figure=figure,
-            reason=" ".join(warnings),
-            fix=f"yolo-stable validate --quick --device {chosen}",
+            reason=" ".join(reason for reason, _, _ in what),
+            fix="\n".join(fix for _, _, fix in what),
             details=details,
         )
     return Outcome(figure=figure, details=details)

@@ -210,7 +210,7 @@ class History:
 
     def _on_end(self, event: Mapping[str, Any]) -> None:
         self.end = event
-        message = text(event.get("message"), 1000)
+        message = text(str(event.get("message") or "").partition("\n")[0], 1000)
         self._tell("run", f"{text(event.get('status'), 40)}{': ' if message else ''}{message}", event)
 
     # ---- what they share -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from .numbers import count, finite, number, short, text, whole
+from .numbers import count, finite, number, short, text, text_of_lines, whole
 
 FILES = 20
 """Image files that are kept of an incident; further ones are counted."""
@@ -115,7 +115,7 @@ class Incident:
     def next(self) -> str:
         """The next step; commands stand on lines of their own."""
         written = "" if self.answer is None else self.answer.get("next")
-        return "\n".join(text(line, 1000) for line in written.split("\n")[:20]) if isinstance(written, str) else ""
+        return text_of_lines(written, 1000) if isinstance(written, str) else ""
 
     @property
     def guilty(self) -> list[str]:

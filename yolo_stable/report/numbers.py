@@ -97,6 +97,11 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def text_of_lines(value: Any, most: int) -> str:
+    """Return the first lines of a text, each as :func:`text`: what is to be typed stands on one of its own."""
+    return "\n".join(text(line, most) for line in str(value or "").split("\n")[:20])
+
+
 def text(value: Any, most: int = 600) -> str:
     r"""Return text of a log for a page: of bounded length, without characters that control a screen or turn text around.
 

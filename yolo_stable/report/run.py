@@ -14,7 +14,7 @@ from ..errors import InvalidCallError
 from .history import History
 from .incident import Incident
 from .lines import Damage, read_lines
-from .numbers import count, finite, text, whole
+from .numbers import count, finite, text, text_of_lines, whole
 from .results_rows import Results, read_results
 
 LARGEST = 1 << 24
@@ -62,7 +62,7 @@ class Run:
     @property
     def message(self) -> str:
         """Why it ended, in the words of the log."""
-        return text((self.history.end or {}).get("message"), 2000)
+        return text_of_lines((self.history.end or {}).get("message"), 2000)
 
     @property
     def epochs_planned(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -69,10 +70,10 @@ def verdict(run: Run) -> Verdict:
     where = f" Until then {best}." if (best := best_words(run)) else ""
     tone = "bad" if run.status in ("halted", "failed") or trouble else "mind"
     rest = run.message[len(_sentence(run.message)) :].strip() if run.status in ("halted", "failed") else run.message
-    advice = rest or (
-        _lines("Go on with", _train(run, run.folder / "weights" / "last.pt", " resume=True")) if tone == "mind" else ""
-    )
-    return Verdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", advice)
+    if not rest and run.status in ("interrupted", "unfinished"):
+        lead = "Go on with" if run.status == "interrupted" else "If it was killed, go on with"
+        rest = _lines(lead, _train(run, run.folder / "weights" / "last.pt", " resume=True"))
+    return Verdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", rest)
 
 
 def verdict_of_many(runs: Sequence[Run]) -> Verdict:
@@ -226,5 +227,5 @@ def _train(run: Run, model: Path | None = None, more: str = "") -> str:
 
 def _sentence(message: str) -> str:
     """Return the first sentence of a message, with its full stop."""
-    end = message.find(". ")
-    return message if end < 0 else message[: end + 1]
+    end = re.search(r"\.\s", message)
+    return message if end is None else message[: end.start() + 1]

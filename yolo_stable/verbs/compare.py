@@ -37,6 +37,9 @@ def compare(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON, schema 1.")
     ] = None,
+    imports: Annotated[
+        list[str] | None, typer.Option("--import", metavar="MODULE", help="As for 'train': where your own layers are.")
+    ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Train several at a time, on a Ray cluster or on all that is in this machine.")
     ] = False,
@@ -61,7 +64,7 @@ def compare(
     from ..comparing.comparison import run_comparison
 
     axes = Axes.parse(optimizers=optimizers, presets=presets, lr0=lr0, seeds=seeds, stock=stock)
-    call = CompareCall.parse(data, settings or [], axes, epochs)
+    call = CompareCall.parse(data, settings or [], axes, epochs, imports or ())
     backend, notes = None, []
     if ray or resources is not None:
         from ..comparing.cluster import NOTE, Cluster

@@ -34,6 +34,9 @@ def preflight(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON, schema 1.")
     ] = None,
+    imports: Annotated[
+        list[str] | None, typer.Option("--import", metavar="MODULE", help="As for train: where your own layers are.")
+    ] = None,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error was raised that ended a stage.")
     ] = False,
@@ -52,7 +55,7 @@ def preflight(
     from ..train_call import TrainCall, said_by
 
     with said_by("preflight"):
-        call = TrainCall.parse(data, settings or [], preset)
+        call = TrainCall.parse(data, settings or [], preset, imports)
     if call.validate is not None:
         from ..train_validation import prepared
 

@@ -35,6 +35,14 @@ def train(
             "Several with commas, or by giving this again.",
         ),
     ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a module, or a FILE.py, of yours that defines layers of the network. Its code is run.",
+        ),
+    ] = None,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show Python's traceback of an unexpected error.")
     ] = False,
@@ -55,7 +63,7 @@ def train(
     from ..train_call import TrainCall, one_line
 
     try:
-        call = TrainCall.parse(data, settings or [], preset)
+        call = TrainCall.parse(data, settings or [], preset, imports)
         faults = ",".join(inject) if inject else None
         if faults is not None:
             parse_faults(faults)
