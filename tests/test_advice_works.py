@@ -7,6 +7,7 @@ import html
 import io
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -76,14 +77,16 @@ class Desk:
         elsewhere.mkdir(exist_ok=True)
         handler = logging.StreamHandler(out)
         LOGGER.addHandler(handler)
-        argv, hook = sys.argv, sys.excepthook
+        argv, hook, here = sys.argv, sys.excepthook, Path.cwd()
         sys.argv = ["yolo-stable", *map(str, words)]
         try:
-            with contextlib.chdir(elsewhere), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            os.chdir(elsewhere)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
                 cli.main()
         except SystemExit as end:
             code = end.code
         finally:
+            os.chdir(here)
             sys.argv, sys.excepthook = argv, hook
             LOGGER.removeHandler(handler)
         assert isinstance(code, int)
@@ -226,7 +229,8 @@ def with_gate(network: str, to: Path) -> str:
 def forget_gate() -> None:
     """As in a new process."""
     sys.modules.pop("blocks", None)
-    vars(tasks).pop("Gate", None)
+    if hasattr(tasks, "Gate"):
+        delattr(tasks, "Gate")
 
 
 @pytest.fixture(scope="module")

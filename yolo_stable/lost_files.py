@@ -135,7 +135,7 @@ class GuardedFiles(_Base):
             if new:
                 self._tell_of(new, mode)
             share = self.plan.guard.max_unreadable
-            if new and mode == "train" and files.are_too_many(share):
+            if share is not None and new and mode == "train" and files.are_too_many(share):
                 allowed = f"guard.max_unreadable={share} allows {files.allowed(share)}"
                 raise TrainingHaltedError(f"{files.in_words()}, and {allowed}.", next=self._how_to_go_on())
 
