@@ -61,6 +61,19 @@ def test_objects_that_a_batch_has_made_are_not_made_of_a_file() -> None:
     assert after.criterion.means[0].value == model.criterion.means[0].value, "what has one is there"
 
 
+def test_where_a_loss_computed_is_for_the_next_run_to_find_out_and_in_which_type_is_kept() -> None:
+    model, memory, said = trained("Objects", 2)
+    memory.before_forward()
+    model.criterion.device, model.criterion.dtype = torch.device("cuda:3"), torch.bfloat16
+    memory.accept()
+    tensors, entries = record(memory)
+    after, fresh, told = trained("Objects", 0)
+    after.criterion.device = torch.device("cpu")
+    put_back(fresh, tensors, json.loads(json.dumps(entries)))
+    assert (after.criterion.device, after.criterion.dtype) == (torch.device("cpu"), torch.bfloat16)
+    assert said == told == []
+
+
 def test_what_no_file_can_keep_is_said_once() -> None:
     model, memory, said = trained("Number", 1)
     for _ in range(2):

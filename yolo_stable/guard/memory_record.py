@@ -51,6 +51,10 @@ def record(memory: Memory) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
             return {"number": value.item(), "dtype": str(value.dtype)}
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
+        if isinstance(value, torch.dtype):
+            return {"dtype": str(value).removeprefix("torch.")}
+        if isinstance(value, torch.device):
+            return {"device": str(value)}
         if isinstance(value, Tensor):
             return kept(value)
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
@@ -116,6 +120,10 @@ def put_back(memory: Memory, tensors: Mapping[str, Tensor], entries: list[dict[s
             return tensors[inner].to(here, copy=True)
         if kind == "array":
             return tensors[inner].cpu().numpy().copy()
+        if kind == "dtype":
+            return getattr(torch, inner)
+        if kind == "device":
+            return old  # a resumed run may compute elsewhere, and its first batch says where
         if kind == "number":
             return np.dtype(value["dtype"]).type(inner)
         if kind == "deque":
