@@ -149,6 +149,33 @@ def test_what_is_built_when_mosaics_end_is_traced(boxes: Path) -> None:
     assert all(origin.sources[0].region for origin in origins)
 
 
+def test_a_copy_builds_its_own_transforms_when_mosaics_end(boxes: Path) -> None:
+    plain, traced = dataset(boxes), dataset(boxes)
+    trace(traced)
+    before = traced.transforms
+    copies = copy.copy(plain), copy.copy(traced)
+    for data in copies:
+        data.augment = False  # what is built depends on the data set
+        close_mosaic(data)
+    expected, found = (samples(data, range(COUNT), 1)[0] for data in copies)
+    for one, other in zip(found, expected, strict=True):
+        origin = one.pop("provenance")
+        require_equal(one, other)
+        assert [source.path for source in origin.sources] == [one["im_file"]]
+    assert traced.transforms is before, "the data set that was copied keeps its mosaics"
+    assert len(traced[0]["provenance"].sources) > 1
+
+
+def test_what_somebody_builds_in_place_of_ultralytics_is_traced(boxes: Path) -> None:
+    data, built = dataset(boxes), []
+    inner = data.build_transforms
+    data.build_transforms = lambda hyp: built.append(hyp) or inner(hyp)
+    trace(data)
+    close_mosaic(data)
+    assert len(built) == 1
+    assert data[3]["provenance"].files() == (data.im_files[3],)
+
+
 def test_transforms_that_somebody_else_put_in_are_traced_again(boxes: Path) -> None:
     data = dataset(boxes)
     trace(data)

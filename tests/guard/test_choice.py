@@ -11,6 +11,8 @@ import datetime
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -267,6 +269,79 @@ def test_a_single_rank_asks_nobody() -> None:
     assert choose(ring, 2, alone) is ring.newest
     assert choose(ring, 1, alone) is ring.oldest
     assert choose(ring, 0, alone) is ring.oldest
+
+
+# ---- two ranks as two threads -----------------------------------------------------------------------------------------------
+
+
+def chosen_by(*steps: tuple[int, ...], at: int) -> list[Any]:
+    """Return what each rank chooses of the snapshots that it has, as (step, trusted) or an error; negative steps are doubted."""
+    said, meeting = [0] * len(steps), threading.Barrier(len(steps), timeout=20)
+
+    class OneOfThem(Ranks):
+        def __init__(self, number: int, model: nn.Module) -> None:
+            super().__init__(model, distributed=False)
+            self.shared, self.number = True, number
+
+        def lowest(self, step: int) -> int:
+            said[self.number] = step
+            meeting.wait()
+            found = min(said)
+            meeting.wait()
+            return found
+
+        def any(self, wish: bool) -> bool:
+            return bool(self.highest(int(wish)))
+
+    def choice(number: int) -> Any:
+        model = nn.Linear(1, 1)
+        state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=1.0))
+        ring = SnapshotRing(state, 4, "auto")
+        for step in steps[number]:
+            ring.take(abs(step), state.live()).trusted = step >= 0
+        try:
+            snapshot = choose(ring, at, OneOfThem(number, model))
+        except TrainingHaltedError as error:
+            return error
+        return None if snapshot is None else snapshot.step
+
+    with ThreadPoolExecutor(len(steps)) as threads:
+        return list(threads.map(choice, range(len(steps))))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "at", "step"),
+    [
+        ((4, 8, 12), (4, 8, 12), 12, 12),
+        ((4, 8, 12), (4, 8), 12, 8),
+        ((4, 8, 12), (4, 8, 12), 11, 8),
+        ((4, -8, 12), (4, 8), 12, 4),
+        ((-4, 8), (4, -8), 8, 4),
+        ((12,), (4, 8, 12), 12, 12),
+        ((-12,), (4, 8, 12), 12, 12),
+        ((), (), -1, None),
+    ],
+)
+def test_two_ranks_choose_the_newest_that_both_have_and_trust_or_the_oldest_that_both_have(
+    first: tuple[int, ...], second: tuple[int, ...], at: int, step: int | None
+) -> None:
+    assert chosen_by(first, second, at=at) == [step, step]
+    assert chosen_by(second, first, at=at) == [step, step]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((4, 8), (5, 9)), ((4, 8), ()), ((4,), (8,)), ((-4, -8), (-3, -6)), ((4, 8, 12), (10,))],
+    ids=["apart", "one has none", "one each", "doubted", "within"],
+)
+def test_ranks_without_a_common_snapshot_say_so_together_and_put_nothing_back(
+    first: tuple[int, ...], second: tuple[int, ...]
+) -> None:
+    found = chosen_by(first, second, at=12)
+    for steps, error in zip((first, second), found, strict=True):
+        assert isinstance(error, TrainingHaltedError)
+        own = ", ".join(str(abs(step)) for step in steps) or "none"
+        assert f"no snapshot in common, so none was put back: the steps of this rank's are {own};" in str(error)
 
 
 def test_several_ranks_keep_enough_to_reach_behind_a_streak() -> None:
