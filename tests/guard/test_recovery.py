@@ -758,7 +758,9 @@ def test_the_shortest_way_to_the_next_snapshot_on_any_rank_is_that_of_all(monkey
         for x in batches(4 * EVERY):
             rig.step(x)
         asked: list[int] = []
-        monkeypatch.setattr(recovery.ranks, "lowest", lambda own, theirs=theirs, asked=asked: asked.append(own) or min(own, theirs))
+        monkeypatch.setattr(
+            recovery.ranks, "lowest", lambda own, theirs=theirs, asked=asked: asked.append(own) or min(own, theirs)
+        )
         set_one(rig, "model/0.weight", NAN)
         assert not rig.step(batches(1)[0])
         assert asked[-1] == EVERY
