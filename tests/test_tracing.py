@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_kinds import COUNT, KINDS, classes_in, folders_in, kinds_of
+from data_kinds import COUNT, KINDS, classes_in
 from torch.utils.data import DataLoader, default_collate
-from traced_data import ROWS, close_mosaic, dataset, generators, make_images, samples, seed
+from traced_data import ROWS, close_mosaic, dataset, generators, samples, seed
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader, seed_worker
 from ultralytics.data.dataset import (
@@ -24,21 +24,6 @@ from ultralytics.data.dataset import (
 from yolo_stable.provenance import Provenance
 from yolo_stable.quarantine import Quarantine
 from yolo_stable.tracing import parts_of, retrace, take, trace
-
-
-@pytest.fixture(scope="module")
-def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("boxes") / "set", COUNT)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders_in(tmp_path_factory.mktemp("classes"))
-
-
-@pytest.fixture
-def kinds(boxes: Path, folders: Path, shapes: Callable[..., str], tmp_path: Path) -> dict[str, Callable[[], Any]]:
-    return kinds_of(boxes, folders, shapes, tmp_path)
 
 
 def require_equal(traced: Any, plain: Any, name: str = "sample") -> None:

@@ -7,10 +7,7 @@ processes stand in for them: gloo on the host, and the world's size set by hand.
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +19,7 @@ import torch
 import torch.distributed as dist
 from equality import assert_same
 from torch import nn
+from two_processes import RANKS, join, run_both
 from ultralytics.utils.tal import TaskAlignedAssigner
 
 from yolo_stable.autopsy.bundle import read_bundle
@@ -30,7 +28,6 @@ from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.events import read_events
 from yolo_stable.unreadable import Problem
 
-RANKS = (0, 1)
 EPOCHS, BATCHES = 2, 4
 NAN = float("nan")
 
@@ -118,10 +115,7 @@ def train(rank: int, name: str, arguments: dict[str, Any], folder: Path) -> dict
 
     faults, changes = SCENARIOS[name]
     kind: Any = faults[rank].on(StableDetectionTrainer) if rank in faults else StableDetectionTrainer
-    store = (folder / f"store {name}").as_uri()
-    dist.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=len(RANKS), timeout=datetime.timedelta(seconds=30)
-    )
+    join(rank, folder / f"store {name}", seconds=30)
 
     class Pair(kind):
         def _setup_ddp(self) -> None:
@@ -168,7 +162,6 @@ def count_reductions(calls: list[str]) -> None:
 
 
 def main(rank: int, model: str, data: str, folder: Path) -> None:
-    torch.set_num_threads(1)
     nn.parallel.DistributedDataParallel = CpuParallel  # type: ignore[misc]
     arguments = {
         "model": model,
@@ -195,28 +188,8 @@ def main(rank: int, model: str, data: str, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]) -> Path:
     """Run both processes to their end and return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
-    command = [sys.executable, __file__]
     data = shapes("detect", train=32, val=8)
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(len(RANKS))} for rank in RANKS]
-    path = {"PYTHONPATH": os.pathsep.join(sys.path)}  # as pytest has set it up
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), narrow("detect"), data, str(folder)],
-            env={**os.environ, **loopback, **path, **ranks[rank]},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in RANKS
-    ]
-    try:
-        output = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(text[-3000:] for text in output)
+    run_both(__file__, narrow("detect"), data, folder, seconds=240, ranks=True)
     return folder
 
 

@@ -136,8 +136,8 @@ def _watched_class(kind: Any) -> type:
 
             def build_transforms(self, *args: Any, **kwargs: Any) -> Any:
                 watched, build = vars(self).get(WATCH), super().build_transforms
-                traced = watched is not None and watched.tracer is not None
-                return watched.tracer.build(build, *args, **kwargs) if traced else build(*args, **kwargs)
+                tracer = None if watched is None else watched.tracer
+                return build(*args, **kwargs) if tracer is None else tracer.build(build, *args, **kwargs)
 
     def reduced(made: type) -> Any:
         return (_watched_class, (kind,)) if made is Watched else made.__qualname__

@@ -7,9 +7,6 @@ other and writes what it saw; the tests read it.
 from __future__ import annotations
 
 import copy
-import datetime
-import os
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +20,7 @@ import torch.distributed as dist
 from equality import assert_same
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import RANKS, join, run_both
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Climb, GuardConfig, StepGuard
@@ -31,7 +29,6 @@ from yolo_stable.guard.ranks import Ranks
 from yolo_stable.guard.snapshot import SnapshotRing
 from yolo_stable.guard.state import TrainingState
 
-RANKS = (0, 1)
 WINDOWS = 24
 EVERY = 4
 NAN = float("nan")
@@ -151,14 +148,7 @@ def train(rank: int, story: Story, calls: list[str]) -> dict[str, Any]:
 
 
 def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=(folder / "store").as_uri(),
-        rank=rank,
-        world_size=len(RANKS),
-        timeout=datetime.timedelta(seconds=20),
-    )
+    join(rank, folder / "store")
     calls: list[str] = []
     for name in ("all_reduce", "broadcast", "all_gather", "barrier", "reduce", "all_gather_object"):
         original = getattr(dist, name)
@@ -175,24 +165,7 @@ def main(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run both processes to their end, or kill them when they wait for each other; return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("choice")
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)],
-            env={**os.environ, **loopback, "PYTHONPATH": os.pathsep.join(sys.path)},  # as pytest has set it up
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in RANKS
-    ]
-    try:
-        output = [process.communicate(timeout=90)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+    run_both(__file__, folder, seconds=90)
     return folder
 
 

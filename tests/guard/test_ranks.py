@@ -7,10 +7,7 @@ other and writes what it saw; the tests read it.
 from __future__ import annotations
 
 import copy
-import datetime
 import inspect
-import os
-import subprocess
 import sys
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -23,12 +20,12 @@ import torch.distributed as dist
 from equality import assert_same
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import RANKS, join, run_both
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import StepGuard
 from yolo_stable.guard.ranks import Ranks
 
-RANKS = (0, 1)
 WINDOWS = 4
 GIVEN = ("wrapper", "bare module")
 NAN, INF = float("nan"), float("inf")
@@ -199,11 +196,7 @@ def run_alone(rank: int, given: str) -> dict[str, Any]:
 
 
 def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = (folder / "store").as_uri()
-    dist.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=len(RANKS), timeout=datetime.timedelta(seconds=20)
-    )
+    join(rank, folder / "store")
     try:
         for name, scenario in SCENARIOS.items():
             print(name, flush=True)
@@ -222,25 +215,7 @@ def main(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run both processes to their end and return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
-    command = [sys.executable, __file__]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder)],
-            env={**os.environ, **loopback, "PYTHONPATH": os.pathsep.join(sys.path)},  # as pytest has set it up
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in RANKS
-    ]
-    try:
-        output = [process.communicate(timeout=60)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+    run_both(__file__, folder, seconds=60)
     return folder
 
 

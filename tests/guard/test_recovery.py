@@ -733,6 +733,7 @@ def test_memory_that_ran_out_lets_go_of_the_snapshot_that_was_put_back_last(monk
         rig.step(x)
     go_back(TRIES)
     newest = recovery.ring.newest
+    assert newest is not None
     assert recovery._target is newest
     recovery.out_of_memory()
     assert recovery._target is newest, "on the host nothing has moved"
@@ -766,6 +767,7 @@ def test_the_shortest_way_to_the_next_snapshot_on_any_rank_is_that_of_all(monkey
         assert asked[-1] == EVERY
         for x in batches(3):
             rig.step(x)
+        assert recovery.ring.newest is not None
         steps[theirs] = recovery.ring.newest.step
     assert steps == {1: 4 * EVERY + 3, 99: 4 * EVERY}
 
