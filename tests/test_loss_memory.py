@@ -14,6 +14,7 @@ from ultralytics.utils.loss import v8DetectionLoss
 from yolo_stable.events import read_events
 from yolo_stable.trainers import TRAINERS
 
+pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
 
 
