@@ -248,7 +248,7 @@ def test_a_single_rank_asks_nobody() -> None:
 
 
 def chosen_by(*steps: tuple[int, ...], at: int) -> list[Any]:
-    """Return what each rank chooses of the snapshots that it has, as (step, trusted) or an error; negative steps are doubted."""
+    """Return the step that each rank chooses of those that it has snapshots of, or its error; negative ones are doubted."""
     said, meeting = [0] * len(steps), threading.Barrier(len(steps), timeout=20)
 
     class OneOfThem(Ranks):

@@ -38,8 +38,8 @@ def choose(ring: SnapshotRing, step: int, ranks: Ranks) -> Snapshot | None:
         own = ", ".join(str(kept.step) for kept in ring) or "none"
         raise TrainingHaltedError(
             "The ranks have no snapshot in common, so none was put back: the steps of this rank's are"
-            f" {own}; the oldest of another rank is of step {step}. All ranks have to call resync(), load_state_dict() and"
-            " settle() at the same steps. Mend that, and go on from the last checkpoint."
+            f" {own}; the newest of all ranks' oldest ones is of step {step}. All ranks have to call resync(),"
+            " load_state_dict() and settle() at the same steps. Mend that, and go on from the last checkpoint."
         )
     return chosen
 

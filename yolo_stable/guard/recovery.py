@@ -211,7 +211,7 @@ class Recovery:
         return True
 
     def out_of_memory(self) -> None:
-        """Free the device's memory: nothing that was on it is held any more."""
+        """Free the device's memory that snapshots of the ring take; that of the best validation stays where it is."""
         self.evidence.drop()
         newest = self.ring.newest
         self.ring.move_to_host()
