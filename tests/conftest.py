@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
 import tempfile
@@ -16,8 +18,43 @@ os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", MPLBACKEND="Agg
 import pytest
 import torch
 import yaml
+from ultralytics.engine.trainer import BaseTrainer
 
 torch.set_num_threads(1)  # the tests run in parallel, a process for each core
+
+
+LONGEST = (
+    "test_notebooks",
+    "test_trainer_ranks",
+    "test_interrupting",
+    "test_benchmarks_autopsies",
+    "test_resuming",
+    "test_trainers",
+    "test_recovering",
+    "test_cli",
+    "test_looking_into",
+    "test_chaos",
+    "test_lost_files",
+)
+"""Modules that take half a minute or more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest modules: a module stays on one core, and no other core should wait for it at the end."""
+    order = {name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Take what the libraries have made for permanent: each collection, of which a training has some, would look through it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let other plugins see these objects again, who look for what refers to what."""
+    gc.unfreeze()
+
 
 BACKBONE: list[list[Any]] = [
     [-1, 1, "Conv", [8, 3, 2]],
@@ -96,13 +133,36 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     return data
 
 
-@pytest.fixture
-def arguments(
-    tmp_path: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
-) -> Callable[..., dict[str, Any]]:
-    """Return trainer overrides for a run of seconds: 2 epochs of 4 batches, a step after every batch."""
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of images of one colour each, with boxes; see ``traced_data.py``."""
+    from data_kinds import COUNT
+    from traced_data import make_images
 
-    def overrides(task: str = "detect", **changes: Any) -> dict[str, Any]:
+    return make_images(tmp_path_factory.mktemp("boxes") / "set", COUNT)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return folders of images, one for each class."""
+    from data_kinds import folders_in
+
+    return folders_in(tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture
+def kinds(boxes: Path, folders: Path, shapes: Callable[..., str], tmp_path: Path) -> dict[str, Callable[[], Any]]:
+    """Return makers of data sets of every kind, by name; see ``data_kinds.py``."""
+    from data_kinds import kinds_of
+
+    return kinds_of(boxes, folders, shapes, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def arguments_in(narrow: Callable[[str], str], shapes: Callable[..., str]) -> Callable[..., dict[str, Any]]:
+    """Return trainer overrides for a run of seconds in a folder: 2 epochs of 4 batches, a step after every batch."""
+
+    def overrides(folder: Path, task: str = "detect", **changes: Any) -> dict[str, Any]:
         small: dict[str, Any] = {
             "model": narrow(task),
             "data": shapes(task),
@@ -117,10 +177,22 @@ def arguments(
             "device": "cpu",
             "plots": False,
             "verbose": False,
-            "project": str(tmp_path / "runs"),
+            "project": str(folder / "runs"),
             "name": "run",
             "exist_ok": True,
         }
         return {**small, **changes}
 
     return overrides
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, arguments_in: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return trainer overrides for a run of seconds in a folder of the test's own."""
+    return functools.partial(arguments_in, tmp_path)
+
+
+@pytest.fixture
+def without_final_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what stock does behind the last epoch, a third of the time of a small run; for tests of what comes before it."""
+    monkeypatch.setattr(BaseTrainer, "final_eval", lambda self: None)

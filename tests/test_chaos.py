@@ -18,6 +18,8 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import CATALOGUE, INF, NAN, PLACES, STATE_PLACES, Fault
 from yolo_stable.errors import InvalidCallError
 
+pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+
 EPOCHS, BATCHES = 4, 6
 
 
@@ -237,10 +239,18 @@ def test_every_fault_of_the_catalogue_fires_as_often_as_it_says(name: str) -> No
     assert loop.chaos.fired == (len(fault.at) if fault.since is None else batches - fault.since)
 
 
-@pytest.mark.parametrize("kind", [DetectionTrainer, StableDetectionTrainer, ClipAndSkipTrainer])
-@pytest.mark.parametrize("place", PLACES)
+IN_THE_STEP = ("gradient", "momentum", "lr")
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        *((place, kind) for place in PLACES for kind in (DetectionTrainer, StableDetectionTrainer)),
+        *((place, ClipAndSkipTrainer) for place in IN_THE_STEP),  # has a step of its own, and all else of stock
+    ],
+)
 def test_real_training_takes_every_fault(
-    kind: type, place: str, arguments: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    place: str, kind: type, arguments: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a value that hurts nobody, so that each run gets to its end; what a bad one does is told elsewhere."""
     value = {"label": 1.0, "running_var": 1.0, "exp_avg_sq": 1e-4}.get(place, 0.5)

@@ -823,14 +823,12 @@ def test_a_resumed_run_takes_another_preset_and_says_what_changed(
     assert "changed lr0=0.0005 (before: " in " ".join(answer.out.split())
 
 
-@pytest.mark.parametrize("words", ["model={last} resume=True", "resume={last}"])
 def test_a_damaged_checkpoint_is_refused_in_one_line_that_names_a_good_one(
     command: Command,
     here: Path,
     narrow: Callable[[str], str],
     shapes: Callable[..., str],
     poison: Callable[[int], None],
-    words: str,
 ) -> None:
     poison(2)
     halted = train(command, here, shapes(), f"model={narrow('detect')}", "epochs=2", "guard.max_total=2")
@@ -838,13 +836,14 @@ def test_a_damaged_checkpoint_is_refused_in_one_line_that_names_a_good_one(
     last = halted.folder / "weights" / "last.pt"
     last.write_bytes(last.read_bytes()[:-1000])
     before = tree(here)
-    answer = command("train", shapes(), *words.format(last=last).split(), "device=cpu")
-    assert answer.code == 2
-    assert answer.refusal() == (
-        f"Checkpoint {last} cannot be resumed: it is empty, cut off, or no checkpoint at all."
-        f" The newest good checkpoint beside it is {last.with_name('last_good.pt')}."
-    )
-    assert tree(here) == before
+    for words in ((f"model={last}", "resume=True"), (f"resume={last}",)):
+        answer = command("train", shapes(), *words, "device=cpu")
+        assert answer.code == 2
+        assert answer.refusal() == (
+            f"Checkpoint {last} cannot be resumed: it is empty, cut off, or no checkpoint at all."
+            f" The newest good checkpoint beside it is {last.with_name('last_good.pt')}."
+        )
+        assert tree(here) == before
     again = command("train", shapes(), f"resume={last.with_name('last_good.pt')}", "device=cpu", "guard.max_total=99")
     assert (again.code, again.err) == (0, "")
 

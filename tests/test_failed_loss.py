@@ -17,6 +17,7 @@ from yolo_stable.autopsy_run import run as autopsy
 from yolo_stable.events import read_events
 from yolo_stable.trainers import TRAINERS
 
+pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
 
 

@@ -19,6 +19,7 @@ from yolo_stable.inject import faulty
 from yolo_stable.injections import Injections
 from yolo_stable.plan import separate
 
+pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
 
 

@@ -10,13 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from yolo_stable import StableDetectionTrainer, interrupting
 from yolo_stable.errors import TrainingInterruptedError
@@ -24,6 +22,7 @@ from yolo_stable.events import read_events
 
 pytestmark = pytest.mark.usefixtures("interruptible")
 Arguments = Callable[..., dict[str, Any]]
+PROGRAM = Path(__file__).with_name("loading.py")
 
 
 def raising(base: type, batch: int, event: str, wish: signal.Signals = signal.SIGTERM) -> type:
@@ -140,44 +139,11 @@ class TestWorkers:
             raise subprocess.CalledProcessError(1, "workers")
 
 
-class Slow(Dataset[torch.Tensor]):
-    """Whose items take a while, so that a signal comes in the middle of one."""
-
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        time.sleep(0.05)
-        return torch.full((), float(index))
-
-
-def load(start_method: str) -> None:
-    """Read data by workers, in a process group that gets Ctrl-C while they start and while they work."""
-    loader = DataLoader(Slow(), batch_size=1, num_workers=2, multiprocessing_context=start_method)
-    interrupting._leave_ctrl_c_to_parent(loader)
-    seen: list[float] = []
-    over = Event()
-
-    def press() -> None:
-        while not over.wait(0.2):
-            os.killpg(0, signal.SIGINT)
-
-    pressing = Thread(target=press)
-    got: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: got.append(os.getpid()))
-    pressing.start()
-    for _ in range(2):
-        seen += [float(batch) for batch in loader]
-    over.set()
-    pressing.join()
-    print(seen == [*range(6), *range(6)], set(got) == {os.getpid()})
-
-
 @pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 @pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
 def test_ctrl_c_is_left_to_the_parent_however_workers_are_started(start_method: str) -> None:
     done = subprocess.run(
-        [sys.executable, __file__, start_method],
+        [sys.executable, PROGRAM, start_method],
         capture_output=True,
         text=True,
         timeout=120,
@@ -274,6 +240,8 @@ def test_the_command_leaves_with_the_code_of_the_signal_and_goes_on_as_it_says(
     assert "Traceback" not in said
     go_on = said[said.rindex("yolo-stable train ") :].split()[2:5]
     assert [word.split("=")[0] for word in go_on[1:]] == ["model", "resume"]
+    if wish is signal.SIGTERM:
+        return  # the words are the same
     trained = [e["epoch"] for e in read_events(log) if e["event"] == "epoch"]
     again = [sys.executable, "-m", "yolo_stable", "train", *go_on, f"epochs={max(trained) + 2}", "device=cpu"]
     done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
@@ -281,7 +249,3 @@ def test_the_command_leaves_with_the_code_of_the_signal_and_goes_on_as_it_says(
     starts = [e["epochs_before"] for e in read_events(log) if e["event"] == "start"]
     assert starts[0] == 0
     assert starts[1] in {max(trained), max(trained) - 1}
-
-
-if __name__ == "__main__":
-    load(sys.argv[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -438,6 +439,7 @@ class Import:
     """Carried out when the module is imported; not one in a function or for the type checker."""
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Return all modules of the package by their name in it."""
     found = {}
@@ -447,10 +449,15 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports_of(name: str, path: Path) -> Iterator[Import]:
-    """Read the imports of a module, those inside functions and ``if TYPE_CHECKING`` included."""
+@functools.cache
+def imports_of(name: str, path: Path) -> tuple[Import, ...]:
+    """Return the imports of a module, those inside functions and ``if TYPE_CHECKING`` included."""
+    return tuple(_read_imports(name, path))
+
+
+def _read_imports(name: str, path: Path) -> Iterator[Import]:
     package = name.split(".")[:-1] if path.name != "__init__.py" else [] if name == FRONT_DOOR else name.split(".")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     late = {
         id(inner)
         for node in ast.walk(tree)
@@ -470,6 +477,12 @@ def imports_of(name: str, path: Path) -> Iterator[Import]:
             continue
         for full in names:
             yield _resolve(full, node.lineno, at_once=id(node) not in late)
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Return the tree of a file's source."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _resolve(full: str, line: int, *, at_once: bool) -> Import:
@@ -615,6 +628,6 @@ def test_importing_the_package_does_nothing_that_can_be_noticed() -> None:
 @every_module
 def test_finiteness_is_asked_in_one_way(name: str, path: Path) -> None:
     """``isnan`` lets an infinity pass; ``isfinite`` does not."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         names = {getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "name", None)}
         assert "isnan" not in names, f"{path.name}: {name} asks isnan; ask isfinite"

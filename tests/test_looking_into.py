@@ -19,6 +19,7 @@ from yolo_stable.chaos import NAN, Fault, FileFault, LayerFault, mark
 from yolo_stable.events import read_events
 from yolo_stable.trainers import TRAINERS
 
+pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
 
 

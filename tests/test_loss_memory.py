@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
@@ -13,6 +14,7 @@ from ultralytics.utils.loss import v8DetectionLoss
 from yolo_stable.events import read_events
 from yolo_stable.trainers import TRAINERS
 
+pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
 
 
@@ -65,6 +67,36 @@ def test_a_bad_batch_leaves_nothing_in_the_mean_and_its_replays_do_not_either(ar
     assert math.isfinite(trainer.model.criterion.mean)
     (answer,) = [e for e in read_events(trainer.save_dir / "guard.jsonl") if e["event"] == "incident"]
     assert answer["cause"] == "data"
+
+
+def test_the_first_snapshot_of_a_resumed_run_has_the_mean(arguments: Arguments) -> None:
+    """It comes back last, when the first snapshot has long been taken; a rollback must not lead to a mean that begins anew."""
+    first = trainer_of(arguments(epochs=2, val=False))
+    kept: list[int] = []
+
+    def stop(trainer: Any) -> None:
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+
+    first.add_callback("on_train_epoch_start", stop)
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    calls = first.model.criterion.calls
+    assert calls == 4
+    again = trainer_of(arguments(model=str(first.last), resume=True))
+
+    def ruin(trainer: Any) -> None:
+        if trainer.batch_number == 1:
+            assert trainer.model.criterion.calls == calls + 1
+            with torch.no_grad():
+                next(trainer.model.parameters()).fill_(math.nan)
+        elif not kept:
+            kept.append(trainer.model.criterion.calls)
+
+    again.add_callback("on_train_batch_end", ruin)
+    again.train()
+    assert again.guard.counts.rollbacks == 1
+    assert kept == [calls], "the second batch was rejected, and the first one undone with it"
 
 
 def test_a_mean_that_was_ruined_is_named_and_comes_back_with_a_snapshot(arguments: Arguments) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,10 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(notebook: Path, tmp_path: Path) -> None:
-    copy = tmp_path / notebook.name
-    copy.write_bytes(notebook.read_bytes())
+def test_it_runs(notebook: Path, tmp_path: Path, narrow: Callable[[str], str]) -> None:
+    """With a narrower network, which shows the same in a third of the time."""
+    copy, written = tmp_path / notebook.name, notebook.read_text()
+    copy.write_text(written.replace("yolo11n.yaml", narrow("detect")))
     environment = {
         **os.environ,
         "YOLO_STABLE_CACHE": str(tmp_path),

@@ -94,14 +94,14 @@ def state(trainer: Any) -> dict[str, Any]:
 
 # name, task, overrides, epoch after which the run is stopped
 TWINS: list[tuple[str, str, dict[str, Any], int]] = [
-    ("mosaic closes later", "detect", {"epochs": 4, "close_mosaic": 1}, 1),
-    ("mosaic closes at once", "detect", {"epochs": 4, "close_mosaic": 2}, 1),
-    ("mosaic is closed", "detect", {"epochs": 4, "close_mosaic": 3}, 1),
+    ("mosaic closes later", "detect", {"epochs": 3, "close_mosaic": 1}, 0),
+    ("mosaic closes at once", "detect", {"epochs": 3, "close_mosaic": 2}, 0),
+    ("mosaic is closed", "detect", {"epochs": 3, "close_mosaic": 3}, 0),
     (
         "AdamW, an open window",
         "detect",
-        {"epochs": 4, "optimizer": "AdamW", "lr0": 0.002, "nbs": 12, "warmup_epochs": 0},
-        1,
+        {"epochs": 3, "optimizer": "AdamW", "lr0": 0.002, "nbs": 12, "warmup_epochs": 0},
+        0,
     ),
     ("open window in the warm-up", "detect", {"epochs": 4, "nbs": 24, "warmup_epochs": 3, "close_mosaic": 0}, 1),
     ("window longer than an epoch", "detect", {"epochs": 4, "nbs": 24, "warmup_epochs": 0, "close_mosaic": 0}, 0),
@@ -109,8 +109,8 @@ TWINS: list[tuple[str, str, dict[str, Any], int]] = [
     (
         "two heads, a schedule of the loss",
         "end2end",
-        {"epochs": 4, "close_mosaic": 0, "mixup": 0.5, "multi_scale": 0.5},
-        1,
+        {"epochs": 3, "close_mosaic": 0, "mixup": 0.5, "multi_scale": 0.5},
+        0,
     ),
     ("classification", "classify", {"epochs": 3}, 0),
 ]
@@ -150,9 +150,15 @@ Killed(overrides=json.loads(sys.argv[1])).train()
 """
 
 
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory, arguments_in: Arguments) -> Any:
+    """Return the trainer of a run of three epochs that was not stopped."""
+    folder = tmp_path_factory.mktemp("twin")
+    return finish(unfinished(StableDetectionTrainer)(overrides=arguments_in(folder, epochs=3, val=False)))
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_a_run_that_was_killed_between_its_row_and_its_checkpoint(arguments: Arguments) -> None:
-    twin = finish(unfinished(StableDetectionTrainer)(overrides=arguments(epochs=3, val=False, name="twin")))
+def test_a_run_that_was_killed_between_its_row_and_its_checkpoint(arguments: Arguments, twin: Any) -> None:
     call = arguments(epochs=3, val=False)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, json.dumps(call)], check=False, capture_output=True, timeout=120
@@ -416,8 +422,9 @@ class TestFiles:
         assert torch.equal(exact["ema/model.0.conv.weight"].half(), rounded)
         assert set(saved.plain["versions"]) >= {"torch", "ultralytics"}
 
-    def test_a_crash_between_the_two_loses_nothing(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
-        twin = finish(unfinished(StableDetectionTrainer)(overrides=arguments(epochs=3, val=False, name="twin")))
+    def test_a_crash_between_the_two_loses_nothing(
+        self, arguments: Arguments, twin: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         replace, fired = os.replace, []
 
         class Killed(StableDetectionTrainer):

@@ -173,6 +173,30 @@ def test_the_table_counts_large_models_and_those_without_batchnorm() -> None:
     assert ("BatchNorm protection", "on (the model has none)") in guard_rows(guard_of(nn.Linear(1, 1)))
 
 
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        ({"again": lambda: torch.tensor(1.0), "max_loss_rise": 4.0}, ", and 0.5 MiB of weights on the host"),
+        ({"again": lambda: torch.tensor(1.0)}, ""),
+        ({"max_loss_rise": 4.0}, ""),
+    ],
+    ids=["asked", "loss not watched", "nobody to ask"],
+)
+def test_the_table_counts_all_copies_of_the_weights(settings: dict[str, Any], more: str) -> None:
+    model = nn.Linear(512, 256, bias=False)  # 0.5 MiB
+    again = settings.pop("again", None)
+    guard = StepGuard(
+        model, torch.optim.SGD(model.parameters(), lr=0.1), again=again, snapshot_every=16, snapshots=3, **settings
+    )
+    said = dict(guard_rows(guard))["snapshots"]
+    assert said == f"every 16 steps, 3 kept: up to 3 MiB on cpu{more}"
+    assert guard.recovery is not None
+    anchor = guard.recovery.evidence._anchor
+    anchor.follow(0.0, 0, guard.state.live())
+    assert anchor.snapshot is not None
+    assert anchor.snapshot.nbytes == 2**19
+
+
 CONFIG = GuardConfig()
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from data_kinds import COUNT, KINDS, classes_in, folders_in, kinds_of
+from data_kinds import KINDS, classes_in
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default_collate
 from traced_data import dataset, generators, make_images, samples, seed
 from ultralytics.cfg import get_cfg
@@ -27,21 +27,6 @@ from yolo_stable.reading import parts_of, paths_of
 from yolo_stable.substitution import Missing, NoImageLeftError, watch
 from yolo_stable.tracing import trace
 from yolo_stable.unreadable import Problem
-
-
-@pytest.fixture(scope="module")
-def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("boxes") / "set", COUNT)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders_in(tmp_path_factory.mktemp("classes"))
-
-
-@pytest.fixture
-def kinds(boxes: Path, folders: Path, shapes: Callable[..., str], tmp_path: Path) -> dict[str, Callable[[], Any]]:
-    return kinds_of(boxes, folders, shapes, tmp_path)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.events import read_events
 from yolo_stable.step_clock import StepClock
 
+pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
 KEYS = ["batch", "step", "loss", "norm", "clip", "lr", "scale", "seconds", "memory", "layers"]
 

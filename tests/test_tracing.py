@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_kinds import COUNT, KINDS, classes_in, folders_in, kinds_of
+from data_kinds import COUNT, KINDS, classes_in
 from torch.utils.data import DataLoader, default_collate
-from traced_data import ROWS, close_mosaic, dataset, generators, make_images, samples, seed
+from traced_data import ROWS, close_mosaic, dataset, generators, samples, seed
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader, seed_worker
 from ultralytics.data.dataset import (
@@ -24,21 +24,6 @@ from ultralytics.data.dataset import (
 from yolo_stable.provenance import Provenance
 from yolo_stable.quarantine import Quarantine
 from yolo_stable.tracing import parts_of, retrace, take, trace
-
-
-@pytest.fixture(scope="module")
-def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("boxes") / "set", COUNT)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders_in(tmp_path_factory.mktemp("classes"))
-
-
-@pytest.fixture
-def kinds(boxes: Path, folders: Path, shapes: Callable[..., str], tmp_path: Path) -> dict[str, Callable[[], Any]]:
-    return kinds_of(boxes, folders, shapes, tmp_path)
 
 
 def require_equal(traced: Any, plain: Any, name: str = "sample") -> None:
@@ -147,6 +132,33 @@ def test_what_is_built_when_mosaics_end_is_traced(boxes: Path) -> None:
         require_equal(one, other)
     assert {len(origin.sources) for origin in origins} == {1}
     assert all(origin.sources[0].region for origin in origins)
+
+
+def test_a_copy_builds_its_own_transforms_when_mosaics_end(boxes: Path) -> None:
+    plain, traced = dataset(boxes), dataset(boxes)
+    trace(traced)
+    before = traced.transforms
+    copies = copy.copy(plain), copy.copy(traced)
+    for data in copies:
+        data.augment = False  # what is built depends on the data set
+        close_mosaic(data)
+    expected, found = (samples(data, range(COUNT), 1)[0] for data in copies)
+    for one, other in zip(found, expected, strict=True):
+        origin = one.pop("provenance")
+        require_equal(one, other)
+        assert [source.path for source in origin.sources] == [one["im_file"]]
+    assert traced.transforms is before, "the data set that was copied keeps its mosaics"
+    assert len(traced[0]["provenance"].sources) > 1
+
+
+def test_what_somebody_builds_in_place_of_ultralytics_is_traced(boxes: Path) -> None:
+    data, built = dataset(boxes), []
+    inner = data.build_transforms
+    data.build_transforms = lambda hyp: built.append(hyp) or inner(hyp)
+    trace(data)
+    close_mosaic(data)
+    assert len(built) == 1
+    assert data[3]["provenance"].files() == (data.im_files[3],)
 
 
 def test_transforms_that_somebody_else_put_in_are_traced_again(boxes: Path) -> None:

@@ -7,9 +7,7 @@ processes stand in for them: gloo on the host, and the world's size set by hand.
 
 from __future__ import annotations
 
-import datetime
-import os
-import subprocess
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +19,15 @@ import torch
 import torch.distributed as dist
 from equality import assert_same
 from torch import nn
+from two_processes import RANKS, join, run_both
 from ultralytics.utils.tal import TaskAlignedAssigner
 
 from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.chaos import Fault
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.events import read_events
+from yolo_stable.unreadable import Problem
 
-RANKS = (0, 1)
 EPOCHS, BATCHES = 2, 4
 NAN = float("nan")
 
@@ -63,6 +62,28 @@ class RaisingLoss:
         return Raising
 
 
+class LosingFile:
+    """A file cannot be read any more by one rank, in its last batch: the other one has drawn it or will not draw it."""
+
+    def on(self, base: Any) -> Any:
+        seen = SimpleNamespace(fired=0, batches=0)
+
+        class Losing(base):
+            chaos = seen
+
+            def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+                batch = super().preprocess_batch(batch)
+                seen.batches += 1
+                if seen.batches == EPOCHS * BATCHES:
+                    for mode, loader in (("train", self.train_loader), ("val", self.test_loader)):
+                        assert self.files[mode].states.set(loader.dataset.im_files[LOST], Problem.GONE)
+                        seen.fired += 1
+                return batch
+
+        return Losing
+
+
+LOST = 5
 SCENARIOS: dict[str, tuple[dict[int, Any], dict[str, Any]]] = {
     "healthy": ({}, {}),
     "loss raises on rank 1": ({1: RaisingLoss(at=2)}, {}),
@@ -73,6 +94,7 @@ SCENARIOS: dict[str, tuple[dict[int, Any], dict[str, Any]]] = {
     "first step": ({1: Fault("weight", NAN, at=(0,))}, {}),
     "accumulation": ({1: Fault("weight", NAN, at=(3,))}, {"nbs": 16}),
     "momentum on rank 1": ({1: Fault("momentum", NAN, at=(3,))}, {}),
+    "file lost on rank 1": ({1: LosingFile()}, {}),
     "never ends": (
         {1: Fault("pixel", NAN, since=2)},
         {"guard": {"max_consecutive": 1, "max_rollbacks": 1, "lower_precision": False}},
@@ -93,10 +115,7 @@ def train(rank: int, name: str, arguments: dict[str, Any], folder: Path) -> dict
 
     faults, changes = SCENARIOS[name]
     kind: Any = faults[rank].on(StableDetectionTrainer) if rank in faults else StableDetectionTrainer
-    store = (folder / f"store {name}").as_uri()
-    dist.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=len(RANKS), timeout=datetime.timedelta(seconds=30)
-    )
+    join(rank, folder / f"store {name}", seconds=30)
 
     class Pair(kind):
         def _setup_ddp(self) -> None:
@@ -143,7 +162,6 @@ def count_reductions(calls: list[str]) -> None:
 
 
 def main(rank: int, model: str, data: str, folder: Path) -> None:
-    torch.set_num_threads(1)
     nn.parallel.DistributedDataParallel = CpuParallel  # type: ignore[misc]
     arguments = {
         "model": model,
@@ -170,28 +188,8 @@ def main(rank: int, model: str, data: str, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]) -> Path:
     """Run both processes to their end and return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
-    command = [sys.executable, __file__]
     data = shapes("detect", train=32, val=8)
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(len(RANKS))} for rank in RANKS]
-    path = {"PYTHONPATH": os.pathsep.join(sys.path)}  # as pytest has set it up
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), narrow("detect"), data, str(folder)],
-            env={**os.environ, **loopback, **path, **ranks[rank]},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in RANKS
-    ]
-    try:
-        output = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(text[-3000:] for text in output)
+    run_both(__file__, narrow("detect"), data, folder, seconds=240, ranks=True)
     return folder
 
 
@@ -224,6 +222,7 @@ def test_what_was_done_about_it(name: str, reports: list[dict[str, Any]]) -> Non
     counts = reports[0]["counts"]
     expected = {
         "healthy": (0, 0),
+        "file lost on rank 1": (0, 0),
         "pixel on rank 1": (1, 0),
         "never ends": (4, 1),
         "loss raises on rank 1": (1, 0),
@@ -246,6 +245,17 @@ def test_the_first_rank_keeps_the_record(name: str, reports: list[dict[str, Any]
     halts = [e for e in climbs if e["rung"] == "halt"]
     assert len(climbs) - len(halts) == reports[0]["counts"]["rollbacks"]
     assert bool(halts) is (name == "never ends")
+
+
+def test_a_file_that_only_another_rank_has_lost_is_on_record(folder: Path) -> None:
+    run = folder / "file lost on rank 1"
+    events = [event for event in read_events(run / "guard.jsonl") if event["event"] == "unreadable"]
+    assert [(event["split"], event["why"]) for event in events] == [("train", "is gone"), ("val", "is gone")]
+    files = [Path(event["path"]) for event in events]
+    assert all(file.is_file() for file in files), "known by name"
+    listed = (run / "quarantine.txt").read_text().splitlines()
+    assert [line for line in listed if not line.startswith("#")] == [str(files[0])]
+    assert len(json.loads((run / "summary.json").read_text())["unreadable"]) == 2
 
 
 def test_the_rank_that_drew_the_bad_image_names_it(folder: Path) -> None:

@@ -46,6 +46,17 @@ def train(trainer_class: type, overrides: dict[str, Any]) -> Any:
     return trainer
 
 
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory, arguments_in: Arguments) -> Any:
+    """Return the trainer of a run of one epoch with nothing wrong; a callback has ``seen`` the running loss of each batch."""
+    trainer: Any = StableDetectionTrainer(overrides=arguments_in(tmp_path_factory.mktemp("healthy"), epochs=1))
+    seen: list[float] = []
+    trainer.add_callback("on_train_batch_end", lambda t: seen.append(t.tloss["box_loss"].detach().cpu().item()))
+    trainer.train()
+    trainer.seen = seen
+    return trainer
+
+
 def rows(trainer: Any) -> list[dict[str, str]]:
     return list(csv.DictReader((trainer.save_dir / "results.csv").read_text().splitlines()))
 
@@ -80,6 +91,7 @@ def with_nan(base: type, at: set[int]) -> type:
     return Faulty
 
 
+@pytest.mark.usefixtures("without_final_evaluation")
 class TestHealthy:
     """Test number one: with nothing wrong, guarded training is stock training, bit for bit."""
 
@@ -107,6 +119,7 @@ class TestHealthy:
         assert faulty.model.criterion.o2m == stock.model.criterion.o2m
 
 
+@pytest.mark.usefixtures("without_final_evaluation")
 class TestTasks:
     @pytest.mark.parametrize("task", TRAINERS)
     def test_every_task_trains_and_rejects(self, task: str, arguments: Arguments) -> None:
@@ -255,20 +268,19 @@ class TestNothingLeaks:
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ), check=False)
         assert done.stdout.strip().endswith("loaded without it"), done.stderr
 
-    def test_nothing_hangs_on_the_model(self, arguments: Arguments) -> None:
-        trainer = train(StableDetectionTrainer, arguments(epochs=1))
-        for module in trainer.model.modules():
+    def test_nothing_hangs_on_the_model(self, healthy: Any) -> None:
+        for module in healthy.model.modules():
             assert not module._forward_hooks
             assert not module._forward_pre_hooks
             assert not module._backward_hooks
-        assert b"yolo_stable" not in pickle.dumps(trainer.ema.ema)
+        assert b"yolo_stable" not in pickle.dumps(healthy.ema.ema)
 
-    def test_validation_columns_are_named_after_the_loss_alone(self, arguments: Arguments) -> None:
-        trainer = train(StableDetectionTrainer, arguments(epochs=1))
-        columns = [key for key in rows(trainer)[0] if key.startswith("val/")]
+    def test_validation_columns_are_named_after_the_loss_alone(self, healthy: Any) -> None:
+        columns = [key for key in rows(healthy)[0] if key.startswith("val/")]
         assert columns == ["val/box_loss", "val/cls_loss", "val/dfl_loss"]
 
 
+@pytest.mark.usefixtures("without_final_evaluation")
 class TestBeforeTheFirstStep:
     @pytest.mark.parametrize("where", ["parameter", "buffer", "class weight"])
     def test_weights_that_are_not_finite_are_named(self, where: str, arguments: Arguments) -> None:
@@ -307,14 +319,25 @@ class TestBeforeTheFirstStep:
         assert "lr0=0.01 (yours; the preset has 0.0005)" in table
 
 
+@pytest.mark.usefixtures("without_final_evaluation")
 class TestDuring:
-    def test_one_line_for_a_rejection(self, arguments: Arguments, caplog: pytest.LogCaptureFixture) -> None:
-        train(with_nan(StableDetectionTrainer, {5}), arguments())
+    def test_one_line_for_a_rejection_and_columns_for_every_logger(
+        self, arguments: Arguments, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """TensorBoard, W&B, MLflow, Comet, ClearML, DVC: all of them ask the trainer as this callback does."""
+        logged: list[dict[str, float]] = []
+        trainer = with_nan(StableDetectionTrainer, {5})(overrides=arguments())
+        trainer.add_callback("on_train_epoch_end", lambda t: logged.append(t.label_loss_items(t.tloss, prefix="train")))
+        trainer.train()
         lines = [r.getMessage() for r in caplog.records if "rejected:" in r.getMessage()]
         assert len(lines) == 1
         assert "epoch 2/2, batch 2/4: micro-batch rejected: loss nan, box_loss nan" in lines[0]
         assert lines[0].count(".png") == 3
         assert lines[0].endswith("and 1 more")
+        assert [entry["guard/rejected"] for entry in logged] == [0, 1]
+        assert all(entry["guard/grad_norm"] > 0 for entry in logged)
+        assert list(logged[0])[:3] == ["train/box_loss", "train/cls_loss", "train/dfl_loss"]
+        assert "train/grad_norm" not in logged[0]
 
     def test_a_bad_micro_batch_spares_the_others_of_its_window(self, arguments: Arguments) -> None:
         trainer = train(with_nan(StableDetectionTrainer, {1}), arguments(nbs=8, warmup_epochs=0))
@@ -336,17 +359,6 @@ class TestDuring:
         for name in ("box_loss", "cls_loss", "dfl_loss"):
             mean = sum(items[name] for items in accepted) / 2
             assert float(rows(trainer)[0][f"train/{name}"]) == pytest.approx(mean, rel=1e-4)
-
-    def test_every_logger_gets_the_columns(self, arguments: Arguments) -> None:
-        """TensorBoard, W&B, MLflow, Comet, ClearML, DVC: all of them ask the trainer as this callback does."""
-        logged: list[dict[str, float]] = []
-        trainer = with_nan(StableDetectionTrainer, {5})(overrides=arguments())
-        trainer.add_callback("on_train_epoch_end", lambda t: logged.append(t.label_loss_items(t.tloss, prefix="train")))
-        trainer.train()
-        assert [entry["guard/rejected"] for entry in logged] == [0, 1]
-        assert all(entry["guard/grad_norm"] > 0 for entry in logged)
-        assert list(logged[0])[:3] == ["train/box_loss", "train/cls_loss", "train/dfl_loss"]
-        assert "train/grad_norm" not in logged[0]
 
     def test_a_scaler_of_the_users_is_guarded_too(self, arguments: Arguments) -> None:
         """A callback may put a GradScaler in; a rejected batch leaves its scale alone, and the weights survive."""
@@ -404,13 +416,9 @@ class TestDuring:
         assert trainer.guard.optimizer is mine[0]
         assert len(mine[0].state) > 100, "it has taken the steps"
 
-    def test_a_callback_may_read_the_running_loss_as_in_stock(self, arguments: Arguments) -> None:
-        seen: list[float] = []
-        trainer = StableDetectionTrainer(overrides=arguments(epochs=1))
-        trainer.add_callback("on_train_batch_end", lambda t: seen.append(t.tloss["box_loss"].detach().cpu().item()))
-        trainer.train()
-        assert len(seen) == 4
-        assert all(value > 0 for value in seen)
+    def test_a_callback_may_read_the_running_loss_as_in_stock(self, healthy: Any) -> None:
+        assert len(healthy.seen) == 4
+        assert all(value > 0 for value in healthy.seen)
 
     def test_a_step_that_nobody_would_call_is_refused(self, arguments: Arguments) -> None:
         class Own(DetectionTrainer):
@@ -548,8 +556,7 @@ class TestAfter:
         assert kept["culprits"] == ["EMA model.1.bn.running_mean"]
 
 
-def test_the_guard_knows_the_model_of_the_loop(arguments: Arguments) -> None:
-    trainer = train(StableDetectionTrainer, arguments(epochs=1))
-    assert isinstance(trainer.guard, StepGuard)
-    assert trainer.guard.shadow is not None
-    assert trainer.guard.shadow.layers == sum(isinstance(m, torch.nn.BatchNorm2d) for m in trainer.model.modules())
+def test_the_guard_knows_the_model_of_the_loop(healthy: Any) -> None:
+    assert isinstance(healthy.guard, StepGuard)
+    assert healthy.guard.shadow is not None
+    assert healthy.guard.shadow.layers == sum(isinstance(m, torch.nn.BatchNorm2d) for m in healthy.model.modules())

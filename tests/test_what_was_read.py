@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from data_kinds import classes_in, folders_in
+from data_kinds import classes_in
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, WeightedRandomSampler
 from traced_data import colour, dataset, make_images, samples, seed
 from ultralytics.data.dataset import ClassificationDataset, YOLODataset
@@ -24,11 +24,6 @@ COUNT = 12
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_images(tmp_path_factory.mktemp("images") / "set", COUNT)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders_in(tmp_path_factory.mktemp("classes"))
 
 
 class OwnIndex(YOLODataset):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import RANK
 
 from .autopsy.advice import GO_ON
 from .errors import TrainingHaltedError
+from .guard import StepGuard
 from .injections import Injections
 from .path_states import LEFT_OUT, MOST, PathStates, key_of
 from .plan import RunPlan
@@ -65,6 +66,19 @@ class LostFiles:
         self.lost.update(found)
         return found
 
+    def lost_entries(self) -> dict[int, int]:
+        """Return the states of all files that were lost, by key; those that were told of, too."""
+        return {key: state for key, state in self.states.entries().items() if state != LEFT_OUT}
+
+    def learn(self, entries: Mapping[int, int]) -> None:
+        """Do without the files that another rank has lost, too; they are news here.
+
+        Args:
+            entries: Its :meth:`lost_entries`.
+        """
+        for key, state in entries.items():
+            self.states.set_by_key(key, state)
+
     def parts(self) -> Iterator[Any]:
         """Yield the data sets of Ultralytics' kinds that they are made of."""
         for dataset in self.datasets:
@@ -98,6 +112,7 @@ class GuardedFiles(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that outlives image files."""
 
     plan: RunPlan
+    guard: StepGuard | None
     run_log: RunLog
     quarantine: Quarantine | None
     injections: Injections
@@ -138,6 +153,24 @@ class GuardedFiles(_Base):
             if share is not None and new and mode == "train" and files.are_too_many(share):
                 allowed = f"guard.max_unreadable={share} allows {files.allowed(share)}"
                 raise TrainingHaltedError(f"{files.in_words()}, and {allowed}.", next=self._how_to_go_on())
+
+    def share_lost(self) -> None:
+        """Let all ranks know which files any of them has lost; the first one tells of them.
+
+        Called at the end of each epoch, where they wait for each other anyway.
+
+        Raises:
+            TrainingHaltedError: Too many training images are lost; on all ranks alike.
+
+        Syncs: with several ranks two small collectives; with one none.
+        """
+        if self.guard is None or not self.guard.ranks.shared:
+            return
+        lost = {mode: files.lost_entries() for mode, files in self.files.items()}
+        for theirs in self.guard.ranks.gather(lost):
+            for mode, files in self.files.items():
+                files.learn(theirs.get(mode, {}))
+        self.look_for_lost()
 
     def write_quarantine(self) -> None:
         """Write down what is left out. A disk that is full ends no run: it is told, and written with the next image."""

@@ -216,6 +216,7 @@ class GuardedTrainerMixin(
         elif event == "on_train_epoch_end":
             self.finish_save()  # of the epoch before: a crash costs one epoch at most, however short they are
             self.require_that_the_guard_was_asked()
+            self.share_lost()
             self.run_log.epoch(self.epoch + 1, self.telemetry)
         self.follow_epoch(event)
         super().run_callbacks(event)

@@ -59,7 +59,10 @@ class PathStates:
         Returns:
             Whether the file has a state now; False: the table is full.
         """
-        key = key_of(path)
+        return self.set_by_key(key_of(path), state)
+
+    def set_by_key(self, key: int, state: int) -> bool:
+        """The same for a key of :meth:`entries`, of this table or another: a path has the same one in every process."""
         cell = self._cell_of(key)
         if cell is None:
             return False

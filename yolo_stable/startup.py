@@ -17,6 +17,7 @@ from .guard import GuardConfig, StepGuard
 from .guard.health import all_finite, non_finite_names
 from .guard.ladder import most_micro_batches
 from .guard.recent import STRETCH
+from .guard.witness import MODEL
 from .guard.wrappers import plainly_named
 from .plan import RunPlan
 
@@ -113,6 +114,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
     place = "host" if recovery.ring.on_host else str(next(guard.state.model.parameters()).device)
     kept = recovery.ring.keep + (config.collapse is not None and not guard.ranks.shared)
     size = kept * full_size(guard) / 2**20
+    anchor = f", and {weights_size(guard) / 2**20:.3g} MiB of weights on the host" if recovery.keeps_anchor else ""
     believed = "any finite number" if config.max_value is None else f"weights up to {config.max_value:g} believed"
     for first in recovery.beyond[:1]:
         others = f" and {len(recovery.beyond) - 1} more" if len(recovery.beyond) > 1 else ""
@@ -125,7 +127,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
     lower = ", then in the next safer precision" if precisions > 1 else ""
     most = most_micro_batches(config, precisions, accumulate)
     return [
-        ("snapshots", f"every {config.snapshot_every} steps, {kept} kept: up to {size:.3g} MiB on {place}"),
+        ("snapshots", f"every {config.snapshot_every} steps, {kept} kept: up to {size:.3g} MiB on {place}{anchor}"),
         ("audit", f"{believed}; at every snapshot, validation and save"),
         ("divergence", divergence),
         (
@@ -162,6 +164,12 @@ def full_size(guard: StepGuard) -> int:
         each = 1 if "momentum" in guard.optimizer.param_groups[0] else 2
         size += each * sum(p.numel() * p.element_size() for p in trained)
     return size
+
+
+def weights_size(guard: StepGuard) -> int:
+    """Return how many bytes a copy of the model's parameters and buffers takes."""
+    live = guard.state.live()
+    return sum(t.numel() * t.element_size() for name, t in live.items() if name.startswith(MODEL))
 
 
 def precision(amp: bool, asked: Any, scaler: Any) -> str:

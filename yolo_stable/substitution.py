@@ -134,6 +134,11 @@ def _watched_class(kind: Any) -> type:
                 watched, draw = vars(self).get(WATCH), super().get_image_and_label
                 return draw(index) if watched is None else _draw(self, watched.own_draw or draw, index)
 
+            def build_transforms(self, *args: Any, **kwargs: Any) -> Any:
+                watched, build = vars(self).get(WATCH), super().build_transforms
+                tracer = None if watched is None else watched.tracer
+                return build(*args, **kwargs) if tracer is None else tracer.build(build, *args, **kwargs)
+
     def reduced(made: type) -> Any:
         return (_watched_class, (kind,)) if made is Watched else made.__qualname__
 

@@ -7,7 +7,7 @@ is what was read (``reading.py``), not what was asked for; where that is not kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,8 @@ def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
         watch(dataset, PathStates(0))
     for part, _ in parts:
         if WATCH in vars(part) and vars(part)[WATCH].tracer is None:
-            vars(part)[WATCH].tracer = Tracer(classifies=isinstance(part, ClassificationDataset))
-            if not isinstance(part, ClassificationDataset):
-                part.build_transforms = TracedBuild(part, vars(part).get("build_transforms"))
+            own_build = vars(part).pop("build_transforms", None)
+            vars(part)[WATCH].tracer = Tracer(classifies=isinstance(part, ClassificationDataset), own_build=own_build)
     retrace(dataset)
 
 
@@ -99,10 +98,21 @@ class Tracer:
 
     Args:
         classifies: Its samples are collated by torch's own function, which knows plain types only.
+        own_build: What somebody has put in the place of its ``build_transforms``, if anything.
     """
 
-    def __init__(self, *, classifies: bool) -> None:
-        self.classifies = classifies
+    def __init__(self, *, classifies: bool, own_build: Any = None) -> None:
+        self.classifies, self.own_build = classifies, own_build
+
+    def build(self, build: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return transforms that note what they do. Ultralytics has them built anew when mosaics end.
+
+        Args:
+            build: The data set's own method.
+            *args: What it is called with.
+            **kwargs: Likewise.
+        """
+        return _pipeline((self.own_build or build)(*args, **kwargs))
 
     def note_draw(self, labels: dict[str, Any], reads: Sequence[Read]) -> None:
         """Note in an image and its labels which file they are of.
@@ -185,24 +195,6 @@ def _says(labels: dict[str, Any], path: str | None) -> bool:
 def _boxes(sample: dict[str, Any]) -> int:
     cls: Any = sample.get("cls")
     return len(cls) if getattr(cls, "ndim", 0) else 0
-
-
-class TracedBuild:
-    """``build_transforms`` of a data set; what it builds is traced. Ultralytics calls it when mosaics end.
-
-    Args:
-        dataset: The data set.
-        inner: What stood in the place of its method, if anything.
-    """
-
-    def __init__(self, dataset: Any, inner: Any = None) -> None:
-        self.dataset = dataset
-        self.inner = inner
-
-    def __call__(self, hyp: Any) -> Any:
-        """Build them."""
-        inner = self.inner
-        return _pipeline(type(self.dataset).build_transforms(self.dataset, hyp) if inner is None else inner(hyp))
 
 
 def _pipeline(transforms: Any) -> TracedPipeline:

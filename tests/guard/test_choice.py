@@ -7,10 +7,9 @@ other and writes what it saw; the tests read it.
 from __future__ import annotations
 
 import copy
-import datetime
-import os
-import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch.distributed as dist
 from equality import assert_same
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import RANKS, join, run_both
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Climb, GuardConfig, StepGuard
@@ -29,7 +29,6 @@ from yolo_stable.guard.ranks import Ranks
 from yolo_stable.guard.snapshot import SnapshotRing
 from yolo_stable.guard.state import TrainingState
 
-RANKS = (0, 1)
 WINDOWS = 24
 EVERY = 4
 NAN = float("nan")
@@ -149,14 +148,7 @@ def train(rank: int, story: Story, calls: list[str]) -> dict[str, Any]:
 
 
 def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=(folder / "store").as_uri(),
-        rank=rank,
-        world_size=len(RANKS),
-        timeout=datetime.timedelta(seconds=20),
-    )
+    join(rank, folder / "store")
     calls: list[str] = []
     for name in ("all_reduce", "broadcast", "all_gather", "barrier", "reduce", "all_gather_object"):
         original = getattr(dist, name)
@@ -173,24 +165,7 @@ def main(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run both processes to their end, or kill them when they wait for each other; return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("choice")
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)],
-            env={**os.environ, **loopback, "PYTHONPATH": os.pathsep.join(sys.path)},  # as pytest has set it up
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in RANKS
-    ]
-    try:
-        output = [process.communicate(timeout=90)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+    run_both(__file__, folder, seconds=90)
     return folder
 
 
@@ -267,6 +242,79 @@ def test_a_single_rank_asks_nobody() -> None:
     assert choose(ring, 2, alone) is ring.newest
     assert choose(ring, 1, alone) is ring.oldest
     assert choose(ring, 0, alone) is ring.oldest
+
+
+# ---- two ranks as two threads -----------------------------------------------------------------------------------------------
+
+
+def chosen_by(*steps: tuple[int, ...], at: int) -> list[Any]:
+    """Return the step that each rank chooses of those that it has snapshots of, or its error; negative ones are doubted."""
+    said, meeting = [0] * len(steps), threading.Barrier(len(steps), timeout=20)
+
+    class OneOfThem(Ranks):
+        def __init__(self, number: int, model: nn.Module) -> None:
+            super().__init__(model, distributed=False)
+            self.shared, self.number = True, number
+
+        def lowest(self, step: int) -> int:
+            said[self.number] = step
+            meeting.wait()
+            found = min(said)
+            meeting.wait()
+            return found
+
+        def any(self, wish: bool) -> bool:
+            return bool(self.highest(int(wish)))
+
+    def choice(number: int) -> Any:
+        model = nn.Linear(1, 1)
+        state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=1.0))
+        ring = SnapshotRing(state, 4, "auto")
+        for step in steps[number]:
+            ring.take(abs(step), state.live()).trusted = step >= 0
+        try:
+            snapshot = choose(ring, at, OneOfThem(number, model))
+        except TrainingHaltedError as error:
+            return error
+        return None if snapshot is None else snapshot.step
+
+    with ThreadPoolExecutor(len(steps)) as threads:
+        return list(threads.map(choice, range(len(steps))))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "at", "step"),
+    [
+        ((4, 8, 12), (4, 8, 12), 12, 12),
+        ((4, 8, 12), (4, 8), 12, 8),
+        ((4, 8, 12), (4, 8, 12), 11, 8),
+        ((4, -8, 12), (4, 8), 12, 4),
+        ((-4, 8), (4, -8), 8, 4),
+        ((12,), (4, 8, 12), 12, 12),
+        ((-12,), (4, 8, 12), 12, 12),
+        ((), (), -1, None),
+    ],
+)
+def test_two_ranks_choose_the_newest_that_both_have_and_trust_or_the_oldest_that_both_have(
+    first: tuple[int, ...], second: tuple[int, ...], at: int, step: int | None
+) -> None:
+    assert chosen_by(first, second, at=at) == [step, step]
+    assert chosen_by(second, first, at=at) == [step, step]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((4, 8), (5, 9)), ((4, 8), ()), ((4,), (8,)), ((-4, -8), (-3, -6)), ((4, 8, 12), (10,))],
+    ids=["apart", "one has none", "one each", "doubted", "within"],
+)
+def test_ranks_without_a_common_snapshot_say_so_together_and_put_nothing_back(
+    first: tuple[int, ...], second: tuple[int, ...]
+) -> None:
+    found = chosen_by(first, second, at=12)
+    for steps, error in zip((first, second), found, strict=True):
+        assert isinstance(error, TrainingHaltedError)
+        own = ", ".join(str(abs(step)) for step in steps) or "none"
+        assert f"no snapshot in common, so none was put back: the steps of this rank's are {own};" in str(error)
 
 
 def test_several_ranks_keep_enough_to_reach_behind_a_streak() -> None:

@@ -140,3 +140,17 @@ def test_after_a_rollback_the_state_is_compared_with_the_one_that_was_put_back()
         else:
             assert run.alarms == []
             assert run.asked == [(200 + PROBATION + 1, 192)]
+
+
+def test_the_anchor_outlives_a_norm_that_was_believed() -> None:
+    """The loss has begun to creep by then; an anchor from after that would have crept with it."""
+    run = Run(
+        lambda state, step: 6.0 * 2 ** (max(0, state - 500) / 500), lambda state, step: 500.0 if step > 700 else 5.0
+    )
+    run.go(800)
+    assert run.alarms == []
+    assert 700 + run.evidence.patience in [step for step, _ in run.asked], "the norm was asked about"
+    ((step, why),) = run.go(2200).alarms
+    assert 1500 < step < 1800
+    assert "times its lowest of 6" in why
+    assert run.asked[-1][1] < 520

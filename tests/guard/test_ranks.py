@@ -7,12 +7,9 @@ other and writes what it saw; the tests read it.
 from __future__ import annotations
 
 import copy
-import datetime
 import inspect
-import os
-import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +20,14 @@ import torch.distributed as dist
 from equality import assert_same
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import RANKS, join, run_both
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import StepGuard
+from yolo_stable.guard.ranks import Ranks
 
-RANKS = (0, 1)
 WINDOWS = 4
+GIVEN = ("wrapper", "bare module")
 NAN, INF = float("nan"), float("inf")
 
 
@@ -164,12 +163,40 @@ def train(rank: int, scenario: Scenario, *, without: list[int]) -> dict[str, Any
     }
 
 
+def run_alone(rank: int, given: str) -> dict[str, Any]:
+    """Let rank 1 run the wrapped model forward and backward by itself; then let both take a step together."""
+    torch.manual_seed(5)
+    bare = Network().train()
+    model = parallel(bare, Scenario({}, broadcast=True))
+    ranks = Ranks(model if given == "wrapper" else bare)
+    twin = copy.deepcopy(bare)
+    alone: list[Any] = []
+    flags = model.require_forward_param_sync, model.require_backward_grad_sync
+    if rank == 1:
+        x = torch.randn(6, 3)
+        for raises in (False, True):
+            with suppress(ZeroDivisionError), ranks.unasked():
+                loss = model(x).square().mean()
+                gradients = torch.autograd.grad(loss, list(bare.parameters())[:2])
+                alone += [loss.item(), *gradients]
+                if raises:
+                    raise ZeroDivisionError
+            expected = twin(x).square().mean()
+            alone += [expected.item(), *torch.autograd.grad(expected, list(twin.parameters())[:2])]
+    model(torch.randn(6, 3, generator=torch.Generator().manual_seed(rank))).square().mean().backward()
+    return {
+        "shared": ranks.shared,
+        "alone": alone,
+        "flags as before": flags
+        == (model.require_forward_param_sync, model.require_backward_grad_sync)
+        == (True, True),
+        "gradients": [p.grad for p in list(bare.parameters())[:2]],
+        "gathered": ranks.gather({"rank": rank}),
+    }
+
+
 def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = (folder / "store").as_uri()
-    dist.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=len(RANKS), timeout=datetime.timedelta(seconds=20)
-    )
+    join(rank, folder / "store")
     try:
         for name, scenario in SCENARIOS.items():
             print(name, flush=True)
@@ -178,6 +205,8 @@ def main(rank: int, folder: Path) -> None:
                 "twin": train(rank, scenario, without=scenario.bad_windows),
             }
             torch.save(report, folder / f"{name}.{rank}.pt")
+        for given in GIVEN:
+            torch.save(run_alone(rank, given), folder / f"alone, {given}.{rank}.pt")
     finally:
         dist.destroy_process_group()
 
@@ -186,25 +215,7 @@ def main(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run both processes to their end and return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
-    command = [sys.executable, __file__]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder)],
-            env={**os.environ, **loopback, "PYTHONPATH": os.pathsep.join(sys.path)},  # as pytest has set it up
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in RANKS
-    ]
-    try:
-        output = [process.communicate(timeout=60)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+    run_both(__file__, folder, seconds=60)
     return folder
 
 
@@ -276,6 +287,19 @@ def test_running_statistics_are_as_before_the_window_on_each_rank(name: str, rep
 @every_scenario
 def test_nothing_is_left_over(name: str, reports: list[dict[str, Any]]) -> None:
     assert [report[which]["left over"] for report in reports for which in ("run", "twin")] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_one_rank_can_run_the_model_without_the_others(given: str, folder: Path) -> None:
+    first, second = (torch.load(folder / f"alone, {given}.{rank}.pt", weights_only=True) for rank in RANKS)
+    assert len(second["alone"]) == 12
+    for own, expected in ((second["alone"][:3], second["alone"][3:6]), (second["alone"][6:9], second["alone"][9:])):
+        assert_same(own, expected)
+    for report in (first, second):
+        assert report["shared"]
+        assert report["flags as before"]
+        assert report["gathered"] == [{"rank": 0}, {"rank": 1}]
+    assert_same(first["gradients"], second["gradients"], "the step that follows is shared again")
 
 
 @pytest.mark.parametrize("name", ["scaler"])

@@ -6,10 +6,7 @@ other. A collective that one rank alone asks for ends in an error after some sec
 
 from __future__ import annotations
 
-import datetime
 import inspect
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import RANKS, join, run_both
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import StepGuard
 
-RANKS = (0, 1)
 NAN = float("nan")
 SETTINGS: dict[str, Any] = {"snapshot_every": 2, "max_consecutive": 2, "max_rollbacks": 2, "ramp_steps": 2}
 calls: list[str] = []
@@ -152,11 +149,7 @@ STORIES: dict[str, Callable[[int], Any]] = {
 
 
 def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = (folder / "store").as_uri()
-    dist.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=len(RANKS), timeout=datetime.timedelta(seconds=20)
-    )
+    join(rank, folder / "store")
     reduce = dist.all_reduce
     dist.all_reduce = lambda *a, **k: (calls.append("all_reduce"), reduce(*a, **k))[1]  # type: ignore[assignment]
     try:
@@ -171,24 +164,7 @@ def main(rank: int, folder: Path) -> None:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Any]]:
     """Run both processes to their end, or kill them when they wait for each other; return what each saw in a story."""
     folder = tmp_path_factory.mktemp("apart")
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)],
-            env={**os.environ, **loopback, "PYTHONPATH": os.pathsep.join(sys.path)},  # as pytest has set it up
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in RANKS
-    ]
-    try:
-        output = [process.communicate(timeout=90)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+    run_both(__file__, folder, seconds=90)
     return lambda name: [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in RANKS]
 
 

@@ -19,6 +19,7 @@ from yolo_stable.errors import InvalidCallError, TrainingHaltedError
 from yolo_stable.guard import Climb, Rung, StepGuard, Verdict
 from yolo_stable.guard.ladder import most_micro_batches
 from yolo_stable.guard.recovery import TRIES, Recovery
+from yolo_stable.guard.snapshot import Snapshot
 
 NAN, INF = math.nan, math.inf
 EVERY = 5
@@ -717,6 +718,58 @@ def test_an_optimizer_that_was_exchanged_survives_a_rollback() -> None:
     assert rungs(rig) == ["roll_back"]
     assert rig.healthy()
     assert type(rig.optimizer.state[rig.model.get_parameter("0.weight")]["exp_avg"]) is Tensor
+
+
+def test_memory_that_ran_out_lets_go_of_the_snapshot_that_was_put_back_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(snapshot_every=EVERY)
+    recovery = recovery_of(rig)
+
+    def go_back(times: int) -> None:
+        for _ in range(times):
+            set_one(rig, "model/0.weight", NAN)
+            assert not rig.step(batches(1)[0])
+
+    for x in batches(12):
+        rig.step(x)
+    go_back(TRIES)
+    newest = recovery.ring.newest
+    assert newest is not None
+    assert recovery._target is newest
+    recovery.out_of_memory()
+    assert recovery._target is newest, "on the host nothing has moved"
+    assert recovery._tries == TRIES
+    moved = Snapshot(rig.state.live(), on_host=True)
+    moved.fill(newest.step, rig.state.live(), rig.state)
+    monkeypatch.setattr(recovery.ring, "move_to_host", lambda: setattr(recovery.ring, "_ring", [moved]))
+    recovery.out_of_memory()
+    assert recovery._target is moved
+    recovery.keep_best()
+    assert recovery.go_back_to_best("the fitness collapsed")
+    assert recovery._target is recovery.milestone.snapshot
+    recovery.out_of_memory()
+    assert recovery._target is None
+
+
+def test_the_shortest_way_to_the_next_snapshot_on_any_rank_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank whose state was ruined has kept no snapshot when the others did, and theirs follow each other more slowly."""
+    steps = {}
+    for theirs in (1, 99):
+        rig = Rig(snapshot_every=EVERY)
+        recovery = recovery_of(rig)
+        for x in batches(4 * EVERY):
+            rig.step(x)
+        asked: list[int] = []
+        monkeypatch.setattr(
+            recovery.ranks, "lowest", lambda own, theirs=theirs, asked=asked: asked.append(own) or min(own, theirs)
+        )
+        set_one(rig, "model/0.weight", NAN)
+        assert not rig.step(batches(1)[0])
+        assert asked[-1] == EVERY
+        for x in batches(3):
+            rig.step(x)
+        assert recovery.ring.newest is not None
+        steps[theirs] = recovery.ring.newest.step
+    assert steps == {1: 4 * EVERY + 3, 99: 4 * EVERY}
 
 
 def test_statistics_that_a_bad_batch_writes_are_put_right_also_when_they_are_not_shadowed() -> None:

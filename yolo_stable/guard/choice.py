@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import TrainingHaltedError
 from .config import GuardConfig
 from .ranks import Ranks
 from .snapshot import Snapshot, SnapshotRing
@@ -11,12 +12,16 @@ def choose(ring: SnapshotRing, step: int, ranks: Ranks) -> Snapshot | None:
     """Return the newest snapshot that is not younger than ``step``.
 
     With several ranks: the newest such one that all have and none found suspicious; or else the oldest one that all have. That
-    one is always there: at most the newest is missing on a rank, which then makes all of them go back at the next window.
+    one is there as long as all take their snapshots at the same steps: at most the newest is missing on a rank, which then makes
+    all of them go back at the next window.
 
     Args:
         ring: This rank's snapshots.
         step: Optimizer steps applied, at most.
         ranks: The other processes that train the model.
+
+    Raises:
+        TrainingHaltedError: No snapshot is common to all; on all of them alike.
 
     Syncs: with several ranks a few collectives of one number, which all have to take part in.
     """
@@ -27,7 +32,16 @@ def choose(ring: SnapshotRing, step: int, ranks: Ranks) -> Snapshot | None:
             return ring.at_or_before(step)
         step -= 1
     oldest = ring.oldest
-    return ring.at_or_before(-ranks.lowest(-(-1 if oldest is None else oldest.step)))
+    step = ranks.highest(-1 if oldest is None else oldest.step)
+    chosen = ring.at_or_before(step)
+    if ranks.any((-1 if chosen is None else chosen.step) != step):
+        own = ", ".join(str(kept.step) for kept in ring) or "none"
+        raise TrainingHaltedError(
+            "The ranks have no snapshot in common, so none was put back: the steps of this rank's are"
+            f" {own}; the newest of all ranks' oldest ones is of step {step}. All ranks have to call resync(),"
+            " load_state_dict() and settle() at the same steps. Mend that, and go on from the last checkpoint."
+        )
+    return chosen
 
 
 def copies(config: GuardConfig, ranks: Ranks) -> int:

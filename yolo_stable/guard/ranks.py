@@ -71,6 +71,20 @@ class Ranks:
         """
         return -self.lowest(-number)
 
+    def gather(self, own: Any) -> list[Any]:
+        """Return what each rank has, by rank; all ranks have to ask.
+
+        Args:
+            own: Of plain types, and small.
+
+        Syncs: a collective of its size and one of its bytes, when gradients are shared.
+        """
+        if not self.shared:
+            return [own]
+        found = [own] * dist.get_world_size(self._group)
+        dist.all_gather_object(found, own, group=self._group)
+        return found
+
     @contextmanager
     def unasked(self) -> Iterator[None]:
         """Let the wrapped model run forward without exchanging anything: the other ranks do not run it."""

@@ -69,6 +69,8 @@ class Recovery:
         self.setbacks = self._no_setbacks()
         self.evidence = Evidence(None if again is None else Witness(state.model, again, ranks, state.memory), config)
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, self.evidence.patience)
+        self.keeps_anchor = again is not None and config.max_loss_rise is not None
+        """Whether the weights of the lowest loss are kept beside the ring, on the host."""
         self.beyond: tuple[str, ...] = ()
         """Tensors that were beyond ``max_value`` before the first step and are believed therefore."""
         self.milestone = Milestone(state)
@@ -209,9 +211,11 @@ class Recovery:
         return True
 
     def out_of_memory(self) -> None:
-        """Free the device's memory."""
+        """Free the device's memory that snapshots of the ring take; that of the best validation stays where it is."""
         self.evidence.drop()
+        newest = self.ring.newest
         self.ring.move_to_host()
+        self._target = self.ring.newest if self._target is newest else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what belongs to a resumed run: the brake and the levels of the divergence rule."""

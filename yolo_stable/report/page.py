@@ -91,6 +91,18 @@ def named_apart(runs: Sequence[Run]) -> list[Run]:
     return list(runs)
 
 
+@functools.cache
+def _template() -> Any:
+    """Return the page's template, compiled once."""
+    import jinja2
+
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return pages.get_template("page.html.j2")
+
+
 def render(runs: Sequence[Run], out: Path, title: str | None = None) -> str:
     """Return the page of runs.
 
@@ -99,18 +111,13 @@ def render(runs: Sequence[Run], out: Path, title: str | None = None) -> str:
         out: Where the page will be: links to the files of a run start there.
         title: Of the page.
     """
-    import jinja2
     from markupsafe import Markup
 
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     data, script = page_data(runs), _own("page.js")
     pictures = Pictures()
     shown_runs = [_shown(i, run, out, pictures) for i, run in enumerate(runs)]
     first: Verdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
-    return pages.get_template("page.html.j2").render(
+    return _template().render(
         title=title or ", ".join(run.name for run in runs),
         verdict=first,
         runs=shown_runs,
