@@ -79,7 +79,12 @@ class Desk:
         argv, hook = sys.argv, sys.excepthook
         sys.argv = ["yolo-stable", *map(str, words)]
         try:
-            with contextlib.chdir(elsewhere), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            with (
+                pytest.MonkeyPatch.context() as patch,
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(out),
+            ):
+                patch.chdir(elsewhere)
                 cli.main()
         except SystemExit as end:
             code = end.code
@@ -226,7 +231,8 @@ def with_gate(network: str, to: Path) -> str:
 def forget_gate() -> None:
     """As in a new process."""
     sys.modules.pop("blocks", None)
-    vars(tasks).pop("Gate", None)
+    if hasattr(tasks, "Gate"):
+        delattr(tasks, "Gate")
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def make_known(words: Iterable[str], where: str) -> None:
     for module in imported(words, where):
         for name, kind in vars(module).items():
             if isinstance(kind, type) and issubclass(kind, nn.Module) and is_own(kind):
-                vars(tasks).setdefault(name, kind)
+                setattr(tasks, name, getattr(tasks, name, kind))
 
 
 def chosen(names: Iterable[str], modules: Iterable[Any]) -> dict[str, type[nn.Module]]:

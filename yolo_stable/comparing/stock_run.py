@@ -36,13 +36,14 @@ def parse(words: Sequence[str]) -> TrainCall:
         >>> parse(["data.yaml", "model=yolo11n.yaml", "--preset", "guarded"]).preset
         'guarded'
     """
-    words, options = list(words), {"--preset": [], "--import": []}
+    words, options = list(words), dict[str, list[str]]({"--preset": [], "--import": []})
     for option, values in options.items():
         while option in words:
             place = words.index(option)
             values.append(words[place + 1])
             del words[place : place + 2]
-    return TrainCall.parse(words[0], words[1:], *options["--preset"] or [None], options["--import"])
+    preset = next(iter(options["--preset"]), None)
+    return TrainCall.parse(words[0], words[1:], preset, options["--import"])
 
 
 def run(call: TrainCall) -> Path:
