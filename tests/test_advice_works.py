@@ -7,7 +7,6 @@ import html
 import io
 import json
 import logging
-import os
 import re
 import shlex
 import shutil
@@ -77,16 +76,19 @@ class Desk:
         elsewhere.mkdir(exist_ok=True)
         handler = logging.StreamHandler(out)
         LOGGER.addHandler(handler)
-        argv, hook, here = sys.argv, sys.excepthook, Path.cwd()
+        argv, hook = sys.argv, sys.excepthook
         sys.argv = ["yolo-stable", *map(str, words)]
         try:
-            os.chdir(elsewhere)
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            with (
+                pytest.MonkeyPatch.context() as patch,
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(out),
+            ):
+                patch.chdir(elsewhere)
                 cli.main()
         except SystemExit as end:
             code = end.code
         finally:
-            os.chdir(here)
             sys.argv, sys.excepthook = argv, hook
             LOGGER.removeHandler(handler)
         assert isinstance(code, int)

@@ -494,7 +494,10 @@ class TestFiles:
             assert str(caught.value).endswith(f"whole run.\nBegin a new run from it:\n{begin}")
 
     def test_an_epoch_count_that_is_reached_is_said(self, copied: Path) -> None:
-        with pytest.raises(InvalidCallError, match=r"trained for 2 of 2 epochs\. Give more epochs=4, or begin a"):
+        with pytest.raises(
+            InvalidCallError,
+            match=r"trained for 2 of 2 epochs\.\nGo on with more epochs:\n.* resume=True epochs=4\nBegin a new",
+        ):
             resumed_in(copied, epochs=2)
 
     def test_the_newest_run_is_never_guessed(self, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import RANK
@@ -29,6 +29,8 @@ else:
 
 FEW = 3
 """So many lost files never end a run of which at least half remains: of a small data set they are a large share."""
+_BRING_BACK = "Bring them back, or allow more with guard.max_unreadable."
+_GO_ON = f"When they are back, go on:\n{GO_ON}\nOr go on without them:\n{GO_ON} guard.max_unreadable=none"
 LINES = 10
 """Files named on the terminal at once; the log has all of them."""
 
@@ -116,7 +118,6 @@ class GuardedFiles(_Base):
     run_log: RunLog
     quarantine: Quarantine | None
     injections: Injections
-    filled: Callable[[str], str]
     files: dict[str, LostFiles]
     """Of the training images (``train``) and those of the validation (``val``)."""
 
@@ -152,7 +153,7 @@ class GuardedFiles(_Base):
             share = self.plan.guard.max_unreadable
             if share is not None and new and mode == "train" and files.are_too_many(share):
                 allowed = f"guard.max_unreadable={share} allows {files.allowed(share)}"
-                raise TrainingHaltedError(f"{files.in_words()}, and {allowed}.", next=self._how_to_go_on())
+                raise TrainingHaltedError(f"{files.in_words()}, and {allowed}.", _BRING_BACK, _GO_ON)
 
     def share_lost(self) -> None:
         """Let all ranks know which files any of them has lost; the first one tells of them.
@@ -189,7 +190,7 @@ class GuardedFiles(_Base):
         except TrainingHaltedError as error:
             return error
         lost = [f"{mode}: {files.in_words()}" for mode, files in self.files.items() if files.lost]
-        return TrainingHaltedError(f"No image could be drawn any more. {'. '.join(lost)}.", next=self._how_to_go_on())
+        return TrainingHaltedError(f"No image could be drawn any more. {'. '.join(lost)}.", _BRING_BACK, _GO_ON)
 
     def validate(self) -> Any:
         """Validate the images that can be read."""
@@ -215,9 +216,3 @@ class GuardedFiles(_Base):
             say(f"So it is with {len(new) - LINES} more: {meaning.replace('it is', 'they are')}.")
         if mode == "train":
             self.write_quarantine()
-
-    def _how_to_go_on(self) -> str:
-        if self.run_log.checkpoint is None:
-            return "Bring them back, and start again."
-        without = f"Or go on without them:\n{GO_ON} guard.max_unreadable=none"
-        return self.filled(f"Bring them back, and go on:\n{GO_ON}\n{without}")
