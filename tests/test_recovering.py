@@ -225,7 +225,7 @@ def collapsing(base: type, at: set[int]) -> type:
                 with torch.no_grad():
                     for model in (self.model, self.ema.ema):
                         for scores in model.model[-1].cv3:
-                            scores[-1].bias += 10.0
+                            scores[-1].bias += 100.0
             return super().validate()
 
     return Collapsing

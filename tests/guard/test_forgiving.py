@@ -55,12 +55,12 @@ class Toy:
         self.guard.settle()
 
     def run(self, batches: Iterator[dict[str, Any]]) -> str:
-        """Train; return why it was halted, or nothing."""
+        """Train; return why it was halted and what to do, or nothing."""
         try:
             for batch in batches:
                 self.one(self.preprocess_batch(batch))
         except TrainingHaltedError as error:
-            return str(error)
+            return f"{error}\n{error.next}"
         return ""
 
     def one(self, batch: dict[str, Any]) -> None:
