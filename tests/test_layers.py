@@ -235,6 +235,7 @@ LAYERS = (
         "guard.untouched",
         "plain_attributes",
         "preflight.look",
+        "preflight.hyperparameters",
         "preflight.show",
         "preflight.widths",
         "quarantine",
