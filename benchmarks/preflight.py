@@ -228,6 +228,11 @@ def detached(loss: Any, items: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return loss.detach(), items
 
 
+def rounded(loss: Any, items: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a loss that is flat everywhere."""
+    return loss.round() + 1.0, items
+
+
 def cut_off(model: Any) -> None:
     """Detach what a layer gives out."""
     model.model[6].register_forward_hook(lambda _m, _i, out: out.detach())
@@ -304,6 +309,11 @@ PLANTED = (
     Planted(name="NaN weight in the checkpoint", stage="parameters", spoil=nan_weight),
     Planted(name="weights that overflow in the forward pass", stage="forward", spoil=huge_weight),
     Planted(name="NaN in a loss item", stage="loss", on=with_loss(nan_item)),
+    Planted(name="all weights of the loss are 0", stage="loss", words=("box=0", "cls=0", "dfl=0")),
+    Planted(name="momentum=1", stage="settings", words=("momentum=1.0",)),
+    Planted(name="momentum=1 in the warm-up", stage="settings", words=("warmup_momentum=1.0",)),
+    Planted(name="weight decay that eats the weights", stage="settings", words=("weight_decay=1.0",)),
+    Planted(name="loss of which no gradient is left", stage="gradients", on=with_loss(rounded)),
     Planted(name="loss detached from the network", stage="backward", on=with_loss(detached)),
     Planted(name="detach() in the middle of the network", stage="gradients", on=with_model(cut_off)),
     Planted(name="reentrant checkpointing behind frozen layers", stage="gradients", words=("freeze=2",),

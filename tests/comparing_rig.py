@@ -32,12 +32,16 @@ class Pages(ModuleType):
     def __init__(self) -> None:
         super().__init__("yolo_stable.report")
         self.made: list[tuple[list[Path], Path | None, str | None]] = []
+        self.conclusion = ""
         self.error: Exception | None = None
 
-    def write_report(self, runs: Sequence[Path], out: Path | None = None, *, title: str | None = None) -> Path:
+    def write_report(
+        self, runs: Sequence[Path], out: Path | None = None, *, title: str | None = None, conclusion: str = ""
+    ) -> Path:
         if self.error is not None:
             raise self.error
         self.made.append((list(runs), out, title))
+        self.conclusion = conclusion
         return out or Path("report.html")
 
 

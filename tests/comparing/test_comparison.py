@@ -85,6 +85,7 @@ def test_all_runs_are_trained_and_told(
     )
     assert figures(out / "result.json")["runs"][0]["score"] == pytest.approx(0.21)
     assert pages.made == [([out / name for name in NAMES], out / "report.html", "Comparison out")]
+    assert pages.conclusion.startswith("Best: lr0=0.02 with mAP50-95 0.205"), "the page says what the terminal says"
 
 
 def test_a_run_that_fails_does_not_end_the_others(

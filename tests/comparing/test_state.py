@@ -13,6 +13,7 @@ from comparing_rig import compare_call
 
 from yolo_stable.comparing import state as state_module
 from yolo_stable.comparing.call import CompareCall
+from yolo_stable.comparing.fingerprint import DATA, FINGERPRINT
 from yolo_stable.comparing.outcome import DONE, INTERRUPTED, Outcome
 from yolo_stable.comparing.state import LOCK, NAME, State, default_folder
 from yolo_stable.errors import InvalidCallError, YoloStableError
@@ -116,3 +117,20 @@ def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(state_module, "write_whole", full)
         with pytest.raises(YoloStableError, match="could not be written: No space left on device"):
             state.begin(CALL.trials[0])
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    out, trials = tmp_path / "out", CALL.trials
+    with State(out, {**CALL.record(), DATA: "1"}, trials) as state:
+        state.begin(trials[0])
+    with pytest.raises(InvalidCallError, match=r"holds another comparison: content of the data: 1 before, 2 now"):
+        State(out, {**CALL.record(), DATA: "2"}, trials)
+
+
+def test_a_comparison_that_kept_no_fingerprint_goes_on(tmp_path: Path) -> None:
+    out, trials = tmp_path / "out", CALL.trials
+    record = {key: value for key, value in CALL.record().items() if key not in FINGERPRINT}
+    with State(out, record, trials) as state:
+        state.end(trials[0], Outcome(status=DONE, exit_code=0))
+    with State(out, CALL.record(), trials) as state:
+        assert state.outcome(trials[0]).status == DONE

@@ -19,8 +19,8 @@ from yolo_stable.errors import InvalidCallError
 from yolo_stable.preflight import Preflight, StageResult, Verdict, inspect
 
 STAGES = [
-    "parameters", "forward", "loss", "backward", "gradients", "gradient norm", "optimizer", "ema", "validation", "memory",
-    "precision", "lr range",
+    "parameters", "settings", "forward", "loss", "backward", "gradients", "gradient norm", "optimizer", "ema", "validation",
+    "memory", "precision", "lr range",
 ]  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_a_healthy_model_passes_all_stages_in_order(x: Tensor) -> None:
     assert found["gradients"].figure.startswith("14 of 14 after 1 batch")
     assert found["precision"].details["precisions"][0]["apart"] < 0.05
     assert found["lr range"].details["chosen"] == 0.01
-    assert found.line().startswith("PASS: 11 stages in ")
+    assert found.line().startswith("PASS: 12 stages in ")
 
 
 def test_nothing_of_a_preflight_stays(x: Tensor) -> None:
@@ -271,13 +271,45 @@ def test_a_gradient_that_is_not_finite(x: Tensor) -> None:
 def test_gradients_that_are_zero_for_want_of_an_object_are_no_failure(x: Tensor) -> None:
     """Connected, and masked away by the loss: as the box branch of a detector's level without an object."""
 
-    def without(out: Tensor) -> Tensor:
-        return (out * 0).sum()
+    class Branches(Blocks):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x), branch(x)
 
-    found = look(Blocks(), x, without, lr_range=False)
-    assert found["loss"].verdict is Verdict.WARN
-    assert found["gradients"].verdict is Verdict.WARN
-    assert "although the network is connected" in found["gradients"].reason
+    model = Branches()
+    branch = nn.Linear(8, 2)
+    model.branch = branch
+    found = look(model, x, lambda outs: squares(outs[0]) + (outs[1] * 0).sum(), lr_range=False)
+    assert found["gradients"].verdict is Verdict.PASS
+    assert "branch (2) have a gradient of 0" in found["gradients"].figure
+
+
+@pytest.mark.parametrize(
+    ("flat", "stage"),
+    [
+        pytest.param(lambda out: (out * 0).sum(), "loss", id="weight of 0"),
+        pytest.param(lambda out: (out - out.detach()).clamp(0, 0).sum(), "loss", id="clamped"),
+        pytest.param(lambda out: (out * 0).sum() + 3.0, "gradients", id="constant"),
+        pytest.param(lambda out: out.round().sum() + 0.25, "gradients", id="rounded"),
+        pytest.param(lambda out: out.clamp(-1e-9, 1e-9).mean() + 2.0, "gradients", id="saturated"),
+    ],
+)
+def test_a_loss_that_nothing_can_be_learnt_from(flat: Callable[[Tensor], Tensor], stage: str, x: Tensor) -> None:
+    found = look(Blocks(), x, flat, lr_range=False)
+    assert found.failed is not None
+    assert found.failed.stage == stage, found.line()
+
+
+def test_a_loss_of_0_on_the_first_batch_alone_is_a_warning(x: Tensor) -> None:
+    """A hinge whose first batch is met already."""
+    model = Blocks()
+    found = look(model, x * 0, lambda out: (out - model(x * 0).detach()).abs().sum(), more_inputs=(x,), lr_range=False)
+    assert found["loss"].verdict is Verdict.WARN, found.line()
+
+
+def test_hyperparameters_that_nothing_is_learnt_under(x: Tensor) -> None:
+    model = Blocks()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=1.0)
+    require_stop(look(model, x, optimizer=optimizer), "settings", "forgets nothing")
 
 
 def test_an_optimizer_that_does_not_hold_all(x: Tensor) -> None:

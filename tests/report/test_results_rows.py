@@ -51,6 +51,8 @@ def test_a_file_without_rows_is_said(tmp_path: Path, content: str) -> None:
         ("metrics/mAP50(B),metrics/mAP50-95(B)", "metrics/mAP50-95(B)"),
         ("metrics/mAP50-95(B),metrics/mAP50(M),metrics/mAP50-95(M)", "metrics/mAP50-95(M)"),
         ("metrics/accuracy_top1,metrics/accuracy_top5", "metrics/accuracy_top1"),
+        ("metrics/mAP_0.5,metrics/mAP_0.5:0.95", "metrics/mAP_0.5:0.95"),
+        ("metrics/mAP_0.5:0.95(B),metrics/mAP_0.5(M),metrics/mAP_0.5:0.95(M)", "metrics/mAP_0.5:0.95(M)"),
         ("train/loss,val/loss", ""),
     ],
 )
@@ -58,3 +60,24 @@ def test_the_measure_is_that_of_the_task(tmp_path: Path, columns: str, measure: 
     path = tmp_path / "results.csv"
     path.write_text(f"epoch,{columns}\n1,{','.join('1' for _ in columns.split(','))}\n")
     assert read_results(path).measure == measure
+
+
+def test_two_runs_in_one_file_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("epoch,a\n1,1\n2,2\nepoch,a\n1,3\n")
+    results = read_results(path)
+    assert results.column("a") == [(1, 3.0), (2, 2.0)]
+    assert "its header 2 times" in results.notices[0]
+
+
+def test_a_row_that_is_being_written_has_no_last_cell(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("epoch,a,b\n1,1,0.25\n2,2,0.2")
+    results = read_results(path)
+    assert results.rows[-1] == {"epoch": 2.0, "a": 2.0}
+
+
+def test_a_mark_of_the_encoding_and_another_place_of_the_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_bytes("\ufefftime,epoch,a\r\n5,1,0.5\r\n".encode())
+    assert read_results(path).column("a") == [(1, 0.5)]

@@ -76,7 +76,9 @@ def test_a_halted_run_says_why_and_what_to_do(tmp_path: Path) -> None:
     [
         ("interrupted", "mind", "Interrupted in epoch 2"),
         ("failed", "bad", "Failed in epoch 2"),
-        ("odd", "bad", "Failed in epoch 2"),
+        ("odd", "mind", "Not judged: guard.jsonl ends with the status 'odd', which is not known here."),
+        ("DONE", "mind", "Not judged: guard.jsonl ends with the status 'DONE'"),
+        ("", "mind", "Not judged: guard.jsonl ends with the status ''"),
     ],
 )
 def test_every_other_end_is_named(tmp_path: Path, status: str, tone: str, start: str) -> None:
@@ -125,7 +127,7 @@ def test_an_empty_run_is_no_error(tmp_path: Path) -> None:
 def test_several_runs_are_compared_and_the_bad_one_is_named(tmp_path: Path) -> None:
     runs = [read_run(guarded_run(tmp_path / "guarded")), read_run(stock_run(tmp_path / "stock"))]
     assert verdict_of_many(runs) == Verdict(
-        "good", "2 runs side by side: the best is guarded with mAP50-95 0.56 (epoch 5)."
+        "good", "2 runs side by side: the highest is guarded with mAP50-95 0.56 (epoch 5)."
     )
     write_results(tmp_path / "stock", (0.4, 0.0), losses=(1.0, "nan"))
     found = verdict_of_many([runs[0], read_run(tmp_path / "stock")])
@@ -137,4 +139,41 @@ def test_runs_on_different_data_are_no_contest(tmp_path: Path) -> None:
     stock_run(tmp_path / "a")
     write_args(stock_run(tmp_path / "b"), data="other.yaml")
     found = verdict_of_many([read_run(tmp_path / "a"), read_run(tmp_path / "b")])
-    assert "on different data, so that mAP says little" in found.text
+    assert "on different data, so that mAP cannot tell which is best" in found.text
+
+
+def test_a_log_of_a_schema_that_is_not_known_is_not_judged(tmp_path: Path) -> None:
+    folder = Log().start().end(3).write(tmp_path)
+    log = (folder / "guard.jsonl").read_text()
+    (folder / "guard.jsonl").write_text(log.replace('"schema": 1', '"schema": 9'))
+    assert verdict(read_run(folder)) == Verdict(
+        "mind", "Not judged: guard.jsonl has lines of schema 9, which is not known here."
+    )
+
+
+@pytest.mark.parametrize("content", ["epoch;train/box_loss\n1;1,5\n", "step,loss\n1,2\n", "\x00\x01\n", "0.1,0.2\n"])
+def test_a_table_that_is_not_known_is_not_judged(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.csv").write_text(content)
+    found = verdict(read_run(tmp_path))
+    assert found.tone == "mind"
+    assert found.text.startswith(("Not judged: results.csv is no table that is known here", "No epoch was finished"))
+
+
+def test_epochs_that_are_counted_from_0_are_all_counted(tmp_path: Path) -> None:
+    """As YOLOv5 writes them, with names filled up with spaces."""
+    head = "epoch,train/box_loss,metrics/mAP_0.5,metrics/mAP_0.5:0.95"
+    rows = [f"{n},0.{9 - n},0.{n + 1},0.0{n + 1}" for n in range(5)]
+    lines = [",".join(f"{cell:>20}" for cell in line.split(",")) for line in (head, *rows)]
+    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
+    found = verdict(read_run(tmp_path))
+    assert found.text == "Finished: 5 epochs without a guard, best mAP50-95 0.05 (epoch 4, counted from 0)."
+
+
+@pytest.mark.parametrize("score", [0.0, 0.25])
+def test_of_equal_runs_none_is_best(tmp_path: Path, score: float) -> None:
+    runs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_results(tmp_path / name, (score,))
+        runs.append(read_run(tmp_path / name))
+    assert "cannot tell which is best" in verdict_of_many(runs).text

@@ -9,8 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ..report.results_rows import read_results
 from .outcome import DONE, INTERRUPTED, Outcome
-from .run_files import read_rows
 from .trial import Trial
 
 
@@ -70,7 +70,7 @@ class Board:
         if not self._live or self._sizes.get(trial.name) == size:
             return
         self._sizes[trial.name] = size
-        done = max(read_rows(path), default=0)
+        done = read_results(path).done if size else 0
         state = f"epoch {min(done + 1, trial.epochs)}/{trial.epochs}"
         self._progress.update(self._tasks[trial.name], completed=done, state=state)
 

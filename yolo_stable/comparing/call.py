@@ -14,6 +14,7 @@ from ..presets import AUTO, hyperparameters
 from ..settings import default_hyp
 from ..train_call import TrainCall
 from .axes import WHERE, Axes, name_of
+from .fingerprint import FINGERPRINT, fingerprint
 from .trial import Trial
 
 EPOCHS = 3
@@ -107,7 +108,8 @@ class CompareCall:
             **({"--import": [_place(name) for name in train.imports]} if train.imports else {}),
         }
         varied = dataclasses.asdict(self.axes) | {"presets": [_preset(name) for name in self.axes.presets]}
-        return {**common, **{f"--{'lr0' if key == 'rates' else key}": value for key, value in varied.items()}}
+        options = {f"--{'lr0' if key == 'rates' else key}": value for key, value in varied.items()}
+        return {**common, **options, **fingerprint(train.data, train.model)}
 
     def notes(self) -> list[str]:
         """Return what should be known before the table is believed."""
@@ -146,6 +148,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     missing = object()
     told = []
+    before = {**{key: now[key] for key in FINGERPRINT if key in now}, **before}  # not kept by the first versions
     for key in sorted({*before, *now}):
         old, new = before.get(key, missing), now.get(key, missing)
         if old != new:

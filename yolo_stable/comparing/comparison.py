@@ -19,7 +19,7 @@ from .call import CompareCall
 from .child import Launch, command
 from .measure import measure
 from .outcome import DONE, FINISHED, Outcome
-from .ranking import Row
+from .ranking import Row, conclusion
 from .run_trial import Stop, run_trial
 from .state import State, default_folder
 from .table import print_table, to_json
@@ -155,7 +155,7 @@ def _remove_unused(call: CompareCall, state: State) -> None:
 def _tell(rows: Sequence[Row], notes: Sequence[str], state: State, json: Path | None) -> int:
     """Print the table, write what was asked for, and return the exit code."""
     print_table(rows, notes)
-    page = _report([row.trial.folder(state.folder) for row in rows], state.folder)
+    page = _report([row.trial.folder(state.folder) for row in rows], state.folder, " ".join([conclusion(rows), *notes]))
     print(page)
     if json is not None:
         content = to_json(rows, notes, state.folder, call=state.call)
@@ -166,7 +166,7 @@ def _tell(rows: Sequence[Row], notes: Sequence[str], state: State, json: Path | 
     return 0 if all(row.outcome.status == DONE for row in rows) else 1
 
 
-def _report(folders: Sequence[Path], comparison: Path) -> str:
+def _report(folders: Sequence[Path], comparison: Path, told: str) -> str:
     """Write the page of all runs that have left anything; return a line that says where it is, or why it is not."""
     from ..report import write_report  # draws; only now that there is something to draw
 
@@ -174,7 +174,7 @@ def _report(folders: Sequence[Path], comparison: Path) -> str:
     if not runs:
         return "No run has left anything to make a page of."
     try:
-        page = write_report(runs, comparison / REPORT, title=f"Comparison {comparison.name}")
+        page = write_report(runs, comparison / REPORT, title=f"Comparison {comparison.name}", conclusion=told)
     except (OSError, YoloStableError) as error:  # the table has been printed, and is what counts
         return f"There is no page: {error}"
     return f"Page of all runs: {page}"

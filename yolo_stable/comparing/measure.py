@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .run_files import first_epochs, read_log, read_rows, that_count
+from ..errors import InvalidCallError
+from ..report.figures import final_loss, norms, seconds_per_epoch
+from ..report.run import read_run
 
-SCORES = {
-    "metrics/mAP50-95(M)": "metrics/mAP50(M)",
-    "metrics/mAP50-95(P)": "metrics/mAP50(P)",
-    "metrics/mAP50-95(B)": "metrics/mAP50(B)",
-    "metrics/accuracy_top1": "metrics/accuracy_top5",
-}
-"""What runs are ranked by, and what is shown beside it; of masks and keypoints before boxes, which the same run has too."""
 TITLES = {"metrics/accuracy_top1": ("top-1", "top-5")}
 """What the two are called, where it is not mAP50-95 and mAP50."""
 
@@ -51,87 +42,30 @@ class Measured:
 
 
 def measure(folder: Path) -> Measured:
-    """Return the figures of a run.
+    """Return the figures of a run, as its page has them.
 
     Args:
         folder: Of the run; of one that is not there nothing is known.
     """
-    rows, log = read_rows(folder / "results.csv"), read_log(folder / "guard.jsonl")
-    events = that_count(log)
+    try:
+        run = read_run(folder)
+    except InvalidCallError:
+        return Measured()
+    results, history, best = run.results, run.history, run.best
+    median, high, most, _ = norms(run)
+    row = dict(zip(results.epochs, results.rows, strict=True))[best[1]] if best else {}
     return Measured(
-        epochs=len(rows),
-        loss=_final_loss(rows),
-        **_best(rows),
-        **_norms(events),
-        rejections=_count(events, "rejection") if log else None,
-        rollbacks=_count(events, "climb", rung=("roll_back", "lower_precision")) if log else None,
-        starts=_count(log, "start") if log else None,
-        epoch_seconds=_epoch_seconds(rows, first_epochs(log)),
+        epochs=len(results.rows),
+        loss=final_loss(run),
+        metric=results.measure if best else None,
+        score=best[0] if best else None,
+        second=row.get(results.beside),
+        best_epoch=best[1] if best else None,
+        norm_median=median,
+        norm_95=high,
+        norm_max=most,
+        rejections=history.rejected if run.guarded else None,
+        rollbacks=history.rollbacks if run.guarded else None,
+        starts=history.processes if run.guarded else None,
+        epoch_seconds=seconds_per_epoch(run),
     )
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value that a share of all does not exceed, on the line between the two nearest.
-
-    Args:
-        values: One or more.
-        share: 0 to 1.
-
-    Examples:
-        >>> quantile([1.0, 2.0, 4.0], 0.5), quantile([1.0, 2.0], 0.95)
-        (2.0, 1.95)
-    """
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
-
-
-def _final_loss(rows: Mapping[int, Mapping[str, float]]) -> float | None:
-    if not rows:
-        return None
-    items = [value for name, value in rows[max(rows)].items() if name.startswith("train/")]
-    return sum(items) if items else None
-
-
-def _best(rows: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
-    for name, beside in SCORES.items():
-        found = {epoch: row[name] for epoch, row in rows.items() if math.isfinite(row.get(name, math.nan))}
-        if found:
-            epoch = max(found, key=lambda epoch: (found[epoch], -epoch))
-            return {"metric": name, "score": found[epoch], "second": rows[epoch].get(beside), "best_epoch": epoch}
-    return {}
-
-
-def _norms(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the quantiles over the steps that were noted; without such notes, the median of the epochs' means.
-
-    The largest is known from the epochs, of which each has seen all its steps.
-    """
-    noted = _numbers(event.get("norm") for event in events if event.get("event") == "steps")
-    epochs = [event for event in events if event.get("event") == "epoch"]
-    means, largest = (_numbers(event.get(key) for event in epochs) for key in ("norm_mean", "norm_max"))
-    return {
-        "norm_median": quantile(noted, 0.5) if noted else quantile(means, 0.5) if means else None,
-        "norm_95": quantile(noted, 0.95) if noted else None,
-        "norm_max": max(largest + noted, default=None),
-    }
-
-
-def _numbers(values: Any) -> list[float]:
-    return [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
-
-
-def _count(events: Sequence[Mapping[str, Any]], kind: str, rung: Sequence[str] | None = None) -> int:
-    return sum(event.get("event") == kind and (rung is None or event.get("rung") in rung) for event in events)
-
-
-def _epoch_seconds(rows: Mapping[int, Mapping[str, float]], first: set[int]) -> float | None:
-    """Return the median of the epochs' times; the column ``time`` counts from the start of the process."""
-    spent = []
-    for epoch, row in rows.items():
-        before = 0.0 if epoch in first else rows.get(epoch - 1, {}).get("time", math.nan)
-        spent.append(row.get("time", math.nan) - before)
-    spent = [seconds for seconds in spent if math.isfinite(seconds) and seconds >= 0]
-    return statistics.median(spent) if spent else None

@@ -114,14 +114,22 @@ def gradients(flight: Flight) -> Outcome:
     if not waiting:
         return Outcome(figure=figure, details=details)
     names = [name for name in look.zero if name in waiting]
+    if len(waiting) == len(trainable):
+        return Outcome(
+            verdict=Verdict.FAIL,
+            figure=figure,
+            reason=f"all {len(names)} gradients are exactly 0 after {batches}, although the network is connected",
+            fix="The loss is flat here: look for a weight of 0, a comparison, a rounding or a clamp in it.",
+            details=details,
+        )
     if len(waiting) <= FEW * len(trainable):
-        return Outcome(figure=f"{figure}; {grouped(names)} had no object of their size", details=details)
+        return Outcome(figure=f"{figure}; {grouped(names)} have a gradient of 0 in these batches", details=details)
     return Outcome(
         verdict=Verdict.WARN,
         figure=figure,
-        reason=f"{len(names)} gradients are exactly 0 although the network is connected ({grouped(names)}): these batches"
-        " have no object for them",
-        fix=f"Look at the sizes of the objects against imgsz.\nWhich are too small:\n{CHECK}",
+        reason=f"{len(names)} gradients are exactly 0 although the network is connected ({grouped(names)}): nothing in these"
+        " batches asks for them",
+        fix=f"Look for parts of the loss that are off, and at the sizes of objects against imgsz.\nWhich are too small:\n{CHECK}",
         details=details,
     )
 

@@ -38,8 +38,8 @@ def inspect(
 ) -> Preflight:
     """Take one training step of a model and look at each part of it; everything is as before afterwards.
 
-    The stages are ``parameters``, ``forward``, ``loss``, ``backward``, ``gradients``, ``gradient norm``, ``optimizer``, ``ema``,
-    ``validation``, ``memory``, ``precision`` and ``lr range``; the first that fails is the last.
+    The stages are ``parameters``, ``settings``, ``forward``, ``loss``, ``backward``, ``gradients``, ``gradient norm``,
+    ``optimizer``, ``ema``, ``validation``, ``memory``, ``precision`` and ``lr range``; the first that fails is the last.
 
     Args:
         model: Any module, in the mode in which it is trained.
@@ -125,6 +125,7 @@ def stages(flight: Flight, precisions: Sequence[str], *, lr_range: bool) -> list
     memory.begin(flight.subject.device)
     listed: list[Stage] = [
         ("parameters", partial(network.parameters, flight)),
+        ("settings", partial(step.settings, flight)),
         ("forward", partial(network.forward, flight)),
         ("loss", partial(network.loss, flight)),
         ("backward", partial(gradients.backward, flight)),

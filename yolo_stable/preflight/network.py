@@ -22,6 +22,8 @@ from .pace import keep_pace
 from .stage import Outcome, Verdict
 from .widths import Widths, widest
 
+BATCHES = 3
+"""So many batches are run before a loss of 0 is judged."""
 HALF_FULL = LARGEST / 2
 """Above half of what float16 holds, one doubling is missing to an infinity."""
 SEARCH = 30.0
@@ -133,15 +135,37 @@ def loss(flight: Flight) -> Outcome:
             fix=f"Look at the labels of this batch, and at the code of that item.\n{FIX}",
             details=details | {"not_finite": wrong},
         )
+    named = [name.removesuffix("_loss") for name in items]
+    off = [f"{name}=0" for name in named if flight.subject.plan.arguments.get(name) == 0]
     if value == 0:
+        return _nothing_to_learn(flight, off, figure, details)
+    if off:
         return Outcome(
             verdict=Verdict.WARN,
             figure=figure,
-            reason="the loss is exactly 0: there is nothing to learn from this batch",
-            fix="Look at the labels, and at the weights of the loss's items.",
+            reason=f"{', '.join(off)}: nothing is learnt from that part of the loss",
+            fix="Leave it out, unless that is meant.",
             details=details,
         )
     return Outcome(figure=figure, details=details)
+
+
+def _nothing_to_learn(flight: Flight, off: list[str], figure: str, details: dict[str, object]) -> Outcome:
+    """Judge a loss of exactly 0: a failure, unless another batch has something to learn from."""
+    others: list[float] = []
+    for batch in list(flight.subject.batches(BATCHES))[1:]:
+        others.append(float(flight.subject.run(batch)[0].detach()))
+    if any(value != 0 for value in others):
+        reason, verdict = "the loss of the first batch is exactly 0: there is nothing to learn from it", Verdict.WARN
+    else:
+        count = "of this batch" if not others else f"of each of {1 + len(others)} batches"
+        reason, verdict = f"the loss {count} is exactly 0: there is nothing to learn", Verdict.FAIL
+    fix = (
+        f"Parts of the loss are switched off: leave {', '.join(off)} out."
+        if off
+        else "Look at the labels and the loss."
+    )
+    return Outcome(verdict=verdict, figure=figure, reason=reason, fix=fix, details=details | {"other losses": others})
 
 
 def search(flight: Flight, draw: Draw, *, backward: bool) -> Location:

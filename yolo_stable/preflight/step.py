@@ -10,11 +10,23 @@ from torch import Tensor
 from ..average import AverageUpdate
 from ..guard.wrappers import plainly_named, unwrap
 from .flight import Flight
+from .hyperparameters import hyperparameters
 from .naming import grouped
 from .stage import Outcome, Verdict
 
 LEAP = 0.1
 """A step that moves the weights by more than this share of their norm is no small step."""
+
+
+def settings(flight: Flight) -> Outcome:
+    """Judge the hyperparameters of the optimizer, as it has them and as the warm-up sets them."""
+    subject = flight.subject
+    if subject.optimizer is None:
+        return Outcome(verdict=Verdict.SKIP, figure="no optimizer was given")
+    groups = [
+        {**group, "lr": group["lr"] if subject.lr is None else subject.lr} for group in subject.optimizer.param_groups
+    ]
+    return hyperparameters(type(subject.optimizer).__name__, groups, subject.plan)
 
 
 def optimizer(flight: Flight) -> Outcome:

@@ -16,6 +16,7 @@ from ..guard.state import TrainingState
 from ..guard.untouched import device_of, untouched
 from ..guard.wrappers import plainly_named, unwrap
 from ..replaying import AMP
+from .hyperparameters import Plan
 
 
 @dataclass(kw_only=True)
@@ -57,6 +58,8 @@ class Subject:
     """The learning rate that was chosen; None: that of the optimizer's first group."""
     lr_note: str = ""
     """What is to be said of it."""
+    plan: Plan = field(default_factory=Plan)
+    """What the training to come sets in the optimizer's groups."""
 
     def __post_init__(self) -> None:
         self._batches: dict[int, Any] = {}

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..guard.wrappers import unwrap
 from ..replaying import precision_of
+from .hyperparameters import Plan
 from .sample import Sample
 from .subject import Subject
 
@@ -48,6 +49,7 @@ def subject_of(trainer: Any, sample: Sample) -> Subject:
         evaluated_on=lambda: f"{len(sample.validation(VALIDATED)['img'])} images in ",
         lr=float(trainer.args.lr0),
         lr_note="(that after the warm-up)" if warm else "",
+        plan=Plan(arguments=vars(trainer.args), warmup=trainer._get_warmup_iterations(len(trainer.train_loader))),
     )
 
 

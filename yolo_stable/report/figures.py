@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -62,8 +63,13 @@ def figures(run: Run) -> list[Figure]:
 
 def seconds_per_epoch(run: Run) -> float | None:
     """Return the median of what an epoch took; the clock of ``results.csv`` begins anew when a run is resumed."""
-    clock = [value for _, value in run.results.column("time") if finite(value) is not None]
-    laps = [b - a if b >= a else b for a, b in zip([0.0, *clock], clock, strict=False)]
+    clock = dict(run.results.column("time"))
+    first = {*run.results.epochs[:1]} & {0, 1} | run.history.firsts
+    laps = [
+        now if epoch in first or clock.get(epoch - 1, 0.0) > now else now - clock.get(epoch - 1, math.nan)
+        for epoch, now in clock.items()
+    ]
+    laps = [lap for lap in laps if math.isfinite(lap) and lap >= 0]
     return statistics.median(laps) if laps else None
 
 

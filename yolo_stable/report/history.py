@@ -7,6 +7,7 @@ whose counter began anew, as without the side file of its checkpoint, is counted
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ CURVES = 64
 LAYERS = 1000
 EPOCHS = 100_000
 STARTS = 50
+CAUSE = "cause: "
 NAME = 200
 """Characters of the name of a curve or of a layer; a longer one is none."""
 _MEASURED = ("norm", "clip", "scale", "seconds", "memory")
@@ -70,10 +72,15 @@ class History:
     last_time: float | None = None
     step: int = 0
     epoch: int = 0
+    firsts: set[int] = field(default_factory=set)
+    """Epochs (from 1) that a process began with: the clock of ``results.csv`` begins anew there."""
+    processes: int = 0
+    _by_epoch: dict[int, Counter[str]] = field(default_factory=dict)
     _offset: int = 0
     _resumed: int | None = None
     _latest: Incident | None = None
     _plain: int = 0
+    _numbered: int = 0
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take the next event; one that is not known only counts."""
@@ -94,6 +101,10 @@ class History:
         before = whole(event.get("epochs_before")) or 0
         if len(self.starts) < STARTS:
             self.starts.append(event)
+        self.processes += 1
+        if before <= EPOCHS:
+            self.firsts.add(before + 1)
+        self._forget(before)
         self.end, self._resumed, self._latest = None, before, None
         how = f"resumed after epoch {before}" if before else "started again" if len(self.starts) > 1 else "started"
         words = [text(event.get(key), 60) for key in ("optimizer", "precision", "device") if event.get(key)]
@@ -142,7 +153,7 @@ class History:
     def _on_rejection(self, event: Mapping[str, Any]) -> None:
         found = Incident.from_rejection(event)
         found.step = self._place(event)
-        self.rejected += 1
+        self._tally("rejected")
         self._count(found)
         self._tell("rejection", f"{WORDS[found.kind]}: {found.reason}", event, found)
 
@@ -151,9 +162,9 @@ class History:
         found.step = self._place(event)
         if found.to_step is not None:
             found.to_step += self._offset
-        self.repairs += found.kind == "repair"
-        self.rollbacks += found.kind in ("roll_back", "lower_precision")
-        self.undone += found.lost
+        self._tally("repairs", found.kind == "repair")
+        self._tally("rollbacks", found.kind in ("roll_back", "lower_precision"))
+        self._tally("undone", found.lost)
         if found.kind != "repair" and found.to_step is not None:
             for curve in self.curves.values():
                 curve.cut(found.to_step)
@@ -180,6 +191,7 @@ class History:
         cause = found.cause or "undecided"
         if cause in self.causes or len(self.causes) < 50:
             self.causes[cause] = self.causes.get(cause, 0) + 1
+            self._by_epoch.setdefault(self.epoch, Counter())[CAUSE + cause] += 1
         self._tell("incident", found.headline, event, found)
 
     def _on_warning(self, event: Mapping[str, Any]) -> None:
@@ -214,6 +226,28 @@ class History:
         self._tell("run", f"{text(event.get('status'), 40)}{': ' if message else ''}{message}", event)
 
     # ---- what they share -------------------------------------------------------------------------------------------------
+
+    def _tally(self, name: str, amount: int = 1) -> None:
+        setattr(self, name, getattr(self, name) + amount)
+        self._by_epoch.setdefault(self.epoch, Counter())[name] += amount
+
+    def _forget(self, before: int) -> None:
+        """Take back what was counted of epochs that a resumed run does again; the timeline keeps it."""
+        for epoch in [epoch for epoch in self._by_epoch if epoch > before]:
+            for name, amount in self._by_epoch.pop(epoch).items():
+                if name.startswith(CAUSE):
+                    cause = name.removeprefix(CAUSE)
+                    self.causes[cause] -= amount
+                    if not self.causes[cause]:
+                        del self.causes[cause]
+                else:
+                    setattr(self, name, getattr(self, name) - amount)
+        for found in [found for found in self.incidents if found.epoch > before]:
+            found.kept = False
+            self.incidents.remove(found)
+        self._plain = sum(not found.climb and found.answer is None for found in self.incidents)
+        for epoch in [epoch for epoch in self.epochs if epoch > before]:
+            del self.epochs[epoch]
 
     def _place(self, event: Mapping[str, Any]) -> int | None:
         """Return the step of an event as counted on the page, and make room for it where steps are done again."""
@@ -254,8 +288,9 @@ class History:
             layer.most, layer.most_step = share, step
 
     def _count(self, found: Incident) -> None:
-        self.incidents_in_all += 1
-        found.number = self.incidents_in_all
+        self._tally("incidents_in_all")
+        self._numbered += 1
+        found.number = self._numbered
         self._latest = found
         self._keep(found)
 

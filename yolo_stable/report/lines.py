@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..events import SCHEMA
-from .numbers import count
+from .numbers import count, text
 
 LONGEST = 1 << 24
 """Bytes of a line that is still read: a window of a thousand files with long paths has a tenth of it."""
@@ -27,9 +27,10 @@ class Damage:
     """The first of them, from 1."""
     cut: bool = False
     """The last line was not finished."""
-    newer: int = 0
-    """Lines of a later schema."""
-    schema: int = SCHEMA
+    unknown: int = 0
+    """Lines of a schema that is not known here."""
+    schema: str = ""
+    """The first of these."""
 
     def notices(self, name: str) -> list[str]:
         """Return what a reader of the page has to know, a sentence each.
@@ -46,10 +47,10 @@ class Damage:
             said.append(f"{name}: {count(self.broken, 'line is', 'lines are')} damaged ({where}) and left out.")
         if self.cut:
             said.append(f"{name}: the last line is not finished, as after a killed run, and left out.")
-        if self.newer:
+        if self.unknown:
             said.append(
-                f"{name}: {count(self.newer, 'line is', 'lines are')} of schema {self.schema}, which is newer than this"
-                f" version of yolo-stable knows ({SCHEMA}): what it does not know is left out."
+                f"{name}: {count(self.unknown, 'line is', 'lines are')} of schema {self.schema}, which this version of"
+                f" yolo-stable does not know (it knows {SCHEMA}): what they mean may be another thing."
             )
         return said
 
@@ -83,8 +84,8 @@ def read_lines(path: Path, damage: Damage) -> Iterator[dict[str, Any]]:
                 else:
                     damage.cut = True
                 continue
-            schema = event.get("schema")
-            if type(schema) is int and schema > SCHEMA:
-                damage.newer += 1
-                damage.schema = max(damage.schema, schema)
+            schema = event.get("schema", SCHEMA)
+            if type(schema) is not int or not 1 <= schema <= SCHEMA:
+                damage.unknown += 1
+                damage.schema = damage.schema or text(schema, 40)
             yield event

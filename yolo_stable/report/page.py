@@ -50,13 +50,16 @@ FILES = (
 """Files of a run that a page links to when they are there."""
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None, *, title: str | None = None) -> Path:
+def write_report(
+    runs: Sequence[Path], out: Path | None = None, *, title: str | None = None, conclusion: str | None = None
+) -> Path:
     """Read runs and write their page.
 
     Args:
         runs: Folders of runs.
         out: The page. Without it: ``report.html`` in the run's folder, or of several runs in the working folder.
         title: Of the page; without it the names of the runs.
+        conclusion: What was found out about them together; without it, what the page finds itself.
 
     Returns:
         The path of the page.
@@ -71,7 +74,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, *, title: str | 
     if out.is_dir():
         out = out / "report.html"
     try:
-        write_whole(out, render(found, out, title).encode("utf-8", errors="replace"))
+        write_whole(out, render(found, out, title, conclusion).encode("utf-8", errors="replace"))
     except OSError as error:
         raise InvalidCallError(
             f"report: {out} cannot be written: {reason(error)}. Give another place with --out."
@@ -103,13 +106,14 @@ def _template() -> Any:
     return pages.get_template("page.html.j2")
 
 
-def render(runs: Sequence[Run], out: Path, title: str | None = None) -> str:
+def render(runs: Sequence[Run], out: Path, title: str | None = None, conclusion: str | None = None) -> str:
     """Return the page of runs.
 
     Args:
         runs: As they were read.
         out: Where the page will be: links to the files of a run start there.
         title: Of the page.
+        conclusion: What the page says first, instead of its own verdict.
     """
     from markupsafe import Markup
 
@@ -117,6 +121,7 @@ def render(runs: Sequence[Run], out: Path, title: str | None = None) -> str:
     pictures = Pictures()
     shown_runs = [_shown(i, run, out, pictures) for i, run in enumerate(runs)]
     first: Verdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
+    first = first if conclusion is None else Verdict(first.tone, conclusion)
     return _template().render(
         title=title or ", ".join(run.name for run in runs),
         verdict=first,

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .numbers import count, number
+from .numbers import count, number, text, whole
 
 ROWS = 100_000
 COLUMNS = 200
+MEASURES = ("metrics/mAP50-95", "metrics/mAP_0.5:0.95", "metrics/accuracy_top1")
+"""How Ultralytics and YOLOv5 call what says best how good a network is; what a column is called may go on, as with ``(M)``."""
 
 
 @dataclass
 class Results:
-    """What Ultralytics wrote after each epoch; numbers may be NaN, and what is no number is left out."""
+    """What was written after each epoch; numbers may be NaN, and what is no number is left out."""
 
     epochs: list[int] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
     """By column, as ``metrics/mAP50-95(B)``; one for each of ``epochs``."""
     columns: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    known: bool = True
+    """False: a table of another form, of which nothing was read."""
 
     def column(self, name: str) -> list[tuple[int, float]]:
         """Return a column as epochs and numbers, without the rows that lack it."""
@@ -32,9 +37,28 @@ class Results:
 
         Of a task with boxes and masks or points, these: they are what it is trained for.
         """
-        found = [name for name in self.columns if name.startswith("metrics/mAP50-95")]
-        found += [name for name in self.columns if name == "metrics/accuracy_top1"]
-        return found[-1] if found else ""
+        for known in MEASURES:
+            found = [name for name in self.columns if name.startswith(known)]
+            if found:
+                return found[-1]
+        return ""
+
+    @property
+    def beside(self) -> str:
+        """The column that is shown beside the measure, as mAP50; empty when there is none."""
+        pairs = (("50-95", "50"), ("_0.5:0.95", "_0.5"), ("top1", "top5"))
+        name = next((self.measure.replace(a, b) for a, b in pairs if a in self.measure), "")
+        return name if name in self.columns else ""
+
+    @property
+    def from_zero(self) -> bool:
+        """Whether epochs are counted from 0, as YOLOv5 and other programs do."""
+        return self.epochs[:1] == [0]
+
+    @property
+    def done(self) -> int:
+        """How many epochs were finished."""
+        return self.epochs[-1] + self.from_zero if self.epochs else 0
 
 
 def read_results(path: Path) -> Results:
@@ -44,26 +68,48 @@ def read_results(path: Path) -> Results:
         OSError: The file cannot be read.
     """
     found: dict[int, dict[str, float]] = {}
-    results, broken = Results(), 0
+    results, broken, again = Results(), 0, 0
     head: list[str] = []
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        lines = csv.reader(line.replace("\0", "") for line in file)
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = csv.reader(_whole(file))
         try:
             head = [name.strip() for name in next(lines, [])][:COLUMNS]
-            for line in lines:
-                epoch = number(line[0].strip()) if line else None
-                if epoch is None or not 0 <= epoch <= ROWS or len(line) < len(head):
-                    broken += bool(line)
+            place = head.index("epoch") if "epoch" in head else None
+            for line in lines if place is not None else ():
+                cells = [cell.strip() for cell in line]
+                epoch = whole(number(cells[place]), ROWS) if place is not None and place < len(cells) else None
+                if epoch is None or len(cells) < len(head):
+                    again += cells[: len(head)] == head
+                    broken += bool(line) and cells[: len(head)] != head
                     continue
-                values = {name: number(value.strip()) for name, value in zip(head, line, strict=False)}
-                found[int(epoch)] = {name: value for name, value in values.items() if value is not None}
+                values = {name: number(cell) for name, cell in zip(head, cells, strict=False)}
+                found[epoch] = {name: value for name, value in values.items() if value is not None}
         except csv.Error:
             broken += 1
     results.columns = head if found else []
     results.epochs = sorted(found)
     results.rows = [found[epoch] for epoch in results.epochs]
+    if head and "epoch" not in head:
+        results.known = False
+        results.notices.append(
+            "results.csv is no table that is known here: it has no column 'epoch', but begins with"
+            f" {text(', '.join(head), 80)!r}."
+        )
+        return results
+    if again:
+        results.notices.append(
+            f"results.csv has its header {again + 1} times, as after several runs into one folder: of an epoch, the later row"
+            " counts."
+        )
     if not found:
         results.notices.append("results.csv has no row: no epoch was finished.")
     if broken:
         results.notices.append(f"results.csv: {count(broken, 'row is', 'rows are')} damaged and left out.")
     return results
+
+
+def _whole(file: Iterable[str]) -> Iterator[str]:
+    """Yield lines; of one that is still being written, without its last cell, of which a part may be missing."""
+    for line in file:
+        line = line.replace("\0", "")
+        yield line if line.endswith(("\n", "\r")) else line.rpartition(",")[0] + ","

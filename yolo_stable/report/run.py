@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import InvalidCallError
+from ..events import SCHEMA
 from .history import History
 from .incident import Incident
 from .lines import Damage, read_lines
@@ -36,6 +37,8 @@ class Run:
     """The events, reduced."""
     results: Results = field(default_factory=Results)
     summary: dict[str, Any] = field(default_factory=dict)
+    unknown: str = ""
+    """Why the run cannot be judged: its log is of a form that is not known here; empty when it can."""
     notices: list[str] = field(default_factory=list)
     """What is missing or damaged, a sentence each."""
 
@@ -51,13 +54,15 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``done``, ``halted``, ``interrupted`` or ``failed``; ``unfinished`` when the log has no end; ``stock``."""
+        """``done``, ``halted``, ``interrupted`` or ``failed``; ``unfinished`` when the log has no end; ``stock``; ``unknown``."""
+        if self.unknown:
+            return "unknown"
         if not self.guarded:
-            return "stock"
+            return "stock" if self.results.known else "unknown"
         if self.history.end is None:
             return "unfinished"
         status = self.history.end.get("status")
-        return status if status in ("done", "halted", "interrupted") else "failed"
+        return status if status in ("done", "halted", "interrupted", "failed") else "unknown"
 
     @property
     def message(self) -> str:
@@ -72,8 +77,7 @@ class Run:
     @property
     def epochs_done(self) -> int:
         """How many epochs were finished."""
-        finished = [*self.results.epochs[-1:], *([max(self.history.epochs)] if self.history.epochs else [])]
-        return max(finished, default=0)
+        return max(self.results.done, max(self.history.epochs, default=0))
 
     @property
     def counts(self) -> Mapping[str, Any]:
@@ -134,6 +138,8 @@ def read_run(folder: Path) -> Run:
             run.notices.append(f"guard.jsonl cannot be read: {error.strerror or error}.")
         else:
             run.notices += damage.notices("guard.jsonl")
+            if damage.unknown:
+                run.unknown = f"guard.jsonl has lines of schema {damage.schema}, which is not known here"
     else:
         run.notices.append(
             "There is no guard.jsonl: this run was trained without the guard, and is shown from results.csv."
@@ -181,7 +187,13 @@ def _read_settings(run: Run) -> None:
 def _read_summary(run: Run) -> None:
     try:
         summary = json.loads(_read(run.folder / "summary.json"))
-        run.summary = summary if isinstance(summary, dict) else {}
+        schema = summary.get("schema", SCHEMA) if isinstance(summary, dict) else None
+        if type(schema) is not int or not 1 <= schema <= SCHEMA:
+            run.notices.append(
+                f"summary.json is of schema {text(schema, 40)}, which is not known here: it is left out."
+            )
+            return
+        run.summary = summary
     except FileNotFoundError:
         return  # a run that is still going on has none
     except (OSError, ValueError, RecursionError) as error:

@@ -43,6 +43,8 @@ def verdict(run: Run) -> Verdict:
     Args:
         run: As it was read.
     """
+    if run.status == "unknown":
+        return Verdict("mind", f"Not judged: {_unknown(run)}.")
     trouble = trouble_in_results(run)
     if run.status == "stock":
         ending = _ending(run)
@@ -51,7 +53,8 @@ def verdict(run: Run) -> Verdict:
             advice = "Train it again with the guard.\n" + _lines("With its data and network", _train(run))
             advice = advice.strip()
             return Verdict("bad", f"{ending} without a guard{where}. {trouble}", advice)
-        return Verdict("good" if run.results.rows else "mind", f"{ending} without a guard{where}.")
+        shown = run.results.measure or any(name.startswith("train/") for name in run.results.columns)
+        return Verdict("good" if run.results.rows and shown else "mind", f"{ending} without a guard{where}.")
     guard = guard_words(run)
     if run.status == "done":
         where = f", {best}" if (best := best_words(run)) else ""
@@ -79,22 +82,33 @@ def verdict(run: Run) -> Verdict:
 def verdict_of_many(runs: Sequence[Run]) -> Verdict:
     """Say of several runs which is best, and which did not end well."""
     verdicts = [verdict(run) for run in runs]
+    judged = [run for run in runs if run.best and run.status != "unknown"]
     measures, data = (
-        {run.results.measure for run in runs if run.best},
+        {run.results.measure for run in judged},
         {text(run.settings.get("data")) for run in runs if run.settings},
     )
     words = f"{len(runs)} runs side by side"
-    if len(measures) == 1:
-        best = max((run for run in runs if run.best), key=lambda run: (run.best or (0.0, 0))[0])
-        words += f": the best is {best.name} with {best_words(best).removeprefix('best ')}"
+    apart = len(data) > 1 or len(measures) > 1
+    values = sorted(((run.best or (0.0, 0))[0] for run in judged), reverse=True)
+    if judged and not apart:
+        if values[0] > 0 and values[0] != (values[1] if len(values) > 1 else None):
+            best = max(judged, key=lambda run: (run.best or (0.0, 0))[0])
+            words += f": the highest is {best.name} with {best_words(best).removeprefix('best ')}"
+        else:
+            words += (
+                f": {measure_name(judged[0])} cannot tell which is best, it is {short(round(values[0], 4))} in several"
+            )
     words += "."
-    if len(data) > 1 or len(measures) > 1:
+    if apart:
         how = "for different tasks" if len(measures) > 1 else "on different data"
-        words += f" They were trained {how}, so that mAP says little."
+        words += f" They were trained {how}, so that mAP cannot tell which is best."
     bad = [run.name for run, one in zip(runs, verdicts, strict=True) if one.tone == "bad"]
     if bad:
         words += f" Look at {', '.join(bad)}, which did not end well."
-    return Verdict("mind" if bad or len(data) > 1 else "good", words)
+    unknown = [run.name for run in runs if run.status == "unknown"]
+    if unknown:
+        words += f" Not judged: {', '.join(unknown)}."
+    return Verdict("mind" if bad or apart or unknown else "good", words)
 
 
 def measure_name(run: Run) -> str:
@@ -106,13 +120,16 @@ def measure_name(run: Run) -> str:
         >>> measure_name(Run(folder=Path(), name="a", results=Results(columns=["metrics/mAP50-95(B)"])))
         'mAP50-95'
     """
-    name = run.results.measure.removeprefix("metrics/").removesuffix("(B)")
+    name = run.results.measure.removeprefix("metrics/").removesuffix("(B)").replace("mAP_0.5:0.95", "mAP50-95")
     return {"accuracy_top1": "top-1 accuracy"}.get(name, name)
 
 
 def best_words(run: Run) -> str:
     """Return ``best mAP50-95 0.71 (epoch 13)``; empty when there was no validation."""
-    return "" if run.best is None else f"best {measure_name(run)} {short(round(run.best[0], 4))} (epoch {run.best[1]})"
+    if run.best is None:
+        return ""
+    counted = ", counted from 0" if run.results.from_zero else ""
+    return f"best {measure_name(run)} {short(round(run.best[0], 4))} (epoch {run.best[1]}{counted})"
 
 
 def guard_words(run: Run) -> str:
@@ -155,6 +172,16 @@ def trouble_in_results(run: Run) -> str:
     elif best is not None and best[0] == 0 and len(values) > 2:
         said.append(f"{measure_name(run)} is 0 in all {len(values)} epochs: the network finds nothing")
     return "".join(f"{one}. " for one in said).strip()
+
+
+def _unknown(run: Run) -> str:
+    """Return why a run cannot be judged."""
+    if run.unknown:
+        return run.unknown
+    if not run.guarded:
+        return "results.csv is no table that is known here, and there is no guard.jsonl"
+    status = text((run.history.end or {}).get("status"), 40)
+    return f"guard.jsonl ends with the status {status!r}, which is not known here"
 
 
 def _ending(run: Run) -> str:
