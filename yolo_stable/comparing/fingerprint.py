@@ -111,8 +111,11 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _file(path: Path) -> str:
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def _words(versions: dict[str, str]) -> str:
