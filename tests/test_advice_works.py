@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from own_gate import gate
 from ultralytics.nn import tasks
 from ultralytics.utils import LOGGER
 
@@ -33,20 +34,6 @@ SMALL = ("imgsz=64", "batch=4", "nbs=4", "device=cpu", "workers=0", "plots=False
 COMMAND = re.compile(r"(yolo-stable|python|pip|export|unset) .*")
 WITHIN = re.compile(r"\S.*\byolo-stable (train|check|preflight|autopsy|validate|report|compare|presets)\b")
 BROKEN = ("Traceback", "No such", "no such", "is not understood", "cannot be imported", "cannot be used", "--help")
-GATE = """
-import torch
-
-class Gate(torch.nn.Module):
-    calls = 0
-
-    def __init__(self, k=1):
-        super().__init__()
-        self.g = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, x):
-        Gate.calls += self.training
-        return x / (x * 0.0) if self.training and Gate.calls == 4 else x * torch.sigmoid(self.g)
-"""
 PAGES = ("halted by a row", "interrupted", "broke once")
 """Situations whose runs get a page; it takes as long as the run."""
 Batch = Callable[[Any, dict[str, Any]], None]
@@ -275,7 +262,7 @@ def set_up(desk: Desk) -> None:
         desk.run("no network in the bundle", "epochs=1", on_batch=at(1, 2, break_once))
     desk.run("broke once", "epochs=1", on_batch=at(1, 2, break_once))
 
-    (desk.folder / "blocks.py").write_text(GATE)
+    (desk.folder / "blocks.py").write_text(gate(4))
     own, module = with_gate(desk.network, desk.folder / "own.yaml"), ("--import", desk.folder / "blocks.py")
     desk.run("own layer unknown", "epochs=1", model=own)
     desk.run("own layer", "epochs=2", *module, model=own, on_batch=at(2, 2, interrupt))

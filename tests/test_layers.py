@@ -359,6 +359,7 @@ LAYERS = (
         "stopping",
         "typed",
         "unreadable",
+        "verbs.options",
     ),
 )
 """The modules from the top to the bottom; each imports from layers below its own only."""

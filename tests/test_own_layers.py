@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from own_gate import gate
 from ultralytics.nn import tasks
 
 from yolo_stable import StableDetectionTrainer, own_layers
@@ -19,30 +20,12 @@ from yolo_stable.autopsy_run import run
 from yolo_stable.errors import InvalidCallError
 
 Arguments = Callable[..., dict[str, Any]]
-GATE = """
-import torch
-
-
-class Gate(torch.nn.Module):
-    calls = 0
-
-    def __init__(self, k=1):
-        super().__init__()
-        self.g = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, x):
-        if self.training:
-            Gate.calls += 1
-            if Gate.calls == BREAKS:
-                x = x / (x * 0.0)
-        return x * torch.sigmoid(self.g)
-"""
 
 
 @pytest.fixture
 def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Return the user's module, whose class is known as it is in a training script."""
-    (tmp_path / "blocks.py").write_text(GATE.replace("BREAKS", "3"))
+    (tmp_path / "blocks.py").write_text(gate(3))
     (module,) = own_layers.imported([str(tmp_path / "blocks.py")], "test")
     monkeypatch.setattr(tasks, "Gate", module.Gate, raising=False)
     yield module

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import LOGGER, RANK
 
-from .autopsy.advice import CHECK, GO_ON
 from .errors import TrainingHaltedError, YoloStableError
 from .guard import StepGuard
 from .injections import Injections
@@ -16,6 +15,7 @@ from .report import write_report
 from .run_log import RunLog
 from .startup import render_table
 from .train_call import one_line
+from .typed import CHECK, GO_ON
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Base

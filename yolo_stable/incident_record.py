@@ -15,7 +15,6 @@ import psutil
 import torch
 from torch import Tensor
 
-from .autopsy.advice import AGAIN
 from .autopsy.flags import flags
 from .autopsy.report import Report, Sample
 from .autopsy.symptom import Symptom
@@ -23,6 +22,7 @@ from .guard import Climb, Decision, Rung
 from .guard.generators import Draw
 from .guard.state import TrainingState
 from .provenance import Provenance
+from .typed import AGAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import psutil
 from torch.utils.data import DataLoader
 from ultralytics.utils import LOGGER, RANK
 
-from .autopsy.advice import GO_ON
 from .errors import TrainingInterruptedError
 from .guard import StepGuard
 from .run_log import RunLog
 from .signals import GracefulStop, LeftToParent, held_back
+from .typed import GO_ON
 
 try:
     from multiprocessing import resource_tracker

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from ultralytics.utils import LOGGER, RANK
 
-from .autopsy.advice import AGAIN, CHECK, Names
+from .autopsy.advice import Names
 from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
@@ -47,7 +47,7 @@ from .run_log import RunLog
 from .telling import say
 from .tracing import take, trace
 from .train_call import one_line
-from .typed import beneath
+from .typed import AGAIN, CHECK, beneath
 
 MEMORY = 256 * 2**20
 """Bytes of earlier micro-batches that are kept until their window is closed; the newest one is there anyway."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import RANK
 
-from .autopsy.advice import GO_ON
 from .errors import TrainingHaltedError
 from .guard import StepGuard
 from .injections import Injections
@@ -19,6 +18,7 @@ from .reading import parts_of, paths_of
 from .run_log import RunLog
 from .substitution import watch
 from .telling import say
+from .typed import GO_ON
 from .unreadable import Problem
 from .whole_file import reason
 

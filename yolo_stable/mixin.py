@@ -26,7 +26,6 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
-from .autopsy.advice import GO_ON
 from .average import AverageUpdate
 from .checkpoint import GuardedCheckpoints
 from .collapse import FitnessWatch
@@ -53,6 +52,7 @@ from .stopping import follow
 from .substitution import NoImageLeftError
 from .telemetry import EpochTelemetry
 from .telling import GuardedTelling
+from .typed import GO_ON
 from .witnesses import Witnesses
 
 if TYPE_CHECKING:

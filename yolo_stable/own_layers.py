@@ -94,8 +94,9 @@ def make_known(words: Iterable[str], where: str) -> None:
     """
     for module in imported(words, where):
         for name, kind in vars(module).items():
-            if isinstance(kind, type) and issubclass(kind, nn.Module) and is_own(kind):
-                setattr(tasks, name, getattr(tasks, name, kind))
+            is_layer = isinstance(kind, type) and issubclass(kind, nn.Module) and is_own(kind)
+            if is_layer and not hasattr(tasks, name):
+                setattr(tasks, name, kind)
 
 
 def chosen(names: Iterable[str], modules: Iterable[Any]) -> dict[str, type[nn.Module]]:

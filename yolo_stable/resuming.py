@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from ultralytics.utils import LOGGER, RANK
 
-from .autopsy.advice import AGAIN
 from .cadence import Cadence
 from .checkpoint_file import LAST, LAST_GOOD, digest, load_good
 from .data_order import restore_behind_reset
@@ -23,6 +22,7 @@ from .plan import RunPlan, checkpoint_to_resume
 from .results_csv import keep_epochs
 from .state_file import NAME, SavedState, on_host, read
 from .train_call import one_line
+from .typed import AGAIN
 from .whole_file import PART
 
 if TYPE_CHECKING:

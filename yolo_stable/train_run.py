@@ -12,7 +12,7 @@ from ultralytics import RTDETR, YOLO
 from ultralytics.utils import LOGGER
 
 from .augment import named
-from .autopsy.advice import AGAIN, Names
+from .autopsy.advice import Names
 from .autopsy.advice import named as filled
 from .checkpoint_file import load_good
 from .errors import InvalidCallError, YoloStableError
@@ -26,7 +26,7 @@ from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, one_line
 from .train_checks import check_arguments, check_data, planned_folder
 from .train_validation import devices_of, set_switches, warn_of_device
 from .trainers import TRAINERS, GuardedTrainerMixin
-from .typed import beneath
+from .typed import AGAIN, beneath
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+AGAIN = "yolo-stable train DATA model=MODEL"
+GO_ON = "yolo-stable train DATA model=LAST resume=True"
+CHECK = "yolo-stable check DATA"
+"""Commands that are told in several places; ``DATA``, ``MODEL`` and ``LAST`` stand for data set, network and checkpoint."""
 COMMANDS = ("yolo-stable ", "pip ", "export ", "unset ")
 """How such a line begins."""
 

@@ -173,3 +173,17 @@ def test_what_each_verdict_counts(verdict: Verdict) -> None:
     }
     assert counts == expected[verdict]
     assert all(type(value) is int for value in counts.to_dict().values())
+
+
+def test_the_commands_of_a_halt_are_those_that_trainers_fill_in() -> None:
+    from yolo_stable.guard.limits import ASTRAY_ADVICE, ROW_ADVICE, RUINED_ADVICE
+    from yolo_stable.typed import CHECK, GO_ON, is_command
+
+    typed = {
+        line
+        for advice in (ROW_ADVICE, ASTRAY_ADVICE, RUINED_ADVICE)
+        for line in advice.next.splitlines()
+        if is_command(line)
+    }
+    assert {CHECK, GO_ON} <= typed
+    assert len(typed) == 4, "and two of their own"

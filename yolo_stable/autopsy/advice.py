@@ -6,15 +6,12 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from ..typed import is_command
+from ..typed import AGAIN, CHECK, is_command
 from .cause import DATA, OPTIMISATION, PERSISTENT, PRECISION, TRANSIENT, WEIGHTS
 
 EXAMPLE = "incidents/0001"
 """Stands in a next step for the incident's folder, as ``DATA``, ``MODEL``, ``LAST`` and ``RUN`` do for the data set, the network,
 the checkpoint that is resumed, and the run."""
-AGAIN = "yolo-stable train DATA model=MODEL"
-GO_ON = "yolo-stable train DATA model=LAST resume=True"
-CHECK = "yolo-stable check DATA"
 SHIPPED = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
 """Names of networks that Ultralytics itself brings along or downloads."""
 HEALED = (

@@ -68,6 +68,8 @@ def _data(data: str) -> str:
 
 def _places(description: Path) -> Iterator[Path]:
     """Yield a description, and the folders and lists that it names, with the labels beside them."""
+    if not description.is_file():  # a pipe would be waited for
+        return
     yield description
     try:
         with open(description, "rb") as file:
@@ -76,12 +78,15 @@ def _places(description: Path) -> Iterator[Path]:
         return
     if not isinstance(content, dict):
         return
-    root = description.parent / str(content.get("path") or "")
+    path = content.get("path")
+    root = description.parent / (path if isinstance(path, str) else "")
     for split in SPLITS:
         named = content.get(split)
-        for entry in named if isinstance(named, list) else [named] if named else []:
-            place = (root / str(entry)).absolute()
-            if not place.exists():
+        for entry in named if isinstance(named, list) else [named]:
+            if not isinstance(entry, str):
+                continue
+            place = (root / entry).absolute()
+            if not (place.is_dir() or place.is_file()):
                 continue
             yield place
             images = [place] if place.is_dir() else _listed(place)

@@ -123,7 +123,7 @@ def put_back(memory: Memory, tensors: Mapping[str, Tensor], entries: list[dict[s
         if kind == "dtype":
             return getattr(torch, inner)
         if kind == "device":
-            return old  # a resumed run may compute elsewhere, and its first batch says where
+            return device if old is None else old  # a resumed run may compute elsewhere
         if kind == "number":
             return np.dtype(value["dtype"]).type(inner)
         if kind == "deque":

@@ -97,15 +97,13 @@ class Witness:
             answer = self._again()
             loss, found = answer if isinstance(answer, tuple) else (answer, torch.ones(()))
             numbers = [loss.detach().float(), found.to(loss.device, torch.float32)]
-            if not norm:
-                loss_of, found_of = torch.stack([number.reshape(()) for number in numbers]).tolist()
-                return Measured(loss_of, found=found_of)
-            parameters = [p for p in self.model.parameters() if p.requires_grad]
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            norms = torch._foreach_norm([g for g in gradients if g is not None])
-            numbers.append(torch.stack([n.float() for n in norms]).norm())
-            loss_of, found_of, norm_of = torch.stack([number.reshape(()) for number in numbers]).tolist()
-        return Measured(loss_of, norm_of, found_of)
+            if norm:
+                parameters = [p for p in self.model.parameters() if p.requires_grad]
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                norms = torch._foreach_norm([g for g in gradients if g is not None])
+                numbers.append(torch.stack([n.float() for n in norms]).norm())
+            read = torch.stack([number.reshape(()) for number in numbers]).tolist()
+        return Measured(read[0], read[2] if norm else math.nan, read[1])
 
     @contextmanager
     def _other(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..autopsy.advice import CHECK
 from ..autopsy.frames import tensors_in
 from ..guard.generators import Draw
 from ..guard.reductions import told
 from ..guard.wrappers import unwrap
+from ..typed import CHECK
 from .flight import Flight, failure
 from .look import Look, largest
 from .naming import broke, grouped

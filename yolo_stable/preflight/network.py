@@ -8,7 +8,6 @@ import warnings
 
 import torch
 
-from ..autopsy.advice import CHECK
 from ..autopsy.finding import Location
 from ..autopsy.locate import locate_call
 from ..guard.generators import Draw
@@ -16,6 +15,7 @@ from ..guard.health import all_finite, non_finite_names
 from ..guard.wrappers import plainly_named, unwrap
 from ..half import LARGEST
 from ..startup import named_state
+from ..typed import CHECK
 from .flight import Flight, failure
 from .naming import broke, shortened
 from .pace import keep_pace

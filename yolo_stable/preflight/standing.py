@@ -11,11 +11,11 @@ from typing import Any
 
 from ultralytics.utils.torch_utils import unset_deterministic
 
-from ..autopsy.advice import CHECK
 from ..errors import UnhealthyStartError
 from ..run_log import RunLog
 from ..train_run import Ready
 from ..train_validation import devices_of
+from ..typed import CHECK
 from .flight import failure
 from .quiet import Said
 from .stage import Outcome, Verdict

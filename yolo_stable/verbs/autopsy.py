@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import Imports
+
 
 def autopsy(
     incident: Annotated[Path, typer.Argument(metavar="INCIDENT", help="Folder of an incident: RUN/incidents/0001.")],
@@ -26,14 +28,7 @@ def autopsy(
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Replay nothing more after so many seconds. Without it: no limit.")
     ] = None,
-    imports: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--import",
-            metavar="MODULE",
-            help="Import a module, or a FILE.py, of yours that defines layers of the network. Its code is run.",
-        ),
-    ] = None,
+    imports: Imports = None,
 ) -> None:
     """Replay a bad batch from its bundle, and name the operation, the image and the cause.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import Imports
+
 
 def compare(
     data: Annotated[
@@ -37,9 +39,7 @@ def compare(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON, schema 1.")
     ] = None,
-    imports: Annotated[
-        list[str] | None, typer.Option("--import", metavar="MODULE", help="As for 'train': where your own layers are.")
-    ] = None,
+    imports: Imports = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Train several at a time, on a Ray cluster or on all that is in this machine.")
     ] = False,

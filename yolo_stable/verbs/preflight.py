@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .options import Imports
+
 
 def preflight(
     data: Annotated[
@@ -34,9 +36,7 @@ def preflight(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON, schema 1.")
     ] = None,
-    imports: Annotated[
-        list[str] | None, typer.Option("--import", metavar="MODULE", help="As for train: where your own layers are.")
-    ] = None,
+    imports: Imports = None,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error was raised that ended a stage.")
     ] = False,

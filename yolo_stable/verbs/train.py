@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import TrainingInterruptedError, YoloStableError
+from .options import Imports
 
 
 def train(
@@ -35,14 +36,7 @@ def train(
             "Several with commas, or by giving this again.",
         ),
     ] = None,
-    imports: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--import",
-            metavar="MODULE",
-            help="Import a module, or a FILE.py, of yours that defines layers of the network. Its code is run.",
-        ),
-    ] = None,
+    imports: Imports = None,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show Python's traceback of an unexpected error.")
     ] = False,
