@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from assigning import ANCHORS, CORNERS
 from torch import Tensor
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
@@ -14,11 +15,8 @@ from ultralytics.utils.tal import RotatedTaskAlignedAssigner, TaskAlignedAssigne
 
 from yolo_stable.found import finding
 
-CORNERS = torch.tensor([[[8.0, 8.0, 24.0, 24.0], [40.0, 40.0, 56.0, 56.0]]])
-"""Two objects of 16 by 16 pixels in an image of 64."""
 CENTRES = torch.tensor([[[16.0, 16.0, 16.0, 16.0, 0.0], [48.0, 48.0, 16.0, 16.0, 0.0]]])
 """The same as width, height and angle."""
-ANCHORS = torch.stack(torch.meshgrid(torch.arange(4, 64, 8.0), torch.arange(4, 64, 8.0), indexing="xy"), -1).view(-1, 2)
 ASSIGNERS = {TaskAlignedAssigner: CORNERS, RotatedTaskAlignedAssigner: CENTRES}
 
 

@@ -14,6 +14,8 @@ effect over 1000 times ``lr``."""
 PULL, COLLAPSE = 0.005, 0.05
 """Share of each weight that decay takes away in a step. Ultralytics' defaults come to 0.00008; at 0.05 nothing of a weight is
 left after 100 steps but what the last ones put there."""
+USUAL = 0.0005
+"""Ultralytics' default decay."""
 HEAVY, WEIGHTY = 0.1, 1.0
 """Decay that is part of a gradient which Adam and its kin then divide by its size: at 0.1 it is as large as a clipped
 gradient, at 1 it is all that is left of it."""
@@ -130,6 +132,8 @@ def _decay(kind: str, group: Mapping[str, Any]) -> Iterator[Remark]:
             verdict = Verdict.FAIL if decay >= WEIGHTY else Verdict.WARN
             yield Remark(verdict=verdict, reason=f"{what} outweighs the gradients of the loss", fix=fix)
         return
+    if decay <= USUAL:
+        fix = "Lower lr0=: the decay is an ordinary one, and is multiplied by the rate."
     momentum = float(group.get("momentum", 0))
     share = lr * decay / (1 - momentum) if 0 <= momentum < 1 else 0.0
     if share >= PULL or (decoupled and decay >= DECOUPLED):

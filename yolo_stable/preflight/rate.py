@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from ..found import finding
 from .flight import Flight
 from .pace import affordable
 from .stage import Outcome, Verdict
-from .subject import undone
+from .subject import Subject, undone
 
 BELOW, ABOVE = 1e-2, 1e3
 """The sweep goes from this times the chosen learning rate to that."""
@@ -20,6 +21,8 @@ SHARE = 0.85
 TIMES = 3.0
 """Diverged is a loss of so many times that at the start. Less would not do: a detector's loss depends on which of its boxes
 it is matched with, and doubles in healthy steps when there are few objects."""
+LEAST_FOUND = 1e-3
+"""A detector that finds less of an object than this at the start is taken to have found so much."""
 NEAR = 3.0
 """A chosen rate within this factor of divergence is worth a warning."""
 FAR = 15.0
@@ -139,6 +142,13 @@ def _parts(flight: Flight, size: int) -> list[Any]:
     return [flight.subject.part(batch, range(start, start + size)) for start in list(starts)[:3]]
 
 
+def _whole_loss(subject: Subject, part: Any) -> float:
+    """Return the loss at the start, as if all objects were found: one that begins to find them has more of it, not less skill."""
+    with finding() as found:
+        loss = float(subject.run(part)[0])
+    return loss / max(float(found.share), LEAST_FOUND)
+
+
 def _sweep(
     flight: Flight, parts: list[Any], lrs: list[float], chosen: float, times: float = TIMES
 ) -> list[tuple[float, float]]:
@@ -152,7 +162,7 @@ def _sweep(
     points: list[tuple[float, float]] = []
     with undone(subject):
         with torch.no_grad():
-            first = [float(subject.run(part)[0]) for part in parts]
+            first = [_whole_loss(subject, part) for part in parts]
         start = max(max(map(abs, first)), 1e-12)
         guard = subject.guard()
         base = [float(group["lr"]) for group in subject.optimizer.param_groups]
