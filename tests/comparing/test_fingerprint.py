@@ -52,6 +52,36 @@ def test_a_change_of_the_data_is_seen(data: Path, change: Callable[[Path], objec
     assert fingerprint(str(data), None)[DATA] != before[DATA]
 
 
+def test_who_touches_or_copies_files_has_the_same_data(data: Path) -> None:
+    before = fingerprint(str(data), None)
+    for file in data.parent.rglob("*.png"):
+        os.utime(file, ns=(1, 1))
+    assert fingerprint(str(data), None) == before
+
+
+@pytest.mark.parametrize("place", [0, 1 << 14, (1 << 15) + 4095], ids=["first", "in the middle", "last"])
+def test_one_byte_of_an_ordinary_image_is_seen(data: Path, place: int) -> None:
+    image = data.parent / "images/train/0.png"
+    content = bytearray(b"x" * (9 << 12))
+    image.write_bytes(content)
+    before = fingerprint(str(data), None)
+    content[place] = 0
+    image.write_bytes(content)
+    assert fingerprint(str(data), None)[DATA] != before[DATA]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_is_not_waited_for(data: Path) -> None:
+    os.mkfifo(data.parent / "list.txt")
+    data.write_text("train: list.txt\nval: {a: images/val}\nnames: [a]\n")
+    assert fingerprint(str(data), None)[DATA]
+    os.mkfifo(data.parent / "pipe.yaml")
+    assert (
+        fingerprint(str(data.parent / "pipe.yaml"), None)[DATA]
+        == fingerprint(str(data.parent / "list.txt"), None)[DATA]
+    )
+
+
 def test_what_ultralytics_writes_itself_is_no_change(data: Path) -> None:
     before = fingerprint(str(data), None)
     (data.parent / "labels/train.cache").write_bytes(b"scan")
