@@ -18,7 +18,22 @@ os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", MPLBACKEND="Agg
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, Phase, settings
 from ultralytics.engine.trainer import BaseTrainer
+
+# The suite draws the same few examples each time; `--hypothesis-profile=thorough` draws many, and others each time. What fails is
+# shown as it was drawn: to shrink it takes longer than to read it.
+settings.register_profile(
+    "suite",
+    max_examples=10,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", settings.get_profile("suite"), max_examples=120, derandomize=False)
+settings.load_profile("suite")
 
 torch.set_num_threads(1)  # the tests run in parallel, a process for each core
 

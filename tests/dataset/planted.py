@@ -14,6 +14,8 @@ import yaml
 from PIL import Image
 
 BOX = "0 0.5 0.5 0.4 0.4"
+LINES = (BOX, "1 0.3 0.3 0.2 0.2")
+"""Labels of a clean image."""
 PLACE = tuple[str, str, int | None]
 """Rule, path and line of a finding."""
 
@@ -91,7 +93,7 @@ class Planted:
         return path
 
 
-def clean(root: Path, lines: Sequence[str] = (BOX, "1 0.3 0.3 0.2 0.2"), **description: Any) -> Planted:
+def clean(root: Path, lines: Sequence[str] = LINES, **description: Any) -> Planted:
     """Write a data set with nothing wrong in it."""
     data = Planted(root, **description)
     for split, count in (("train", 6), ("val", 3)):

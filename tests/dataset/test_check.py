@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dataset.planted import BOX, Planted, clean, encoded, found_in, picture, plant_arrays, plant_images, plant_labels
+from dataset.planted import (
+    BOX,
+    LINES,
+    Planted,
+    clean,
+    encoded,
+    found_in,
+    picture,
+    plant_arrays,
+    plant_images,
+    plant_labels,
+)
 from PIL import Image
 
 from yolo_stable.dataset import RULES, Severity, check
@@ -95,8 +106,8 @@ class TestTogether:
     def test_copies_are_found_within_and_across_splits(self, tmp_path: Path) -> None:
         data = clean(tmp_path)
         first = data.root / "images/train/clean-train-0.png"
-        data.image("duplicate", "copy", first.read_bytes())
-        data.image("duplicate-across-splits", "leak", first.read_bytes(), split="val")
+        data.image("duplicate", "copy", first.read_bytes(), labels=LINES)
+        data.image("duplicate-across-splits", "leak", first.read_bytes(), split="val", labels=LINES)
         near = Image.open(data.root / "images/train/clean-train-1.png").resize((80, 56))
         data.image("near-duplicate", "small.jpg", encoded(np.asarray(near), "JPEG", quality=60))
         data.image(

@@ -31,13 +31,13 @@ def test_every_pair_up_to_the_limit_is_found_wherever_its_bits_are(bits: int) ->
     flips = np.zeros(64 * WORDS, np.uint8)
     flips[random.choice(64 * WORDS, bits, replace=False)] = 1
     hashes[1777] = hashes[33] ^ np.packbits(flips).view(np.uint64)
-    found = list(near_duplicates(hashed(hashes), []))
+    found = list(near_duplicates(hashed(hashes), [], str))
     expected = [("1777.png", ("33.png", "1777.png"))] if bits <= NEAR else []
     assert [(finding.path, finding.others) for finding in found] == expected
 
 
 def test_flat_images_are_not_alike() -> None:
-    assert list(near_duplicates(hashed(np.zeros((50, WORDS))), [])) == []
+    assert list(near_duplicates(hashed(np.zeros((50, WORDS))), [], str)) == []
 
 
 def test_a_picture_that_was_scaled_compressed_or_lit_anew_is_near_and_another_is_far() -> None:

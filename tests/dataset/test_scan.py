@@ -27,7 +27,7 @@ def test_the_bar_reaches_the_number_of_images(tmp_path: Path) -> None:
     data = clean(tmp_path)
     images = sorted(map(str, (data.root / "images/train").iterdir()))
     done: list[int] = []
-    scan(images, Job(Format("detect", 2), 3, 640, pixels=True), 2, done.append)
+    scan(images, Job(Format("detect", (0, 1)), 3, 640, pixels=True), 2, done.append)
     assert sum(done) == len(images)
 
 

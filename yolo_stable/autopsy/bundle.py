@@ -23,11 +23,11 @@ from torch import Tensor
 
 from ..errors import InvalidCallError
 from ..events import strict
+from ..regular_file import read_file
 from ..whole_file import PART
 from . import image_levels, tensor_file
 from .exact_json import pack, parse, unpack
 from .layout import check, lay_down, take_up
-from .read_file import read_file
 
 SCHEMA = 1
 INCIDENT, BATCH, STATE = "incident.json", "batch.safetensors", "state.safetensors"

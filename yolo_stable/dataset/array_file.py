@@ -6,12 +6,15 @@ import os
 
 import numpy as np
 
+from ..regular_file import open_regular
 from .finding import Finding, Severity
 from .header import Header
 from .rules import found
 
+MOST_BYTES = 1 << 40
+"""Of an array; it is mapped, not read whole."""
 _ROWS = 256
-"""Rows that are looked at in one go; the file is mapped, not read whole."""
+"""Rows that are looked at in one go."""
 
 
 def check_array(path: str, image: str, header: Header, channels: int, findings: list[Finding]) -> None:
@@ -27,7 +30,10 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
     try:
         if os.stat(path).st_mtime < os.stat(image).st_mtime:
             return  # older than its image: not taken
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with open_regular(path, most=MOST_BYTES, links=True):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray) or not array.ndim:
+            raise ValueError("it holds no array of pixels")
     except (OSError, ValueError, EOFError) as error:
         findings.append(found("npy-unreadable", path, f"cannot be read: {error}", image=image))
         return

@@ -19,15 +19,16 @@ def check_balance(layout: Layout, counts: Mapping[str, np.ndarray]) -> Iterator[
 
     Args:
         layout: The data set.
-        counts: By split: objects of each class.
+        counts: By split: objects of each class, in the order of their ids.
     """
     train = counts.get("train")
     if train is None or not train.sum():
         return
-    for index, name in sorted(layout.names.items()):
-        if index >= len(train) or train[index]:
+    classes = sorted(layout.names.items())
+    for place, (index, name) in enumerate(classes):
+        if place >= len(train) or train[place]:
             continue
-        elsewhere = [split for split, some in counts.items() if some[index]]
+        elsewhere = [split for split, some in counts.items() if some[place]]
         rule = "class-unseen" if elsewhere else "class-unused"
         where = f", but it has some in {' and '.join(elsewhere)}" if elsewhere else ""
         message = f"class {index} ({name}) has no object in train{where}; expected is one or more"
@@ -35,9 +36,9 @@ def check_balance(layout: Layout, counts: Mapping[str, np.ndarray]) -> Iterator[
     used = np.flatnonzero(train)
     most, least = used[train[used].argmax()], used[train[used].argmin()]
     if train[most] > IMBALANCE * train[least]:
-        names = [layout.names.get(int(i), "?") for i in (most, least)]
+        names = [classes[i][1] for i in (most, least)]
         message = (
             f"{train[most]} x {names[0]} for {train[least]} x {names[1]} in train:"
             f" {train[most] / train[least]:.0f} : 1; expected is {IMBALANCE} : 1 at most"
         )
-        yield found("class-imbalance", layout.place, message, line=layout.lines.get(f"names/{least}"))
+        yield found("class-imbalance", layout.place, message, line=layout.lines.get(f"names/{classes[least][0]}"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .finding import Finding, Severity, number
+from .finding import Finding, Severity, number, some
 from .label_file import Rows, corners
 from .rules import found
 
@@ -16,20 +16,21 @@ ROUNDING = 1e-6
 """What is within this of 0 or 1 was written with few digits, and is no finding."""
 
 
-def check_boxes(rows: Rows, classes: int, imgsz: int, findings: list[Finding]) -> np.ndarray:
+def check_boxes(rows: Rows, classes: Sequence[int], imgsz: int, findings: list[Finding]) -> np.ndarray:
     """Judge all boxes.
 
     Args:
         rows: Rows of many files.
-        classes: Number of classes.
+        classes: Ids of the classes, ascending; none: not known, and none is wrong.
         imgsz: Longest side in pixels to which training scales images.
         findings: What is wrong is appended here.
 
     Returns:
-        Objects of each class that Ultralytics would take: ``(classes,)`` int64.
+        Objects of each of these classes, without those that Ultralytics would refuse: ``(len(classes),)`` int64.
     """
     if not rows.boxes:
-        return np.zeros(classes, dtype=np.int64)
+        return np.zeros(len(classes), dtype=np.int64)
+    ids = np.array(classes, dtype=np.float32)
     table = np.array(rows.boxes, dtype=np.float32)  # as Ultralytics compares them
     cls, box = table[:, 0], table[:, 1:]
     x, y, w, h = box.T
@@ -54,9 +55,11 @@ def check_boxes(rows: Rows, classes: int, imgsz: int, findings: list[Finding]) -
             )
 
     fraction = cls % 1 != 0
-    outside = ((cls < 0) | (cls >= classes)) & ~fraction & (classes > 0)  # without classes every one would be
+    outside = ~np.isin(cls, ids) & ~fraction & (len(ids) > 0)
+    gaps = list(classes) != list(range(len(classes)))
+    allowed = some(classes, 6) if gaps else f"0 to {len(classes) - 1}"
     report(fraction, "class-fraction", lambda i: f"class {number(cls[i])}; expected is a whole number")
-    report(outside, "class-range", lambda i: f"class {number(cls[i])}; allowed are 0 to {classes - 1}")
+    report(outside, "class-range", lambda i: f"class {number(cls[i])}; allowed are {allowed}")
 
     negative = (box < -TOLERANCE).any(1) | (w < 0) | (h < 0)
     above = (box > 1 + TOLERANCE).any(1)
@@ -93,7 +96,8 @@ def check_boxes(rows: Rows, classes: int, imgsz: int, findings: list[Finding]) -
         lambda i: f"reaches {beyond[i]:.3g} pixels over the edge; allowed is 1",
     )
     good = ~(fraction | outside | bad)
-    return np.bincount(cls[good].astype(np.int64), minlength=classes)[:classes]
+    places = np.searchsorted(ids, cls[good]) if len(ids) else np.zeros(0, dtype=np.int64)
+    return np.bincount(places, minlength=len(ids))
 
 
 def _numbers(values: np.ndarray) -> str:

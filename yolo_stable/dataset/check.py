@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import InvalidCallError
+from ..regular_file import read_file
 from .balance import check_balance
 from .duplicates import exact_duplicates, near_duplicates
-from .files import FORMATS, label_path, list_images, orphans
+from .files import FORMATS, file_of, label_path, list_images, orphans
 from .finding import Finding, Severity
 from .folders import class_of
-from .label_file import Format, guess_task
+from .label_file import MOST_BYTES, Format, guess_task, objects_of
 from .layout import SPLITS, WHERE, Layout
 from .place import read_layout
 from .report import Report
@@ -81,20 +82,22 @@ def check(
             found("split-same", layout.place, "train and val are the same images", line=layout.lines.get("val"))
         )
         scans.pop("val", None)
-    exact = list(exact_duplicates(scans))
+    findings += _listed_again(layout, images)
+    exact = list(exact_duplicates(scans, _identity(layout), _labels(layout)))
     findings += exact
     if near:
-        findings += near_duplicates(scans, exact)
+        findings += near_duplicates(scans, exact, _identity(layout))
     if sample:
         from .sample import check_sample
 
         findings += check_sample(layout, images, findings, sample)
-    findings.sort(key=lambda finding: finding.order)
+    findings = sorted(dict.fromkeys(findings), key=lambda finding: finding.order)  # a file listed twice is told once
     return Report(
         place=layout.place,
         root=layout.root,
         task=layout.task,
         images=images,
+        splits=layout.splits,
         names=layout.names,
         findings=findings,
         keypoints=layout.keypoints,
@@ -160,16 +163,16 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Fi
 def _guess(images: dict[str, list[str]]) -> str:
     texts: list[str] = []
     for image in islice((image for listed in images.values() for image in listed), _GUESSED_FROM):
-        path = Path(label_path(image))
-        if path.is_file():
-            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+        with suppress(OSError, ValueError):  # its finding comes with the scan
+            content = read_file(label_path(image), most=MOST_BYTES, links=True)
+            texts.append(content.decode("utf-8", errors="replace"))
     return guess_task(texts)
 
 
 def _form(layout: Layout) -> Format | None:
     if layout.task == "classify" or layout.task is None:
         return None
-    return Format(layout.task, len(layout.names), layout.keypoints)
+    return Format(layout.task, tuple(sorted(layout.names)), layout.keypoints)
 
 
 def _scan(images: dict[str, list[str]], job: Job, workers: int, progress: bool) -> dict[str, Scan]:
@@ -195,6 +198,30 @@ def _count(layout: Layout, scans: dict[str, Scan]) -> dict[str, np.ndarray]:
         classes = [ids[name] for image in part.images if (name := class_of(image, source)) in ids]
         counts[split] = np.bincount(np.array(classes, dtype=np.int64), minlength=len(ids))
     return counts
+
+
+def _identity(layout: Layout) -> Callable[[str], object]:
+    """Return what tells a file from others; in class folders a link is an image of its own, as it may say another class."""
+    return str if layout.task == "classify" else file_of
+
+
+def _labels(layout: Layout) -> Callable[[str, str], object]:
+    """Return what tells from a path and its split what is said of the image."""
+    if layout.task == "classify":
+        return lambda image, split: class_of(image, layout.splits[split][0])
+    return lambda image, split: objects_of(label_path(image))
+
+
+def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[Finding]:
+    """Report, once for a split, that it lists images more than once."""
+    identity = _identity(layout)
+    for split, listed in images.items():
+        if len(set(listed)) == len(listed) and not layout.listed(split):
+            continue  # nothing to ask the file system
+        again = {image: count for image, count in Counter(map(identity, listed)).items() if count > 1}
+        if again:
+            message = f"{split}: {len(again)} images are listed more than once, up to {max(again.values())} times"
+            yield found("listed-again", layout.place, message, line=layout.lines.get(split))
 
 
 def _labels_at_all(layout: Layout, scans: dict[str, Scan], findings: list[Finding]) -> list[Finding]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..errors import InvalidCallError
 from ..whole_file import write_asked_for
 from .check import check, splits_wanted
 from .layout import WHERE
 from .page import render
 from .place import read_layout
 from .repair import check_target, repair
+from .report import PLACES, printable
 
 
 def run_check(
@@ -48,13 +50,15 @@ def run_check(
         console: Where the table goes; None: stdout.
 
     Returns:
-        The exit code: 0 clean or warnings, 1 errors.
+        The exit code: 0 clean or warnings, 1 errors; with ``fix``: errors that the copy has too.
 
     Raises:
         InvalidCallError: The call is wrong (exit code 2), or a file cannot be written.
     """
     splits = splits_wanted([word.strip() for word in split.split(",")] if split else None)
     if fix is not None:
+        if split:
+            raise InvalidCallError(f"{WHERE}: fix={fix} copies whole data sets. Leave split={split} out.")
         layout = read_layout(data, task, splits)
         check_target(fix, layout)
     show = progress and sys.stderr.isatty()
@@ -68,5 +72,13 @@ def run_check(
         write_asked_for(html, render(report).encode("utf-8", "replace"), f"{WHERE}: {html}")
     if fix is not None:
         done = repair(report, fix)
+        place = fix if report.task == "classify" else fix / "data.yaml"
+        report = check(place, task=report.task, near=False, sample=sample, imgsz=imgsz, workers=workers)
+        done.judged(report)
+        for path, _, message in done.unmended[:PLACES]:
+            console.print(
+                f"not mended: {printable(path)}: {printable(message)}", markup=False, highlight=False, soft_wrap=True
+            )
         console.print(done.verdict, markup=False, highlight=False, soft_wrap=True)
+        return int(bool(done.unmended))
     return report.exit_code

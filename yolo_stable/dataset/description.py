@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..errors import InvalidCallError
+from ..regular_file import read_file
 from .finding import number, some
 from .layout import SPLITS, WHERE, Layout
 from .rules import found
@@ -27,6 +28,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "kpt_shape": (list,),
     "flip_idx": (list,),
 }
+MOST_BYTES = 1 << 20
+"""Of a ``data.yaml``; one with 20,000 classes has half of it."""
+MOST_VALUES = 200_000
+MOST_DIGITS = 200
+LARGEST_ID = 1 << 24
+"""Labels are compared as float32, which holds whole numbers below this."""
+_TEXT = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"})
 _NOT_TEXT = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
 
 
@@ -43,20 +51,21 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
     """
     layout = Layout(place=path, root=path.parent, task=task)
     try:
-        text = _NOT_TEXT.sub("", path.read_text(encoding="utf-8", errors="ignore"))
-        content = yaml.safe_load(text)
+        text = _NOT_TEXT.sub("", read_file(path, most=MOST_BYTES, links=True).decode("utf-8", errors="ignore"))
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InvalidCallError(f"{WHERE}: {path} cannot be read: {why}.") from error
+    try:
+        content, layout.lines = _parse(text)
         if not isinstance(content, dict):
             layout.add("yaml-unreadable", f"holds {type(content).__name__}; it must be keys with values")
             return layout
-        layout.lines = _lines(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = getattr(error, "problem", None) or (str(error) if isinstance(error, ValueError) else "too deep")
         layout.findings.append(found("yaml-unreadable", path, f"not YAML: {problem}", line=line))
         return layout
-    except OSError as error:
-        raise InvalidCallError(f"{WHERE}: {path} cannot be read: {error.strerror}.") from error
     layout.description = content
     _read_keys(layout, content)
     _read_names(layout, content)
@@ -65,9 +74,49 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
     return layout
 
 
-def _lines(text: str) -> dict[str, int]:
+def _parse(text: str) -> tuple[Any, dict[str, int]]:
+    """Return what a YAML holds, and the lines of its keys.
+
+    Raises:
+        yaml.YAMLError: It is no YAML.
+        ValueError: It holds a value that YAML allows and Python does not, or unfolds to more than :data:`MOST_VALUES`.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None, {}
+        size = _unfolded(root, {})
+        if size > MOST_VALUES:
+            raise ValueError(f"its aliases unfold to more than {MOST_VALUES} values")
+        return loader.construct_document(root), _lines(root)
+    finally:
+        loader.dispose()
+
+
+def _unfolded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return how many values a node holds when each alias is written out; :data:`MOST_VALUES` + 1 stands for all more.
+
+    Raises:
+        ValueError: An alias stands inside of what it stands for, or a number has more than :data:`MOST_DIGITS` digits.
+    """
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise ValueError("an alias stands inside of what it stands for")
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    size = 1
+    if isinstance(node, yaml.CollectionNode):
+        for part in node.value:
+            size += sum(_unfolded(inner, sizes) for inner in (part if isinstance(part, tuple) else (part,)))
+    elif len(node.value) > MOST_DIGITS and node.tag not in _TEXT:
+        raise ValueError(f"a number has {len(node.value)} digits")
+    sizes[id(node)] = size = min(size, MOST_VALUES + 1)
+    return size
+
+
+def _lines(root: yaml.Node) -> dict[str, int]:
     """Return the line of each key, from 1, and of each entry of ``names``."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
     lines: dict[str, int] = {}
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
         lines[str(key.value)] = key.start_mark.line + 1
@@ -109,10 +158,14 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
     pairs = enumerate(names) if isinstance(names, list) else names.items()
     try:
         layout.names = {int(key): str(name) for key, name in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         layout.add("names-nc", f"ids of names are {some(names)}; they must be whole numbers", "names")
-        layout.names = dict(enumerate(map(str, names if isinstance(names, list) else names.values())))
-    count = len(layout.names)
+        return
+    count = len(names)
+    if any(abs(key) >= LARGEST_ID for key in layout.names) or len(layout.names) != count:
+        layout.names = {}  # which name belongs to which number cannot be told
+        layout.add("names-nc", f"ids of names are {some(names)}; they must be 0 to {count - 1}, each once", "names")
+        return
     if nc is not None and nc != count:
         layout.add("names-nc", f"nc is {nc} and names has {count}; they must be equal", "nc")
     if sorted(layout.names) != list(range(count)) or not count:

@@ -26,11 +26,15 @@ _CROWD = 64
 """Images with an equal part of the hash that are compared each with each; of larger crowds each with the next ones."""
 
 
-def exact_duplicates(scans: Mapping[str, Scan]) -> Iterator[Finding]:
+def exact_duplicates(
+    scans: Mapping[str, Scan], file_of: Callable[[str], object], labels_of: Callable[[str, str], object]
+) -> Iterator[Finding]:
     """Find files with the same bytes.
 
     Args:
         scans: By split, training first.
+        file_of: Tells from a path which file and labels it is: what a split lists again is no copy.
+        labels_of: Tells from a path and its split what is said of the image: equal for equal labels.
 
     Yields:
         A finding for each copy but the first.
@@ -46,22 +50,32 @@ def exact_duplicates(scans: Mapping[str, Scan]) -> Iterator[Finding]:
         if end - begin < 2 or ordered[begin] == 0:
             continue
         first: dict[bytes, int] = {}
+        listed: set[tuple[str, object]] = set()
         for index in map(int, order[begin:end]):
-            path = paths(index)
+            path, split = paths(index), splits(index)
+            if (split, file := file_of(path)) in listed:
+                continue
+            listed.add((split, file))
             original = first.setdefault(_digest(path), index)
-            if original != index:
-                other = paths(original)
-                rule = "duplicate" if splits(index) == splits(original) else "duplicate-across-splits"
-                message = f"has the same bytes as {other} ({splits(original)})"
-                yield found(rule, path, message, image=path, others=(other, path))
+            if original == index:
+                continue
+            other, split_of_other = paths(original), splits(original)
+            message = f"has the same bytes as {other} ({split_of_other})"
+            rule = "duplicate" if split == split_of_other else "duplicate-across-splits"
+            if labels_of(path, split) != labels_of(other, split_of_other):
+                rule, message = "duplicate-labels", f"{message}, and other labels"
+            yield found(rule, path, message, image=path, others=(other, path))
 
 
-def near_duplicates(scans: Mapping[str, Scan], known: Iterable[Finding]) -> Iterator[Finding]:
+def near_duplicates(
+    scans: Mapping[str, Scan], known: Iterable[Finding], file_of: Callable[[str], object]
+) -> Iterator[Finding]:
     """Find pictures that differ in at most :data:`NEAR` bits of their hash.
 
     Args:
         scans: By split, training first; all of them hashed.
         known: Exact copies, which are reported already.
+        file_of: As for :func:`exact_duplicates`.
     """
     paths, splits = _flat(scans)
     parts = [np.frombuffer(scan.hashes, dtype=np.uint64) for scan in scans.values()]
@@ -71,7 +85,7 @@ def near_duplicates(scans: Mapping[str, Scan], known: Iterable[Finding]) -> Iter
     told: set[int] = set()
     for a, b in sorted(_pairs(hashes, textured)):
         one, other = paths(a), paths(b)
-        if b in told or one in copies or other in copies:
+        if b in told or one in copies or other in copies or file_of(one) == file_of(other):
             continue
         told.add(b)
         distance = int(_bits(hashes[a] ^ hashes[b]))

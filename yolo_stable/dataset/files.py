@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..regular_file import read_file
 from .finding import Finding
 from .rules import found
 
@@ -15,6 +16,8 @@ FORMATS = frozenset(["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg",
 """Endings of the files that Ultralytics takes for images."""
 OTHER_IMAGES = frozenset(["gif", "jfif", "jpe", "ppm", "pgm", "pbm", "exr", "hdr", "tga", "psd", "svg", "jxl"])
 """Endings of images that it passes over without a word."""
+MOST_LIST_BYTES = 1 << 28
+"""Of a list of images: four million paths."""
 NOT_LABELS = frozenset({"classes", "readme", "notes", "license", "labels", "train", "val", "test", "obj", "data"})
 """Stems of text files that often lie beside images and are no labels."""
 
@@ -85,7 +88,13 @@ def _link_fault(path: str, above: tuple[str, ...]) -> str:
 
 
 def _read_list(source: Path, listing: Listing) -> None:
-    lines = source.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    try:
+        text = read_file(source, most=MOST_LIST_BYTES, links=True).decode("utf-8-sig", errors="replace")
+    except (OSError, ValueError) as error:
+        message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        listing.findings.append(found("path-missing", source, message))
+        return
+    lines = text.splitlines()
     for line, text in enumerate(lines, start=1):
         path = str(source.parent) + os.sep + text[2:] if text.startswith("./") else text
         if path.rpartition(".")[2].lower() not in FORMATS:
@@ -111,6 +120,11 @@ def _clashes(images: list[str]) -> Iterator[Finding]:
         twin = stems.setdefault(stem, image)
         if twin != image:
             yield found("label-shared", image, f"has the label file of {os.path.basename(twin)} too", image=image)
+
+
+def file_of(image: str) -> tuple[str, str]:
+    """Return the file of an image and that of its labels: equal for all ways to write the path of one image."""
+    return os.path.realpath(image), os.path.realpath(label_path(image))
 
 
 def label_path(image: str) -> str:

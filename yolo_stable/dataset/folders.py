@@ -9,6 +9,8 @@ from .finding import some
 from .layout import SPLITS, Layout
 from .rules import found
 
+NAMES_FILE = ".ndjson.yaml"
+"""Beside the splits, where Ultralytics unpacked a platform's data: names of the classes, whose folders are numbers."""
 _NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Where Ultralytics looks for a split, in this order."""
 
@@ -34,7 +36,7 @@ def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
     for split in ("train", "val"):
         if split not in folders:
             layout.findings.append(found("path-missing", path / split, f"there is no folder {split} for the classes"))
-    classes = {split: _class_names(folder) for split, folder in folders.items()}
+    classes = {split: class_names(folder) for split, folder in folders.items()}
     expected = classes.get("train") or next(iter(classes.values()), [])
     layout.names = dict(enumerate(expected))
     for split, folder in folders.items():
@@ -60,6 +62,7 @@ def class_of(image: str, source: Path) -> str | None:
     return parts[0] if len(parts) > 1 else None
 
 
-def _class_names(folder: Path) -> list[str]:
+def class_names(folder: Path) -> list[str]:
+    """Return the folders in a folder, in the order in which Ultralytics numbers them."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir())

@@ -12,14 +12,17 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from .finding import Finding
-from .opening import BROKEN, open_image
+from ..regular_file import open_regular
+from .finding import Finding, Severity
+from .opening import BROKEN, MOST_BYTES, open_image
 from .rules import found
 
 SMALLEST_SIDE = 10
 """Pixels; Ultralytics refuses images below."""
 LARGEST_SIDE = 12_000
 LARGEST_AREA = 100_000_000
+REFUSED_AREA = 178_956_970
+"""Pixels above which Pillow does not open an image, as it may be made to fill the memory."""
 LARGEST_ASPECT = 10.0
 ENDINGS = {
     "JPEG": ("jpg", "jpeg"),
@@ -78,7 +81,7 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> H
     """
     header = Header()
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, most=MOST_BYTES, links=True) as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 findings.append(found("image-empty", path, "0 bytes; an image has more", image=path))
@@ -120,6 +123,7 @@ def _read(file: BinaryIO, path: str, size: int, tail: bytes, header: Header, fin
         if header.format == "TIFF":
             bits = max(image.tag_v2.get(258, (8,)))  # pyright: ignore[reportAttributeAccessIssue]
     findings += _judge(image, path, bits)
+    header.damaged |= width * height > REFUSED_AREA
     if header.format in ENDINGS:
         turned = _orientation(image) in {5, 6, 7, 8}
         header.width, header.height = (height, width) if turned else (width, height)
@@ -149,7 +153,9 @@ def _judge(image: Image.Image, path: str, bits: int) -> Iterator[Finding]:
         yield found("image-small", path, f"{width} x {height} pixels; allowed are {SMALLEST_SIDE} or more", image=path)
     elif max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
         limit = f"{LARGEST_SIDE} a side and {LARGEST_AREA // 10**6} million in all"
-        yield found("image-huge", path, f"{width} x {height} pixels; expected are at most {limit}", image=path)
+        severity = Severity.ERROR if width * height > REFUSED_AREA else None  # Ultralytics leaves it out
+        message = f"{width} x {height} pixels; expected are at most {limit}"
+        yield found("image-huge", path, message, image=path, severity=severity)
     if max(width, height) > LARGEST_ASPECT * min(width, height):
         aspect = max(width, height) / max(min(width, height), 1)
         yield found(

@@ -7,8 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..regular_file import read_file
 from .finding import Finding, Severity
 from .rules import found
+
+MOST_BYTES = 16 << 20
+"""Of a label file; a crowded image with an outline of a thousand points around each object has a tenth of it."""
+MOST_LINES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +21,8 @@ class Format:
     """What a line of a label file has to hold."""
 
     task: str
-    classes: int
+    classes: tuple[int, ...]
+    """Ids of the classes, ascending; none: not known, and none is wrong."""
     keypoints: tuple[int, int] = (0, 0)
     """Keypoints of an object, and numbers of each."""
 
@@ -39,6 +45,8 @@ class Rows:
     lines: list[int] = field(default_factory=list)
     polygons: dict[int, np.ndarray] = field(default_factory=dict)
     """Points by place in :attr:`boxes`: ``(K, 2)`` float64."""
+    numbers: int = 0
+    """In all rows together: what they cost in memory."""
     keypoints: list[list[float]] = field(default_factory=list)
     """For each of :attr:`boxes`, when the task has keypoints."""
     files: list[str] = field(default_factory=list)
@@ -54,6 +62,7 @@ class Rows:
 
     def add(self, line: int, values: list[float], polygon: np.ndarray | None = None) -> None:
         """Add a row of the file that was begun last."""
+        self.numbers += len(values) if polygon is None else polygon.size
         if polygon is not None:
             self.polygons[len(self.boxes)] = polygon
         self.boxes.append(values)
@@ -78,8 +87,7 @@ def read_labels(
         Whether there is such a file with a line in it.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            text = file.read().decode("utf-8-sig")
+        text = read_file(path, most=MOST_BYTES, links=True).decode("utf-8-sig")
     except FileNotFoundError:
         findings.append(found("label-missing", image, f"there is no {path}", image=image))
         return False
@@ -87,14 +95,20 @@ def read_labels(
         message = f"byte {error.start} is not UTF-8"
         findings.append(found("label-encoding", path, message, image=image))
         return True
-    except OSError as error:
-        findings.append(found("label-parse", path, f"cannot be read: {error.strerror}", image=image))
+    except (OSError, ValueError) as error:
+        message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        findings.append(found("label-parse", path, message, image=image))
+        return True
+    lines = text.splitlines()
+    if len(lines) > MOST_LINES:
+        message = f"has {len(lines)} lines; at most {MOST_LINES} are read here, and no training has room for more"
+        findings.append(found("label-parse", path, message, image=image))
         return True
     rows.begin(path, image, size)
     plain: list[int] = []
     seen: dict[tuple[float, ...], tuple[int, float]] = {}
     any_polygon = False
-    for line, content in enumerate(text.splitlines(), start=1):
+    for line, content in enumerate(lines, start=1):
         words = content.split()
         if not words:
             continue
@@ -108,7 +122,7 @@ def read_labels(
             message = f"holds {bad}; expected are finite numbers"
             findings.append(found("label-not-finite", path, message, line=line, image=image))
             continue
-        shape = _shape(len(values), form)
+        shape = shape_of(len(values), form)
         if shape in {"box", "loose"}:
             plain.append(line)
         if shape in {"polygon", "loose"}:
@@ -140,7 +154,7 @@ def read_labels(
     return bool(text.strip())
 
 
-def _shape(count: int, form: Format) -> str:
+def shape_of(count: int, form: Format) -> str:
     """Say what a line of this many columns is: box, polygon, loose (a polygon that is not quite the task's), or wrong."""
     task = form.task
     full = 5 + math.prod(form.keypoints) if form.keypoints[0] else 5
@@ -151,6 +165,24 @@ def _shape(count: int, form: Format) -> str:
     if count > 6 and count % 2:
         return "polygon" if task != "obb" or count == 9 else "loose"
     return "points" if task in {"segment", "obb"} and count in (3, 5) else "columns"
+
+
+def objects_of(path: str) -> object:
+    """Return what a label file says, however it is written: equal for the same objects in any order.
+
+    No file says what an empty one does. Of one that cannot be read its bytes are returned.
+    """
+    try:
+        content = read_file(path, most=MOST_BYTES, links=True)
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError) as error:
+        return str(error)
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+        return frozenset(tuple(map(np.float32, words)) for words in map(str.split, lines) if words)
+    except ValueError:
+        return content
 
 
 def _misshapen(shape: str, path: str, line: int, count: int, form: Format, image: str) -> Finding:

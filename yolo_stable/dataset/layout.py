@@ -36,6 +36,11 @@ class Layout:
     """Lines of keys and, as ``names/ID``, of classes."""
     findings: list[Finding] = field(default_factory=list)
 
+    def listed(self, split: str) -> bool:
+        """Say whether a split may list an image more than once: it has several sources, or a list."""
+        sources = self.splits.get(split, [])
+        return len(sources) > 1 or any(not source.is_dir() for source in sources)
+
     def add(self, rule: str, message: str, key: str = "") -> None:
         """Add a finding at a key's line."""
         self.findings.append(found(rule, self.place, message, line=self.lines.get(key)))

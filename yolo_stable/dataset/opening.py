@@ -12,6 +12,10 @@ from typing import BinaryIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from ..regular_file import read_file
+
+MOST_BYTES = 1 << 30
+"""Of an image file."""
 BROKEN = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, EOFError, OverflowError, struct.error)
 """What Pillow's readers raise at files that are damaged."""
 
@@ -47,9 +51,9 @@ def open_path(path: str) -> ImageFile.ImageFile:
     Raises:
         UnidentifiedImageError: No reader knows the file.
         OSError: The file cannot be read.
+        ValueError: It is no regular file, or larger than :data:`MOST_BYTES`.
     """
-    with open(path, "rb") as file:
-        return open_image(io.BytesIO(file.read()))
+    return open_image(io.BytesIO(read_file(path, most=MOST_BYTES, links=True)))
 
 
 def _ask(file: BinaryIO, prefix: bytes) -> ImageFile.ImageFile | None:

@@ -1,4 +1,4 @@
-"""An image saved as training wants it: upright, 8 bits, RGB or grey."""
+"""An image saved as training sees it: upright, 8 bits, RGB or grey, without what is transparent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .header import ENDINGS
 from .opening import BROKEN, open_path
@@ -29,14 +29,12 @@ def mended(path: str, ending: str) -> bytes:
     try:
         with open_path(path) as opened:
             image = ImageOps.exif_transpose(opened)
-    except OSError:
+    except UnidentifiedImageError:
         image = _by_opencv(path)
     if image.mode in WIDE:
         image = eight_bits(image)
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+    if image.mode in {"LA", "PA"}:
         image = image.convert("RGBA")
-        below = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(below, image)
     if image.mode != "L":
         image = image.convert("RGB")
     kind = next((name for name, endings in ENDINGS.items() if ending[1:] in endings and name != "MPO"), "PNG")

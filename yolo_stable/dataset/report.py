@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,29 @@ class Report:
     """What paths in the table are relative to."""
     task: str
     images: Mapping[str, Sequence[str]]
-    """Paths by split."""
+    """Paths by split, as often as they are listed."""
+    splits: Mapping[str, Sequence[Path]]
+    """Folders and lists of images by split."""
     names: Mapping[int, str]
     findings: Sequence[Finding] = field(default_factory=tuple)
     """The worst first."""
     keypoints: tuple[int, int] = (0, 0)
     description: Mapping[str, Any] = field(default_factory=dict)
     """The YAML as it is."""
+
+    @cached_property
+    def rules_of(self) -> Mapping[str, frozenset[str]]:
+        """Ids of the rules that a file, or an image, has findings of."""
+        rules: dict[str, set[str]] = {}
+        for finding in self.findings:
+            for path in {finding.path, finding.image}:
+                rules.setdefault(path, set()).add(finding.rule.id)
+        return {path: frozenset(ids) for path, ids in rules.items()}
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image that the description asks for."""
+        return int(self.description.get("channels") or 3)
 
     @property
     def total(self) -> int:

@@ -49,7 +49,7 @@ def check_sample(
     good = [image for image in images.get("train", ()) if image not in bad]
     if layout.task != "classify":
         good = [image for image in good if os.path.exists(label_path(image))]
-    if not good or not layout.names or layout.task is None:
+    if not good or not layout.names or sorted(layout.names) != list(range(len(layout.names))) or layout.task is None:
         return []
     step = max(len(good) // size, 1)
     chosen = good[::step][:size]

@@ -24,6 +24,8 @@ from .polygons import check_polygons
 
 CHUNK = 64
 """Images that are looked at in one go: rules on boxes cost the same for one as for dozens."""
+MOST_NUMBERS = 1_000_000
+"""Numbers of label files that are held before they are judged: a chunk of usual ones has a hundredth of it."""
 AHEAD = 4
 """Chunks for each worker that wait: memory does not grow with the data set."""
 
@@ -112,6 +114,9 @@ def examine(images: Sequence[str], job: Job) -> Scan:
     rows = Rows()
     none = np.zeros(WORDS, dtype=np.uint64)
     for image in images:
+        if rows.numbers > MOST_NUMBERS:
+            _judge(rows, job, part)
+            rows = Rows()
         header = read_header(image, part.findings, whole=job.pixels)
         part.keys.append(header.key)
         usable = min(header.width, header.height) >= SMALLEST_SIDE and not header.damaged
@@ -124,8 +129,14 @@ def examine(images: Sequence[str], job: Job) -> Scan:
         if job.form:
             size = (header.width, header.height)
             part.labelled += read_labels(label_path(image), image, size, job.form, rows, part.findings)
+    _judge(rows, job, part)
+    return part
+
+
+def _judge(rows: Rows, job: Job, part: Scan) -> None:
+    """Judge what was read of label files."""
     if job.form:
-        part.counts = check_boxes(rows, job.form.classes, job.imgsz, part.findings)
+        counts = check_boxes(rows, job.form.classes, job.imgsz, part.findings)
+        part.counts = part.counts + counts if len(part.counts) else counts
         check_polygons(rows, part.findings)
         check_keypoints(rows, job.form.keypoints, part.findings)
-    return part

@@ -38,7 +38,7 @@ def check(
 ) -> None:
     """Look through a data set before training: files, labels, duplicates, balance. Changes nothing.
 
-    Exit codes: 0 clean or warnings, 1 errors, 2 the call is wrong.
+    Exit codes: 0 clean or warnings, 1 errors (with --fix: errors that the copy has too), 2 the call is wrong.
 
     Example: yolo-stable check data.yaml --html findings.html
     """

@@ -1,0 +1,158 @@
+"""Selection: which images of a data set go into its cleaned copy, under which class ids, and why the others do not.
+
+All is decided here, before anything is written. An image that training reads stays, as often as it is listed; what would have to
+be guessed is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import InvalidCallError
+from .files import label_path
+from .finding import Finding, Severity, some
+from .folders import class_of
+from .label_file import objects_of
+from .layout import WHERE
+from .report import Report
+
+LEFT_OUT = frozenset(
+    {
+        *("image-empty", "image-unreadable", "image-truncated", "image-format", "image-small", "image-huge"),
+        *("label-beside", "label-encoding", "label-parse", "label-columns", "label-not-finite"),
+        *("class-fraction", "class-range", "coordinate-negative", "coordinate-above-one", "polygon-points"),
+        *("keypoint-outside", "keypoint-visibility", "augment-failed", "augment-not-finite"),
+    }
+)
+"""Rules whose images are not copied when they are errors: nobody can read them, or an object would become background."""
+NEVER_READ = frozenset(
+    {
+        *("path-missing", "list-entry-missing", "link-broken", "symlink-loop", "image-ignored", "image-stray"),
+        *("label-beside", "label-orphan", "npy-unreadable", "npy-mismatch", "npy-not-finite", "split-empty"),
+    }
+)
+"""Rules about what training does not read, or should not; it is not copied."""
+NEEDED = frozenset({"yaml-unreadable", "yaml-key", "kpt-shape", "flip-idx"})
+"""Rules about what a description has to say itself."""
+LEAST_KEPT = 0.5
+"""Share of the training images that has to stay for copies in two splits to be taken out of training."""
+COPY, LEAK, CONTRADICTION = "duplicate", "duplicate-across-splits", "duplicate-labels"
+LOST = "class-unused"
+
+
+@dataclass
+class Selection:
+    """What goes into a copy."""
+
+    images: dict[str, list[str]] = field(default_factory=dict)
+    """By split, as often as they are listed."""
+    classes: dict[int, int] = field(default_factory=dict)
+    """Ids in the copy by those in the labels."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Files that are not copied, each with the rule."""
+    unmended: list[tuple[str, str, str]] = field(default_factory=list)
+    """Images that stay although a rule is against them, and classes that are lost: with the rule and why."""
+
+
+def select(report: Report) -> Selection:
+    """Decide what goes into a copy.
+
+    Args:
+        report: Of a whole data set.
+
+    Raises:
+        InvalidCallError: A copy would lose or rename something, or need a guess.
+    """
+    _refuse_guesses(report)
+    why = _rules_against(report)
+    selection = Selection(classes={old: new for new, old in enumerate(sorted(report.names))})
+    for split, listed in report.images.items():
+        kept = [image for image in listed if image not in why]
+        gone = [image for image in dict.fromkeys(listed) if image in why]
+        selection.left_out += [(image, why[image]) for image in gone]
+        for name in sorted(_classes_in(report, split, gone) - _classes_in(report, split, kept)) if gone else ():
+            selection.unmended.append((name, LOST, f"the last images of this class in {split} are left out"))
+        if kept:
+            selection.images[split] = kept
+        elif listed or split != "test":
+            rules = sorted({why[image] for image in listed}) or ["no image is there"]
+            raise _refused(f"{split} would be empty ({some(rules)})")
+    _take_out_leaks(report, selection)
+    left = {path for path, _ in selection.left_out}
+    for finding in report.findings:
+        if finding.rule.id in NEVER_READ and finding.path not in left:
+            selection.left_out.append((finding.path, finding.rule.id))
+    selection.left_out = list(dict.fromkeys(selection.left_out))  # an image of two splits is told once
+    return selection
+
+
+def _refused(why: str) -> InvalidCallError:
+    return InvalidCallError(f"{WHERE}: no copy is made: {why}. Mend that by hand first; the findings say where.")
+
+
+def _refuse_guesses(report: Report) -> None:
+    by_rule: dict[str, Finding] = {}
+    for finding in report.findings:
+        if finding.severity is Severity.ERROR:
+            by_rule.setdefault(finding.rule.id, finding)
+    for rule in sorted(NEEDED & set(by_rule)):
+        raise _refused(report.one_line(by_rule[rule]))
+    if not report.names:
+        raise _refused("which class has which number is not said")
+    if {"names-nc", "class-range"} <= set(by_rule):
+        raise _refused(
+            f"which names are meant cannot be told: {report.one_line(by_rule['names-nc'])};"
+            f" {report.one_line(by_rule['class-range'])}"
+        )
+    for split in ("train", "val"):
+        if split not in report.images:
+            raise _refused(f"{split} is not among the splits, and Ultralytics needs it")
+
+
+def _rules_against(report: Report) -> dict[str, str]:
+    """Return, for each image that is not copied, the rule."""
+    return {
+        finding.image or finding.path: finding.rule.id
+        for finding in reversed(report.findings)  # the first one counts
+        if finding.rule.id in LEFT_OUT and finding.severity is Severity.ERROR
+    }
+
+
+def _take_out_leaks(report: Report, selection: Selection) -> None:
+    """Take out of training what is in another split too, if training keeps its classes and most of its images.
+
+    Of images whose labels contradict each other each stays, as do copies in validation and test: which one is right, or where it
+    belongs, is not for us to say.
+    """
+    torn = [finding for finding in report.findings if finding.rule.id == CONTRADICTION]
+    for finding in torn:
+        selection.unmended.append((finding.path, CONTRADICTION, "which labels are right cannot be told"))
+    train = dict.fromkeys(selection.images["train"])
+    firsts = {finding.others[0] for finding in report.findings if finding.rule.id == LEAK}
+    firsts -= {finding.others[0] for finding in torn}
+    copies = (f.others for f in report.findings if f.rule.id in (LEAK, COPY) and f.others[0] in firsts)
+    leaks = {path: None for others in copies for path in others if path in train}
+    if not leaks:
+        return
+    left = [image for image in train if image not in leaks]
+    lost = _classes_in(report, "train", list(train)) - _classes_in(report, "train", left)
+    why = ""
+    if len(left) < LEAST_KEPT * len(train):
+        why = (
+            f"{len(leaks)} of {len(train)} training images are in another split too; without them little would be left"
+        )
+    elif lost:
+        why = f"without the training images that are in another split too, training would lose {some(sorted(lost))}"
+    if why:
+        selection.unmended += [(image, LEAK, why) for image in leaks]
+    else:
+        selection.images["train"] = [image for image in selection.images["train"] if image not in leaks]
+        selection.left_out += [(image, LEAK) for image in leaks]
+
+
+def _classes_in(report: Report, split: str, images: list[str]) -> set[str]:
+    if report.task == "classify":
+        return {str(class_of(image, report.splits[split][0])) for image in images}
+    objects = (objects_of(label_path(image)) for image in images)
+    ids = {float(row[0]) for rows in objects if isinstance(rows, frozenset) for row in rows}
+    return {name for number, name in report.names.items() if number in ids}
