@@ -32,7 +32,7 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("thorough", settings.get_profile("suite"), max_examples=120, derandomize=False)
+settings.register_profile("thorough", settings.get_profile("suite"), max_examples=200, derandomize=False)
 settings.load_profile("suite")
 
 torch.set_num_threads(1)  # the tests run in parallel, a process for each core

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from .machine_memory import memory_of_machine
 
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 MOST_BYTES = 16 << 30
 """Read at most where nothing else is said, and at most a third of the machine's memory."""
 
@@ -26,18 +27,20 @@ def open_regular(path: str | os.PathLike[str], *, most: int, links: bool = False
         OSError: It cannot be opened, or is a link where none is allowed.
         ValueError: It is no file, or too large.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
-    try:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise ValueError("it is no regular file")
-        if about.st_size > most:
-            raise ValueError(f"it has {about.st_size} bytes, and at most {most} are read here")
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
+    handle, _ = _open(path, most, links)
+    return os.fdopen(handle, "rb")
+
+
+def _open(path: str | os.PathLike[str], most: int, links: bool) -> tuple[int, int]:
+    """Return the descriptor of a regular file, and its bytes."""
+    handle = os.open(path, _FLAGS if links else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+    about = os.fstat(handle)
+    if stat.S_ISREG(about.st_mode) and about.st_size <= most:
+        return handle, about.st_size
+    os.close(handle)
+    if stat.S_ISREG(about.st_mode):
+        raise ValueError(f"it has {about.st_size} bytes, and at most {most} are read here")
+    raise ValueError("it is no regular file")
 
 
 def read_file(
@@ -60,11 +63,14 @@ def read_file(
         ValueError: It is no file, too large, or not what was written.
     """
     most = min(MOST_BYTES, memory_of_machine() // 3) if most is None else most
-    with open_regular(path, most=most, links=links) as file:
-        size = os.fstat(file.fileno()).st_size
+    handle, size = _open(path, most, links)
+    try:
         if written is not None and size != written.get("bytes"):
             raise ValueError(f"it has {size} bytes instead of {written.get('bytes')!r:.40}: it is cut off")
-        content = file.read(most)
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read(size)  # not what is added meanwhile
+    finally:
+        os.close(handle)
     if written is not None and hashlib.sha256(content).hexdigest() != written.get("sha256"):
         raise ValueError("it is damaged: its checksum is wrong")
     return content

@@ -209,13 +209,13 @@ def data_sets(draw: st.DrawFn, task: str) -> Drawn:
             continue  # not even named
         drawn.splits[split] = [_shot(draw, drawn, pictures, number) for number in range(size)]
         if task != "classify":
-            styles = ["folder", "folder", "list", "absolute list", "absolute", "overlap", "missing too", "glob"]
+            styles = ["folder", "list", "absolute list", "absolute", "overlap", "missing too"] * 2 + ["glob"]
             styles = styles[:-1] if split == "test" else styles  # a test split that is not there is no reason to refuse
             _list(draw(st.sampled_from(styles if size else ["folder", "glob"])), drawn, split, draw)
     if task == "classify":
         return drawn
     drawn.rooted = draw(st.booleans())
-    drawn.broken = draw(st.sampled_from(["", "", "", "", "", "", "yaml", "names"]))
+    drawn.broken = draw(st.sampled_from([""] * 14 + ["yaml", "names"]))
     if task == "pose":
         drawn.extra["kpt_shape"] = list(keypoints)
         drawn.extra |= draw(st.sampled_from([{}, {"flip_idx": list(reversed(range(keypoints[0])))}]))
@@ -246,7 +246,7 @@ def _shot(draw: st.DrawFn, drawn: Drawn, pictures: list[Shot], number: int) -> S
     stem = draw(st.sampled_from(["a", "b", "a b", "ä", "x.y", "[1]"])) + str(number)
     most = 1 if drawn.task == "classify" else 3
     objects = [_object(draw, drawn) for _ in range(draw(st.integers(most // 2 if most == 3 else 1, most)))]
-    fault = draw(st.sampled_from([""] * 14 + list(FAULTS[: 3 if drawn.task == "classify" else None])))
+    fault = draw(st.sampled_from([""] * 40 + list(FAULTS[: 3 if drawn.task == "classify" else None])))
     shot = Shot(len(pictures), folder, stem, objects, fault)
     if pictures and not fault and draw(st.integers(0, 3)) == 0:
         twin = draw(st.sampled_from(pictures))

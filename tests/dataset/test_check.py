@@ -208,3 +208,30 @@ class TestCall:
 def test_every_rule_is_tested_here_or_beside() -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
     assert [rule for rule in RULES if f'"{rule}"' not in tests] == []
+
+
+class TestRulesOfSplits:
+    def test_a_test_split_that_is_not_there_does_not_stop_training(self, tmp_path: Path) -> None:
+        data = clean(tmp_path, test="images/test")
+        report = check(data.root, sample=0)
+        assert [(f.rule.id, f.severity) for f in report.findings] == [("path-missing", Severity.WARNING)]
+
+    @pytest.mark.parametrize("split", ["train", "val"])
+    def test_another_one_does(self, tmp_path: Path, split: str) -> None:
+        data = clean(tmp_path, **{split: "images/nowhere"})
+        assert ("path-missing", Severity.ERROR) in {
+            (f.rule.id, f.severity) for f in check(data.root, sample=0).findings
+        }
+
+    def test_copies_in_validation_and_test_were_not_trained_on(self, tmp_path: Path) -> None:
+        data = clean(tmp_path, test="images/test")
+        for folder in ("images", "labels"):
+            (tmp_path / folder / "test").mkdir()
+        first = (tmp_path / "images/val/clean-val-0.png").read_bytes()
+        data.image("duplicate-across-splits", "copy", first, labels=LINES, split="test")
+        report = check(data.root, sample=0)
+        assert (found_in(report), report.exit_code) == (data.expected, 0)
+
+    def test_what_is_said_of_a_rule_is_true_of_every_split(self) -> None:
+        told = {key: f"{rule.why} {rule.fix}" for key, rule in RULES.items()}
+        assert [key for key, text in told.items() if "out of training" in text] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dataset.planted import encoded, picture
 
-from yolo_stable.dataset import check
+from yolo_stable.dataset import Severity, check, run_check
 from yolo_stable.errors import InvalidCallError
 
 
@@ -74,3 +74,72 @@ def test_a_file_is_no_folder_of_classes(animals: Path) -> None:
     (animals / "data.yaml").write_text("train: train\nval: val\nnames: [cat, dog]\n")
     with pytest.raises(InvalidCallError, match="is a file"):
         check(animals / "data.yaml", task="classify")
+
+
+def severities(root: Path) -> dict[tuple[str, str], Severity]:
+    return {(f.rule.id, str(Path(f.path).relative_to(root))): f.severity for f in check(root, near=False).findings}
+
+
+class TestOtherFolders:
+    @pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir"])
+    def test_one_that_a_tool_left_is_no_class(self, animals: Path, name: str) -> None:
+        from ultralytics.data.utils import check_cls_dataset
+
+        (animals / "train" / name).mkdir()
+        assert name in check_cls_dataset(str(animals))["names"].values()
+        assert severities(animals)["class-hidden", f"train/{name}"] is Severity.ERROR
+        (animals / "train" / name).rename(animals / "val" / name)
+        assert severities(animals) == {("class-hidden", f"val/{name}"): Severity.WARNING}
+
+    def test_images_of_a_class_that_training_lacks_are_left_out(self, animals: Path) -> None:
+        from ultralytics.cfg import get_cfg
+        from ultralytics.data.dataset import ClassificationDataset
+
+        (animals / "val/bird").mkdir()
+        assert severities(animals) == {("class-folders", "val"): Severity.WARNING}
+        (animals / "val/dog/1.png").rename(animals / "val/bird/1.png")
+        assert severities(animals) == {("class-folders", "val"): Severity.ERROR}
+        args = get_cfg(overrides={"task": "classify"})
+        taken = ClassificationDataset(str(animals / "val"), args, names={0: "cat", 1: "dog"})  # pyright: ignore[reportArgumentType]
+        assert sorted(sample[1] for sample in taken.samples) == [0, 0, 1]
+
+    def test_a_class_that_validation_lacks_is_not_measured(self, animals: Path) -> None:
+        shutil.rmtree(animals / "val/cat")
+        assert severities(animals) == {("class-folders", "val"): Severity.WARNING}
+
+    def test_names_of_which_none_is_known_are_matched_by_their_order(self, animals: Path) -> None:
+        (animals / "val/cat").rename(animals / "val/Cats")
+        (animals / "val/dog").rename(animals / "val/Dogs")
+        assert severities(animals) == {("class-folders", "val"): Severity.ERROR}
+
+    def test_names_that_hardly_differ_are_told(self, animals: Path) -> None:
+        for split in ("train", "val"):
+            (animals / split / "Cat").mkdir()
+            name = "3.png" if split == "train" else "1.png"
+            (animals / split / "cat" / name).rename(animals / split / "Cat" / name)
+        assert severities(animals) == {("names-twice", "train/cat"): Severity.WARNING}
+
+
+class TestUnsplit:
+    def test_ultralytics_splits_it_itself(self, animals: Path, tmp_path: Path) -> None:
+        root = animals / "train"  # class folders, and no folder train in it
+        report = check(root, task="classify", near=False, sample=0)
+        assert [(f.rule.id, f.severity) for f in report.findings] == [("split-made", Severity.INFO)]
+        assert (report.names, len(report.images["train"])) == ({0: "cat", 1: "dog"}, 8)
+
+    def test_a_class_with_one_image_has_none_for_training(self, animals: Path) -> None:
+        from ultralytics.data.utils import check_cls_dataset
+
+        root = animals / "train"
+        for number in (1, 2, 3):
+            (root / f"dog/{number}.png").unlink()
+        report = check(root, task="classify", near=False, sample=0)
+        assert ("split-made", str(root / "dog"), Severity.WARNING) in {
+            (f.rule.id, f.path, f.severity) for f in report.findings
+        }
+        made = check_cls_dataset(str(root))
+        assert list((made["train"] / "dog").iterdir()) == []
+
+    def test_no_copy_is_made_of_it(self, animals: Path, tmp_path: Path) -> None:
+        with pytest.raises(InvalidCallError, match="not split into train and val"):
+            run_check(str(animals / "train"), task="classify", sample=0, fix=tmp_path.parent / "out-of-it")

@@ -1,6 +1,6 @@
 """The cleaned copy of any data set: nothing honest is lost, renamed or moved, and what cannot be had is refused.
 
-``--hypothesis-profile=thorough`` draws 120 data sets of each task.
+``--hypothesis-profile=thorough`` draws 200 data sets of each task.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from ..regular_file import read_file
 from .balance import check_balance
 from .duplicates import exact_duplicates, near_duplicates
 from .files import FORMATS, file_of, label_path, list_images, orphans
-from .finding import Finding, Severity
-from .folders import class_of
+from .finding import Finding, Severity, some
+from .folders import class_of, is_tools
 from .label_file import MOST_BYTES, Format, guess_task, objects_of
 from .layout import SPLITS, WHERE, Layout
 from .place import read_layout
@@ -69,13 +69,14 @@ def check(
     images = _list(layout, findings)
     if layout.task is None:
         layout.task = _guess(images)
-    job = Job(_form(layout), int(layout.description.get("channels") or 3), imgsz, near)
+    job = Job(_form(layout), layout.channels, imgsz, near)
     scans = _scan(images, job, workers or workers_here(), progress)
     for part in scans.values():
         findings += part.findings
     counts = _count(layout, scans)
     findings += check_balance(layout, counts)
     findings += _labels_at_all(layout, scans, findings)
+    findings += _unseen_keypoints(layout, scans)
     same = layout.splits.get("train") == layout.splits.get("val") and bool(layout.splits.get("train"))
     if same:
         findings.append(
@@ -91,6 +92,8 @@ def check(
         from .sample import check_sample
 
         findings += check_sample(layout, images, findings, sample)
+    beside = {finding.image for finding in findings if finding.rule.id == "label-beside"}
+    findings = [f for f in findings if f.rule.id != "label-missing" or f.image not in beside]
     findings = sorted(dict.fromkeys(findings), key=lambda finding: finding.order)  # a file listed twice is told once
     return Report(
         place=layout.place,
@@ -101,6 +104,7 @@ def check(
         names=layout.names,
         findings=findings,
         keypoints=layout.keypoints,
+        channels=layout.channels,
         description=layout.description,
     )
 
@@ -155,7 +159,7 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Fi
             inside[name] = inside.get(name, 0) + 1
             kept.append(image)
     for name, count in inside.items():
-        if not count and (source / name).is_dir():
+        if not count and (source / name).is_dir() and not is_tools(name):
             findings.append(found("class-folder-empty", source / name, "holds no image; expected is one or more"))
     return kept
 
@@ -198,6 +202,23 @@ def _count(layout: Layout, scans: dict[str, Scan]) -> dict[str, np.ndarray]:
         classes = [ids[name] for image in part.images if (name := class_of(image, source)) in ids]
         counts[split] = np.bincount(np.array(classes, dtype=np.int64), minlength=len(ids))
     return counts
+
+
+def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[Finding]:
+    """Report, once for a split, keypoints that no object shows."""
+    for split, part in scans.items():
+        unseen = np.flatnonzero(part.seen == 0)
+        if not part.objects or not len(unseen):
+            continue
+        every = len(unseen) == len(part.seen)
+        what = "no keypoint" if every else f"keypoint {some(unseen)}"
+        message = (
+            f"{split}: {what} is visible in any of {part.objects} objects"
+            if every
+            else (f"{split}: {what} is visible in none of {part.objects} objects")
+        )
+        severity = None if every else Severity.INFO
+        yield found("keypoint-unseen", layout.place, message, line=layout.lines.get(split), severity=severity)
 
 
 def _identity(layout: Layout) -> Callable[[str], object]:

@@ -15,7 +15,7 @@ import yaml
 
 from ..errors import InvalidCallError
 from ..regular_file import read_file
-from .finding import number, some
+from .finding import Severity, number, some
 from .layout import SPLITS, WHERE, Layout
 from .rules import found
 
@@ -70,6 +70,7 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
     _read_keys(layout, content)
     _read_names(layout, content)
     _read_keypoints(layout, content)
+    _read_channels(layout, content)
     _read_splits(layout, content, only)
     return layout
 
@@ -192,6 +193,14 @@ def _read_keypoints(layout: Layout, content: dict[str, Any]) -> None:
         layout.add("flip-idx", f"flip_idx is {flip!r}; it must hold 0 to {number(count - 1)}, each once", "flip_idx")
 
 
+def _read_channels(layout: Layout, content: dict[str, Any]) -> None:
+    channels = content.get("channels", layout.channels)
+    if type(channels) is int and channels > 0:
+        layout.channels = channels
+    else:
+        layout.add("yaml-key", f"'channels' is {channels!r:.40}; it must be a whole number above 0", "channels")
+
+
 def _read_splits(layout: Layout, content: dict[str, Any], only: tuple[str, ...]) -> None:
     root = Path(content.get("path") or layout.place.parent)
     if not root.exists() and not root.is_absolute():
@@ -209,5 +218,9 @@ def _read_splits(layout: Layout, content: dict[str, Any], only: tuple[str, ...])
             if path.exists():
                 sources.append(path)
             else:
-                layout.add("path-missing", f"{split}: {path} does not exist", split)
+                severity = Severity.WARNING if split == "test" else None  # training goes without
+                message = f"{split}: {path} does not exist"
+                layout.findings.append(
+                    found("path-missing", layout.place, message, line=layout.lines.get(split), severity=severity)
+                )
         layout.splits[split] = sources

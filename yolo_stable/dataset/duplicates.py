@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding
+from .finding import Finding, Severity
 from .pixels import SIDE, WORDS
 from .rules import found
 from .scan import Scan
@@ -62,9 +62,10 @@ def exact_duplicates(
             other, split_of_other = paths(original), splits(original)
             message = f"has the same bytes as {other} ({split_of_other})"
             rule = "duplicate" if split == split_of_other else "duplicate-across-splits"
+            severity = Severity.WARNING if rule != "duplicate" and "train" not in (split, split_of_other) else None
             if labels_of(path, split) != labels_of(other, split_of_other):
-                rule, message = "duplicate-labels", f"{message}, and other labels"
-            yield found(rule, path, message, image=path, others=(other, path))
+                rule, message, severity = "duplicate-labels", f"{message}, and other labels", None
+            yield found(rule, path, message, image=path, others=(other, path), severity=severity)
 
 
 def near_duplicates(

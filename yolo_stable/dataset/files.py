@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..regular_file import read_file
-from .finding import Finding
+from .finding import Finding, Severity
+from .label_file import objects_of
 from .rules import found
 
 FORMATS = frozenset(["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"])
@@ -140,8 +141,23 @@ def label_path(image: str) -> str:
     return labels.rsplit(".", 1)[0] + ".txt"
 
 
+def _beside(images: Iterable[str], folder: str) -> Iterator[Finding]:
+    """Find labels that lie beside their image, where Ultralytics does not look, and say what it does not read."""
+    for image in images:
+        path = os.path.join(folder, os.path.basename(image).rpartition(".")[0] + ".txt")
+        objects, read = objects_of(path), label_path(image)
+        if not isinstance(objects, frozenset) or not objects or objects == objects_of(read):
+            continue  # a text of another kind, or no loss
+        there = os.path.exists(read)
+        message = f"lies beside its image and is not read; read is {read}, which " + (
+            "says something else" if there else "is not there"
+        )
+        severity = Severity.WARNING if there else None
+        yield found("label-beside", path, message, image=image, severity=severity)
+
+
 def orphans(images: Iterable[str]) -> Iterator[Finding]:
-    """Find label files, in the folders of the labels, that have no image.
+    """Find label files that are not read: in the folders of the labels without an image, and beside images.
 
     Args:
         images: All images of the data set.
@@ -150,9 +166,16 @@ def orphans(images: Iterable[str]) -> Iterator[Finding]:
     for image in images:
         folders.setdefault(os.path.dirname(label_path(image)), os.path.dirname(image))
     for labels, pictures in sorted(folders.items()):
+        if not os.path.isdir(pictures):
+            continue
+        listed = set(os.listdir(pictures))
+        files = {name.rpartition(".")[0]: name for name in listed if name.rpartition(".")[2].lower() in FORMATS}
+        stems = set(files)
+        if labels != pictures:
+            beside = (stem for stem in sorted(stems) if f"{stem}.txt" in listed)
+            yield from _beside((os.path.join(pictures, files[stem]) for stem in beside), pictures)
         if not os.path.isdir(labels):
             continue
-        stems = {name.rpartition(".")[0] for name in os.listdir(pictures) if name.rpartition(".")[2].lower() in FORMATS}
         for name in sorted(os.listdir(labels)):
             stem, _, ending = name.rpartition(".")
             if ending == "txt" and stem not in stems and stem.lower() not in NOT_LABELS:

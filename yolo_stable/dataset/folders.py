@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .finding import some
+from .files import FORMATS
+from .finding import Severity, some
 from .layout import SPLITS, Layout
 from .rules import found
 
 NAMES_FILE = ".ndjson.yaml"
 """Beside the splits, where Ultralytics unpacked a platform's data: names of the classes, whose folders are numbers."""
+TOOLS = frozenset({"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
+"""Folders that tools leave, apart from those that begin with a dot (Jupyter, Git) or an @ (file servers)."""
 _NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Where Ultralytics looks for a split, in this order."""
 
@@ -31,6 +34,8 @@ def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
         there = next((path / name for name in _NAMES[split] if (path / name).is_dir()), None)
         if there is not None:
             folders[split] = there
+    if not folders and any(_has_images(path / name) for name in class_names(path)):
+        return _unsplit(layout, only)
     if "val" not in folders and "test" in folders:
         folders["val"] = folders.pop("test")  # Ultralytics validates on it
     for split in ("train", "val"):
@@ -38,15 +43,86 @@ def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
             layout.findings.append(found("path-missing", path / split, f"there is no folder {split} for the classes"))
     classes = {split: class_names(folder) for split, folder in folders.items()}
     expected = classes.get("train") or next(iter(classes.values()), [])
-    layout.names = dict(enumerate(expected))
+    _name(layout, folders.get("train", path), expected)
     for split, folder in folders.items():
-        lacking, extra = sorted(set(expected) - set(classes[split])), sorted(set(classes[split]) - set(expected))
-        if lacking or extra:
-            wrong = [f"lacks {some(lacking)}"] if lacking else []
-            wrong += [f"has {some(extra)} that train lacks"] if extra else []
-            layout.findings.append(found("class-folders", folder, f"{split} {' and '.join(wrong)}"))
+        _compare(layout, split, folder, expected, classes[split])
     layout.splits = {split: [folder] for split, folder in folders.items() if split in only}
     return layout
+
+
+def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
+    """Take what lies in the folder itself for classes, all of it for training, as Ultralytics splits it only then."""
+    root = layout.place
+    message = (
+        f"there is no folder train: Ultralytics copies the classes to {root}_split, four of five images for training"
+    )
+    layout.findings.append(found("split-made", root, message))
+    _name(layout, root, class_names(root))
+    layout.splits = {"train": [root]} if "train" in only else {}
+    for name in layout.names.values():
+        if (count := len(_images(root / name))) == 1:
+            message = f"holds {count} image, which goes to validation; training needs two of a class"
+            layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
+    return layout
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.*") if path.suffix[1:].lower() in FORMATS]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix[1:].lower() in FORMATS for path in folder.rglob("*.*"))
+
+
+def _name(layout: Layout, folder: Path, names: list[str]) -> None:
+    """Take the names of the classes, and report folders that are hardly classes, and names that hardly differ."""
+    layout.names = dict(enumerate(names))
+    seen: dict[str, str] = {}
+    for number, name in layout.names.items():
+        if is_tools(name):
+            message = f"a folder that is hidden, or that a tool made, is taken for class {number}"
+            layout.findings.append(found("class-hidden", folder / name, message))
+        other = seen.setdefault(name.strip().lower(), name)
+        if other != name:
+            layout.findings.append(
+                found("names-twice", folder / name, f"class {name!r} is called nearly as class {other!r} is")
+            )
+
+
+def _compare(layout: Layout, split: str, folder: Path, expected: list[str], names: list[str]) -> None:
+    """Report where the classes of a split are not those of training.
+
+    Ultralytics knows them by their names: it leaves out the images of one that training lacks, and does without one that is
+    lacking here. Only where no name is known it goes by the order of the folders.
+    """
+    lacking = sorted(set(expected) - set(names))
+    extra = sorted(set(names) - set(expected))
+    if extra and expected and set(expected).isdisjoint(names):
+        message = f"{split} has {some(extra)} and none of train's {some(expected)}: they are matched by their order"
+        layout.findings.append(found("class-folders", folder, message))
+        return
+    for name in filter(is_tools, extra):
+        message = f"a folder that is hidden, or that a tool made; its images in {split} are left out"
+        layout.findings.append(found("class-hidden", folder / name, message, severity=Severity.WARNING))
+    extra = [name for name in extra if not is_tools(name)]
+    lacking = [name for name in lacking if not is_tools(name)]
+    lost = [name for name in extra if _has_images(folder / name)]
+    if lacking or extra:
+        wrong = [f"lacks {some(lacking)}"] if lacking else []
+        wrong += [f"has {some(extra)} that train lacks"] if extra else []
+        wrong += ["whose images are left out"] if lost else []
+        severity = None if lost else Severity.WARNING
+        layout.findings.append(found("class-folders", folder, f"{split} {', '.join(wrong)}", severity=severity))
+
+
+def is_tools(name: str) -> bool:
+    """Say whether a folder of this name is one that a tool left, and no class.
+
+    Examples:
+        >>> is_tools(".ipynb_checkpoints"), is_tools("cat")
+        (True, False)
+    """
+    return name.startswith((".", "@")) or name in TOOLS
 
 
 def class_of(image: str, source: Path) -> str | None:

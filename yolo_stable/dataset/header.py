@@ -68,13 +68,14 @@ class Header:
     """The opened image, not decoded yet; only when the file was read whole."""
 
 
-def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> Header:
+def read_header(path: str, findings: list[Finding], *, whole: bool = False, channels: int = 3) -> Header:
     """Read the header and look at what can be known without decoding.
 
     Args:
         path: The image.
         findings: What is wrong is appended here.
         whole: Read the file whole, for an image that is decoded afterwards.
+        channels: What the data set's description asks for.
 
     Returns:
         The header; its size is 0 when the image cannot be used.
@@ -90,7 +91,7 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> H
             tail = file.read()
             header.key = size << 32 | zlib.crc32(tail)
             file.seek(0)
-            _read(io.BytesIO(file.read()) if whole else file, path, size, tail, header, findings)
+            _read(io.BytesIO(file.read()) if whole else file, path, size, tail, header, findings, channels)
             header.picture = header.picture if whole else None
     except BROKEN as error:
         rule, message = "image-unreadable", f"cannot be read: {getattr(error, 'strerror', None) or error}"
@@ -101,7 +102,9 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False) -> H
     return header
 
 
-def _read(file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[Finding]) -> None:
+def _read(
+    file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[Finding], channels: int
+) -> None:
     image = header.picture = open_image(file)
     header.format, header.mode = image.format or "", image.mode
     width, height = image.size
@@ -122,14 +125,14 @@ def _read(file: BinaryIO, path: str, size: int, tail: bytes, header: Header, fin
         header.suspect = True  # rare formats are decoded
         if header.format == "TIFF":
             bits = max(image.tag_v2.get(258, (8,)))  # pyright: ignore[reportAttributeAccessIssue]
-    findings += _judge(image, path, bits)
+    findings += _judge(image, path, bits, channels)
     header.damaged |= width * height > REFUSED_AREA
     if header.format in ENDINGS:
         turned = _orientation(image) in {5, 6, 7, 8}
         header.width, header.height = (height, width) if turned else (width, height)
 
 
-def _judge(image: Image.Image, path: str, bits: int) -> Iterator[Finding]:
+def _judge(image: Image.Image, path: str, bits: int, channels: int) -> Iterator[Finding]:
     kind, mode, (width, height) = image.format or "", image.mode, image.size
     ending = path.rpartition(".")[2].lower()
     if kind not in ENDINGS:
@@ -137,17 +140,17 @@ def _judge(image: Image.Image, path: str, bits: int) -> Iterator[Finding]:
     elif ending not in ENDINGS[kind]:
         yield found("image-extension", path, f"ends in .{ending} and is {kind} (.{ENDINGS[kind][0]})", image=path)
     turn = _orientation(image)
-    if turn in range(2, 9):
+    if turn in range(2, 9) and channels in (1, 3):  # with others the reader lets the pixels lie
         yield found("image-rotated", path, f"EXIF orientation is {turn}; upright is 1", image=path)
     if mode == "CMYK":
         yield found("image-cmyk", path, "is CMYK; expected is RGB or grey", image=path)
     elif mode == "F":
         yield found("image-float", path, "holds floating-point numbers; expected are 8 bits", image=path)
-    elif bits > 8:
+    elif 8 < bits <= 16:
         yield found("image-16bit", path, f"has {bits} bits for a channel; expected are 8", image=path)
-    if mode in _GREY:
+    if mode in _GREY and channels == 3:
         yield found("image-grey", path, f"has one channel (mode {mode}); expected are 3", image=path)
-    elif mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+    elif channels in (1, 3) and (mode in {"RGBA", "LA", "PA"} or "transparency" in image.info):
         yield found("image-alpha", path, f"has an alpha channel (mode {mode}); expected is RGB", image=path)
     if min(width, height) < SMALLEST_SIDE:
         yield found("image-small", path, f"{width} x {height} pixels; allowed are {SMALLEST_SIDE} or more", image=path)

@@ -30,6 +30,8 @@ class Layout:
     """Folders and lists of images by split."""
     keypoints: tuple[int, int] = (0, 0)
     """Keypoints of an object, and numbers of each: 2 or 3."""
+    channels: int = 3
+    """Of an image, as the description asks for."""
     description: dict[str, Any] = field(default_factory=dict)
     """The YAML as it is."""
     lines: dict[str, int] = field(default_factory=dict)

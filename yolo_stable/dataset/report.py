@@ -39,6 +39,8 @@ class Report:
     findings: Sequence[Finding] = field(default_factory=tuple)
     """The worst first."""
     keypoints: tuple[int, int] = (0, 0)
+    channels: int = 3
+    """Of an image, as the description asks for."""
     description: Mapping[str, Any] = field(default_factory=dict)
     """The YAML as it is."""
 
@@ -50,11 +52,6 @@ class Report:
             for path in {finding.path, finding.image}:
                 rules.setdefault(path, set()).add(finding.rule.id)
         return {path: frozenset(ids) for path, ids in rules.items()}
-
-    @property
-    def channels(self) -> int:
-        """Channels of an image that the description asks for."""
-        return int(self.description.get("channels") or 3)
 
     @property
     def total(self) -> int:

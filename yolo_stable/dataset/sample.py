@@ -132,7 +132,7 @@ def _detected(layout: Layout, folder: str) -> Any:
     from ultralytics.data.dataset import YOLODataset
 
     data: dict[str, Any] = {"names": layout.names, "nc": len(layout.names)}
-    data["channels"] = int(layout.description.get("channels") or 3)
+    data["channels"] = layout.channels
     if layout.keypoints[0]:
         data["kpt_shape"] = list(layout.keypoints)
         data["flip_idx"] = layout.description.get("flip_idx") or []

@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 
 from .array_file import check_array
+from .bands import PLAIN, check_bands
 from .boxes import check_boxes
 from .files import label_path
 from .finding import Finding
@@ -53,6 +54,10 @@ class Scan:
     """WORDS numbers for each image; 0 when there is no hash."""
     counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Objects of each class."""
+    seen: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Objects that show each keypoint."""
+    objects: int = 0
+    """Objects that have keypoints."""
     labelled: int = 0
     """Images with a label."""
     findings: list[Finding] = field(default_factory=list)
@@ -62,6 +67,8 @@ class Scan:
         self.keys += part.keys
         self.hashes += part.hashes
         self.counts = part.counts if not len(self.counts) else self.counts + part.counts
+        self.seen = part.seen if not len(self.seen) else self.seen + part.seen
+        self.objects += part.objects
         self.labelled += part.labelled
         self.findings += part.findings
 
@@ -117,15 +124,17 @@ def examine(images: Sequence[str], job: Job) -> Scan:
         if rows.numbers > MOST_NUMBERS:
             _judge(rows, job, part)
             rows = Rows()
-        header = read_header(image, part.findings, whole=job.pixels)
+        header = read_header(image, part.findings, whole=job.pixels, channels=job.channels)
         part.keys.append(header.key)
         usable = min(header.width, header.height) >= SMALLEST_SIDE and not header.damaged
-        hashed = look(image, header, part.findings) if usable and (job.pixels or header.suspect) else None
+        beside = image.rpartition(".")[0] + ".npy"
+        read_instead = os.path.exists(beside) and check_array(beside, image, header, job.channels, part.findings)
+        banded = usable and not read_instead and (job.channels not in PLAIN or header.format == "TIFF")
+        hashed = check_bands(image, header, job.channels, part.findings) if banded else None
+        if usable and not header.damaged and job.channels in PLAIN and (job.pixels or header.suspect):
+            hashed = look(image, header, part.findings)
         header.picture = None
         part.hashes.frombytes((none if hashed is None or not job.pixels else hashed).tobytes())
-        beside = image.rpartition(".")[0] + ".npy"
-        if os.path.exists(beside):
-            check_array(beside, image, header, job.channels, part.findings)
         if job.form:
             size = (header.width, header.height)
             part.labelled += read_labels(label_path(image), image, size, job.form, rows, part.findings)
@@ -139,4 +148,6 @@ def _judge(rows: Rows, job: Job, part: Scan) -> None:
         counts = check_boxes(rows, job.form.classes, job.imgsz, part.findings)
         part.counts = part.counts + counts if len(part.counts) else counts
         check_polygons(rows, part.findings)
-        check_keypoints(rows, job.form.keypoints, part.findings)
+        seen = check_keypoints(rows, job.form.keypoints, part.findings)
+        part.seen = part.seen + seen if len(part.seen) else seen
+        part.objects += len(rows.keypoints)

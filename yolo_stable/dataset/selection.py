@@ -19,6 +19,7 @@ from .report import Report
 LEFT_OUT = frozenset(
     {
         *("image-empty", "image-unreadable", "image-truncated", "image-format", "image-small", "image-huge"),
+        "image-channels",
         *("label-beside", "label-encoding", "label-parse", "label-columns", "label-not-finite"),
         *("class-fraction", "class-range", "coordinate-negative", "coordinate-above-one", "polygon-points"),
         *("keypoint-outside", "keypoint-visibility", "augment-failed", "augment-not-finite"),
@@ -104,6 +105,8 @@ def _refuse_guesses(report: Report) -> None:
             f"which names are meant cannot be told: {report.one_line(by_rule['names-nc'])};"
             f" {report.one_line(by_rule['class-range'])}"
         )
+    if any(finding.rule.id == "split-made" for finding in report.findings):
+        raise _refused("the classes are not split into train and val")
     for split in ("train", "val"):
         if split not in report.images:
             raise _refused(f"{split} is not among the splits, and Ultralytics needs it")

@@ -1,0 +1,59 @@
+"""Labels that are not read: beside images, where Ultralytics does not look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dataset.planted import BOX, Planted, clean, found_in
+
+from yolo_stable.dataset import Severity, check, run_check
+from yolo_stable.errors import InvalidCallError
+
+
+def beside(data: Planted, name: str, text: str = f"{BOX}\n", labels: list[str] | None = None) -> Path:
+    path = data.add(name, labels=labels).with_suffix(".txt")
+    path.write_text(text)
+    return path
+
+
+def test_labels_beside_images_are_errors_as_their_objects_become_background(tmp_path: Path) -> None:
+    data = clean(tmp_path / "data")
+    data.expect("label-beside", beside(data, "one"))
+    report = check(data.root, sample=0)
+    assert (found_in(report), report.exit_code) == (data.expected, 1)
+    assert f"read is {data.root}/labels/train/one.txt, which is not there" in report.findings[0].message
+
+
+def test_beside_others_that_say_something_else_they_are_a_warning(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    data.expect("label-beside", beside(data, "other", labels=["1 0.5 0.5 0.4 0.4"]))
+    beside(data, "same", "0 .50 .5 .4 .4", labels=[BOX])
+    report = check(data.root, sample=0)
+    assert ([f.severity for f in report.findings], found_in(report)) == ([Severity.WARNING], data.expected)
+
+
+@pytest.mark.parametrize("text", ["a photo of a cat, taken at night", "", "1.5 cats and a dog\n"])
+def test_a_text_that_is_no_label_is_none(tmp_path: Path, text: str) -> None:
+    data = clean(tmp_path)
+    beside(data, "caption", text)
+    assert {finding.rule.id for finding in check(data.root, sample=0).findings} == {"label-missing"}
+
+
+def test_in_a_folder_of_another_name_labels_belong_beside_images(tmp_path: Path) -> None:
+    data = clean(tmp_path, train="photos", val="images/val")
+    (tmp_path / "images/train").rename(tmp_path / "photos")
+    for label in (tmp_path / "labels/train").iterdir():
+        label.rename(tmp_path / "photos" / label.name)
+    assert check(data.root, sample=0).findings == []
+
+
+def test_a_copy_leaves_such_images_out_and_refuses_when_it_is_all_of_them(tmp_path: Path) -> None:
+    data = clean(tmp_path / "data")
+    beside(data, "one")
+    assert run_check(str(data.root), sample=0, fix=tmp_path / "out") == 0
+    assert not (tmp_path / "out/images/train/one.png").exists()
+    for label in (data.root / "labels/val").iterdir():
+        label.rename(data.root / "images/val" / label.name)
+    with pytest.raises(InvalidCallError, match=r"val would be empty \(label-beside\)"):
+        run_check(str(data.root), sample=0, fix=tmp_path / "other")
