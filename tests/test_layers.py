@@ -19,7 +19,7 @@ LAYERS = (
     ("cli",),
     ("verbs",),
     ("verbs.preflight",),
-    ("preflight.command",),
+    ("autopsy_worker", "preflight.command"),
     ("comparing.stock_run", "preflight.standing", "verbs.train"),
     ("train_run",),
     ("preflight", "trainers"),
@@ -132,6 +132,7 @@ LAYERS = (
     (
         "autopsy.arguments",
         "autopsy.culprits",
+        "autopsy.steadiness",
         "autopsy.history",
         "chaos.catalogue",
         "chaos.files",
@@ -237,6 +238,7 @@ LAYERS = (
         "guard.memory_record",
         "guard.state",
         "guard.untouched",
+        "autopsy.case",
         "plain_attributes",
         "preflight.hyperparameters",
         "preflight.look",
@@ -254,7 +256,7 @@ LAYERS = (
     (
         "augment",
         "autopsy.advice",
-        "autopsy.case",
+        "autopsy.twin",
         "autopsy.frames",
         "autopsy.operation",
         "autopsy.read_file",
