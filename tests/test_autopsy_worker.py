@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from yolo_stable import autopsy_worker
+from yolo_stable import autopsy_run, autopsy_worker
+from yolo_stable.autopsy.bundle import read_bundle, write_bundle
 from yolo_stable.autopsy_run import run
 from yolo_stable.autopsy_worker import run_apart
 from yolo_stable.chaos import NAN, Fault
@@ -123,3 +125,19 @@ def test_a_worker_that_is_never_ready_is_given_up(bundle: Path, monkeypatch: pyt
     monkeypatch.setattr(autopsy_worker, "BEGIN", 0.01)
     with pytest.raises(InvalidCallError, match="had not ended after"):
         run_apart(bundle, seconds=60.0)
+
+
+def test_labels_whose_loss_would_fill_the_machine_are_one_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4 images of 64 x 64 pixels, 4 x 84 places take 40 bytes for each label."""
+    found = read_bundle(bundle)
+    rows = 50_000
+    batch = {
+        **found.batch,
+        "cls": torch.zeros(rows, 1),
+        "bboxes": torch.full((rows, 4), 0.5),
+        "batch_idx": torch.zeros(rows),
+    }
+    many = write_bundle(bundle.parent / "0002", found.incident, batch=batch, state=found.state, plain=found.plain)
+    monkeypatch.setattr(autopsy_run, "memory_of_machine", lambda: 1 << 30)
+    with pytest.raises(InvalidCallError, match=r"has 50,000 labels, and a loss over them needs about 1 GiB"):
+        run(many, seconds=10.0)

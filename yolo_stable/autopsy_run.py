@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pdb
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from .autopsy.report import Report
 from .errors import InvalidCallError
 from .guard.generators import restore_random_state
 from .incident_record import symptom_again
+from .machine_memory import memory_of_machine
 from .own_layers import chosen, imported
 from .provenance import Provenance
 from .rebuilding import OwnLayersError, rebuild_model
@@ -33,6 +35,10 @@ from .whole_file import write_asked_for
 
 _IN_THE_RUN = ("It cannot be replayed: this is what was found out during the run.",)
 _FAULT = re.compile(r"[\w.@:+*/=,\- ]{1,100}", re.ASCII)
+STRIDES = (8, 16, 32)
+"""Of the places at which Ultralytics' networks look for objects."""
+BYTES = 40
+"""For each label and place: ten numbers of the assigner live at once."""
 _NUMPY_NUMBERS = 624
 """Numbers in the state of NumPy's generator."""
 
@@ -112,6 +118,7 @@ def _replayed(
         raise BundleError(
             f"{bundle.folder}: its incident.json does not say in which precision or for how many classes."
         )
+    _require_room_for_labels(bundle, images)
     if bundle.plain.get("model") is None:
         raise _NoNetworkError(f"{bundle.folder}: its network could not be described when it was written.")
     here = _case(bundle, device, precision, classes, modules)
@@ -126,6 +133,23 @@ def _replayed(
         frames=frames,
         on_break=on_break,
     )
+
+
+def _require_room_for_labels(bundle: Bundle, images: Tensor) -> None:
+    """Refuse a batch with so many labels that a loss, which holds each against each place, would fill this machine."""
+    owners = bundle.batch.get("batch_idx")
+    if not isinstance(owners, Tensor) or not owners.numel():
+        return
+    numbers = owners.reshape(-1).double()
+    numbers = numbers[(numbers >= 0) & (numbers < len(images))].long()
+    most = int(torch.bincount(numbers, minlength=1).max())
+    places = sum(math.ceil(images.shape[2] / stride) * math.ceil(images.shape[3] / stride) for stride in STRIDES)
+    needed = BYTES * len(images) * most * places
+    if needed > memory_of_machine() / 2:
+        raise BundleError(
+            f"{bundle.folder}: an image of its batch has {most:,} labels, and a loss over them needs about"
+            f" {needed / 2**30:.0f} GiB, more than half of the {memory_of_machine() / 2**30:.0f} GiB of this machine."
+        )
 
 
 def _case(bundle: Bundle, device: torch.device, precision: str, classes: int, modules: Sequence[Any]) -> BatchCase:
