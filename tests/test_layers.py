@@ -20,7 +20,7 @@ LAYERS = (
     ("verbs",),
     ("verbs.preflight",),
     ("preflight.command",),
-    ("comparing.stock_run", "preflight.standing", "verbs.train"),
+    ("comparing.stock_run", "preflight.standing", "verbs.autopsy", "verbs.train"),
     ("train_run",),
     ("preflight", "trainers"),
     ("mixin", "preflight.inspection"),
@@ -34,6 +34,7 @@ LAYERS = (
         "verbs.check",
     ),
     (
+        "autopsy_worker",
         "checkpoint",
         "dataset",
         "ending",
@@ -45,7 +46,6 @@ LAYERS = (
         "recovering",
         "telling",
         "train_validation",
-        "verbs.autopsy",
         "verbs.compare",
         "verbs.validate",
     ),
@@ -145,6 +145,7 @@ LAYERS = (
     (
         "autopsy.arguments",
         "autopsy.culprits",
+        "autopsy.steadiness",
         "autopsy.history",
         "chaos.catalogue",
         "chaos.files",
@@ -306,6 +307,7 @@ LAYERS = (
         "schedules",
         "whole_file",
     ),
+    ("autopsy.twin",),
     (
         "autopsy.cause",
         "autopsy.exact_json",

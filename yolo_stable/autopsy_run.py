@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pdb
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .autopsy.advice import SHIPPED, Names
+from .autopsy.advice import SHIPPED, Names, next_step
 from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import Bundle, BundleError, read_bundle
 from .autopsy.examine import examine
@@ -23,6 +26,7 @@ from .autopsy.report import Report
 from .errors import InvalidCallError
 from .guard.generators import restore_random_state
 from .incident_record import symptom_again
+from .machine_memory import memory_of_machine
 from .own_layers import chosen, imported
 from .provenance import Provenance
 from .rebuilding import OwnLayersError, rebuild_model
@@ -30,6 +34,11 @@ from .replaying import AMP, forward_of
 from .whole_file import write_asked_for
 
 _IN_THE_RUN = ("It cannot be replayed: this is what was found out during the run.",)
+_FAULT = re.compile(r"[\w.@:+*/=,\- ]{1,100}", re.ASCII)
+STRIDES = (8, 16, 32)
+"""Of the places at which Ultralytics' networks look for objects."""
+BYTES = 40
+"""For each label and place: ten numbers of the assigner live at once."""
 _NUMPY_NUMBERS = 624
 """Numbers in the state of NumPy's generator."""
 
@@ -109,6 +118,7 @@ def _replayed(
         raise BundleError(
             f"{bundle.folder}: its incident.json does not say in which precision or for how many classes."
         )
+    _require_room_for_labels(bundle, images)
     if bundle.plain.get("model") is None:
         raise _NoNetworkError(f"{bundle.folder}: its network could not be described when it was written.")
     here = _case(bundle, device, precision, classes, modules)
@@ -123,6 +133,23 @@ def _replayed(
         frames=frames,
         on_break=on_break,
     )
+
+
+def _require_room_for_labels(bundle: Bundle, images: Tensor) -> None:
+    """Refuse a batch with so many labels that a loss, which holds each against each place, would fill this machine."""
+    owners = bundle.batch.get("batch_idx")
+    if not isinstance(owners, Tensor) or not owners.numel():
+        return
+    numbers = owners.reshape(-1).double()
+    numbers = numbers[(numbers >= 0) & (numbers < len(images))].long()
+    most = int(torch.bincount(numbers, minlength=1).max())
+    places = sum(math.ceil(images.shape[2] / stride) * math.ceil(images.shape[3] / stride) for stride in STRIDES)
+    needed = BYTES * len(images) * most * places
+    if needed > memory_of_machine() / 2:
+        raise BundleError(
+            f"{bundle.folder}: an image of its batch has {most:,} labels, and a loss over them needs about"
+            f" {needed / 2**30:.0f} GiB, more than half of the {memory_of_machine() / 2**30:.0f} GiB of this machine."
+        )
 
 
 def _case(bundle: Bundle, device: torch.device, precision: str, classes: int, modules: Sequence[Any]) -> BatchCase:
@@ -165,7 +192,9 @@ class _NoNetworkError(BundleError):
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    return tuple(str(word)[:200] for word in value[:20]) if isinstance(value, list) else ()
+    """Return names of faults, as ``--inject`` has them; other text of a stranger is none."""
+    words = [word for word in value[:20] if isinstance(word, str)] if isinstance(value, list) else []
+    return tuple(word for word in words if _FAULT.fullmatch(word))
 
 
 def _is_name(name: Any) -> bool:
@@ -221,9 +250,36 @@ def _here(name: Any, folder: Path) -> str | None:
 def _recorded(bundle: Bundle) -> Report | None:
     """Return the answer that the run itself had found, if it is one."""
     try:
-        return Report.from_json(bundle.incident.get("autopsy"))
+        found = Report.from_json(bundle.incident.get("autopsy"))
     except InvalidCallError:
         return None
+    # The advice is ours, made of what the answer says; that of the file may be a stranger's, as may each line of its text.
+    files = tuple(dict.fromkeys(_in_a_line(sample.path) for sample in found.samples if sample.path))
+    rows = tuple(sample.label_row for sample in found.samples if sample.label_row is not None)
+    evidence = {key: _without_lines(value) for key, value in found.evidence.items()}
+    advice = next_step(
+        found.cause,
+        files=files,
+        rows=rows,
+        half=evidence.get("half") is True,
+        hurried=bool(evidence.get("out_of_time")),
+        cramped=bool(evidence.get("out_of_memory")),
+        memory=bool(evidence.get("memory")),
+    )
+    samples = tuple(replace(sample, path=_in_a_line(sample.path)) for sample in found.samples)
+    texts = {"module": _in_a_line(found.module), "op": _in_a_line(found.op)}
+    return replace(found, samples=samples, evidence=evidence, next=advice, **texts)
+
+
+def _in_a_line(text: Any) -> Any:
+    """Return text without line ends: none can begin what looks like a line of ours."""
+    return " ".join(text.split())[:1000] if isinstance(text, str) else text
+
+
+def _without_lines(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_in_a_line(key): _without_lines(part) for key, part in value.items()}
+    return [_without_lines(part) for part in value] if isinstance(value, list) else _in_a_line(value)
 
 
 def _device(name: str) -> torch.device:

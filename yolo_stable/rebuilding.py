@@ -46,6 +46,8 @@ PREFIX = "model/"
 """Before the names of the model's own tensors in a state, as `TrainingState` has them."""
 CRITERION = "criterion"
 """Where a model keeps its loss, which it makes when it is first asked for it; RT-DETR's is a module, without numbers."""
+MOST_OPERATIONS = 100_000
+"""Of a pass; the largest networks that Ultralytics brings along take some thousands."""
 SPARE = 4
 """How many times the memory of the machine all results of a pass may take together: most are not kept until its end."""
 _INSTEAD = "The answer that was found during the run is in incident.json."
@@ -229,11 +231,13 @@ def _require_memory(model: nn.Module, images: Sequence[int]) -> None:
     """Pass images without numbers through a model without numbers, and add up what comes out of its operations."""
     most = SPARE * memory_of_machine() / 4
     try:
-        with torch.device("meta"), torch.no_grad(), _Meter(most, math.inf):
+        with torch.device("meta"), torch.no_grad(), _Meter(most, MOST_OPERATIONS):
             model.train()(torch.empty(tuple(images)))
     except _TooLargeError as error:
         memory = memory_of_machine() / 2**30
-        raise ValueError(f"a pass of its batch needs far more than the {memory:.0f} GiB of this machine") from error
+        raise ValueError(
+            f"a pass of its batch needs far more than the {memory:.0f} GiB of this machine, or {MOST_OPERATIONS:,} operations"
+        ) from error
     except (RuntimeError, TypeError, IndexError):  # an operation that asks for numbers ends the count
         return
 

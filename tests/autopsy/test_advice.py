@@ -65,7 +65,7 @@ def test_of_files_that_lie_on_each_other_not_all_are_said_to_be_bad() -> None:
 
 def test_more_time_is_advised_only_when_the_time_was_up() -> None:
     assert next_step("undecided").endswith("incidents/0001 --frames 5")
-    assert "without its limit of time" in next_step("undecided", hurried=True)
+    assert "with more time" in next_step("undecided", hurried=True)
 
 
 @pytest.mark.parametrize("cause", ["undecided", "hardware transient"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from yolo_stable.autopsy.batch_case import BatchCase
 from yolo_stable.autopsy.case import GREY, TensorCase
+from yolo_stable.autopsy.examine import examine
+from yolo_stable.autopsy.symptom import Symptom
 from yolo_stable.errors import InvalidCallError
 
 TASKS = ("detect", "segment", "pose", "obb", "classify", "rtdetr", "end2end")
@@ -178,3 +181,15 @@ def test_calling_does_not_write_to_the_batch(narrow: Callable[[str], str]) -> No
     before = {k: v.clone() for k, v in case.batch.items() if isinstance(v, Tensor)}
     case.call()
     assert all(torch.equal(case.batch[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -1.0, 2.0])
+def test_a_label_of_no_image_is_a_label_fault_and_names_none(number: float) -> None:
+    batch = {**boxes((1, 1)), "img": torch.zeros(2, 3, 4, 4)}
+    batch["batch_idx"] = batch["batch_idx"].float()
+    batch["batch_idx"][1] = number
+    case = BatchCase(NOTHING, batch, run)
+    assert case.label_faults() == {1: f"image number {number:g} not in 0..1"}
+    report = examine(case, Symptom(loss=math.nan), seconds=None)
+    assert (report.cause, report.samples) == ("data", ())
+    assert "image number" in str(report.evidence["why"])

@@ -180,11 +180,20 @@ class TestMasks:
         one = broken(locate(Scaled(attend), torch.ones(2, 3), mean_square))
         assert (one.op, one.value) == ("aten.mul.Tensor", "inf")
 
-    def test_a_row_that_is_masked_whole_is_traced_to_the_mask(self) -> None:
+    @pytest.mark.parametrize("kind", ["filled", "added", "where"])
+    def test_a_row_that_is_masked_whole_breaks_in_the_softmax(self, kind: str) -> None:
         def attend(y: Tensor) -> Tensor:
-            return y.masked_fill(torch.tensor([[True, True, True]]), -math.inf).softmax(-1)
+            mask = torch.tensor([[True, True, True]])
+            minus = torch.full((1, 3), -math.inf)
+            masked = {
+                "filled": y.masked_fill(mask, -math.inf),
+                "added": y + minus,
+                "where": torch.where(mask, minus, y),
+            }
+            return masked[kind].softmax(-1)
 
-        assert broken(locate(Scaled(attend), torch.ones(2, 3), mean_square)).op == "aten.masked_fill.Scalar"
+        one = broken(locate(Scaled(attend), torch.ones(2, 3), mean_square))
+        assert (one.op, one.value) == ("aten._softmax.default", "nan")
 
     def test_a_division_that_where_drops_is_not_blamed_for_another_break(self) -> None:
         def dropped(y: Tensor) -> Tensor:
@@ -216,6 +225,13 @@ class TestMasks:
         found = locate(model, torch.randn(3, 3), mean_square)
         assert found.healthy
         assert found.bad_buffers == ()
+
+
+def test_a_break_in_a_forward_hook_belongs_to_its_module() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), nn.Linear(3, 2)))
+    model[1][0].register_forward_hook(lambda module, args, output: output / 0 * 0)  # pyright: ignore
+    one = broken(locate(model, torch.ones(2, 3), mean_square))
+    assert (one.module, one.module_type, one.op) == ("1.0", "ReLU", "aten.div.Tensor")
 
 
 class TestBackward:

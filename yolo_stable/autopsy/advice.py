@@ -97,14 +97,14 @@ def next_step(
         how = "amp=False" if half else "--preset stable amp=False"
         return f"Numbers left the range of the precision.\nTrain in float32:\n{AGAIN} {how}"
     if cause == TRANSIENT:
-        seldom = "Go on; if it comes again, test the machine's memory."
+        seldom = "Go on: what came once and not again is no evidence against anything."
         return f"{seldom}\nTo replay the batch, also on another machine:\nyolo-stable autopsy {EXAMPLE}"
     if cause == PERSISTENT:
         return "Ask what the device gets wrong, and what heals it:\nyolo-stable validate"
     if cramped:
         return f"Memory ran out.\nRun the autopsy again when the training is over:\nyolo-stable autopsy {EXAMPLE}"
     if hurried:
-        return f"The time was up.\nRun the autopsy again, without its limit of time:\nyolo-stable autopsy {EXAMPLE}"
+        return f"The time was up.\nRun the autopsy again, with more time:\nyolo-stable autopsy {EXAMPLE} --seconds 3600"
     look = f"Look at the layers before the break:\nyolo-stable autopsy {EXAMPLE} --frames 5"
     return f"What broke was found; why could not be decided.\n{look}"
 
@@ -151,7 +151,7 @@ def _filled(command: str, names: Names) -> list[str]:
         if names.folder is None:
             keep = _filled(f"{AGAIN} guard.incidents=100", names)
             return ["Its bundle was not kept. To keep more of them:", *keep] if keep else []
-        if not names.replayable or (names.asked and command == f"yolo-stable autopsy {EXAMPLE}"):
+        if not names.replayable or (names.asked and "--frames" not in command):
             return []
         if names.own and not names.own_files:
             return [

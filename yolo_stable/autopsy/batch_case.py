@@ -136,6 +136,11 @@ class BatchCase:
             for row in _rows_with(~good):
                 upto = "" if self.classes is None else f" not in 0..{self.classes - 1}"
                 wrong[row] = f"class {values[row, 0].item():g}{upto or ' is no class'}"
+        owners = self.batch.get("batch_idx")
+        if isinstance(owners, Tensor) and owners.numel():
+            numbers = owners.reshape(len(owners), -1)
+            for row in _rows_with(~((numbers >= 0) & (numbers < self.size))):  # NaN is neither
+                wrong.setdefault(row, f"image number {numbers[row, 0].item():g} not in 0..{self.size - 1}")
         for value, name, most in ((boxes, "box", MAX_BOX), (points, "keypoint", None)):
             if isinstance(value, Tensor) and value.numel() and value.is_floating_point():
                 for row in _rows_with(~value.isfinite()):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidCallError
+from .twin import hang_hooks
 
 GREY = 114 / 255
 """What Ultralytics fills borders with."""
@@ -166,7 +167,11 @@ def widened(model: nn.Module, batch: Any, precision: str | None) -> Any:
 def doubled(model: nn.Module) -> nn.Module:
     """Return a copy of a network in float64; the network itself when it is that already."""
     wide = all(p.dtype == torch.float64 for p in model.parameters() if p.is_floating_point())
-    return model if wide else copy.deepcopy(model).double()
+    if wide:
+        return model
+    made = copy.deepcopy(model).double()
+    hang_hooks(model, made)
+    return made
 
 
 def _double(value: Any) -> Any:

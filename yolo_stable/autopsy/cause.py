@@ -50,6 +50,8 @@ class Evidence:
     """Whatever image was tried breaks this state."""
     together: bool = False
     """No image breaks it alone."""
+    fickle: str = ""
+    """How replays of the same batch on the same state differ from each other; empty when they agree, or it was not asked."""
     diverged: bool = False
     """Nothing is sick but the size of the loss."""
 
@@ -104,6 +106,8 @@ def _rerun(e: Evidence) -> Judgement | None:
     if not e.reproduced:
         if e.sick_otherwise:
             return Judgement(UNDECIDED, "the replay broke in another way than training did")
+        if e.fickle:
+            return Judgement(UNDECIDED, f"not reproducible: {e.fickle}")
         if e.healthy_replays >= 2:
             return Judgement(TRANSIENT, f"the same batch on the same weights was healthy {e.healthy_replays} times")
         return Judgement(UNDECIDED, "the time was up" if e.out_of_time else "it could not be replayed")
@@ -111,6 +115,8 @@ def _rerun(e: Evidence) -> Judgement | None:
 
 
 def _concluded(e: Evidence) -> Judgement:
+    if e.fickle:
+        return Judgement(UNDECIDED, f"not reproducible: {e.fickle}")
     if e.memory:
         return Judgement(WEIGHTS, f"{e.memory} before the batch came, and with another number there all is healthy")
     if e.half and e.healthy_in_float32:

@@ -56,7 +56,7 @@ class Culprits:
         """Return the samples that label rows of the batch belong to."""
         wanted = set(rows)
         boxed = [self.case.rows_of(sample) for sample in range(self.case.size)]
-        if not any(boxed):  # one target for each sample
+        if not any(boxed) and not getattr(self.case, "boxed", False):  # one target for each sample
             return tuple(Culprit(row, (), (0,)) for row in sorted(wanted) if row < self.case.size)
         culprits = []
         for sample, own in enumerate(boxed):

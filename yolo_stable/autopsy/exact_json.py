@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MOST_DIGITS = 1000
+MOST_DIGITS = 100
 """Of a whole number; the time to read one grows with the square of them."""
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 

@@ -17,6 +17,7 @@ from .locate import OnBreak, locate_call
 from .loss_memory import mend
 from .other_weights import other_weights
 from .replay import Outcome, Player, error_in_words, is_out_of_memory
+from .steadiness import fickle
 from .suspects import Finding
 from .symptom import Symptom, agree, same_bits, signs_of
 
@@ -83,7 +84,11 @@ class Examination:
     def _labels_are_unusable(self) -> bool:
         """Labels that were found at fault before the forward pass: a replay could take the device down with it."""
         for number, case in enumerate(self.cases):
-            wrong = {row: what for row, what in case.label_faults().items() if self.seen.fault or "class" in what}
+            wrong = {
+                row: what
+                for row, what in case.label_faults().items()
+                if self.seen.fault or "class" in what or "image" in what
+            }
             rows = tuple(wrong) or (self.seen.rows if len(self.cases) == 1 else ())
             if wrong or (self.seen.fault and number == len(self.cases) - 1):
                 self.turn_to(number)
@@ -205,6 +210,8 @@ class Examination:
         self.known["reproduced"] = bool(again.sick) and agree(seen.signs, again.signs)
         self.known["sick_otherwise"] = bool(found or again.signs)
         self.known["healthy_replays"] = (not found) + (again.sick is False)
+        if not self.known["reproduced"]:
+            self.known["fickle"] = fickle(self.case, self.player, sick=False)
         return self.known["reproduced"]
 
     def _compare_with_snapshot(self) -> bool:
@@ -258,6 +265,9 @@ class Examination:
             self.known["healthy_in_float32"] = _healthy(self.player.play(self.case, precision="float32"))
         if first is not None and first.wide == "finite" and not self.known.get("healthy_in_float32"):
             self.known["sick_again"] = self.player.sick(self.case)
+            return
+        self.known["fickle"] = fickle(self.case, self.player, sick=True)
+        if self.known["fickle"]:  # chance would name an image
             return
         if self.reference is not None:
             self.known["healthy_on_reference"] = _healthy(self.player.play(self.reference))

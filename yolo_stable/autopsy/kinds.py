@@ -27,6 +27,21 @@ _FILL = {
     "geometric_",
 }
 """They write without reading."""
+SOFTMAXES = {"_softmax", "_log_softmax", "softmax", "log_softmax", "logsumexp"}
+"""-Inf is masked for them; of nothing but -Inf they make NaN."""
+MASKS = {
+    "masked_fill",
+    "masked_fill_",
+    "where",
+    "full",
+    "full_like",
+    "new_full",
+    "fill",
+    "fill_",
+    "index_fill",
+    "index_fill_",
+}
+"""They put the number -Inf of the code where it is meant to be."""
 BOUNDED = {"relu_", "silu_", "sigmoid_", "tanh_", "clamp_", "clamp_min_", "clamp_max_", "hardtanh_", "hardsigmoid_"}
 """In place, and finite for all finite inputs: when the result is not, the device computed wrongly."""
 

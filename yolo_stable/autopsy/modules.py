@@ -20,6 +20,9 @@ from ..guard.wrappers import plain_name
 from .frames import Frame, frame_of, tensors_in
 
 _TORCH = str(Path(torch.__file__).parent)
+_MODULE = nn.Module.__call__.__code__.co_filename
+_CALLS = ("_call_impl", "inner")
+"""Where torch runs a module with its hooks."""
 _HERE = str(Path(__file__).parent)
 _PYTHON = sysconfig.get_paths()["stdlib"]
 _PACKAGES = ("site-packages", "dist-packages")
@@ -101,6 +104,21 @@ class Places:
         """Return a place for a module that is not running."""
         name, kind = self._name(module), type(module).__name__
         return Place(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
+
+    def here(self, frame: FrameType | None, anchor: CodeType) -> Place:
+        """Return the place of an operation: of one in a forward hook the hook's module, which had been left already.
+
+        Args:
+            frame: Where to begin.
+            anchor: The function that started the pass.
+        """
+        while frame is not None and frame.f_code is not anchor:
+            if frame.f_code.co_filename == _MODULE and frame.f_code.co_name in _CALLS:
+                module = frame.f_locals.get("self")
+                running = bool(self._stack) and self._stack[-1][0] is module
+                return self.now if running or not isinstance(module, nn.Module) else self.place_of(module)
+            frame = frame.f_back
+        return self.now
 
     def owner_of(self, parameter: Tensor) -> Place:
         """Return the module that holds a parameter."""

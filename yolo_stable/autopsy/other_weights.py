@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..guard.untouched import untouched
 from ..guard.wrappers import plainly_named
+from .twin import twin
 
 SEED = 0
 
@@ -26,7 +26,7 @@ def other_weights(model: nn.Module, state: Mapping[str, Tensor] | None) -> nn.Mo
     Returns:
         The copy, on the same device, with the same hooks.
     """
-    made = copy.deepcopy(model)
+    made = twin(model)
     with torch.no_grad(), untouched(model):  # for the generators
         if state is not None:
             for name, tensor in plainly_named([*made.named_parameters(), *made.named_buffers()]):

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .arguments import Before, fine, keep, origins, tensors_read
 from .history import History, in_backward, sequence
-from .kinds import BOUNDED, Kind, kind_of
+from .kinds import BOUNDED, MASKS, SOFTMAXES, Kind, kind_of
 from .modules import Places, caller, source_of
 from .operation import Budget, in_float64, results
 from .ranges import Range, damage_of, dtype_name, range_of
@@ -137,6 +137,9 @@ class Tracer(TorchDispatchMode):
             written = {id(t) for t in found} if kind.writes else set()
             tags, literal = origins(self.taint, kind, args, kwargs, before)
             parent = None if tags else self.history.parent()
+            masked = kind.name in SOFTMAXES and bool(tags) and all(map(_is_mask, tags))
+            if masked and any(_has_nan(found[i]) for i in bad):
+                tags = set()  # -Inf is meant for it; a row of nothing else is where it breaks
             births: set[Birth | Origin] = {tag for tag in tags if isinstance(tag, Birth)}
             births |= {tag.birth for tag in tags if isinstance(tag, Origin) and tag.birth is not None}
             new: list[Origin | None] = [tag for tag in tags if isinstance(tag, Origin) and tag.birth is None]
@@ -169,7 +172,7 @@ class Tracer(TorchDispatchMode):
         literal: bool,
     ) -> Birth:
         """Note everything that is known of a break while its tensors are alive."""
-        place, frame = self.places.now, caller(sys._getframe(1), self._anchor)
+        place, frame = self.places.here(sys._getframe(1), self._anchor), caller(sys._getframe(1), self._anchor)
         broken = found[output]
         facts: dict[str, Any] = {
             "op": kind.op,
@@ -242,6 +245,15 @@ class Tracer(TorchDispatchMode):
             born = [b for b in self.births if b.ordinal == self.ordinal]
             self._on_stop(born[0] if born else None, names)
         raise Stopped
+
+
+def _is_mask(tag: Birth | Origin) -> bool:
+    birth = tag.birth if isinstance(tag, Origin) else tag
+    return tag.soft and (birth is None or isinstance(tag, Origin) or str(birth.facts["op"]).split(".")[1] in MASKS)
+
+
+def _has_nan(tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and tensor.is_floating_point() and bool((tensor != tensor).any())
 
 
 @contextmanager

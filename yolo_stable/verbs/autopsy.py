@@ -26,18 +26,24 @@ def autopsy(
         str, typer.Option(help="Replay on this device, as torch names it: cpu, cuda:0, mps, xpu.")
     ] = "cpu",
     seconds: Annotated[
-        float | None, typer.Option(min=0.0, help="Replay nothing more after so many seconds. Without it: no limit.")
-    ] = None,
+        float,
+        typer.Option(min=0.0, metavar="S", help="Time for the replay; after it what was found until then is told."),
+    ] = 600.0,
     imports: Imports = None,
 ) -> None:
     """Replay a bad batch from its bundle, and name the operation, the image and the cause.
 
-    A bundle holds no pickle, and opening it executes nothing: it may come from a stranger. A network with layers of your own
-    is replayed with --import.
+    A bundle holds no pickle, and opening it executes nothing: it may come from a stranger. It is replayed in a process of its
+    own, within limits of time and memory; with --pdb in this one. A network with layers of your own is replayed with --import.
 
     Example: yolo-stable autopsy runs/detect/train/incidents/0001 --frames 5
     """
-    from ..autopsy_run import run
+    options = {"json_file": json_file, "frames": frames, "device": device, "seconds": seconds, "imports": imports or ()}
+    if debug:
+        from ..autopsy_run import run
 
-    shown = {"json_file": json_file, "frames": frames, "debug": debug}
-    print(run(incident, **shown, device=device, seconds=seconds, imports=imports or ()))
+        print(run(incident, debug=True, **options))
+    else:
+        from ..autopsy_worker import run_apart
+
+        print(run_apart(incident, **options))
