@@ -93,6 +93,17 @@ def _fused(optimizer: type[torch.optim.Optimizer], **settings: Any) -> Call:
     return call
 
 
+def _predicates(x: Tensor) -> list[Tensor]:
+    finite, nan = x.isfinite(), x.isnan()
+    said = [finite.all(), (~finite).any(), nan.any(), x.isinf().any(), (x != x).any(), finite]
+    return [1.0 / one.to(torch.float32) for one in said]  # infinite for no, as only what is finite is compared
+
+
+def _copies(x: Tensor) -> list[Tensor]:
+    made = [x.clone(), x.contiguous(), x.to(torch.float32), x.repeat(2)[::2].contiguous()]
+    return [*made, torch.cat([x, x]), torch.stack([x, x])]
+
+
 CALLS: dict[str, Call] = {
     "foreach-norm": _foreach_norms,
     "norm": _norms,
@@ -103,20 +114,13 @@ CALLS: dict[str, Call] = {
     "aminmax": lambda x: [*torch.aminmax(x), *torch.aminmax(x.view(1, -1), dim=1)],
     "maximum": lambda x: [torch.maximum(x, x.new_zeros(())), torch.minimum(x, x.new_full((), 2.0)), x.clamp(0, 2)],
     "sum": lambda x: [x.sum(), x.mean(), x.view(1, -1).sum(1), x.square().sum(), x.cumsum(0)],
-    "predicates": lambda x: [
-        1.0 / p.to(torch.float32)
-        for p in (
-            x.isfinite().all(), (~x.isfinite()).any(), x.isnan().any(), x.isinf().any(), (x != x).any(), x.isfinite()
-        )
-    ],  # fmt: skip
+    "predicates": _predicates,
     "foreach": _foreach,
     "foreach-in-place": _foreach_in_place,
     "fused-sgd": _fused(torch.optim.SGD, momentum=0.9),
     "fused-adamw": _fused(torch.optim.AdamW),
-    "copies": lambda x: [
-        x.clone(), x.contiguous(), x.to(torch.float32), x.repeat(2)[::2].contiguous(), torch.cat([x, x]), torch.stack([x, x])
-    ],
-}  # fmt: skip
+    "copies": _copies,
+}
 """By name, as the guard, the loss scaler, the EMA and the optimizers call them."""
 
 

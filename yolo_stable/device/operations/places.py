@@ -26,8 +26,10 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "min": lambda x: x.neg().min(), "argmin": lambda x: x.neg().argmin(), "any": lambda x: (x > 0).any(),
     "all": lambda x: (x == 0).all(), "count": torch.count_nonzero, "cumsum": lambda x: x.cumsum(0)[-1],
     "nonzero": lambda x: x.nonzero()[-1, 0], "rows": lambda x: x.view(1, -1).sum(1), "columns": lambda x: x.view(-1, 1).sum(0),
-    "foreach": lambda x: torch._foreach_norm([x, x])[1], "dot": lambda x: x @ torch.ones_like(x), "mean": lambda x: x.mean() * len(x),
-    "topk": lambda x: x.topk(1).indices, "sort": lambda x: x.sort(descending=True).indices[0], "cummax": lambda x: x.cummax(0)[0][-1],
+    "foreach": lambda x: torch._foreach_norm([x, x])[1], "dot": lambda x: x @ torch.ones_like(x),
+    "mean": lambda x: x.mean() * len(x),
+    "topk": lambda x: x.topk(1).indices, "sort": lambda x: x.sort(descending=True).indices[0],
+    "cummax": lambda x: x.cummax(0)[0][-1],
 }  # fmt: skip
 """Each gives the number itself, or where it is."""
 
@@ -98,7 +100,8 @@ def _nms(boxes: Tensor, scores: Tensor) -> Tensors:
 def _whole(a: Tensor, b: Tensor) -> Tensors:
     return {
         "floor": torch.div(a, b, rounding_mode="floor"), "trunc": torch.div(a, b, rounding_mode="trunc"), "remainder": a % b,
-        "mul": a * b, "sub": a - b, "and": a & b, "or": a | b, "xor": a ^ b, "shift": a << 3, "lt": a < b, "eq": (a % 7) == (b % 7),
+        "mul": a * b, "sub": a - b, "and": a & b, "or": a | b, "xor": a ^ b, "shift": a << 3, "lt": a < b,
+        "eq": (a % 7) == (b % 7),
         "bool": (a > 0) & (b > 40), "not": ~(a > 0), "sum": a.sum().view(1), "max": a.max().view(1), "clamp": a.clamp(0, 79),
         "bincount": torch.bincount(b, minlength=120), "one_hot": F.one_hot(b % 11, 11), "isin": torch.isin(b, b[:20]),
         "search": torch.searchsorted(b.sort().values, b), "cumprod": (b % 2 + 1)[:40].cumprod(0),
@@ -115,11 +118,13 @@ def _casts(x: Tensor) -> Tensors:
 
 def _moved(x: Tensor) -> Tensors:
     return {
-        "flip": x.flip(-1, -2), "roll": x.roll((1, -2), (2, 3)), "tril": x.tril(), "triu": x.triu(1), "stack": torch.stack([x, -x], 2),
+        "flip": x.flip(-1, -2), "roll": x.roll((1, -2), (2, 3)), "tril": x.tril(), "triu": x.triu(1),
+        "stack": torch.stack([x, -x], 2),
         "expand": x[:, :1].expand(-1, 5, -1, -1).contiguous(), "tile": x.repeat(1, 2, 1, 3), "unfold": F.unfold(x, 3, padding=1),
         "shuffle": F.pixel_shuffle(x, 2), "unshuffle": F.pixel_unshuffle(x, 2), "transpose": x.transpose(1, 3).contiguous(),
         "select": x[:, 3], "narrow": x.narrow(2, 2, 5).clone(), "masked": x.masked_select(x > 0),
-        "fill": x.masked_fill(x > 0.5, -7.0), "scatter": x.clone().masked_scatter_(x > 0.5, x.flip(0)), "index": x[..., [3, 0, 3]],
+        "fill": x.masked_fill(x > 0.5, -7.0), "scatter": x.clone().masked_scatter_(x > 0.5, x.flip(0)),
+        "index": x[..., [3, 0, 3]],
         "reflect": F.pad(x, (2, 1, 1, 2), mode="reflect"), "take": x.take_along_dim(x.argsort(-1), -1),
         "diagonal": x.diagonal(0, 2, 3).contiguous(), "unbind": x.unbind(1)[5].clone(), "minimum": torch.minimum(x, x.flip(0)),
         "maximum": torch.maximum(x, x.flip(0)), "cummax": x.cummax(3).values, "cummin": x.cummin(2).values,
