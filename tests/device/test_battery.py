@@ -47,3 +47,15 @@ def test_a_case_that_there_is_not_is_told_with_the_nearest() -> None:
 )
 def test_known_bugs_have_a_shape_of_their_own(note: str) -> None:
     assert any(note in check.note for check in BATTERY)
+
+
+def test_each_operation_of_a_table_has_a_check() -> None:
+    """The checks name them without importing torch."""
+    from yolo_stable.device.operations import passing, places, ranges
+
+    ids = {check.id for check in BATTERY}
+    assert ids >= {f"exact/passes-{name}" for name in passing.CALLS}
+    assert ids >= {f"exact/one-of-many-{name}" for name in places.REDUCTIONS}
+    assert ids >= {f"exact/{name.replace('_', '-')}" for name in places.EXACT}
+    assert ids >= {f"elementwise/range-{name}" for name in ranges.FUNCTIONS}
+    assert ids >= {f"elementwise/in-place-{name}" for name in ranges.IN_PLACE}

@@ -16,12 +16,31 @@ from .checks import (
     linear,
     norm,
     optimizer,
+    passing,
+    places,
+    ranges,
     short,
     step,
     transfer,
 )
 
-_FAMILIES = (env, transfer, exact, elementwise, linear, norm, attention, assign, optimizer, determinism, step, short)
+_FAMILIES = (
+    env,
+    transfer,
+    exact,
+    passing,
+    places,
+    elementwise,
+    ranges,
+    linear,
+    norm,
+    attention,
+    assign,
+    optimizer,
+    determinism,
+    step,
+    short,
+)
 BATTERY: tuple[Check, ...] = tuple(check for family in _FAMILIES for check in family.CHECKS)
 """In the order in which they run."""
 _FINDABLE = BATTERY + determinism.STRESS

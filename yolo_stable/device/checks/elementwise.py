@@ -6,7 +6,7 @@ from typing import Any
 
 from ..check import Check
 from ..gate import Gate
-from .gates import ELEMENTWISE, LOSS, POOL, REDUCTION
+from .gates import ELEMENTWISE, INTERPOLATION, LOSS, NORM_LONG, POOL, REDUCTION
 
 _LAYOUTS = ("contiguous", "channels_last", "view")
 _STRICT = {"strict": ELEMENTWISE["strict"]}
@@ -58,7 +58,32 @@ CHECKS = (
     _check("ciou", LOSS, note="computed with Ultralytics' own bbox_iou"),
     _check("ciou-degenerate", _DEGENERATE, note="boxes without width or height, identical and disjoint ones"),
     _check("sum", REDUCTION),
-    _check("sum-million", REDUCTION, tier="default"),
+    _check("sum-million", REDUCTION),
+    _check("norm-million", NORM_LONG, layouts=("contiguous",)),
+    _check("mean-million", REDUCTION),
+    _check("sum-channels-many", REDUCTION, layouts=_LAYOUTS, note="more than 50,000 elements a channel"),
+    _check("sum-rows", REDUCTION),
+    _check("var-mean-many", LOSS),
+    _check("index-add", REDUCTION),
+    _check("bilinear", INTERPOLATION, layouts=_LAYOUTS, note="multi_scale"),
+    _check("bilinear-smaller", INTERPOLATION, layouts=_LAYOUTS),
+    _check("bilinear-corners", INTERPOLATION),
+    _check("nearest-odd", POOL, layouts=_LAYOUTS),
+    _check("adaptive-avgpool", POOL, layouts=_LAYOUTS, note="the head of classifiers"),
+    _check("maxpool-2x2", POOL, layouts=_LAYOUTS),
+    _check("maxpool-3x3-s2", POOL, layouts=_LAYOUTS),
+    _check("avgpool-odd", POOL, layouts=_LAYOUTS),
+    _check("cross-entropy-mean", LOSS),
+    _check("bce-mean", LOSS),
+    _check("smooth-l1", LOSS),
+    _check("mse", LOSS),
+    _check("l1", LOSS),
+    _check("nll", LOSS),
+    _check("embedding", POOL),
+    _check("einsum", REDUCTION, note="open-vocabulary heads"),
+    _check("normalize", LOSS),
+    _check("log-sum-exp", LOSS),
+    _check("pairwise-distance", LOSS),
     _check("sum-cancelling", REDUCTION),
     _check("mean-channels", REDUCTION, layouts=_LAYOUTS),
     _check("var-mean", LOSS),

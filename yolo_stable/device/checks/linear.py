@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..check import Check
-from .gates import LINEAR, LINEAR_RANGE
+from ..gate import Gate
+from .gates import LINEAR, LINEAR_LONG, LINEAR_RANGE
 
 _QUICK = (
     "contiguous/strict",
@@ -14,6 +16,7 @@ _QUICK = (
     "contiguous/float16",
     "contiguous/bfloat16",
 )
+_FEW = ("contiguous/strict", "contiguous/bfloat16")
 _LAYOUTS = ("contiguous", "channels_last", "view")
 
 
@@ -27,19 +30,27 @@ def _conv(
     quick: tuple[str, ...] = _QUICK,
     note: str = "",
     operation: str = "conv2d",
+    gates: Mapping[str, Gate] = LINEAR,
     **more: Any,
 ) -> Check:
     params = {"shape": shape, "out": out, "kernel": kernel, **more}
     return Check(
-        id=f"linear/{name}", family="linear", operation=operation, params=params, layouts=_LAYOUTS, gates=LINEAR, tier=tier,
+        id=f"linear/{name}", family="linear", operation=operation, params=params, layouts=_LAYOUTS, gates=gates, tier=tier,
         quick=quick, note=note,
     )  # fmt: skip
 
 
-def _matmul(name: str, *shape: int, transposed: str = "nn", tier: str = "quick", note: str = "") -> Check:
+def _matmul(
+    name: str,
+    *shape: int,
+    transposed: str = "nn",
+    tier: str = "quick",
+    note: str = "",
+    gates: Mapping[str, Gate] = LINEAR,
+) -> Check:
     params = {"shape": shape, "transposed": transposed}
     return Check(
-        id=f"linear/{name}", family="linear", operation="matmul", params=params, layouts=("contiguous", "view"), gates=LINEAR,
+        id=f"linear/{name}", family="linear", operation="matmul", params=params, layouts=("contiguous", "view"), gates=gates,
         tier=tier, quick=_QUICK, note=note,
     )  # fmt: skip
 
@@ -61,6 +72,21 @@ CHECKS = (
     _conv("grouped4", (2, 64, 20, 20), 64, 3, groups=4, tier="default"),
     _conv("conv16x16-s10", (1, 3, 64, 64), 8, 16, stride=10, padding=0, note="pytorch#102968: wrong on MI250X"),
     _conv("conv-transposed2x2", (2, 32, 20, 20), 32, 2, stride=2, padding=0, operation="conv_transpose2d"),
+    _conv("conv3x3-wide", (1, 3, 320, 321), 8, 3, quick=_FEW, gates=LINEAR_LONG, note="more than 100,000 pixels"),
+    _conv("conv1x1-wide", (1, 8, 320, 321), 8, 1, tier="default", gates=LINEAR_LONG, note="more than 100,000 pixels"),
+    _conv("wgrad-16", (16, 8, 40, 41), 16, 3, quick=_FEW, gates=LINEAR_LONG, note="a weight gradient over 26,240 places"),
+    _conv("wgrad-64", (64, 16, 20, 20), 16, 1, quick=_FEW, gates=LINEAR_LONG, note="a weight gradient over 25,600 places"),
+    _conv("conv3x3-512", (1, 512, 7, 7), 24, 3, quick=_QUICK, gates=LINEAR_LONG, note="sums of 4,608 terms"),
+    _conv("conv1x1-s2", (2, 24, 21, 21), 40, 1, stride=2, padding=0, tier="default"),
+    _conv("conv5x5", (2, 12, 17, 23), 20, 5, quick=_FEW),
+    _conv("conv-dilated", (2, 16, 20, 20), 16, 3, dilation=2, padding=2, quick=_FEW),
+    _conv("conv-bias", (2, 16, 13, 11), 21, 1, bias=True, quick=_FEW, note="the last layer of every head"),
+    _conv("depthwise3x3-s2", (2, 36, 21, 19), 36, 3, groups=36, stride=2, quick=_FEW),
+    _conv("conv-transposed4x4", (1, 12, 13, 9), 20, 4, stride=4, padding=0, operation="conv_transpose2d", tier="default"),
+    _matmul("bmm-40", 40, 33, 17, 19, note="more than 16 products"),
+    _matmul("matmul-4096", 16, 4096, 24, gates=LINEAR_LONG, note="sums of 4,096 terms"),
+    _matmul("matmul-vector", 1, 333, 77, tier="default"),
+    _matmul("matmul-many", 8400, 16, 4, tier="default", note="the integral of DFL"),
     _matmul("matmul-nn", 128, 256, 96),
     _matmul("matmul-nt", 128, 256, 96, transposed="nt", note="the layout of every linear layer"),
     _matmul("matmul-tn", 128, 256, 96, transposed="tn"),

@@ -9,6 +9,7 @@ from .gates import NORM, NORM_OFFSET
 
 _LAYOUTS = ("contiguous", "channels_last", "view")
 _STRICT = {"strict": NORM["strict"]}
+_FLOATS = {name: NORM[name] for name in ("strict", "bfloat16")}
 
 
 def _bn(
@@ -26,12 +27,18 @@ CHECKS = (
     _bn("bn-eval", (8, 32, 20, 20), training=False),
     _bn("bn-1x1", (8, 64, 1, 1), training=True, note="MIOpen#248: NaN at 1x1"),
     _bn("bn-batch2", (2, 16, 5, 5), training=True, note="rocm-libraries#2344: few numbers a channel"),
-    _bn("bn-odd", (3, 13, 33, 19), training=True, gates=_STRICT, tier="default"),
+    _bn("bn-odd", (3, 13, 33, 19), training=True, gates=_STRICT),
+    _bn("bn-many", (8, 6, 81, 80), training=True, gates=_FLOATS, note="more than 50,000 elements a channel"),
+    _bn("bn-wide", (2, 5, 160, 161), training=True, gates=_STRICT, tier="default", note="channels larger than a block"),
     _bn("bn-offset", (8, 32, 20, 20), training=True, offset=25.0, gates=NORM_OFFSET, note="mean far above the deviation"),
     _bn("bn-small-variance", (8, 16, 20, 20), training=True, factor=0.01, gates=_STRICT, note="a wrong epsilon shows"),
     Check(
         id="norm/layer-norm", family="norm", operation="layer_norm", params={"shape": (200, 128)}, layouts=("contiguous", "view"),
         gates=NORM,
+    ),
+    Check(
+        id="norm/layer-norm-odd", family="norm", operation="layer_norm", params={"shape": (77, 331)},
+        layouts=("contiguous", "view"), gates=_STRICT,
     ),
     Check(
         id="norm/group-norm", family="norm", operation="group_norm", params={"shape": (4, 32, 12, 12), "groups": 8},

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe, Scale
+from . import ranges
 
 Builder = Callable[[Mapping[str, Any], Draw], Recipe]
 
@@ -164,6 +165,49 @@ def gather_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=lambda x, index: x.gather(1, index), gradients=("x",), scale=scale)
 
 
+def index_add(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return a sum of rows into places by indices with duplicates."""
+    inputs = {"x": draw("x", 2000, 13), "index": draw.integers("index", 2000, below=97)}
+
+    def compute(x: Tensor, index: Tensor) -> Tensor:
+        return x.new_zeros(97, 13).index_add(0, index, x, alpha=0.5)
+
+    return Recipe(
+        inputs=inputs,
+        compute=lambda x, index: compute(x, index),
+        gradients=("x",),
+        scale=lambda inputs: {"out": compute(inputs["x"].abs(), inputs["index"])},
+    )
+
+
+def _targets(loss: Callable[[Tensor, Tensor], Tensor], classes: int = 0) -> Builder:
+    """Return a loss of 600 rows against targets: numbers, or the numbers of classes."""
+
+    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+        shape = (600, classes or 7)
+        target = draw.integers("t", 600, below=classes) if classes else draw("t", *shape, low=0)
+        inputs = {"x": draw("x", *shape, low=-4, high=4), "t": target}
+        return Recipe(inputs=inputs, compute=lambda x, t: loss(x, t).view(1), gradients=("x",))
+
+    return build
+
+
+def embedding(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return rows by number, some of them several times: the gradient is a sum."""
+    inputs = {"x": draw("x", 50, 17), "index": draw.integers("index", 400, below=50)}
+    return Recipe(inputs=inputs, compute=lambda x, index: F.embedding(index, x), gradients=("x",))
+
+
+def einsum(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    """Return the likeness of each place of images to each of some texts."""
+
+    def compute(x: Tensor, y: Tensor) -> Tensor:
+        return torch.einsum("bchw,bkc->bkhw", x, y)
+
+    inputs = {"x": draw("x", 2, 33, 9, 7), "y": draw("y", 2, 5, 33)}
+    return Recipe(inputs=inputs, compute=lambda x, y: compute(x, y), gradients=("x", "y"), scale="linear")
+
+
 def _var_mean(x: Tensor) -> Tensor:
     return torch.stack(torch.var_mean(x, 1))
 
@@ -196,6 +240,33 @@ RECIPES: dict[str, Builder] = {
     "mean_channels": _reduction(lambda x: x.mean((0, 2, 3)), (4, 16, 20, 20)),
     "var_mean": _reduction(_var_mean, (64, 4096), linear=False),
     "norm": _reduction(lambda x: x.norm().view(1), (30_000,), linear=False),
+    "norm_million": _reduction(lambda x: x.norm().view(1), (1_000_003,), linear=False),
+    "mean_million": _reduction(lambda x: x.mean().view(1), (1_000_003,)),
+    "sum_channels_many": _reduction(lambda x: x.sum((0, 2, 3)), (2, 5, 160, 161)),
+    "sum_rows": _reduction(lambda x: torch.stack([x.sum(1), x.mean(1), x.sum(-1)]), (40, 8400)),
+    "var_mean_many": _reduction(_var_mean, (5, 51_521), linear=False),
+    "index_add": index_add,
+    "bilinear": _function(lambda x: F.interpolate(x, size=(25, 31), mode="bilinear", align_corners=False), -1, 1),
+    "bilinear_smaller": _function(lambda x: F.interpolate(x, size=(7, 9), mode="bilinear", align_corners=False), -1, 1),
+    "bilinear_corners": _function(
+        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True), -1, 1
+    ),
+    "nearest_odd": _function(lambda x: F.interpolate(x, size=(17, 29), mode="nearest"), -1, 1),
+    "adaptive_avgpool": _function(lambda x: F.adaptive_avg_pool2d(x, 1), -1, 1),
+    "maxpool_2x2": _function(lambda x: F.max_pool2d(x, 2), -1, 1, (3, 5, 13, 17)),
+    "maxpool_3x3_s2": _function(lambda x: F.max_pool2d(x, 3, 2, 1), -1, 1, (3, 5, 13, 17)),
+    "avgpool_odd": _function(lambda x: F.avg_pool2d(x, 3, 2, 1), -1, 1, (3, 5, 13, 17)),
+    "cross_entropy_mean": _targets(lambda x, t: F.cross_entropy(x, t, label_smoothing=0.1), 41),
+    "nll": _targets(lambda x, t: F.nll_loss(x, t), 41),
+    "bce_mean": _targets(lambda x, t: F.binary_cross_entropy_with_logits(x, t)),
+    "smooth_l1": _targets(lambda x, t: F.smooth_l1_loss(x, t, beta=0.7)),
+    "mse": _targets(lambda x, t: F.mse_loss(x, t)),
+    "l1": _targets(lambda x, t: F.l1_loss(x, t)),
+    "embedding": embedding,
+    "einsum": einsum,
+    "normalize": _function(lambda x: F.normalize(x, dim=1), -1, 1),
+    "log_sum_exp": _function(lambda x: x.logsumexp(1), -90, 90, (40, 77)),
+    "pairwise_distance": _two(lambda x, y: torch.cdist(x, y, p=1.0), (60, 4), (31, 4), -1),
     "cumsum": _reduction(lambda x: x.cumsum(1), (16, 4096)),
     "index_put_accumulate": index_put_accumulate,
     "scatter_add": scatter_add,
@@ -204,4 +275,5 @@ RECIPES: dict[str, Builder] = {
     "avgpool": _function(lambda x: F.avg_pool2d(x, 2, 2), -1, 1),
     "upsample": _function(lambda x: F.interpolate(x, scale_factor=2, mode="nearest"), -1, 1),
     "concat": _two(lambda x, y: torch.cat([x, y], 1), (2, 16, 20, 20), (2, 8, 20, 20), -1),
+    **ranges.RECIPES,
 }

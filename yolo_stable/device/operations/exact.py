@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe, Tensors
+from . import places
+from .passing import passes_on
 
 _NAN, _INF = float("nan"), float("inf")
 
@@ -191,4 +193,6 @@ def semantics(params: Mapping[str, Any], draw: Draw) -> Recipe:
 RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
     **{name: _exact(name) for name in EXACT},
     "semantics": semantics,
+    "passes_on": passes_on,
+    **places.RECIPES,
 }

@@ -14,17 +14,21 @@ from ..recipe import Recipe
 
 
 def conv2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return a convolution of x (n, c, h, w) with w (out, c / groups, k, k), without bias."""
+    """Return a convolution of x (n, c, h, w) with w (out, c / groups, k, k)."""
     n, c, h, w = params["shape"]
     k, groups, stride = params["kernel"], params.get("groups", 1), params.get("stride", 1)
     padding = params.get("padding", k // 2)
     bound = 1 / math.sqrt(c // groups * k * k)
 
-    def compute(x: Tensor, w: Tensor) -> Tensor:
-        return F.conv2d(x, w, None, stride, padding, 1, groups)
+    dilation = params.get("dilation", 1)
+
+    def compute(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        return F.conv2d(x, w, b, stride, padding, dilation, groups)
 
     inputs = {"x": draw("x", n, c, h, w), "w": draw("w", params["out"], c // groups, k, k, low=-bound, high=bound)}
-    return Recipe(inputs=inputs, compute=compute, gradients=("x", "w"), scale="linear")
+    if params.get("bias"):
+        inputs["b"] = draw("b", params["out"])
+    return Recipe(inputs=inputs, compute=compute, gradients=tuple(inputs), scale="linear")
 
 
 def conv_transpose2d(params: Mapping[str, Any], draw: Draw) -> Recipe:

@@ -1,0 +1,143 @@
+"""Faults of operations that were written without a look at the battery: how many of them does the validation find?
+
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.device_outside [--tier quick default] [--only NAME ...] [--json F]
+
+``device_outside_faults.py`` has them: each changes the result of some of torch's operations, forward and backward, as a broken
+kernel would. A fault is found when a check fails; it is *not fired* when no check runs it, and counts as not found. Only the
+checks that call one of its operations are run, the others cannot see it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from yolo_stable.device.backend import BACKENDS
+from yolo_stable.device.battery import cases
+from yolo_stable.device.check import Case
+from yolo_stable.device.execute import Executor
+from yolo_stable.device.gate import Status
+from yolo_stable.device.machine import Machine
+
+from .device_outside_faults import FAULTS
+from .record import keep, show
+
+Row = dict[str, Any]
+
+
+def name_of(func: Any) -> str:
+    """Return an operation's name without namespace and overload."""
+    return str(func).split(".")[1]
+
+
+class Heard(TorchDispatchMode):
+    """Notes which operations are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        self.names.add(name_of(func))
+        return func(*args, **(kwargs or {}))
+
+
+class Wrong(TorchDispatchMode):
+    """Computes some operations as a fault says."""
+
+    def __init__(self, fault: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.fault, self.fired = fault, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if name_of(func) not in self.fault["ops"]:
+            return func(*args, **(kwargs or {}))
+        self.fired += 1
+        return self.fault["change"](func, args, kwargs or {})
+
+
+class Modified(Machine):
+    """The CPU under a mode."""
+
+    def __init__(self, mode: TorchDispatchMode) -> None:
+        super().__init__(BACKENDS["cpu"])
+        self.mode = mode
+
+    @contextmanager
+    def computing(self, *, strict: bool = True) -> Iterator[None]:
+        """As without, under the mode."""
+        with super().computing(strict=strict), self.mode:
+            yield
+
+
+def planned(tier: str) -> list[tuple[Case, set[str]]]:
+    """Return the cases of a tier with the operations that each calls; what fails without a fault is an error."""
+    found = []
+    for case in cases(tier, "cpu"):
+        heard = Heard()
+        result = Executor(Modified(heard)).run(case)
+        if result.status is Status.FAIL:
+            raise SystemExit(f"{case.id} fails without a fault: {result.reason}")
+        found.append((case, heard.names))
+    return found
+
+
+def run(fault: Mapping[str, Any], plan: list[tuple[Case, set[str]]]) -> Row:
+    """Return which check is the first to find a fault; those of trainings, which take longest, are run last."""
+    start = time.perf_counter()
+    mode = Wrong(fault)
+    executor = Executor(Modified(mode))
+    mine = [case for case, names in plan if names & set(fault["ops"])]
+    first = ""
+    for case in sorted(mine, key=lambda case: case.check.family in ("step", "short", "determinism")):
+        result = executor.run(case)
+        if result.status is Status.FAIL:
+            first = f"{case.id}: {result.reason}"[:160]
+            break
+    seconds = round(time.perf_counter() - start, 1)
+    return {
+        "fault": fault["name"],
+        "found": bool(first),
+        "fired": mode.fired,
+        "first": first,
+        "checks": len(mine),
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    """Run the faults, and print what was not found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tier", nargs="+", choices=("quick", "default"), default=["quick", "default"])
+    parser.add_argument("--only", nargs="+", metavar="NAME")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows: list[Row] = []
+    left = [fault for fault in FAULTS if not options.only or fault["name"] in options.only]
+    total = len(left)
+    for tier in options.tier:
+        plan = planned(tier)
+        for fault in list(left):
+            row = {"tier": tier, **run(fault, plan)}
+            rows.append(row)
+            if not row["found"]:
+                print(f"{tier} | {fault['name']}: not found, fired {row['fired']} times. {fault['about']}", flush=True)
+            elif tier == "quick":
+                left.remove(fault)  # `default` has all that `quick` has
+        done = sum(row["found"] for row in rows)
+        show(f"faults found by {tier}", [{"found": done, "of": total, "share": round(done / total, 3)}])
+    print(keep("device_outside", rows, {"tiers": options.tier}, options.json))
+
+
+if __name__ == "__main__":
+    main()
