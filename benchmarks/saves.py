@@ -2,11 +2,11 @@
 
 python -m benchmarks.saves [--models yolo11n.yaml ...] [--optimizers SGD AdamW] [--pairs 2] [--saves 4] [--json F]
 
-Real trainings of both kinds, one after the other, on small pictures; each epoch ends with a save, and the first is left out.
-Given are medians: what ``save_model()`` takes on the clock, and of the processor's time of the thread that trains, which others
-on the machine do not disturb; what the thread that writes takes of both; and how much longer the steps beside it take than
-the others, per save. An epoch of these small ones may be shorter than its writing: what the next save would have to wait for
-the one before is given by itself.
+Real trainings of both kinds, one after the other, on small pictures; every other epoch ends with a save, and the first is left
+out. Given are medians: what ``save_model()`` takes on the clock, and of the processor's time of the thread that trains, which
+others on the machine do not disturb; what the thread that writes takes of both; and how much longer the steps beside it take,
+per save, than those at the same places of epochs that follow no save. An epoch of these small ones may be shorter than its
+writing: what the next save would have to wait for the one before is given by itself.
 """
 
 from __future__ import annotations
@@ -42,10 +42,18 @@ class Times:
     """Of the thread that writes."""
     waits: list[float] = field(default_factory=list)
     """Before a save, for the one before."""
-    beside: list[float] = field(default_factory=list)
-    """Steps that began while files were written."""
-    alone: list[float] = field(default_factory=list)
-    """All other steps."""
+    beside: dict[int, list[float]] = field(default_factory=dict)
+    """Steps that began while files were written, by their place in the epoch."""
+    alone: dict[int, list[float]] = field(default_factory=dict)
+    """All other steps, likewise."""
+
+    def slowed(self) -> float:
+        """Return by how much the steps beside one save were longer than others at the same places."""
+        longer = 0.0
+        for place, steps in self.beside.items():
+            if place in self.alone:
+                longer += sum(steps) - statistics.median(self.alone[place]) * len(steps)
+        return longer / len(self.saves)
 
 
 def now() -> tuple[float, float]:
@@ -64,24 +72,32 @@ def watched(name: str, times: Times) -> type:
 
     class Watched(TRAINERS[name]):  # type: ignore[misc, valid-type]
         step = (0.0, False)
+        place = 0
 
         def run_callbacks(self, event: str) -> None:
             super().run_callbacks(event)
-            if event == "on_train_batch_start":
+            if event == "on_train_epoch_start":
+                self.place = 0
+            elif event == "on_train_batch_start":
                 writing = getattr(self, "_writing", None)
                 self.step = time.perf_counter(), writing is not None and not writing.idle
-            elif event == "on_train_batch_end" and self.epoch:
+            elif event == "on_train_batch_end":
                 began, is_beside = self.step
-                (times.beside if is_beside else times.alone).append(time.perf_counter() - began)
+                if self.epoch > 1:  # the first two are those of caches that are still cold
+                    steps = times.beside if is_beside else times.alone
+                    steps.setdefault(self.place, []).append(time.perf_counter() - began)
+                self.place += 1
 
         def save_model(self) -> Any:
+            if not self.epoch % 2:
+                return False
             start = now()
             getattr(self, "finish_save", bool)()
             times.waits.append(since(start)[0])
             start = now()
             saved = super().save_model()
             assert saved
-            if self.epoch:
+            if self.epoch > 1:
                 times.saves.append(since(start))
             return saved
 
@@ -119,7 +135,7 @@ def measure(model: str, optimizer: str, options: argparse.Namespace, folder: Pat
     overrides = {
         "model": model,
         "data": str(data),
-        "epochs": options.saves + 1,
+        "epochs": 2 * options.saves + 2,
         "imgsz": options.imgsz,
         "batch": options.batch,
         "nbs": options.batch,
@@ -141,8 +157,7 @@ def measure(model: str, optimizer: str, options: argparse.Namespace, folder: Pat
     stock, guarded = times["stock"], times["guarded"]
     (clock, processor), (our_clock, our_processor) = medians(stock.saves), medians(guarded.saves)
     written, of_processor = medians(guarded.written)
-    alone = statistics.median(guarded.alone or guarded.beside)
-    slower = sum(guarded.beside) - alone * len(guarded.beside)
+    alone = statistics.median(seconds for steps in guarded.alone.values() for seconds in steps)
     return {
         "model": model,
         "optimizer": optimizer,
@@ -156,7 +171,7 @@ def measure(model: str, optimizer: str, options: argparse.Namespace, folder: Pat
         "beside s": written,
         "beside cpu s": of_processor,
         "step s": alone,
-        "slowed s": slower / len(guarded.saves),
+        "slowed s": guarded.slowed(),
         "wait s": statistics.median(guarded.waits),
     }
 
