@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.autopsy_run import run as autopsy
 from yolo_stable.chaos import NAN, Fault, FileFault, LayerFault, mark
 from yolo_stable.events import read_events
+from yolo_stable.guard.ladder import Climb, Rung
+from yolo_stable.incident_record import report_of_climb
 from yolo_stable.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
@@ -192,6 +195,25 @@ def test_without_quarantine_it_is_drawn_again_and_again(arguments: Arguments) ->
     trainer = train(FileFault(image.name, "image", NAN), overrides)
     assert trainer.chaos.fired == 4
     assert not (trainer.save_dir / "quarantine.txt").exists()
+
+
+def test_batches_rejected_in_a_row_do_not_say_that_training_went_astray(arguments: Arguments) -> None:
+    trainer = train(Fault("pixel", NAN, at=(5, 6)), arguments(guard={"max_consecutive": 1}))
+    assert trainer.chaos.fired == 2
+    (climb,) = [one for one in answers(trainer) if one["kind"] == "roll_back"]
+    assert (climb["cause"], climb["phase"]) == ("undecided", "state")
+    assert "2 rejections in a row" in climb["evidence"]["why"]
+    assert "guard.jsonl" in climb["next"]
+
+
+def test_a_climb_says_optimisation_only_where_training_diverged() -> None:
+    """What is said of the learning rate is said of a training that went astray, and of no other."""
+    astray = Climb(rung=Rung.ROLL_BACK, reason="the loss is ten times its level", step=9, to_step=4, diverged=True)
+    assert report_of_climb(astray).headline() == "the run went astray in its training: optimisation"
+    row = Climb(rung=Rung.ROLL_BACK, reason="4 batches in a row were rejected", step=9, to_step=4)
+    assert report_of_climb(row).headline() == "the run was put back to a snapshot: undecided"
+    assert "lr0" not in report_of_climb(row).next
+    assert report_of_climb(replace(row, rung=Rung.HALT)).headline() == "the run was ended: undecided"
 
 
 def test_ruined_weights_are_an_incident_that_says_which_number(arguments: Arguments) -> None:

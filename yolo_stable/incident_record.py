@@ -200,6 +200,11 @@ def state_before(state: TrainingState, generators: Draw) -> tuple[dict[str, Tens
     return {**tensors, **drawn}, {**plain, "rng": plain_of_generators}
 
 
+ROW_NEXT = (
+    "What was wrong with the batches stands with each of them: in the incidents and in guard.jsonl, just before this."
+)
+
+
 def report_of_climb(climb: Climb) -> Report:
     """Return what is known of a climb without a replay."""
     damage = [str(one) for one in climb.damage]
@@ -214,11 +219,14 @@ def report_of_climb(climb: Climb) -> Report:
         module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
         return Report(cause="weights", phase="state", module=module, evidence=evidence, next=once)
     halted = climb.rung is Rung.HALT
+    if not climb.diverged:
+        what = "was ended" if halted else "was put back to a snapshot"
+        return Report(phase="state", evidence={"what": what, "why": climb.reason, "halted": halted}, next=ROW_NEXT)
     lower = f"{'Lower' if halted else 'The guard has gone back and goes on. If it comes again, lower'} the learning rate (lr0=)."
     return Report(
         cause="optimisation",
         phase="step",
-        evidence={"what": "training went astray", "why": climb.reason, "halted": halted},
+        evidence={"what": "went astray in its training", "why": climb.reason, "halted": halted},
         next=f"{lower}\nOr take a calmer preset:\n{AGAIN} --preset cautious",
     )
 

@@ -54,6 +54,8 @@ class Climb:
     """Optimizer steps that this climb undid; less than ``step - to_step`` when earlier ones had undone some of these."""
     damage: tuple[Damage, ...] = ()
     """What was wrong with the state, looked at closely before it was put back."""
+    diverged: bool = False
+    """Whether training itself went astray; else batches were rejected in a row, or numbers were ruined."""
 
 
 def next_rung(rollbacks: int, config: GuardConfig, *, has_snapshot: bool, can_lower: bool) -> Rung:

@@ -307,7 +307,7 @@ class Recovery:
             to = better
         snapshot = to if to is not None else self._choose(lone, again=rung is not Rung.HALT and self._tries >= TRIES)
         seen = f"{reason}; last seen: {last.reason}" if last is not None else reason
-        self._go_back(rung, seen, culprits, damage, snapshot, precision=lowered or "")
+        self._go_back(rung, seen, culprits, damage, snapshot, precision=lowered or "", diverged=diverged)
         if diverged and self._target is not None:
             self.evidence.watch_after(self._target)
         if rung is Rung.HALT:
@@ -361,6 +361,7 @@ class Recovery:
         snapshot: Snapshot | None,
         *,
         precision: str = "",
+        diverged: bool = False,
     ) -> None:
         """Put a snapshot back, also before a halt, as what is saved then is to be healthy, and tell of it."""
         self.wish, self._diverging = "", False
@@ -378,6 +379,7 @@ class Recovery:
                 precision=precision,
                 lost=0 if snapshot is None else trained - snapshot.trained,
                 damage=damage,
+                diverged=diverged,
             )
         )
 
