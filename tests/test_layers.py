@@ -64,6 +64,7 @@ LAYERS = (
         "run_log",
         "startup",
         "validate_run",
+        "validation_batch",
     ),
     (
         "autopsy",

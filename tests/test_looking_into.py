@@ -287,3 +287,64 @@ def test_looking_into_a_batch_changes_nothing_of_the_training(arguments: Argumen
         weights.append([v.clone() for v in trainer.ema.ema.state_dict().values()])
         assert trainer.chaos.fired == 2
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def breaks_in_evaluation(module: Any, args: Any, output: Any) -> Any:
+    return output if module.training else output * torch.where(args[0].amax() > 5, NAN, 1.0)
+
+
+class ValidationFault:
+    """Every time that an image is validated, something happens to its pixels."""
+
+    def __init__(self, name: str, value: float) -> None:
+        self.name, self.value, self.fired = name, value, 0
+
+    def on(self, base: Any) -> Any:
+        fault = self
+
+        class Faulty(base):  # type: ignore[misc]
+            chaos = fault
+
+            def get_validator(self) -> Any:
+                validator = super().get_validator()
+                inner = validator.preprocess
+
+                def preprocess(batch: dict[str, Any]) -> dict[str, Any]:
+                    batch = inner(batch)
+                    for place, path in enumerate(batch["im_file"]):
+                        if Path(path).name == fault.name:
+                            batch["img"][place, 0, 3, 4] = fault.value
+                            fault.fired += 1
+                    return batch
+
+                validator.preprocess = preprocess
+                return validator
+
+        return Faulty
+
+
+class TestOnlyTheValidationIsNotFinite:
+    def test_its_image_is_named_and_the_bundle_replays(self, arguments: Arguments, said: list[str]) -> None:
+        overrides = arguments(epochs=1, val=True, batch=2)
+        image = sorted((Path(overrides["data"]).parent / "images" / "val").iterdir())[3]
+        trainer = train(ValidationFault(image.name, NAN), overrides)
+        (found,) = answers(trainer)
+        assert (found["kind"], found["cause"], found["reproduced"]) == ("validation", "data", True)
+        assert [Path(sample["path"]).name for sample in found["samples"]] == [image.name]
+        assert any("validation of epoch 1: not finite" in line for line in said)
+        assert not [event for event in read_events(trainer.save_dir / "guard.jsonl") if event["event"] == "rejection"]
+        assert not (trainer.save_dir / "quarantine.txt").exists(), "a validation image is not left out of training"
+        again = autopsy(bundles(trainer)[0])
+        assert image.name in again
+        assert "NaN pixels" in again
+
+    def test_a_layer_that_breaks_in_evaluation_alone_is_found(self, arguments: Arguments) -> None:
+        """The picture is the mark; the layer breaks at it, and never in training."""
+        overrides = arguments(epochs=1, val=True, batch=2)
+        image = sorted((Path(overrides["data"]).parent / "images" / "val").iterdir())[0]
+        trainer: Any = ValidationFault(image.name, 9.0).on(TRAINERS["detect"])(overrides=overrides)
+        trainer.add_callback("on_train_start", lambda t: t.ema.ema.model[0].register_forward_hook(breaks_in_evaluation))
+        trainer.train()
+        assert trainer.chaos.fired
+        (found,) = answers(trainer)
+        assert (found["kind"], found["module"], found["reproduced"]) == ("validation", "model.0", True)

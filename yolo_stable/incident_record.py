@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .autopsy.flags import flags
 from .autopsy.report import Report, Sample
@@ -21,6 +21,7 @@ from .autopsy.symptom import Symptom
 from .guard import Climb, Decision, Rung
 from .guard.generators import Draw
 from .guard.state import TrainingState
+from .guard.wrappers import plainly_named
 from .provenance import Provenance
 from .typed import AGAIN
 
@@ -94,8 +95,8 @@ class Incident:
     """One event that was not healthy, with what was found out about it."""
 
     kind: str
-    """``micro_batch`` or ``window`` (rejected), or the rung of a climb: ``repair``, ``roll_back``, ``lower_precision``,
-    ``halt``."""
+    """``micro_batch`` or ``window`` (rejected), ``validation`` (of healthy weights, not finite), or the rung of a climb:
+    ``repair``, ``roll_back``, ``lower_precision``, ``halt``."""
     reason: str
     report: Report
     where: Circumstances
@@ -106,6 +107,8 @@ class Incident:
     drawn: Drawn | None = None
     """The batch; None when it takes none to say what happened."""
     seen: Symptom | None = None
+    validated: nn.Module | None = None
+    """What a validation was of; None: it is of a training batch."""
     healed: bool = False
     """Whether the guard puts a state back whose numbers were ruined."""
     injected: tuple[str, ...] = ()
@@ -198,6 +201,15 @@ def state_before(state: TrainingState, generators: Draw) -> tuple[dict[str, Tens
     drawn, plain_of_generators = generators.state()
     _, plain = state.aside()
     return {**tensors, **drawn}, {**plain, "rng": plain_of_generators}
+
+
+def state_validated(model: nn.Module, generators: Draw) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the weights and buffers that a validation was of, named as those of a training state, and the generators."""
+    drawn, plain_of_generators = generators.state()
+    tensors = {
+        f"model/{name}": t.detach() for name, t in plainly_named((*model.named_parameters(), *model.named_buffers()))
+    }
+    return {**tensors, **drawn}, {"rng": plain_of_generators}
 
 
 ROW_NEXT = (

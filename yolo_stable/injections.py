@@ -55,8 +55,11 @@ class Injections:
         """Return which have fired in what an incident is about.
 
         Args:
-            kind: Of the incident: ``micro_batch``, ``window``, or another one, which is about all since the last climb.
+            kind: Of the incident: ``micro_batch``, ``window``, ``validation`` (into which none is put), or another one, which
+                is about all since the last climb.
         """
+        if kind == "validation":
+            return ()
         before = {"micro_batch": self._batch, "window": self._window}.get(kind, self._climb)
         return tuple(
             name for (name, _), now, then in zip(self._faults, self._counts(), before, strict=True) if now > then

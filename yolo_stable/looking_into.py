@@ -17,6 +17,7 @@ from .autopsy.batch_case import BatchCase
 from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
 from .autopsy.report import Report
+from .autopsy.symptom import Symptom
 from .errors import InvalidCallError
 from .failed_loss import GuardedLoss
 from .found import finding
@@ -33,6 +34,7 @@ from .incident_record import (
     plain_args,
     report_of_climb,
     state_before,
+    state_validated,
     symptom_of,
 )
 from .incidents import Incidents
@@ -48,6 +50,7 @@ from .telling import say
 from .tracing import take, trace
 from .train_call import one_line
 from .typed import AGAIN, CHECK, beneath
+from .validation_batch import ValidationBatch
 
 MEMORY = 256 * 2**20
 """Bytes of earlier micro-batches that are kept until their window is closed; the newest one is there anyway."""
@@ -69,6 +72,8 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     incidents: Incidents | None = None
     quarantine: Quarantine | None = None
     """None: of a data set that nothing is known of."""
+    validator: Any
+    ema: Any
     _drawn: list[Drawn]
     _newest: dict[str, Any]
     """The micro-batch at hand, as it went into the model; empty between windows."""
@@ -178,6 +183,40 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         except Exception as error:  # noqa: BLE001 - as above
             LOGGER.warning(f"This could not be written down: {type(error).__name__}: {one_line(error)}")
 
+    def look_into_validation(self, metrics: list[str]) -> None:
+        """Make an incident of a validation of healthy weights that was not finite: which of its images, and which operation.
+
+        The images of a validation are named, and not left out of it.
+
+        Args:
+            metrics: Names of those that are not finite.
+        """
+        if self.incidents is None or RANK not in {-1, 0} or not self.incidents.admit():
+            return
+        generators = Draw(self.device)
+        try:
+            self._open_validation(metrics)
+        except Exception as error:  # noqa: BLE001 - as above
+            LOGGER.warning(f"The validation could not be looked into: {type(error).__name__}: {one_line(error)}")
+        finally:
+            generators.restore()
+
+    def _open_validation(self, metrics: list[str]) -> None:
+        seconds = self.plan.guard.autopsy_seconds
+        trained: Any = self.model
+        model: Any = self.ema.ema if self.ema else unwrap(trained)
+        if seconds is None or not self._may_replay(model):
+            return
+        bad = ValidationBatch.first_not_finite(self.validator, model, classes=self.data["nc"], seconds=seconds)
+        if bad is None:
+            return
+        reason = f"validation not finite: {', '.join(metrics)}"
+        seen = Symptom(reason=reason, loss=bad.loss, items=bad.items)
+        report = examine([bad.case], seen, seconds=seconds, frugal=True)
+        where = replace(self._circumstances(), batch=bad.drawn.number, precision=bad.precision, loss_scale=1.0)
+        what = {"loss": bad.loss, "items": bad.items, "drawn": bad.drawn, "seen": seen, "validated": bad.case.model}
+        self._write_down(Incident(kind="validation", reason=reason, report=report, where=where, **what))
+
     def _is_usual_overflow(self, decision: Decision) -> bool:
         assert self.guard is not None
         scaler = self.guard.scaler
@@ -264,7 +303,8 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         folder = self.incidents.next_folder()
         unnamed = found.report
         kept = folder is not None and found.drawn is not None and found.drawn.generators is not None
-        described = _described(unwrap(self.model)) if kept else None  # pyright: ignore[reportArgumentType]
+        trained: Any = self.model
+        described = _described(unwrap(found.validated or trained)) if kept else None
         healed = self.guard is not None and self.guard.recovery is not None
         now = self.injections.just_now(found.kind)
         found = replace(found, healed=healed, injected=self.injections.over, injected_now=now)
@@ -293,11 +333,15 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         assert self.incidents is not None
         assert self.guard is not None
         if folder is not None:
-            model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
+            trained: Any = self.model
+            model: Any = unwrap(found.validated or trained)
             tensors, plain, batch, pictures = {}, {}, {}, {}
             drawn = found.drawn
             if drawn is not None and drawn.generators is not None:
-                tensors, plain = state_before(self.guard.state, drawn.generators)
+                if found.validated is None:
+                    tensors, plain = state_before(self.guard.state, drawn.generators)
+                else:
+                    tensors, plain = state_validated(model, drawn.generators)
                 batch = drawn.as_drawn()
                 pictures = pictures_of(found, model)
             if tensors:

@@ -31,6 +31,7 @@ class GuardedRecovery(_Base):
     witnesses: Witnesses
     batch_number: int
     tell_of_climb: Callable[[Climb], None]
+    look_into_validation: Callable[[list[str]], None]
     lowered = False
     """Whether the precision was lowered in this run."""
 
@@ -78,12 +79,15 @@ class GuardedRecovery(_Base):
             wrong += ["fitness"] if not math.isfinite(fitness) else []
             self.best_fitness, fitness = best, 0.0  # NaN would be the best for ever: nothing is above it
         if wrong:
-            meaning = "Its fitness counts" if counts else "It does not count"
+            meaning = "Its fitness counts." if counts else "It does not count."
+            if getattr(getattr(self.validator, "args", None), "quantize", None) == 16:
+                meaning += " In float16 a validation may overflow where training does not: try amp=False."
             LOGGER.warning(
-                f"validation of epoch {self.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. {meaning}."
-                " With half precision (amp=True) the validation may overflow where training does not: try amp=False."
+                f"validation of epoch {self.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. {meaning}"
             )
             self.run_log.validation_not_finite(self.epoch + 1, wrong)
+            if healthy:
+                self.look_into_validation(wrong)
         if counts and self._went_back(float(fitness)):
             return self._validated()  # the results are to be those of what is saved
         return metrics, fitness

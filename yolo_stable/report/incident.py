@@ -15,6 +15,7 @@ FILES = 20
 WORDS = {
     "micro_batch": "micro-batch rejected",
     "window": "window rejected",
+    "validation": "validation not finite",
     "repair": "EMA put back",
     "roll_back": "rolled back",
     "lower_precision": "rolled back, lower precision",
@@ -30,7 +31,7 @@ class Incident:
     """A rejection or a climb; with the autopsy's answer once it was looked into."""
 
     kind: str
-    """``micro_batch``, ``window``, or the rung of a climb."""
+    """``micro_batch``, ``window``, ``validation``, or the rung of a climb."""
     epoch: int
     reason: str
     time: float | None = None
@@ -99,7 +100,7 @@ class Incident:
     @property
     def climb(self) -> bool:
         """Whether more than a batch was undone."""
-        return self.kind not in ("micro_batch", "window")
+        return self.kind not in ("micro_batch", "window", "validation")
 
     @property
     def cause(self) -> str:
