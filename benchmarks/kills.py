@@ -2,13 +2,15 @@
 
 python -m benchmarks.kills [--kills 100] [--chains 2] [--seed 0] [--json F]
 
-Each chain is one run of a narrow detector that would take for ever. It is killed some time after it has begun to train, in
-the middle of whatever it does: a step, a validation, a save. Then every file that it left is read, and it is resumed.
+Each chain is one run of a narrow detector that would take for ever. Every other kill comes some time after it has begun to
+train, in the middle of whatever it does; the others come while it writes: a moment after a file that is not whole yet has
+appeared beside its checkpoints. Then every file that it left is read, and it is resumed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -25,6 +27,7 @@ import torch
 
 from yolo_stable.events import read_events
 from yolo_stable.state_file import read as read_state
+from yolo_stable.whole_file import PART
 
 from .narrow import settings
 from .record import keep, show
@@ -46,6 +49,27 @@ def start(folder: Path, last: Path | None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "yolo_stable", "train", str(data), *words]
     out = open(folder / "out.txt", "w")  # noqa: SIM115 - the process writes into it until it is killed
     return subprocess.Popen(command, stdout=out, stderr=out, text=True, env=environment, start_new_session=True)
+
+
+WRITING = 0.15
+"""Seconds after a file has appeared that is not whole yet, before a kill, at most; the writing takes about as long."""
+
+
+def wait_for_writing(process: subprocess.Popen[str], weights: Path, since: float) -> None:
+    """Wait until the run begins to write a checkpoint."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None and not unfinished(weights, since):
+        time.sleep(0.001)
+
+
+def unfinished(weights: Path, since: float) -> list[Path]:
+    """Return the files that were begun since a time and are not whole; older ones are left from an earlier kill."""
+    found = []
+    for path in weights.glob(f"*{PART}"):
+        with contextlib.suppress(FileNotFoundError):  # it has just become whole
+            if path.stat().st_mtime > since:
+                found.append(path)
+    return found
 
 
 def epochs_of(log: Path) -> list[int]:
@@ -98,16 +122,20 @@ def chain(number: int, kills: int, seed: int) -> list[dict[str, Any]]:
             starts = sum(e["event"] == "start" for e in read_events(log)) if last.exists() else 0
             if not last.exists():  # killed before its first epoch was over: it begins again, with a new log
                 log.unlink(missing_ok=True)
+            since = time.time()
             process = start(folder, last if last.exists() else None)
             began = wait_for_training(process, log, starts)
             resumed_at = begun_at(log) if began else 0
-            if began:
+            if began and i % 2:
+                wait_for_writing(process, run / "weights", since)
+                time.sleep(chance.uniform(0.0, WRITING))
+            elif began:
                 time.sleep(chance.uniform(0.0, LONGEST))
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             bad = damaged(run / "weights")
-            litter = len([p for p in (run / "weights").glob("*") if p.suffix not in {".pt", ".safetensors"}])
+            litter = len(unfinished(run / "weights", since))
             epochs = epochs_of(log)
             row = {"chain": number, "kill": i, "began": began, "damaged": bad, "inside a save": litter > 0}
             rows.append(
@@ -138,7 +166,7 @@ def main() -> None:
         "damaged checkpoints": sum(len(row["damaged"]) for row in kills),
         "inside a save": sum(row["inside a save"] for row in kills),
         "epochs lost at most": max(lost(rows) for rows in chains),
-        "epochs trained": sum(rows[-1]["epochs after"] for rows in chains),
+        "epochs trained": sum(max(row["epochs after"] for row in rows) for rows in chains),
     }
     show("SIGKILL and resume", [summary])
     for row in kills:

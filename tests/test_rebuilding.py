@@ -199,9 +199,9 @@ class TestTheSameModel:
 
     def test_describing_is_fast(self, narrow: Callable[[str], str]) -> None:
         model = tasks.DetectionModel("yolo11n.yaml", verbose=False)
-        started = time.perf_counter()
+        started = time.process_time()
         describe_model(model)
-        assert time.perf_counter() - started < 2  # a tenth of a second was measured
+        assert time.process_time() - started < 2  # a tenth of a second was measured
 
 
 @pytest.mark.parametrize("task", ["detect", "pose", "classify", "end2end"])
@@ -361,10 +361,10 @@ class TestHostile:
         change(description["yaml"])
         if isinstance(act := description["yaml"].get("activation"), str):
             description["yaml"]["activation"] = act.replace("{mark}", str(tmp_path / "mark"))
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(BundleError, match=message) as caught:
             rebuild_model(description, state)
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
         assert len(str(caught.value)) < 600
         assert list(tmp_path.iterdir()) == []
 
