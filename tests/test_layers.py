@@ -648,7 +648,7 @@ def test_importing_the_package_does_nothing_that_can_be_noticed() -> None:
 
 @every_module
 def test_finiteness_is_asked_in_one_way(name: str, path: Path) -> None:
-    """``isnan`` lets an infinity pass; ``isfinite`` does not. Only the validation of a device asks whether its ``isnan`` works."""
+    """``isnan`` lets an infinity pass; ``isfinite`` does not. Only a device's validation asks whether ``isnan`` works."""
     if name == "device.operations.passing":
         return
     for node in ast.walk(parsed(path)):

@@ -76,7 +76,8 @@ def conclusion(rows: Sequence[Row]) -> str:
     other = groups[1]
     title = title_of(rows)[0]
     if best.score is None or other.score is None or not best.score.mean > 0:
-        return _by_loss(groups, title) + tail
+        # Nor can the loss: a detector that finds no object has little of it.
+        return f"{title} is 0 or not known in all runs, so it cannot tell which is best: more epochs are needed.{tail}"
     lead = best.score.mean - other.score.mean
     head = f"Best: {best.name} with {title} {best.score.mean:.4g}, {lead:.2g} ahead of {other.name}."
     if lead == 0:
@@ -108,15 +109,6 @@ def _alone(group: Group) -> str:
         f"{group.name}: mean {title_of(group.rows)[0]} {group.score.mean:.4g} over {len(group.rows)} seeds, from {lowest:.4g} to"
         f" {lowest + group.score.width:.4g}: a difference smaller than that is chance."
     )
-
-
-def _by_loss(groups: Sequence[Group], title: str) -> str:
-    known = [group for group in groups if group.loss is not None and math.isfinite(group.loss.mean)]
-    what = f"{title} is 0 or not known in all runs, so it cannot tell which is best: more epochs are needed."
-    if not known:
-        return what
-    lowest = min(known, key=lambda group: _mean(group.loss) or 0.0)
-    return f"{what} {lowest.name} has the lowest final loss, {_mean(lowest.loss):.4g}."
 
 
 def _won(best: Group, other: Group) -> tuple[int, int]:
