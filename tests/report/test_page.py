@@ -32,7 +32,7 @@ FETCHED = {
     "ping",
     "xlink:href",
 }
-VOID = {"meta", "link", "img", "input", "br", "hr"}
+VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
 
 
 class Page(HTMLParser):

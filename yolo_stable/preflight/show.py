@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from ..terminal import console
 from ..typed import is_command
 from .stage import Preflight, StageResult, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
-WIDTH = 160
-"""A pipe or a file is not 80 columns wide because it has no width."""
 
 
 class Show:
@@ -28,7 +26,7 @@ class Show:
     """
 
     def __init__(self, to: TextIO | None = None, *, traceback: bool = False) -> None:
-        self._console, self._busy = _console(to or sys.stdout), _console(sys.stderr)
+        self._console, self._busy = console(to), console(sys.stderr)
         self._live: Live | None = None
         self._traceback = traceback
 
@@ -82,11 +80,3 @@ class Show:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-
-def _console(stream: TextIO) -> Console:
-    on_terminal = stream.isatty()
-    return Console(
-        file=stream, width=None if on_terminal else WIDTH, no_color=None if on_terminal else True,
-        force_terminal=None if on_terminal else False, highlight=False, markup=False, emoji=False,
-    )  # fmt: skip
