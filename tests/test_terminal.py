@@ -53,8 +53,15 @@ def test_it_is_a_list_where_it_is_narrow_or_a_word_would_break_and_else_a_table(
         assert ("final loss 3.25" in text) != ("─" in text)
         return "─" in text
 
-    assert [is_table(width, "a.txt") for width in (60, NARROW - 1, NARROW, PIPE)] == [False, False, True, True]
-    assert [is_table(width, PATH) for width in (NARROW, PIPE)] == [False, True]
+    assert [is_table(width, "a.txt") for width in (60, 110, PIPE)] == [False, True, True]
+    assert [is_table(width, PATH) for width in (110, PIPE)] == [False, True]
+
+
+@pytest.mark.parametrize(("kind", "tables"), [("text", [False, False, True]), ("figure", [True, True, True])])
+def test_paragraphs_want_a_wide_terminal_and_figures_only_their_room(kind: str, tables: list[bool]) -> None:
+    made = Sheet(Column(title="key", kind="head"), Column(title="value", kind=kind))
+    made.add("lr0", "0.01")
+    assert ["─" in printed(made, width) for width in (40, NARROW - 1, NARROW)] == tables
 
 
 def test_a_list_has_the_head_the_figures_with_their_titles_and_then_paragraphs() -> None:
@@ -71,6 +78,12 @@ def test_a_list_has_the_head_the_figures_with_their_titles_and_then_paragraphs()
     ]
 
 
+def test_no_figure_of_a_list_is_parted_from_its_title() -> None:
+    made = Sheet(*(Column(title=f"norm\n{share} %") for share in (50, 95, 99)), Column(title="why", kind="text"))
+    made.add("20.9", "30.25", "123.4", "")
+    assert printed(made, 35).splitlines() == ["  norm 50 % 20.9, norm 95 % 30.25,", "  norm 99 % 123.4", ""]
+
+
 def test_styles_are_for_terminals_and_markup_is_text() -> None:
     made = Sheet(Column(title="name", kind="head"))
     made.add("[bold]x[/bold]", style="red")
@@ -80,7 +93,7 @@ def test_styles_are_for_terminals_and_markup_is_text() -> None:
 
 
 def test_wide_characters_count_as_two_columns() -> None:
-    made = Sheet(Column(title="name", kind="head"))
+    made = Sheet(Column(title="name", kind="text"))
     made.add("猫の写真,犬の写真,鳥の写真")
     assert printed(made, 16).split() == ["猫の写真,", "犬の写真,", "鳥の写真"]
 

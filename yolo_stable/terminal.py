@@ -17,7 +17,9 @@ from rich.text import Text
 PIPE = 160
 """Columns of a pipe or a file: it is not 80 wide because it has no width."""
 NARROW = 100
-"""Below so many columns a sheet is a list."""
+"""Below so many columns a sheet with paragraphs is a list."""
+READABLE = 30
+"""Columns that a paragraph has in a table, unless it is shorter."""
 _INDENT = "  "
 
 
@@ -65,19 +67,23 @@ class Sheet:
         self._rows.append(([Text(cell) if isinstance(cell, str) else cell for cell in cells], style))
 
     def print(self, to: Console) -> None:
-        """Print a table if the console has `NARROW` columns and no word has to be broken, else a list."""
-        widths = self._widths(to.width) if to.width >= NARROW else None
+        """Print a table if no word of it has to be broken and the console has room for its paragraphs, else a list."""
+        paragraphs = any(column.kind == "text" for column in self._columns)
+        widths = None if paragraphs and to.width < NARROW else self._widths(to.width)
         if widths is None:
             self._print_list(to)
         else:
             self._print_table(to, widths)
 
     def _widths(self, room: int) -> list[int] | None:
-        """Return the width of each column; None when not even the longest words have room."""
+        """Return the width of each column; None when there is no room."""
         room -= 3 * len(self._columns) + 1  # the box's lines and blanks
         cells = [[Text(column.title), *(row[i] for row, _ in self._rows)] for i, column in enumerate(self._columns)]
         least = [max(_longest(re.findall(r"[^\s,]*,|[^\s,]+", cell.plain)) for cell in column) for column in cells]
         wanted = [max(_longest(cell.plain.split("\n")) for cell in column) for column in cells]
+        for i, column in enumerate(self._columns):
+            if column.kind == "text":
+                least[i] = max(least[i], min(wanted[i], READABLE))
         spare, wish = room - sum(least), sum(wanted) - sum(least)
         if spare < 0:
             return None
@@ -99,11 +105,11 @@ class Sheet:
         for cells, style in self._rows:
             kinds = {kind: [pair for pair in zip(self._columns, cells, strict=True) if pair[0].kind == kind and pair[1]]
                      for kind in ("head", "figure", "text")}  # fmt: skip
-            _print_folded(to, Text(_INDENT).join(cell for _, cell in kinds["head"]), style)
-            figures = (Text(f"{column.title} ".replace("\n", " ")) + cell for column, cell in kinds["figure"])
-            for paragraph in [Text(", ").join(figures), *(cell for _, cell in kinds["text"])]:
-                if paragraph:
-                    _print_folded(to, paragraph, style, _INDENT)
+            if kinds["head"]:
+                _print_folded(to, Text(_INDENT).join(cell for _, cell in kinds["head"]), style)
+            figures = [Text(f"{column.title} ".replace("\n", " ")) + cell for column, cell in kinds["figure"]]
+            for paragraph in [*_lines(figures, to.width - len(_INDENT)), *(cell for _, cell in kinds["text"])]:
+                _print_folded(to, paragraph, style, _INDENT)
         to.print()
 
 
@@ -133,6 +139,19 @@ def folded(text: Text, width: int) -> list[Text]:
         lines += paragraph.divide(cuts)
     for line in lines:
         line.rstrip()
+    return lines
+
+
+def _lines(figures: Sequence[Text], width: int) -> list[Text]:
+    """Return figures with commas between them in lines that fit; none is parted from its title."""
+    lines: list[Text] = []
+    for figure in figures:
+        if lines and cell_len(f"{lines[-1].plain}, {figure.plain},") <= width:
+            lines[-1] += Text(", ") + figure
+        else:
+            if lines:
+                lines[-1] += Text(",")
+            lines.append(figure)
     return lines
 
 

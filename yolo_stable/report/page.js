@@ -166,7 +166,12 @@
     return sets.map((set) => set.filter((y) => y >= low && y <= high)).filter(room).reduce((best, set) => (set.length > best.length ? set : best), []);
   }
   function vertical(view) {
-    if (!view.log) return { type: "linear", exponentformat: "power", nticks: 6, fixedrange: touch, ...(view.chart.range ? { range: view.chart.range.slice() } : {}) };
+    if (!view.log) {
+      const all = heights(view);
+      const single = all.length && all[0] >= 0 && all.every((y) => y === all[0]) ? [0, 2 * all[0] || 1] : null;  // else Plotly shows it between -1 and 1
+      const range = view.chart.range || single;
+      return { type: "linear", exponentformat: "power", nticks: 6, fixedrange: touch, ...(range ? { range: [...range] } : {}) };
+    }
     const known = heights(view).filter((y) => y > 0);
     if (!known.length) return { type: "log", tickvals: [], fixedrange: true };
     const [low, high] = known.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, 0]).map(Math.log10);
@@ -179,17 +184,19 @@
   function layout(view) {
     const axis = { gridcolor: css("--grid"), zerolinecolor: css("--grid"), linecolor: css("--line"), automargin: true };
     const limits = view.chart.limits.filter((l, i, all) => all.findIndex((o) => o.y === l.y) === i);
+    const yaxis = vertical(view);
+    const below = (y) => view.log && Math.log10(y) > yaxis.range[1] - 0.2 * (yaxis.range[1] - yaxis.range[0]);  // there is no room above
     return {
       margin: MARGIN, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: css("--soft") }, hovermode: "x unified", hoverdistance: 16,
       hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--text") }, namelength: -1 },
       showlegend: false, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--text") }, dragmode: touch ? false : "zoom",
       xaxis: { ...axis, title: { text: state.axis === "step" ? "optimizer step" : "epoch", standoff: 6 }, range: (view.range || wholeRange()).slice(), ...(wholeEpochs() ? { dtick: 1 } : {}) },
-      yaxis: { ...axis, ...vertical(view) },
+      yaxis: { ...axis, ...yaxis },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
       shapes: shapes(view),
       annotations: limits.map((l) => ({
-        xref: "paper", x: 1, xanchor: "right", y: view.log ? Math.log10(l.y) : l.y, yanchor: "bottom", text: plain(l.text), showarrow: false,
+        xref: "paper", x: 1, xanchor: "right", y: view.log ? Math.log10(l.y) : l.y, yanchor: below(l.y) ? "top" : "bottom", text: plain(l.text), showarrow: false,
         font: { size: 11, color: css("--mind") }, bgcolor: css("--raised"), opacity: 0.9,
       })),
     };
