@@ -29,7 +29,7 @@ class Reader(HTMLParser):
         self.attributes: list[tuple[str, str | None]] = []
         self.words: list[str] = []
         self._open: list[str] = []
-        self.feed(page)
+        self.feed(re.sub(r'<wbr>|<span class="n">(.*?)</span>', r"\1", page))  # which part no text
         assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -105,5 +105,5 @@ def test_cells_say_on_a_phone_which_column_they_are_of(make: Callable[[Path], st
     assert [value for attributes, value in numbers if "data-label" not in attributes] == []
 
 
-def test_names_break_after_commas_and_stay_text() -> None:
-    assert str(breaks('a,b, c,<i>,"d"')) == "a,<wbr>b, c,<wbr>&lt;i&gt;,<wbr>&#34;d&#34;"
+def test_names_break_after_commas_and_slashes_and_stay_text() -> None:
+    assert str(breaks('a,b, c,<i>,"d"/e')) == "a,<wbr>b, c,<wbr>&lt;i&gt;,<wbr>&#34;d&#34;/<wbr>e"

@@ -47,7 +47,7 @@ class Page(HTMLParser):
         self._open: list[str] = []
         self.unbalanced: list[str] = []
         self.size = path.stat().st_size
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(path.read_text(encoding="utf-8").replace("<wbr>", ""))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, {name: value or "" for name, value in attrs}))

@@ -48,16 +48,19 @@ def render(
     )  # fmt: skip
 
 
-def breaks(name: Any) -> Any:
-    """Return text as HTML in which names may break after their commas; those of numbers are none.
+def breaks(words: Any) -> Any:
+    """Return text as HTML in which names may break after a comma or a slash, and numbers not at all.
 
     Examples:
-        >>> str(breaks("stock,lr0=0.01,<b>, 1,200 steps"))
-        'stock,<wbr>lr0=0.01,<wbr>&lt;b&gt;, 1,200 steps'
+        >>> str(breaks("stock,lr0=0.01 of <b>/c: 1,200 steps"))
+        'stock,<wbr>lr0=0.01 of &lt;b&gt;/<wbr>c: 1,200 steps'
+        >>> str(breaks("rms 5.0e-06"))
+        'rms <span class="n">5.0e-06</span>'
     """
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(?<!\d),(?=\S)|,(?=[^\s\d])", ",<wbr>", str(escape(name))))
+    html = re.sub(r"(?:(?<!\d)[,/]|[,/](?!\d))(?=\S)", r"\g<0><wbr>", str(escape(words)))
+    return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="n">\g<0></span>', html))
 
 
 @functools.cache
