@@ -29,10 +29,10 @@ def console(stream: TextIO | None = None) -> Console:
     Args:
         stream: None: stdout as it is now, whatever is put in its place later.
     """
-    stream = stream or sys.stdout
-    on_terminal = stream.isatty()
+    to = sys.stdout if stream is None else stream
+    on_terminal = to.isatty()
     return Console(
-        file=stream, width=None if on_terminal else PIPE, no_color=None if on_terminal else True,
+        file=to, width=None if on_terminal else PIPE, no_color=None if on_terminal else True,
         force_terminal=None if on_terminal else False, highlight=False, markup=False, emoji=False,
     )  # fmt: skip
 

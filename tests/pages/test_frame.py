@@ -45,7 +45,7 @@ def machines_page(folder: Path) -> str:
     return comparison_page(compare([validation(), validation(failing())], ("a.json", "b.json")))
 
 
-PAGES = {
+PAGES: dict[Callable[[Path], str], str] = {
     check_page: "check", report_page: "report", compare_page: "compare", validate_page: "validate", machines_page: "validate"
 }  # fmt: skip
 

@@ -207,6 +207,7 @@ def test_the_charts_have_what_was_asked_of_them(of_one: Page) -> None:
     assert set(charts) == {"loss", "map", "norm", "lr", "scale", "clip", "rejected", "seconds", "memory"}
     assert (charts["norm"]["log"], charts["norm"]["limits"][0]["y"]) == (True, 10.0)
     assert charts["lr"]["items"] == ["group 0, 1", "group 2"]
+    assert (charts["map"]["range"], charts["loss"]["range"]) == ([0, 1], None)
     assert {line["kind"] for line in charts["loss"]["lines"]} == {"train", "val", "undone"}
     assert [mark["step"] for mark in of_one.data()["marks"]] == [130, 190, 260]
 

@@ -90,7 +90,7 @@
     const points = line.of === "epoch" && line.x.length <= 60;
     const suffix = undone ? " (undone)" : range ? " (range)" : validated ? " (val)" : "";
     return {
-      type: "scatter", x: xs, y: line.y, connectgaps: false, mode: points ? "lines+markers" : "lines",
+      type: "scatter", x: xs, y: view.log ? line.y.map((y) => (y > 0 ? y : null)) : line.y, connectgaps: false, mode: points ? "lines+markers" : "lines",
       name: folded(name + suffix), visible: !view.hidden.has(name), cliponaxis: !view.chart.range, opacity: undone ? 0.45 : range ? 0.3 : 1, marker: { size: 5 }, hovertemplate: "%{y:.5g}",
       line: { color: colour(index), width: undone ? 1.2 : range ? 1 : 1.8, dash: undone ? "dot" : validated ? "dash" : DASHES[Math.floor(index / LIGHT.length) % DASHES.length] },
     };
@@ -175,9 +175,10 @@
     const known = heights(view).filter((y) => y > 0);
     if (!known.length) return { type: "log", tickvals: [], fixedrange: true };
     const [low, high] = known.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, 0]).map(Math.log10);
-    const beyond = Math.max((high - low) * 0.06, 0.05);
+    const binary = view.chart.id === "scale";
+    const beyond = Math.max((high - low) * 0.06, binary ? Math.log10(2) * 1.1 : 0.05);
     const range = [low - beyond, high + beyond];
-    const values = logTicks(range, view.div.clientHeight - MARGIN.t - MARGIN.b, view.chart.id === "scale");
+    const values = logTicks(range, view.div.clientHeight - MARGIN.t - MARGIN.b, binary);
     const words = (y) => (y >= 1e-3 && y < 1e6 ? y.toLocaleString("en", { maximumSignificantDigits: 6 }) : y.toExponential().replace("+", ""));
     return { type: "log", range, tickvals: values, ticktext: values.map(words), fixedrange: true };
   }
