@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -58,7 +59,7 @@ def test_it_is_a_list_where_it_is_narrow_or_a_word_would_break_and_else_a_table(
 
 
 @pytest.mark.parametrize(("kind", "tables"), [("text", [False, False, True]), ("figure", [True, True, True])])
-def test_paragraphs_want_a_wide_terminal_and_figures_only_their_room(kind: str, tables: list[bool]) -> None:
+def test_paragraphs_want_a_wide_terminal_and_figures_only_their_room(kind: Any, tables: list[bool]) -> None:
     made = Sheet(Column(title="key", kind="head"), Column(title="value", kind=kind))
     made.add("lr0", "0.01")
     assert ["─" in printed(made, width) for width in (40, NARROW - 1, NARROW)] == tables

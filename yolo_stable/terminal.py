@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -43,7 +43,7 @@ class Column:
 
     title: str
     """Of several lines in a table, if it is long."""
-    kind: str = "figure"
+    kind: Literal["head", "figure", "text"] = "figure"
     """In a list ``head``: in the first line of the row; ``figure``: with its title beside the others; ``text``: a paragraph."""
     right: bool = False
     """Whether a table aligns it to the right."""

@@ -399,6 +399,8 @@ def test_no_labels_of_an_axis_collide_however_far_its_values_reach(browser: Any,
         until(browser, "document.documentElement.dataset.ready === 'yes'")
         ((chart, labels, collide),) = script(browser, TICKS)
         assert (chart, labels > 1, collide) == ("chart-norm", True, False), name
+        drawn = script(browser, "return document.querySelector('.plot').data[0].y")
+        assert (high in drawn, 0 in drawn) == (True, False), "what has no logarithm is a gap, no line down to the edge"
 
 
 def test_labels_have_room_with_every_axis_the_other_way_too(opened: Callable[..., Any]) -> None:
