@@ -36,11 +36,17 @@ class Pages(ModuleType):
         self.error: Exception | None = None
 
     def write_report(
-        self, runs: Sequence[Path], out: Path | None = None, *, title: str | None = None, conclusion: str = ""
+        self,
+        runs: Sequence[Path],
+        out: Path | None = None,
+        *,
+        title: str | None = None,
+        conclusion: str = "",
+        verb: str = "report",
     ) -> Path:
         if self.error is not None:
             raise self.error
-        self.made.append((list(runs), out, title))
+        self.made.append((list(runs), out, f"{title}: {verb}"))
         self.conclusion = conclusion
         return out or Path("report.html")
 

@@ -70,7 +70,7 @@ def test_a_clean_cpu_passes_and_a_fault_is_a_regression_against_it(
     assert err == "linear: 2 pass\n"
     result = from_json((tmp_path / "a.json").read_text())
     assert [r.id for r in result.results] == [STEM, MATMUL]
-    assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
     kept = recall(Identity.of("cpu", "cpu", result.device_name, result.environment))
     assert kept is not None
     assert (kept.status.value, kept.checks) == ("pass", 2)

@@ -8,36 +8,22 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from .device import Progress, Status, ValidationResult
 from .device.compare import MachineComparison
 from .device.healing import Healing
 from .device.verdict import rows, verdict
+from .terminal import Column, Sheet, console
 
 STYLES = {
     "fail": "bold red", "regression": "bold red", "warn": "yellow", "change": "yellow", "skip": "dim", "pass": "green",
     "better": "green",
 }  # fmt: skip
-_WIDTH = 160
-"""A pipe or a file is not 80 columns wide because it has no width."""
 _MOST = 40
 """Rows of differences that are printed; the files have all of them."""
-
-
-def console(*, error: bool = False) -> Console:
-    """Return where to print: in colour and as wide as it is on a terminal, plain and wide elsewhere."""
-    stream = sys.stderr if error else sys.stdout
-    on_terminal = stream.isatty()
-    return Console(
-        file=stream, width=None if on_terminal else _WIDTH, no_color=None if on_terminal else True,
-        force_terminal=None if on_terminal else False, highlight=False, markup=False, emoji=False,
-    )  # fmt: skip
 
 
 class Live:
@@ -47,7 +33,7 @@ class Live:
     """
 
     def __init__(self) -> None:
-        self._console = console(error=True)
+        self._console = console(sys.stderr)
         self._bar: Bar | None = None
         self._task: Any = None
         self._family = ""
@@ -106,13 +92,14 @@ def show_result(result: ValidationResult, healing: Healing | None) -> None:
     """Print the verdict in one sentence, then the table, then the line that heals."""
     to = console()
     to.print(Text(verdict(result, healing), style=STYLES[result.status.value]), soft_wrap=True)
-    table = _table("", "check", "computed in", "rms", "q", "why")
+    head = (Column(title="", kind="head"), Column(title="check", kind="head"))
+    sheet = Sheet(*head, *map(_figure, ("computed in", "rms", "q")), Column(title="why", kind="text"))
     for row in rows(result, _MOST):
         why = Text(row.text)
         if row.heal:
             why.append(f"{'; ' if row.text else ''}passes with: ").append(row.heal, style="bold")
-        table.add_row(_status(row.status.value), Text(row.name), Text(row.computed_in), row.rms, row.q, why)
-    to.print(table)
+        sheet.add(_status(row.status.value), row.name, row.computed_in, row.rms, row.q, why)
+    sheet.print(to)
     if healing is not None and healing.line:
         to.print("Heal it with:\n", soft_wrap=True)
         for setting in healing.chosen:
@@ -126,34 +113,33 @@ def show_comparison(comparison: MachineComparison) -> None:
     to = console()
     style = STYLES["regression" if comparison.regressions else "pass"]
     to.print(Text(comparison.verdict, style=style), soft_wrap=True)
-    machines = _table("machine", "device", "backend", "tier", "status", "fail", "warn", "equal bits")
+    figures = map(_figure, ("device", "backend", "tier", "status", "fail", "warn", "equal bits"))
+    machines = Sheet(Column(title="machine", kind="head"), *figures)
     for i, (name, result) in enumerate(zip(comparison.names, comparison.results, strict=True)):
         bits = "" if i == 0 else "{} of {} tensors".format(*comparison.equal_parts[i - 1])
         counts = (str(result.summary[status]) for status in ("fail", "warn"))
-        device = Text(result.device_name)
-        machines.add_row(Text(name), device, result.backend, result.tier, _status(result.status.value), *counts, bits)
-    to.print(machines)
+        status = _status(result.status.value)
+        machines.add(name, result.device_name, result.backend, result.tier, status, *counts, bits)
+    machines.print(to)
     if comparison.environment:
-        facts = _table("environment", *comparison.names)
+        facts = Sheet(Column(title="environment", kind="head"), *map(_figure, comparison.names))
         for name, values in comparison.environment:
-            facts.add_row(Text(name), *(Text("" if value is None else str(value)) for value in values))
-        to.print(facts)
+            facts.add(name, *("" if value is None else str(value) for value in values))
+        facts.print(to)
     if comparison.differences:
-        table = _table("", "check", "machine", "differences")
+        head = (Column(title=title, kind="head") for title in ("", "check", "machine"))
+        sheet = Sheet(*head, Column(title="differences", kind="text"))
         found = comparison.by_check_and_machine()
         for these in found[:_MOST]:
             worst, text = these[0], Text("; ".join(d.text for d in these))
-            table.add_row(_status(worst.weight.value), Text(worst.id), Text(comparison.names[worst.machine]), text)
+            sheet.add(_status(worst.weight.value), worst.id, comparison.names[worst.machine], text)
         if len(found) > _MOST:
-            table.add_row("", "...", "", f"{len(found) - _MOST} more; --json and --html have them all")
-        to.print(table)
+            sheet.add("", "...", "", f"{len(found) - _MOST} more; --json and --html have them all")
+        sheet.print(to)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    return table
+def _figure(title: str) -> Column:
+    return Column(title=title)
 
 
 def _status(text: str) -> Text:

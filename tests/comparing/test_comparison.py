@@ -84,7 +84,7 @@ def test_all_runs_are_trained_and_told(
         "Best: lr0=0.02 with mAP50-95 0.205, 0.1 ahead of lr0=0.01. That is more than the spread over 2" in printed.out
     )
     assert figures(out / "result.json")["runs"][0]["score"] == pytest.approx(0.21)
-    assert pages.made == [([out / name for name in NAMES], out / "report.html", "Comparison out")]
+    assert pages.made == [([out / name for name in NAMES], out / "report.html", "out: compare")]
     assert pages.conclusion.startswith("Best: lr0=0.02 with mAP50-95 0.205"), "the page says what the terminal says"
 
 

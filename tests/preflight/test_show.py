@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -38,6 +39,17 @@ def test_a_row_has_stage_verdict_time_and_figure_and_below_it_why_and_the_fix() 
     ]
     assert "\x1b" not in out.getvalue()
     assert not any(line.endswith(" ") for line in out.getvalue().splitlines())
+
+
+def test_words_stay_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    out = Terminal()
+    path = "images/train/a-rather-long-name-of-a-file-from-a-camera.jpg"
+    Show(out).stage(
+        StageResult(stage="data", verdict=Verdict.FAIL, figure="1 of 16", reason=f"{path} is no image at all")
+    )
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in out.getvalue().splitlines()]
+    assert lines == ["data           FAIL    0.0 s  1 of 16", " " * 30 + path, " " * 30 + "is no image at all"]
 
 
 def test_frames_are_printed_when_they_are_asked_for() -> None:

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dataset.planted import BOX, clean
 from PIL import Image
 from report_rig import EVIL, Log, guarded_run, stock_run
+from validations import failing, validation
 
+from yolo_stable.dataset import check
+from yolo_stable.dataset.page import page_of
+from yolo_stable.device.compare import compare
+from yolo_stable.device.page import comparison_page, result_page
 from yolo_stable.report import write_report
 
 CHROMIUM = next(
@@ -27,6 +33,7 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 
 IMAGE = "<img src=x onerror=\"document.title='pwned'\">.jpg"
 """Another name that must stay text, and one that a file system takes."""
+LONG = "guarded,preset=stable,optimizer=AdamW,lr0=0.001,seed=0"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +65,24 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "one": write_report([guarded]),
         "many": write_report([guarded, evil, stock], folder / "many.html"),
         "stock": write_report([stock]),
+        "long": write_report([stock_run(folder / LONG), stock_run(folder / f"{LONG},again")], folder / "long.html"),
+        **other_pages(folder),
     }
+
+
+def other_pages(folder: Path) -> dict[str, Path]:
+    """Write the pages of the other verbs, with long names and what has no page without them."""
+    data = clean(folder / "data", names=[LONG, "x" * 120])
+    data.line("class-range", BOX, "7 0.5 0.5 0.2 0.2", name="a-name-without-a-blank-" * 4)
+    broken = validation(failing(), device_name=LONG)
+    pages = {
+        "check": page_of(check(data.root, near=False, sample=0)),
+        "validate": result_page(broken),
+        "machines": comparison_page(compare([validation(), broken], ("a.json", f"{LONG}.json"))),
+    }
+    for name, content in pages.items():
+        (folder / f"{name}.html").write_text(content, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in pages}
 
 
 @pytest.fixture
@@ -76,7 +100,10 @@ def opened(browser: Any, pages: dict[str, Path]) -> Callable[..., Any]:
         browser.get("about:blank")  # a change of the anchor alone would not load the page
         browser.get(address)
         end = time.monotonic() + 90
-        while not browser.execute_script("return document.documentElement.dataset.ready === 'yes'"):
+        while not browser.execute_script(
+            "return document.readyState === 'complete'"
+            " && (!document.getElementById('data') || document.documentElement.dataset.ready === 'yes')"
+        ):
             assert time.monotonic() < end, browser.get_log("browser")
             time.sleep(0.05)
         return browser
@@ -320,13 +347,89 @@ def test_all_text_can_be_told_from_its_background(opened: Callable[..., Any], da
     assert script(opened("many", dark=dark), CONTRAST) == []
 
 
-def test_nothing_is_wider_than_a_phone(opened: Callable[..., Any]) -> None:
-    browser = opened("many", width=360, anew=True)
+CUT = """
+const cut = (e) => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible';
+return [...document.querySelectorAll('main *, .bar *')].filter((e) => !e.closest('.plot, pre') && e.clientWidth)
+  .filter((e) => cut(e) || e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML.slice(0, 80));
+"""
+"""What is cut at its side, or beyond the side of the page."""
+
+
+@pytest.mark.parametrize("which", ["one", "many", "long", "check", "validate", "machines"])
+def test_nothing_is_wider_than_a_phone_and_nothing_is_cut(opened: Callable[..., Any], which: str) -> None:
+    browser = opened(which, width=360, anew=True)
     script(browser, "document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     assert script(browser, "return [innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    assert script(browser, CUT) == []
     wide = "(p) => p.getBoundingClientRect().right > 360 || p.offsetWidth < 250"
     assert script(browser, f"return [...document.querySelectorAll('.plot')].filter({wide}).length") == 0
     assert picture(browser).width == 360
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("which", ["check", "validate", "machines"])
+def test_the_other_pages_can_be_read_in_light_and_dark(opened: Callable[..., Any], which: str, dark: bool) -> None:
+    browser = opened(which, dark=dark, anew=True)
+    script(browser, "document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert is_dark(browser) == dark
+    assert script(browser, CONTRAST) == []
+    assert {url.partition(":")[0] for url in requests_of(browser)} <= {"file", "data", "about"}
+
+
+TICKS = """
+const boxes = (plot) => [...plot.querySelectorAll('.ytick text')].map((t) => t.getBoundingClientRect());
+return [...document.querySelectorAll('.plot')].map((plot) => [plot.parentElement.id, boxes(plot).length,
+  boxes(plot).some((a, i, all) => all.some((b, j) => j > i && a.top < b.bottom - 2 && b.top < a.bottom - 2))]);
+"""
+RANGES = {
+    "one value": (5.0, 5.0), "within a decade": (1.0, 3.9), "nearly one": (1.1, 9.8), "twenty": (1e-10, 1e10),
+    "far below the limit": (1e-6, 1.2e-6), "zero as well": (0.0, 2.0),
+}  # fmt: skip
+
+
+def test_no_labels_of_an_axis_collide_however_far_its_values_reach(browser: Any, tmp_path: Path) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    for name, (low, high) in RANGES.items():
+        log = Log().start()
+        for step in range(1, 20):
+            log.add("steps", 1, step=step, norm=low if step % 2 else high)
+        browser.get(write_report([log.write(tmp_path / name)]).as_uri())
+        until(browser, "document.documentElement.dataset.ready === 'yes'")
+        ((chart, labels, collide),) = script(browser, TICKS)
+        assert (chart, labels > 1, collide) == ("chart-norm", True, False), name
+        drawn = script(browser, "return document.querySelector('.plot').data[0].y")
+        assert (high in drawn, 0 in drawn) == (True, False), "what has no logarithm is a gap, no line down to the edge"
+
+
+def test_labels_have_room_with_every_axis_the_other_way_too(opened: Callable[..., Any]) -> None:
+    browser = opened("one")
+    other = "document.querySelectorAll('.chart .tools input').forEach((box) => box.click())"
+    for _ in range(2):
+        found = script(browser, TICKS)
+        assert len(found) == 9
+        assert [chart for chart, labels, collide in found if labels < 2 or collide] == []
+        script(browser, other)
+
+
+def test_map_runs_from_0_to_1(opened: Callable[..., Any]) -> None:
+    axis = "return document.querySelector('#chart-map .plot').layout.yaxis.range"
+    assert script(opened("one"), axis) == [0, 1]
+    assert script(opened("stock"), axis) == [0, 1]
+
+
+def test_a_long_name_breaks_at_its_commas(opened: Callable[..., Any]) -> None:
+    browser = opened("long", width=360, anew=True)
+    broken = """
+    const range = document.createRange();
+    const words = [...document.querySelectorAll('strong, .legend button, tbody th')].flatMap((e) => [...e.childNodes])
+      .filter((node) => node.nodeType === 3 && node.textContent.trim());
+    return [words.length, words.filter((node) => { range.selectNode(node); return range.getClientRects().length > 1; })
+      .map((node) => node.textContent)];"""
+    pieces, split = script(browser, broken)
+    assert pieces > 30
+    assert split == []
 
 
 def test_a_long_run_opens_and_zooms_all_charts_together(browser: Any, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def _report(folders: Sequence[Path], comparison: Path, told: str) -> str:
     if not runs:
         return "No run has left anything to make a page of."
     try:
-        page = write_report(runs, comparison / REPORT, title=f"Comparison {comparison.name}", conclusion=told)
+        page = write_report(runs, comparison / REPORT, title=comparison.name, conclusion=told, verb="compare")
     except (OSError, YoloStableError) as error:  # the table has been printed, and is what counts
         return f"There is no page: {error}"
     return f"Page of all runs: {page}"

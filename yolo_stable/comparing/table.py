@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from ..terminal import Column, Sheet
+from ..terminal import console as stdout
 from .outcome import DONE
 from .ranking import Group, Row, Spread, conclusion, groups_of, ranked, title_of
 
@@ -28,12 +26,11 @@ def print_table(rows: Sequence[Row], notes: Sequence[str], console: Console | No
         notes: Sentences.
         console: Where to; None: stdout.
     """
-    # A pipe or a file is not 80 columns wide because it has no width.
-    console = console or Console(width=None if sys.stdout.isatty() else 160)
-    console.print(_table(rows))
+    console = console or stdout()
+    _table(rows).print(console)
     seeds = {row.trial.choice.get("seed") for row in rows}
     if len(seeds) > 1:
-        console.print(_group_table(groups_of(rows), title_of(rows)))
+        _group_table(groups_of(rows), title_of(rows)).print(console)
     for row in ranked(rows):
         if row.outcome.reason and row.outcome.status != DONE:
             console.print(
@@ -84,22 +81,18 @@ def _plain(value: Any) -> Any:
     return dataclasses.asdict(value) if isinstance(value, Spread) else value
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", overflow="fold")
-    table.add_column("status", overflow="fold")
+def _table(rows: Sequence[Row]) -> Sheet:
     score, second = title_of(rows)
-    columns = ("final\nloss", score, second, "best\nepoch", "norm\n50 %", "norm\n95 %", "norm\nmax", "rejected",
-               "rolled\nback", "s per\nepoch")  # fmt: skip
-    for name in columns:
-        table.add_column(name, justify="right")
+    titles = ("final\nloss", score, second, "best\nepoch", "norm\n50 %", "norm\n95 %", "norm\nmax", "rejected",
+              "rolled\nback", "s per\nepoch")  # fmt: skip
+    sheet = Sheet(Column(title="run", kind="head"), Column(title="status", kind="head"), *map(_figure, titles))
     best = next((row for row in ranked(rows) if row.outcome.status == DONE and row.measured.score), None)
     for row in ranked(rows):
         m = row.measured
         style = "bold green" if row is best else "" if row.outcome.status == DONE else "red"
         again = ", resumed" if (m.starts or 0) > 1 else ""
-        table.add_row(
-            Text(row.trial.name),
+        sheet.add(
+            row.trial.name,
             f"{row.outcome.status}{again}",
             _number(m.loss),
             _number(m.score),
@@ -113,18 +106,20 @@ def _table(rows: Sequence[Row]) -> Table:
             _number(m.epoch_seconds, 3),
             style=style,
         )
-    return table
+    return sheet
 
 
-def _group_table(groups: Sequence[Group], titles: tuple[str, str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="mean over the seeds (from lowest to highest)", title_justify="left")
-    table.add_column("runs of", overflow="fold")
-    for name in ("done", "final\nloss", *titles, "s per\nepoch"):
-        table.add_column(name, justify="right")
+def _group_table(groups: Sequence[Group], titles: tuple[str, str]) -> Sheet:
+    columns = map(_figure, ("done", "final\nloss", *titles, "s per\nepoch"))
+    sheet = Sheet(Column(title="runs of", kind="head"), *columns, title="mean over the seeds (from lowest to highest)")
     for group in groups:
         figures = (group.loss, group.score, group.second, group.epoch_seconds)
-        table.add_row(Text(group.name), f"{len(group.rows)} of {group.runs}", *map(_spread, figures))
-    return table
+        sheet.add(group.name, f"{len(group.rows)} of {group.runs}", *map(_spread, figures))
+    return sheet
+
+
+def _figure(title: str) -> Column:
+    return Column(title=title, right=True)
 
 
 def _spread(spread: Spread | None) -> str:

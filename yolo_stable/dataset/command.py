@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ..errors import InvalidCallError
+from ..terminal import console as stdout
 from ..whole_file import write_asked_for
 from .check import check, splits_wanted
 from .layout import WHERE
-from .page import render
+from .page import page_of
 from .place import read_layout
 from .repair import check_target, repair
 from .report import PLACES, printable
@@ -63,13 +64,13 @@ def run_check(
         check_target(fix, layout)
     show = progress and sys.stderr.isatty()
     report = check(data, task=task, split=splits, near=near, sample=sample, imgsz=imgsz, workers=workers, progress=show)
-    console = console or Console(width=None if sys.stdout.isatty() else 160)
+    console = console or stdout()
     report.show(console)
     if json is not None:
         text = json_format.dumps(report.to_dict(), indent=1, ensure_ascii=True)
         write_asked_for(json, text.encode("ascii"), f"{WHERE}: {json}")
     if html is not None:
-        write_asked_for(html, render(report).encode("utf-8", "replace"), f"{WHERE}: {html}")
+        write_asked_for(html, page_of(report).encode("utf-8", "replace"), f"{WHERE}: {html}")
     if fix is not None:
         done = repair(report, fix)
         place = fix if report.task == "classify" else fix / "data.yaml"

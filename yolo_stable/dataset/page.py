@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from .finding import Finding
+from ..pages import render
+from .finding import Finding, Severity
 from .opening import BROKEN, open_path
 from .picture import WIDE, eight_bits
 from .report import Report, printable
@@ -21,20 +22,18 @@ PICTURES = 24
 """Thumbnails for a rule."""
 PLACES = 200
 """Findings for a rule; the JSON file has all."""
-_TEMPLATE = Path(__file__).with_name("page.html.j2")
+_HERE = Path(__file__).parent
+_TONES = {Severity.ERROR: "bad", Severity.WARNING: "mind", Severity.INFO: "good"}
+_COUNTED = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "info"}
 _RED = (230, 30, 30)
 
 
-def render(report: Report) -> str:
+def page_of(report: Report) -> str:
     """Return the page of a report.
 
     Args:
         report: Of the check; images are read again for their thumbnails.
     """
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     groups: list[dict[str, Any]] = []
     for (severity, rule), findings in report.by_rule().items():
         places = [
@@ -55,7 +54,22 @@ def render(report: Report) -> str:
                 "more": len(findings) - len(places),
             }
         )
-    return template.render(place=printable(str(report.place)), verdict=report.verdict, groups=groups)
+    facts = [
+        ("task", report.task),
+        *((f"images of {split}", f"{len(images):,}") for split, images in report.images.items()),
+    ]
+    facts += [(name, f"{report.count(severity):,}") for severity, name in _COUNTED.items()]
+    worst = next((severity for severity in Severity if report.count(severity)), Severity.INFO)
+    return render(
+        _HERE,
+        "page.html.j2",
+        verb="check",
+        subject=printable(str(report.place)),
+        verdict=report.verdict,
+        tone=_TONES[worst],
+        facts=facts,
+        groups=groups,
+    )
 
 
 def thumbnail(finding: Finding) -> str:

@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from ..terminal import Column, Sheet
 from .finding import Finding, Severity
 
 SCHEMA = 1
@@ -96,22 +95,23 @@ class Report:
         return groups
 
     def show(self, console: Console) -> None:
-        """Print the table: a row for each rule, with its first places."""
-        table = Table(box=box.SIMPLE_HEAD)
-        table.add_column("severity", no_wrap=True)
-        table.add_column("rule", no_wrap=True)
-        table.add_column("count", justify="right")
-        table.add_column("where and what", overflow="fold", ratio=3)
-        table.add_column("why, and what to do", overflow="fold", ratio=2)
+        """Print each rule with its first places: a table, or a list on a narrow terminal."""
+        sheet = Sheet(
+            Column(title="severity", kind="head"),
+            Column(title="rule", kind="head"),
+            Column(title="count", kind="head", right=True),
+            Column(title="where and what", kind="text"),
+            Column(title="why, and what to do", kind="text"),
+        )
         for (severity, rule), group in self.by_rule().items():
             places = [self.one_line(finding) for finding in group[:PLACES]]
             if len(group) > PLACES:
                 places.append(f"and {len(group) - PLACES} more")
             told = f"{group[0].rule.why} {group[0].rule.fix}"
-            cells = [severity.value, rule, str(len(group)), "\n".join(places), told]
-            table.add_row(*(Text(cell, style=_STYLE[severity] if i < 2 else "") for i, cell in enumerate(cells)))
+            style = _STYLE[severity]
+            sheet.add(Text(severity.value, style), Text(rule, style), str(len(group)), "\n".join(places), told)
         if self.findings:
-            console.print(table)
+            sheet.print(console)
         console.print(self.verdict, markup=False, highlight=False, soft_wrap=True)
 
     def one_line(self, finding: Finding) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..pages import render
 from .compare import MachineComparison
 from .gate import Status
 from .healing import Healing
@@ -27,11 +28,12 @@ def result_page(result: ValidationResult, healing: Healing | None = None) -> str
     for check in result.results:
         families.setdefault(check.family, []).append(check)
     read = [r for r in result.by_severity() if r.status in (Status.FAIL, Status.WARN)]
-    return _render(
-        "result.html",
-        result=result,
+    return _page(
+        "result.html.j2",
+        subject=result.device_name,
         verdict=verdict(result, healing),
-        status=result.status.value,
+        tone="bad" if result.status is Status.FAIL else "mind" if result.status is Status.WARN else "good",
+        result=result,
         healing=healing,
         read=read,
         gates=list({limits(r.gate): r.gate for r in read if "reason" in r.gate}.values()),
@@ -42,25 +44,21 @@ def result_page(result: ValidationResult, healing: Healing | None = None) -> str
 
 def comparison_page(comparison: MachineComparison) -> str:
     """Return a comparison as a page: the verdict, the machines, their environments, the differences, all checks."""
-    return _render(
-        "comparison.html",
-        comparison=comparison,
+    return _page(
+        "comparison.html.j2",
+        subject=", ".join(comparison.names),
         verdict=comparison.verdict,
-        status="fail" if comparison.regressions else "pass",
+        tone="bad" if comparison.regressions else "good",
+        comparison=comparison,
         machines=list(enumerate(zip(comparison.names, comparison.results, strict=True))),
         checks=comparison.by_check(),
     )
 
 
-def _render(template: str, **content: Any) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    pages = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def _page(template: str, **content: Any) -> str:
+    return render(
+        _TEMPLATES, template, verb="validate", schema=SCHEMA, suite=SUITE, filters={"number": number, "limits": limits}, **content
     )  # fmt: skip
-    pages.filters["number"] = number
-    pages.filters["limits"] = limits
-    return pages.get_template(template).render(**content, schema=SCHEMA, suite=SUITE)
 
 
 def number(value: Any) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
+from ..terminal import console, folded
 from ..typed import is_command
 from .stage import Preflight, StageResult, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
-WIDTH = 160
-"""A pipe or a file is not 80 columns wide because it has no width."""
+
+NARROW = 20
+"""Columns of a text, at least."""
 
 
 class Show:
@@ -28,7 +28,7 @@ class Show:
     """
 
     def __init__(self, to: TextIO | None = None, *, traceback: bool = False) -> None:
-        self._console, self._busy = _console(to or sys.stdout), _console(sys.stderr)
+        self._console, self._busy = console(to), console(sys.stderr)
         self._live: Live | None = None
         self._traceback = traceback
 
@@ -44,31 +44,28 @@ class Show:
     def stage(self, result: StageResult) -> None:
         """Print the row of a stage."""
         self.end()
-        row = Table.grid(padding=(0, 2))
-        for width in (13, 4, 7):
-            row.add_column(width=width, justify="right" if width == 7 else "left", no_wrap=True)
-        row.add_column(overflow="fold")
         style = STYLES[result.verdict]
-        row.add_row(
-            Text(result.stage),
-            Text(result.verdict.value, style=style),
-            Text(f"{result.seconds:.1f} s"),
-            Text(result.figure),
-        )
-        fix = result.fix.splitlines()
-        typed = [line for line in fix if is_command(line)]
-        for label, text in (("", result.reason), ("fix", " ".join(line for line in fix if line not in typed))):
-            if text:
-                row.add_row("", "", label, Text(text, style=style if not label else ""))
-        if self._traceback:
-            for line in result.details.get("traceback", ()):
-                row.add_row("", "", "", Text(str(line), style="dim"))
         with self._console.capture() as drawn:
-            self._console.print(row)
+            word = Text(f"{result.verdict.value:4}", style=style)
+            self._row(result.stage, word, f"{result.seconds:.1f} s", Text(result.figure))
+            fix = result.fix.splitlines()
+            typed = [line for line in fix if is_command(line)]
+            for label, text in (("", result.reason), ("fix", " ".join(line for line in fix if line not in typed))):
+                if text:
+                    self._row("", Text("    "), label, Text(text, style=style if not label else ""))
+            for line in result.details.get("traceback", ()) if self._traceback else ():
+                self._row("", Text("    "), "", Text(str(line), style="dim"))
         for line in drawn.get().splitlines():
             print(line.rstrip(), file=self._console.file, flush=True)
         for command in typed:  # whole, however narrow the terminal is
             print(f"    {command}", file=self._console.file, flush=True)
+
+    def _row(self, stage: str, verdict: Text, label: str, text: Text) -> None:
+        """Print three narrow columns, and a text beside them whose words stay whole."""
+        head = Text.assemble(f"{stage:13}  ", verdict, f"  {label:>7}  ")
+        for line in folded(text, max(self._console.width - len(head), NARROW)):
+            self._console.print(head + line, soft_wrap=True)
+            head = Text(" " * len(head))
 
     def verdict(self, preflight: Preflight) -> None:
         """Print the verdict in one line."""
@@ -82,11 +79,3 @@ class Show:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-
-def _console(stream: TextIO) -> Console:
-    on_terminal = stream.isatty()
-    return Console(
-        file=stream, width=None if on_terminal else WIDTH, no_color=None if on_terminal else True,
-        force_terminal=None if on_terminal else False, highlight=False, markup=False, emoji=False,
-    )  # fmt: skip

@@ -87,6 +87,8 @@ def _measures(runs: Sequence[Run], most: int) -> dict[str, Any]:
     best = next((run.results.measure.removeprefix("metrics/") for run in runs if run.results.measure), "")
     if len(runs) > 1 and best in chart["items"]:
         chart["item"] = best
+    if all(y is None or 0 <= y <= 1 for line in lines for y in line["y"]):
+        chart["range"] = [0, 1]
     return chart
 
 
@@ -173,6 +175,7 @@ def _chart(name: str, title: str, lines: list[dict[str, Any]], runs: Sequence[Ru
         "items": items,
         "item": item,
         "log": False,
+        "range": None,
         "limits": [],
     }
 

@@ -8,6 +8,7 @@
   // Okabe and Ito's colours, made darker or lighter until they can be told from the background.
   const LIGHT = ["#0072b2", "#d55e00", "#00805d", "#b0438a", "#8a6d00", "#4b3fb5", "#1b1f24", "#2a8fc4"];
   const DARK = ["#56b4e9", "#ff9b54", "#2ecfa0", "#e79acb", "#f0e442", "#b3a7ff", "#e4e8ec", "#8fd0f5"];
+  const MARGIN = { l: 48, r: 14, t: 16, b: 36 };
   const DASHES = ["solid", "dashdot", "longdash"];
   const state = { axis: data.charts.some((c) => c.lines.length) && everyRunHasSteps() ? "step" : "epoch", marks: true, at: null };
   const views = data.charts.map((chart) => ({
@@ -23,6 +24,16 @@
   const colour = (i) => (isDark() ? DARK : LIGHT)[i % LIGHT.length];
   // Plotly reads a little HTML in what it writes: names are text.
   const plain = (words) => String(words).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+  const parts = (name) => String(name).match(/(?:\d,\d|[^, ])*[, ]|(?:\d,\d|[^, ])+/g) || [];
+  function folded(name, most = 32) {  // Plotly breaks no lines of its own
+    const found = [""];
+    for (const part of parts(name)) {
+      if (found.at(-1) && (found.at(-1) + part).length > most) found.push("");
+      found.push(found.pop() + part);
+    }
+    return found.map(plain).join("<br>");
+  }
 
   // ---- steps and epochs ----------------------------------------------------------------------------------------------
 
@@ -79,8 +90,8 @@
     const points = line.of === "epoch" && line.x.length <= 60;
     const suffix = undone ? " (undone)" : range ? " (range)" : validated ? " (val)" : "";
     return {
-      type: "scatter", x: xs, y: line.y, connectgaps: false, mode: points ? "lines+markers" : "lines",
-      name: plain(name + suffix), visible: !view.hidden.has(name), opacity: undone ? 0.45 : range ? 0.3 : 1, marker: { size: 5 }, hovertemplate: "%{y:.5g}",
+      type: "scatter", x: xs, y: view.log ? line.y.map((y) => (y > 0 ? y : null)) : line.y, connectgaps: false, mode: points ? "lines+markers" : "lines",
+      name: folded(name + suffix), visible: !view.hidden.has(name), cliponaxis: !view.chart.range, opacity: undone ? 0.45 : range ? 0.3 : 1, marker: { size: 5 }, hovertemplate: "%{y:.5g}",
       line: { color: colour(index), width: undone ? 1.2 : range ? 1 : 1.8, dash: undone ? "dot" : validated ? "dash" : DASHES[Math.floor(index / LIGHT.length) % DASHES.length] },
     };
   }
@@ -94,7 +105,7 @@
       dot.className = "swatch";
       dot.style.background = colour(index);
       button.type = "button";
-      button.append(dot, name);
+      button.append(dot, ...parts(name).flatMap((part) => [part, document.createElement("wbr")]));
       button.setAttribute("aria-pressed", String(!view.hidden.has(name)));
       button.addEventListener("click", () => {
         if (!view.hidden.delete(name)) view.hidden.add(name);
@@ -109,7 +120,7 @@
     return {
       type: "scatter", mode: "markers", yaxis: "y2", name: "incident", cliponaxis: false,
       x: marks.map(([, x]) => x), y: marks.map(() => 1), customdata: marks.map(([m]) => m.anchor),
-      text: marks.map(([m]) => plain(m.text)), hovertemplate: "%{text}<br><i>click to read</i>",
+      text: marks.map(([m]) => folded(m.text, 60)), hovertemplate: "%{text}<br><i>click to read</i>",
       marker: {
         size: 11, line: { width: 1, color: css("--raised") }, symbol: marks.map(([m]) => (m.kind === "climb" ? "diamond" : "triangle-down")),
         color: marks.map(([m]) => (many ? colour(m.run) : m.kind === "climb" ? css("--bad") : css("--mind"))),
@@ -131,39 +142,62 @@
     if (at !== null && at !== undefined) drawn.push({ type: "line", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, line: { color: css("--accent"), width: 2 } });
     return drawn;
   }
-  function ticks(view) {
-    const known = view.chart.lines.flatMap((line) => line.y).filter((y) => y > 0);
-    if (!view.log || !known.length) return { exponentformat: "power", nticks: 6, fixedrange: touch };
-    const [low, high] = known.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, 0]);
-    let values = [];
-    if (view.chart.id === "scale") {  // powers of two, as it doubles and halves
-      const [from, to] = [Math.floor(Math.log2(low)), Math.ceil(Math.log2(high))];
-      for (let e = from, by = Math.ceil((to - from + 1) / 8); e <= to; e += by) values.push(2 ** e);
-    } else if (high / low < 4) {
-      const by = 10 ** Math.floor(Math.log10(high - low || high)) / (high - low < 3 * 10 ** Math.floor(Math.log10(high - low || high)) ? 2 : 1);
-      for (let y = Math.floor(low / by) * by; y <= high + by && values.length < 12; y += by) if (y > 0) values.push(Number(y.toPrecision(6)));
+  function heights(view) {  // all that the vertical axis has to hold
+    const lines = view.chart.lines.filter((line) => (!view.item || line.item === view.item) && !view.hidden.has(nameOf(line)));
+    return [...lines.flatMap((line) => line.y), ...view.chart.limits.map((limit) => limit.y)].filter((y) => y !== null);
+  }
+  function logTicks([from, to], pixels, binary) {  // of all sets whose labels have room, the one with the most
+    const [low, high] = [10 ** from, 10 ** to];
+    const sets = [];
+    if (binary) {  // a scale that doubles and halves
+      for (let by = 1; by <= 64; by *= 2) sets.push(Array.from({ length: 300 }, (_, i) => 2 ** ((i - 150) * by)));
     } else {
-      const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
-      const steps = to - from <= 3 ? [1, 2, 5] : [1];
-      for (let e = from, by = Math.ceil((to - from) / 8); e <= to; e += by) for (const s of steps) values.push(s * 10 ** e);
+      const unit = 10 ** Math.floor(Math.log10(high - low));
+      for (const part of [0.1, 0.2, 0.5, 1, 2, 5]) {
+        const first = Math.ceil(low / (part * unit));
+        const count = Math.floor(high / (part * unit)) - first + 1;
+        if (count < 100) sets.push(Array.from({ length: Math.max(count, 0) }, (_, i) => Number(((first + i) * part * unit).toPrecision(6))));
+      }
+      const decades = Array.from({ length: Math.ceil(to) - Math.floor(from) + 1 }, (_, i) => Math.floor(from) + i);
+      sets.push(decades.flatMap((e) => [1, 2, 5].map((s) => Number(`${s}e${e}`))), decades.flatMap((e) => [1, 3].map((s) => Number(`${s}e${e}`))));
+      for (let by = 1; by <= decades.length; by++) sets.push(decades.filter((e) => e % by === 0).map((e) => Number(`1e${e}`)));
     }
-    const words = (y) => (y >= 1e-3 && y < 1e6 ? Number(y.toPrecision(6)).toLocaleString("en") : y.toExponential().replace("+", ""));
-    return { tickvals: values, ticktext: values.map(words), fixedrange: true };
+    const room = (set) => set.every((y, i) => !i || (Math.log10(y / set[i - 1]) / (to - from)) * pixels >= 22);
+    return sets.map((set) => set.filter((y) => y >= low && y <= high)).filter(room).reduce((best, set) => (set.length > best.length ? set : best), []);
+  }
+  function vertical(view) {
+    if (!view.log) {
+      const all = heights(view);
+      const single = all.length && all[0] >= 0 && all.every((y) => y === all[0]) ? [0, 2 * all[0] || 1] : null;  // else Plotly shows it between -1 and 1
+      const range = view.chart.range || single;
+      return { type: "linear", exponentformat: "power", nticks: 6, fixedrange: touch, ...(range ? { range: [...range] } : {}) };
+    }
+    const known = heights(view).filter((y) => y > 0);
+    if (!known.length) return { type: "log", tickvals: [], fixedrange: true };
+    const [low, high] = known.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, 0]).map(Math.log10);
+    const binary = view.chart.id === "scale";
+    const beyond = Math.max((high - low) * 0.06, binary ? Math.log10(2) * 1.1 : 0.05);
+    const range = [low - beyond, high + beyond];
+    const values = logTicks(range, view.div.clientHeight - MARGIN.t - MARGIN.b, binary);
+    const words = (y) => (y >= 1e-3 && y < 1e6 ? y.toLocaleString("en", { maximumSignificantDigits: 6 }) : y.toExponential().replace("+", ""));
+    return { type: "log", range, tickvals: values, ticktext: values.map(words), fixedrange: true };
   }
   function layout(view) {
     const axis = { gridcolor: css("--grid"), zerolinecolor: css("--grid"), linecolor: css("--line"), automargin: true };
     const limits = view.chart.limits.filter((l, i, all) => all.findIndex((o) => o.y === l.y) === i);
+    const yaxis = vertical(view);
+    const below = (y) => view.log && Math.log10(y) > yaxis.range[1] - 0.2 * (yaxis.range[1] - yaxis.range[0]);  // there is no room above
     return {
-      margin: { l: 48, r: 14, t: 16, b: 36 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      margin: MARGIN, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: css("--soft") }, hovermode: "x unified", hoverdistance: 16,
-      hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--text") }, namelength: 40 },
+      hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--text") }, namelength: -1 },
       showlegend: false, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--text") }, dragmode: touch ? false : "zoom",
       xaxis: { ...axis, title: { text: state.axis === "step" ? "optimizer step" : "epoch", standoff: 6 }, range: (view.range || wholeRange()).slice(), ...(wholeEpochs() ? { dtick: 1 } : {}) },
-      yaxis: { ...axis, type: view.log ? "log" : "linear", ...ticks(view) },
+      yaxis: { ...axis, ...yaxis },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
       shapes: shapes(view),
       annotations: limits.map((l) => ({
-        xref: "paper", x: 1, xanchor: "right", y: view.log ? Math.log10(l.y) : l.y, yanchor: "bottom", text: plain(l.text), showarrow: false,
+        xref: "paper", x: 1, xanchor: "right", y: view.log ? Math.log10(l.y) : l.y, yanchor: below(l.y) ? "top" : "bottom", text: plain(l.text), showarrow: false,
         font: { size: 11, color: css("--mind") }, bgcolor: css("--raised"), opacity: 0.9,
       })),
     };

@@ -12,14 +12,13 @@ import hashlib
 import json
 import os
 import pkgutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .. import __version__
 from ..errors import InvalidCallError
+from ..pages import render
 from ..whole_file import reason, write_whole
 from .charts import anchor_of, page_data
 from .figures import figures
@@ -51,7 +50,12 @@ FILES = (
 
 
 def write_report(
-    runs: Sequence[Path], out: Path | None = None, *, title: str | None = None, conclusion: str | None = None
+    runs: Sequence[Path],
+    out: Path | None = None,
+    *,
+    title: str | None = None,
+    conclusion: str | None = None,
+    verb: str = "report",
 ) -> Path:
     """Read runs and write their page.
 
@@ -60,6 +64,7 @@ def write_report(
         out: The page. Without it: ``report.html`` in the run's folder, or of several runs in the working folder.
         title: Of the page; without it the names of the runs.
         conclusion: What was found out about them together; without it, what the page finds itself.
+        verb: The command that makes the page.
 
     Returns:
         The path of the page.
@@ -74,7 +79,7 @@ def write_report(
     if out.is_dir():
         out = out / "report.html"
     try:
-        write_whole(out, render(found, out, title, conclusion).encode("utf-8", errors="replace"))
+        write_whole(out, page_of(found, out, title, conclusion, verb).encode("utf-8", errors="replace"))
     except OSError as error:
         raise InvalidCallError(
             f"report: {out} cannot be written: {reason(error)}. Give another place with --out."
@@ -94,19 +99,9 @@ def named_apart(runs: Sequence[Run]) -> list[Run]:
     return list(runs)
 
 
-@functools.cache
-def _template() -> Any:
-    """Return the page's template, compiled once."""
-    import jinja2
-
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return pages.get_template("page.html.j2")
-
-
-def render(runs: Sequence[Run], out: Path, title: str | None = None, conclusion: str | None = None) -> str:
+def page_of(
+    runs: Sequence[Run], out: Path, title: str | None = None, conclusion: str | None = None, verb: str = "report"
+) -> str:
     """Return the page of runs.
 
     Args:
@@ -114,6 +109,7 @@ def render(runs: Sequence[Run], out: Path, title: str | None = None, conclusion:
         out: Where the page will be: links to the files of a run start there.
         title: Of the page.
         conclusion: What the page says first, instead of its own verdict.
+        verb: The command that makes it.
     """
     from markupsafe import Markup
 
@@ -122,9 +118,14 @@ def render(runs: Sequence[Run], out: Path, title: str | None = None, conclusion:
     shown_runs = [_shown(i, run, out, pictures) for i, run in enumerate(runs)]
     first: Verdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
     first = first if conclusion is None else Verdict(first.tone, conclusion)
-    return _template().render(
-        title=title or ", ".join(run.name for run in runs),
-        verdict=first,
+    return render(
+        _HERE,
+        "page.html.j2",
+        verb=verb,
+        subject=title or ", ".join(run.name for run in runs),
+        verdict=first.text,
+        tone=first.tone,
+        next=first.next,
         runs=shown_runs,
         many=len(runs) > 1,
         charts=data["charts"],
@@ -138,10 +139,7 @@ def render(runs: Sequence[Run], out: Path, title: str | None = None, conclusion:
         " img-src data: blob:; base-uri 'none'; form-action 'none'",
         plotly=Markup(_plotly()[0]),
         script=Markup(script),
-        style=Markup(_own("page.css")),
         data=Markup(script_json(data)),
-        made=time.strftime("%Y-%m-%d %H:%M"),
-        version=__version__,
     )
 
 

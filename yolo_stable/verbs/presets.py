@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
+
+from ..terminal import Column, Sheet, console
 
 app = typer.Typer(
     invoke_without_command=True, no_args_is_help=False, help="Conservative hyperparameters: list, show, compare."
@@ -27,10 +25,10 @@ def list_presets() -> None:
     """List all presets with what they are for."""
     from ..presets import load_preset, preset_names
 
-    table = _table("preset", "for")
+    sheet = Sheet(Column(title="preset", kind="head"), Column(title="for", kind="text"))
     for name in preset_names():
-        table.add_row(name, load_preset(name).purpose)
-    _print(table)
+        sheet.add(name, load_preset(name).purpose)
+    sheet.print(console())
 
 
 @app.command("show")
@@ -39,12 +37,12 @@ def show_preset(name: Annotated[str, typer.Argument(metavar="NAME", help="Name o
     from ..presets import load_preset
 
     found = load_preset(name)
-    console = Console()
-    console.print(f"{found.name}: {found.purpose}\n{found.path}", markup=False, highlight=False, soft_wrap=True)
-    table = _table("key", "value", "Ultralytics", "why")
+    console().print(f"{found.name}: {found.purpose}\n{found.path}", soft_wrap=True)
+    figures = (Column(title="value"), Column(title="Ultralytics"))
+    sheet = Sheet(Column(title="key", kind="head"), *figures, Column(title="why", kind="text"))
     for setting in found.settings:
-        table.add_row(setting.key, _text(setting.value), _text(setting.default), setting.reason)
-    _print(table)
+        sheet.add(setting.key, _text(setting.value), _text(setting.default), setting.reason)
+    sheet.print(console())
 
 
 @app.command("diff")
@@ -57,25 +55,13 @@ def diff(
 
     rows = diff_presets(a, b)
     if not rows:
-        _print(f"{a} and {b} have the same values.")
+        console().print(f"{a} and {b} have the same values.", soft_wrap=True)
         return
-    table = _table("key", a, b)
+    sheet = Sheet(Column(title="key", kind="head"), Column(title=a), Column(title=b))
     for key, left, right in rows:
-        table.add_row(key, _text(left), _text(right))
-    _print(table)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+        sheet.add(key, _text(left), _text(right))
+    sheet.print(console())
 
 
 def _text(value: Any) -> str:
     return "none" if value is None else str(value)
-
-
-def _print(what: Table | str) -> None:
-    # A pipe or a file is not 80 columns wide because it has no width.
-    Console(width=None if sys.stdout.isatty() else 160).print(what, markup=False, highlight=False)
