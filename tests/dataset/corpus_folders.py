@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dataset.corpus_images import grey, saved, tiff
+from dataset.corpus_formats import grey, saved, tiff
 from dataset.planted import encoded, picture
 from PIL import Image
 
@@ -56,7 +56,7 @@ def put(path: Path, content: bytes | None = None) -> None:
     path.write_bytes(encoded(picture(seed, 48, 40)) if content is None else content)
 
 
-def _moved(*pairs: tuple[str, str]) -> Callable[[Path], None]:
+def _moved(*pairs: tuple[str, str]) -> Callable[[Path], Any]:
     def arrange(root: Path) -> None:
         for old, new in pairs:
             (root / new).parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def _moved(*pairs: tuple[str, str]) -> Callable[[Path], None]:
     return arrange
 
 
-def _removed(*places: str) -> Callable[[Path], None]:
+def _removed(*places: str) -> Callable[[Path], Any]:
     return lambda root: [shutil.rmtree(root / place) for place in places]
 
 
@@ -99,7 +99,7 @@ def _splits() -> Iterator[Folder]:
     )
     yield Folder("train alone given", given="train", train=6, val=2)
 
-    def unsplit(count: int, *more: str) -> Callable[[Path], None]:
+    def unsplit(count: int, *more: str) -> Callable[[Path], Any]:
         def arrange(root: Path) -> None:
             _removed("train", "val")(root)
             for label in ("a", "b", *more):
@@ -137,10 +137,10 @@ def _flat(root: Path) -> None:
 
 
 def _classes() -> Iterator[Folder]:
-    def also(*places: str, content: bytes | None = None) -> Callable[[Path], None]:
+    def also(*places: str, content: bytes | None = None) -> Callable[[Path], Any]:
         return lambda root: [put(root / place, content) for place in places]
 
-    def folder(*places: str) -> Callable[[Path], None]:
+    def folder(*places: str) -> Callable[[Path], Any]:
         return lambda root: [(root / place).mkdir(parents=True) for place in places]
 
     yield Folder("hidden folder", also("train/.ipynb_checkpoints/a0.png"))

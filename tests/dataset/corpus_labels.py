@@ -1,4 +1,4 @@
-"""Odd label files, as they come from converters, spreadsheets, editors and other formats: each with the objects that are meant."""
+"""Odd label files, as converters, spreadsheets and editors leave them, each with the objects that are meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dataset.corpus_images import BOX, OBJECT, Group, Member
+from dataset.corpus_member import BOX, OBJECT, Group, Member
 from dataset.planted import encoded, picture
 
 POLYGON = "0 0.2 0.2 0.8 0.2 0.8 0.8 0.2 0.8"

@@ -15,7 +15,7 @@ import torch
 import yaml
 from dataset.corpus_descriptions import Case
 from dataset.corpus_folders import Folder
-from dataset.corpus_images import Group, Member
+from dataset.corpus_member import Group, Member
 from dataset.planted import encoded, picture
 from ultralytics.cfg import get_cfg
 from ultralytics.models.yolo.classify import ClassificationTrainer
@@ -124,7 +124,7 @@ def of_group(group: Group, root: Path) -> dict[str, Outcome]:
             pair = [data[reference], deepcopy(samples[member.name])]  # joining them writes into them
             batch = trainer.preprocess_batch(data.collate_fn(pair))
             network.model[0](batch["img"])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, training ends with it
             samples.pop(member.name, None)
             outcomes[member.name] = Outcome("raises", f"{type(error).__name__}: {error}"[:200])
             continue
@@ -183,7 +183,7 @@ def write_group(group: Group, root: Path) -> Path:
         (root / "labels" / split / f"{plain.stem}.txt").write_bytes(row)
     for member in group.members:
         image = folders["images"] / member.name
-        label = folders["labels"] / f"{member.name.rpartition('.')[0]}.txt"
+        label = folders["labels"] / f"{member.name.rpartition('.')[0] or member.name}.txt"
         if member.image is not None:
             image.write_bytes(member.image)
         if member.labels is not None:
@@ -206,7 +206,7 @@ def of_case(case: Case, given: Path) -> Outcome:
             parts[mode] = SimpleNamespace(data=loader.dataset, batch=next(iter(loader)))
         network = _network(trainer)
         _taken(trainer, network, parts["train"].batch)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - as above
         return Outcome("raises", f"{type(error).__name__}: {error}"[:300])
     names = tuple(name for _, name in sorted(trainer.data["names"].items()))
     wrong = [f"names are {names}"] if names != case.names else []
@@ -229,7 +229,7 @@ def of_folder(folder: Folder, given: Path) -> Outcome:
             parts[mode] = SimpleNamespace(data=loader.dataset, batch=next(iter(loader)))
         network = _network(trainer)
         _taken(trainer, network, parts["train"].batch)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - as above
         return Outcome("raises", f"{type(error).__name__}: {error}"[:300])
     names = trainer.data["names"]
     wrong = [f"names are {tuple(names.values())}"] if tuple(names.values()) != folder.classes else []

@@ -8,14 +8,14 @@ the member of the corpus says what is expected, and why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from dataset import corpus_descriptions, corpus_folders, corpus_images, corpus_labels
+from dataset import corpus_descriptions, corpus_folders, corpus_images, corpus_labels, corpus_layouts
 from dataset.corpus_descriptions import Case
 from dataset.corpus_folders import Folder
-from dataset.corpus_images import Group, Member
+from dataset.corpus_member import Group, Member
 from dataset.corpus_truth import Outcome, of_case, of_folder, of_group, write_group
 
 from yolo_stable.dataset.check import check
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 """What libraries say of odd files is no failure here: in the trainer it would become one."""
 LEVELS = ("", "info", "warning", "error")
 FILES = {group.name: group for module in (corpus_images, corpus_labels) for group in module.groups()}
-CASES = {case.name: case for case in corpus_descriptions.cases()}
+CASES = {case.name: case for module in (corpus_descriptions, corpus_layouts) for case in module.cases()}
 FOLDERS = {folder.name: folder for folder in corpus_folders.folders()}
 
 
@@ -53,12 +53,12 @@ def disagreement(outcome: Outcome, level: str | None, findings: Iterable[Finding
 def about(member: Member, root: Path, findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings at a member's files."""
     image = str(root / "images" / "train" / member.name)
-    label = str(root / "labels" / "train" / member.name.rpartition(".")[0])
+    label = str(root / "labels" / "train" / (member.name.rpartition(".")[0] or member.name))
     places = {image, f"{image.rpartition('.')[0]}.npy"}
     return [f for f in findings if f.image == image or f.path in places or f.path.startswith(f"{label}.")]
 
 
-def checked(given: Path, task: str) -> list[Finding]:
+def checked(given: Path, task: str) -> Sequence[Finding]:
     """Return what the check says of a data set; one that it refuses has one error."""
     try:
         return check(given, task=task, sample=0, workers=1).findings

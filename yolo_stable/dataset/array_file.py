@@ -46,7 +46,8 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
         if not isinstance(array, np.ndarray) or not array.ndim:
             raise ValueError("it holds no array of pixels")
     except (OSError, ValueError, EOFError) as error:
-        findings.append(found("npy-unreadable", path, f"cannot be read: {error}", image=image))
+        severity = None if os.path.isfile(path) else Severity.ERROR  # a pipe is waited for, a folder cannot be deleted
+        findings.append(found("npy-unreadable", path, f"cannot be read: {error}", severity=severity, image=image))
         return False
     have = array.shape[-1] if array.ndim >= 3 else 1
     if have != channels or array.dtype == np.uint16:
@@ -91,7 +92,7 @@ def check_picture(path: str, image: str, hashed: np.ndarray, findings: list[Find
     apart = int(np.unpackbits((difference_hash(grey) ^ hashed).view(np.uint8)).sum())
     if apart > ANOTHER:
         message = f"shows another picture than its image: {apart} of {hashed.size * 64} bits of their hashes differ"
-        findings.append(found("npy-mismatch", path, message, image=image))
+        findings.append(found("npy-picture", path, message, image=image))
 
 
 def _alike(shape: tuple[int, ...], header: Header) -> bool:

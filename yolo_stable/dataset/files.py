@@ -184,6 +184,8 @@ def orphans(images: Iterable[str]) -> Iterator[Finding]:
             path = os.path.join(labels, name)
             if ending == "txt" and stem not in stems and stem.lower() not in NOT_LABELS:
                 yield found("label-orphan", path, f"there is no image {stem} in {pictures}")
-            elif ending.lower() == "txt" and stem in stems and not os.path.exists(os.path.join(labels, f"{stem}.txt")):
+            elif (
+                ending != "txt" and ending.lower() == "txt" and stem in stems and not os.path.exists(f"{path[:-3]}txt")
+            ):
                 message = f"is not read; read is {stem}.txt, which is not there"
                 yield found("label-orphan", path, message, image=os.path.join(pictures, files[stem]))

@@ -177,10 +177,10 @@ def objects_of(path: str) -> object:
 
     No file says what an empty one does. Of one that cannot be read its bytes are returned.
     """
+    if not os.path.isfile(path):
+        return frozenset()
     try:
         content = read_file(path, most=MOST_BYTES, links=True)
-    except FileNotFoundError:
-        return frozenset()
     except (OSError, ValueError) as error:
         return str(error)
     try:
