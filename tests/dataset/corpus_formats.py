@@ -50,7 +50,9 @@ def turned(pixels: np.ndarray, kind: str, orientation: int) -> tuple[bytes, np.n
         return content, np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def tiff(*pages: np.ndarray, photometric: int = 1, planar: int = 1, order: Literal["<", ">"] = "<", compression: int = 1) -> bytes:
+def tiff(
+    *pages: np.ndarray, photometric: int = 1, planar: int = 1, order: Literal["<", ">"] = "<", compression: int = 1
+) -> bytes:
     """Return a plain TIFF of pages ``(height, width)`` or ``(height, width, channels)``, each one strip (one a channel)."""
     out = bytearray((b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 0))
     link = 4
