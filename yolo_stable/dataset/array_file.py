@@ -21,6 +21,8 @@ ANOTHER = 64
 """Bits of a hash by which pictures of one thing do not differ; the closest of unlike photos lay at 72."""
 PROPORTIONS = 0.02
 """By which the sides of an array may leave the proportions of its image: what rounding does at 50 pixels."""
+_MOST_SIDE = 2048
+"""Pixels of the shorter side that are looked at; of a larger array every other one is."""
 _ROWS = 256
 """Rows that are looked at in one go."""
 
@@ -84,10 +86,11 @@ def check_picture(path: str, image: str, hashed: np.ndarray, findings: list[Find
         hashed: What :func:`yolo_stable.dataset.pixels.look` has returned of the image.
         findings: What is wrong is appended here.
     """
-    array = np.load(path, allow_pickle=False)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype != np.uint8:
         return
-    bands = array.reshape(*array.shape[:2], -1)
+    step = max(min(array.shape[:2]) // _MOST_SIDE, 1)
+    bands = np.array(array[::step, ::step]).reshape(-(-array.shape[0] // step), -(-array.shape[1] // step), -1)
     grey = Image.fromarray(bands[..., 0] if bands.shape[2] < 3 else bands[..., 2::-1]).convert("L")
     apart = int(np.unpackbits((difference_hash(grey) ^ hashed).view(np.uint8)).sum())
     if apart > ANOTHER:
