@@ -163,7 +163,11 @@ def plant_arrays(data: Planted) -> None:
     data.expect("npy-mismatch", beside("other-size", picture(2, 40, 40)))
     data.expect("npy-mismatch", beside("other-type", picture(3).astype(np.float32)))
     beside("older", spoilt, age=3600)
-    beside("fine", picture(4))
+    data.expect("npy-picture", beside("other-picture", picture(4)))
+    fine = beside("fine", b"").with_suffix(".png")
+    stamp = fine.stat().st_mtime_ns + 10**10
+    np.save(fine.with_suffix(".npy"), cv2.imread(str(fine)))  # pyright: ignore[reportArgumentType]
+    os.utime(fine.with_suffix(".npy"), ns=(stamp, stamp))
 
 
 def plant_labels(data: Planted) -> None:

@@ -10,6 +10,7 @@ from dataset.planted import Planted, clean
 
 from yolo_stable.dataset import check
 from yolo_stable.dataset.files import label_path, list_images
+from yolo_stable.dataset.finding import Severity
 from yolo_stable.dataset.place import read_layout
 from yolo_stable.errors import InvalidCallError
 
@@ -27,6 +28,8 @@ DEFECTS = {
     "names-twice": ("train: images/train\nval: images/val\nnames:\n  0: a\n  1: A\n", 5),
     "path-missing": ("train: images/train\nval:\n - images/val\n - nowhere\nnames: [a, b]\n", 2),
     "split-same": ("train: images/train\nval: images/train\nnames: [a, b]\n", 2),
+    "names-odd": ("train: images/train\nval: images/val\nnames:\n  0: yes\n  1: b\n", 4),
+    "yaml-twice": ("train: images/train\nval: images/none\nnames: [a, b]\nval: images/val\n", 2),
     "kpt-shape": ("train: images/train\nval: images/val\nkpt_shape: [2, 4]\nnames: [a, b]\n", 3),
 }
 
@@ -49,10 +52,66 @@ def test_class_ids_that_leave_gaps_or_are_none(tmp_path: Path, names: str, line:
     assert ("names-nc", line) in {(finding.rule.id, finding.line) for finding in findings}
 
 
-def test_flip_idx_that_names_a_keypoint_twice(tmp_path: Path) -> None:
-    data = clean(tmp_path, lines=["0 0.5 0.5 0.4 0.4 0.5 0.5 0.4 0.4"], kpt_shape=[2, 2], names=["a"])
-    path = with_yaml(data, data.write().read_text() + "flip_idx: [0, 0]\n")
-    assert {finding.rule.id for finding in check(path, near=False).findings} == {"flip-idx"}
+@pytest.mark.parametrize(
+    ("flip", "told"),
+    [
+        ("[0, 0, 1]", {"flip-idx"}),
+        ("[1, 2, 0]", {"flip-idx"}),  # two flips do not give back what was there
+        ("['0', '2', '1']", {"flip-idx"}),
+        ("", {"flip-idx"}),  # null: Ultralytics asks for its length
+        ("[]", set()),  # as if it were not there
+        ("[0, 2, 1]", set()),
+        ("[0, 1, 2]", set()),
+    ],
+)
+def test_a_flip_gives_back_each_keypoint_when_it_is_done_twice(tmp_path: Path, flip: str, told: set[str]) -> None:
+    data = clean(tmp_path, lines=["0 0.5 0.5 0.4 0.4 0.5 0.5 0.4 0.4 0.6 0.6"], kpt_shape=[3, 2], names=["a"])
+    path = with_yaml(data, data.write().read_text() + f"flip_idx: {flip}\n")
+    assert {finding.rule.id for finding in check(path, near=False, sample=0).findings} == told
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("[yes, b]", "is written yes and is called 'True'"),
+        ("[010, b]", "is written 010 and is called '8'"),
+        ("[a, ]\n# null is no name\n", ""),
+        ("[null, b]", "is written null and is called 'None'"),
+        ("[{a: b}, b]", "is written a list or mapping and is called"),
+        ("['', b]", "has an empty name"),
+        ("['yes', 1]", ""),
+        ("[2020-01-01, 1e3]", ""),
+    ],
+)
+def test_names_that_yaml_takes_for_something_else_are_told(tmp_path: Path, names: str, told: str) -> None:
+    path = with_yaml(clean(tmp_path), f"train: images/train\nval: images/val\nnames: {names}\n")
+    odd = [f.message for f in check(path, near=False, sample=0).findings if f.rule.id == "names-odd"]
+    assert len(odd) == bool(told)
+    assert not told or told in odd[0]
+
+
+def test_bytes_that_are_no_text_change_a_name(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    path = data.root / "data.yaml"
+    path.write_bytes("train: images/train\nval: images/val\nnames: [größe, b]\n".encode("latin-1"))
+    report = check(path, near=False, sample=0)
+    assert (report.names[0], [f.rule.id for f in report.findings]) == ("gre", ["yaml-encoding"])
+
+
+def test_a_description_with_another_ending_is_not_read_by_ultralytics(tmp_path: Path) -> None:
+    path = clean(tmp_path).write().rename(tmp_path / "data.txt")
+    findings = check(path, near=False, sample=0).findings
+    assert [(f.rule.id, f.message) for f in findings] == [
+        ("yaml-unreadable", "ends in .txt; Ultralytics reads .yaml and .yml")
+    ]
+
+
+def test_true_counts_as_one_channel(tmp_path: Path) -> None:
+    report = check(clean(tmp_path, channels=True).root, near=False, sample=0)
+    assert (report.channels, [(f.rule.id, f.severity) for f in report.findings]) == (
+        1,
+        [("yaml-key", Severity.WARNING)],
+    )
 
 
 def test_a_split_without_images_and_a_key_that_is_not_there(tmp_path: Path) -> None:

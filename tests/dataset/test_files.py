@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dataset.planted import BOX, Planted, clean, found_in
+from dataset.planted import BOX, Planted, clean, encoded, found_in, picture
 
 from yolo_stable.dataset import Severity, check, run_check
 from yolo_stable.errors import InvalidCallError
@@ -57,3 +57,33 @@ def test_a_copy_leaves_such_images_out_and_refuses_when_it_is_all_of_them(tmp_pa
         label.rename(data.root / "images/val" / label.name)
     with pytest.raises(InvalidCallError, match=r"val would be empty \(label-beside\)"):
         run_check(str(data.root), sample=0, fix=tmp_path / "other")
+
+
+def test_labels_that_are_there_and_not_read_are_told(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    image = data.add("shouted", labels=None)
+    data.label_of(image).with_suffix(".TXT").write_text(f"{BOX}\n")
+    data.expect("label-orphan", data.label_of(image).with_suffix(".TXT"))
+    data.expect("label-missing", image)
+    for name, make in (("folder", Path.mkdir), ("link", lambda path: path.symlink_to("nowhere"))):
+        image = data.add(name, labels=None)
+        make(data.label_of(image))
+        data.expect("label-missing", image)
+    report = check(data.root, sample=0)
+    assert found_in(report) == data.expected
+    missing = {Path(f.path).stem: f.severity for f in report.findings if f.rule.id == "label-missing"}
+    assert missing == {"shouted": Severity.INFO, "folder": Severity.WARNING, "link": Severity.WARNING}
+
+
+def test_a_folder_with_the_name_of_an_image_is_read_through_and_told(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    inside = data.root / "images/train/scan.png/page.png"
+    inside.parent.mkdir()
+    inside.write_bytes(encoded(picture(500)))
+    (data.root / "labels/train/scan.png").mkdir()
+    (data.root / "labels/train/scan.png/page.txt").write_text(f"{BOX}\n")
+    report = check(data.root, sample=0)
+    assert str(inside) in report.images["train"]
+    assert [(f.rule.id, f.path, f.severity) for f in report.findings] == [
+        ("image-unreadable", str(inside.parent), Severity.WARNING)
+    ]

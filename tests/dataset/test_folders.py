@@ -143,3 +143,45 @@ class TestUnsplit:
     def test_no_copy_is_made_of_it(self, animals: Path, tmp_path: Path) -> None:
         with pytest.raises(InvalidCallError, match="not split into train and val"):
             run_check(str(animals / "train"), task="classify", sample=0, fix=tmp_path.parent / "out-of-it")
+
+    def test_folders_within_a_class_are_one_class(self, animals: Path) -> None:
+        """What an archive brings: the splits one folder too deep."""
+        (animals / "archive").mkdir()
+        for split in ("train", "val"):
+            (animals / split).rename(animals / "archive" / split)
+        assert {("split-made", Severity.WARNING), ("class-folders", Severity.WARNING)} <= levels(animals)
+
+    def test_one_image_of_each_class_leaves_none_for_training(self, tmp_path: Path) -> None:
+        for n, name in enumerate(("cat", "dog")):
+            (tmp_path / "set" / name).mkdir(parents=True)
+            (tmp_path / "set" / name / "0.png").write_bytes(encoded(picture(n)))
+        assert ("split-empty", Severity.ERROR) in levels(tmp_path / "set")
+
+    def test_what_an_earlier_splitting_has_left_takes_part(self, tmp_path: Path) -> None:
+        for n in range(8):
+            path = tmp_path / "set" / "cd"[n % 2] / f"{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(picture(n)))
+        made = tmp_path / "set_split/train/c/0.png"
+        made.parent.mkdir(parents=True)
+        made.write_bytes((tmp_path / "set/c/0.png").read_bytes())
+        assert levels(tmp_path / "set") == {("split-made", Severity.INFO)}
+        made.rename(made.with_name("gone.png"))
+        assert levels(tmp_path / "set") == {("split-made", Severity.INFO), ("split-made", Severity.WARNING)}
+
+
+def test_one_class_teaches_nothing(animals: Path) -> None:
+    for split in ("train", "val"):
+        for folder in sorted((animals / split).iterdir())[1:]:
+            shutil.rmtree(folder)
+    assert ("class-folders", Severity.WARNING) in levels(animals)
+
+
+def test_notes_of_macos_are_no_images(animals: Path) -> None:
+    folder = sorted((animals / "train").iterdir())[0]
+    (folder / "._0.png").write_bytes(b"\0\5\x16\7" * 20)
+    assert levels(animals) == {("image-unreadable", Severity.WARNING)}
+
+
+def levels(root: Path) -> set[tuple[str, Severity]]:
+    return {(f.rule.id, f.severity) for f in check(root, task="classify", sample=0).findings}

@@ -51,7 +51,7 @@ class TestCopy:
         left = {finding.rule.id for finding in again.findings}
         assert left <= {
             *("image-grey", "image-huge", "image-aspect", "image-constant"),
-            *("label-missing", "box-subpixel", "box-two-classes", "duplicate"),
+            *("label-missing", "box-subpixel", "box-two-classes", "duplicate", "npy-picture"),
         }
 
     def test_images_are_upright_8_bit_rgb_with_the_right_ending(self, spoilt: Planted, tmp_path: Path) -> None:

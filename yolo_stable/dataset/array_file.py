@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from PIL import Image
 
 from ..regular_file import open_regular
 from .finding import Finding, Severity
 from .header import Header
+from .pixels import difference_hash
 from .rules import found
 
 MOST_BYTES = 1 << 40
 """Of an array; it is mapped, not read whole."""
+SCALED = (np.int16, np.float32, np.float64)
+"""Types other than 8 bits that training can take, where nothing is done to the colours."""
+ANOTHER = 64
+"""Bits of a hash by which pictures of one thing do not differ; the closest of unlike photos lay at 72."""
+PROPORTIONS = 0.02
+"""By which the sides of an array may leave the proportions of its image: what rounding does at 50 pixels."""
+_MOST_SIDE = 2048
+"""Pixels of the shorter side that are looked at; of a larger array every other one is."""
 _ROWS = 256
 """Rows that are looked at in one go."""
 
@@ -38,22 +48,58 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
         if not isinstance(array, np.ndarray) or not array.ndim:
             raise ValueError("it holds no array of pixels")
     except (OSError, ValueError, EOFError) as error:
-        findings.append(found("npy-unreadable", path, f"cannot be read: {error}", image=image))
+        severity = None if os.path.isfile(path) else Severity.ERROR  # a pipe is waited for, a folder cannot be deleted
+        findings.append(found("npy-unreadable", path, f"cannot be read: {error}", severity=severity, image=image))
         return False
+    have = array.shape[-1] if array.ndim >= 3 else 1
+    if have != channels or array.dtype == np.uint16:
+        message = f"has {have} channels of {array.dtype}; expected are {channels} of uint8. Ultralytics writes it anew"
+        findings.append(found("npy-mismatch", path, message, severity=Severity.WARNING, image=image))
+        return False
+    if array.ndim not in (2, 3) or not _alike(array.shape, header):
+        expected = (header.height, header.width, channels)
+        findings.append(found("npy-mismatch", path, f"its shape is {array.shape}; expected is {expected}", image=image))
+        return False
+    if array.shape[:2] != (header.height, header.width):
+        message = f"is {array.shape[1]} x {array.shape[0]}; the image is {header.width} x {header.height}"
+        findings.append(found("npy-mismatch", path, message, severity=Severity.WARNING, image=image))
     if array.dtype.kind == "f":
         bad = sum(int((~np.isfinite(array[at : at + _ROWS])).sum()) for at in range(0, len(array), _ROWS))
         if bad:
             findings.append(found("npy-not-finite", path, f"{bad} of {array.size} values are NaN or Inf", image=image))
             return False
-    elif array.dtype.kind not in "bui":
-        findings.append(found("npy-unreadable", path, f"holds {array.dtype}; expected is uint8", image=image))
-        return False
-    have = array.shape[2] if array.ndim >= 3 else 1
-    if array.ndim not in (2, 3) or array.shape[:2] != (header.height, header.width) or have != channels:
-        expected = (header.height, header.width, channels)
-        findings.append(found("npy-mismatch", path, f"its shape is {array.shape}; expected is {expected}", image=image))
-        return False
     if array.dtype != np.uint8:
         message = f"holds {array.dtype}; expected is uint8, 0 to 255"
-        findings.append(found("npy-mismatch", path, message, severity=Severity.WARNING, image=image))
+        taken = channels != 3 and array.dtype in SCALED
+        severity = Severity.WARNING if taken else None
+        findings.append(found("npy-mismatch", path, message, severity=severity, image=image))
+        return taken
     return True
+
+
+def check_picture(path: str, image: str, hashed: np.ndarray, findings: list[Finding]) -> None:
+    """Report an array that shows something else than its image.
+
+    Args:
+        path: The array; it is read in place of the image.
+        image: The image.
+        hashed: What :func:`yolo_stable.dataset.pixels.look` has returned of the image.
+        findings: What is wrong is appended here.
+    """
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.dtype != np.uint8:
+        return
+    step = max(min(array.shape[:2]) // _MOST_SIDE, 1)
+    bands = np.array(array[::step, ::step]).reshape(-(-array.shape[0] // step), -(-array.shape[1] // step), -1)
+    grey = Image.fromarray(bands[..., 0] if bands.shape[2] < 3 else bands[..., 2::-1]).convert("L")
+    apart = int(np.unpackbits((difference_hash(grey) ^ hashed).view(np.uint8)).sum())
+    if apart > ANOTHER:
+        message = f"shows another picture than its image: {apart} of {hashed.size * 64} bits of their hashes differ"
+        findings.append(found("npy-picture", path, message, image=image))
+
+
+def _alike(shape: tuple[int, ...], header: Header) -> bool:
+    """Say whether an array has its image's proportions, so that labels fit both."""
+    if min(*shape[:2], header.width, header.height) < 1:
+        return False
+    return abs(shape[1] * header.height / (shape[0] * header.width) - 1) <= PROPORTIONS

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from .finding import Finding
+from .array_file import SCALED
+from .finding import Finding, Severity
 from .header import Header
+from .opening import BROKEN, open_path
 from .pixels import FLAT, difference_hash
 from .rules import found
 
 PLAIN = (1, 3)
 """Numbers of channels to which the reader brings nearly every file; with others it takes a file as it is."""
 _STACKS = (".tif", ".tiff")
+_BY_PILLOW = (".avif", ".heic", ".heif")
 
 
 def delivered(path: str, channels: int) -> np.ndarray | None:
@@ -38,11 +41,21 @@ def delivered(path: str, channels: int) -> np.ndarray | None:
             image = np.stack(pages, axis=2)
         if image is not None and flag != cv2.IMREAD_UNCHANGED:
             image = image[..., :3]
+    if image is None and path.lower().endswith(_BY_PILLOW):
+        image = _by_pillow(path, flag == cv2.IMREAD_GRAYSCALE)
     if image is None:
         image = cv2.imdecode(content, flag)
     if image is not None and image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     return image[..., None] if image is not None and image.ndim == 2 else image
+
+
+def _by_pillow(path: str, grey: bool) -> np.ndarray | None:
+    try:
+        image = ImageOps.exif_transpose(open_path(path))
+        return np.asarray(image.convert("L")) if grey else np.asarray(image.convert("RGB"))[..., ::-1]
+    except BROKEN:
+        return None
 
 
 def check_bands(path: str, header: Header, channels: int, findings: list[Finding]) -> np.ndarray | None:
@@ -57,7 +70,7 @@ def check_bands(path: str, header: Header, channels: int, findings: list[Finding
     Returns:
         Its hash, of all channels together, as :func:`yolo_stable.dataset.pixels.look` has it; None where there is none.
     """
-    if header.mode == "F":
+    if header.mode == "F" and channels in PLAIN:
         return None  # its header says what is wrong
     image = delivered(path, channels)
     if image is None:
@@ -65,9 +78,13 @@ def check_bands(path: str, header: Header, channels: int, findings: list[Finding
         header.damaged = True
         return None
     if image.dtype != np.uint8:
-        findings.append(found("image-float", path, f"holds {image.dtype}; expected are 8 bits", image=path))
-        header.damaged = True
-        return None
+        fine = channels not in PLAIN and image.dtype in SCALED and bool(((image >= 0) & (image <= 255)).all())
+        severity = Severity.WARNING if fine and image.max() > 1 else None
+        message = f"holds {image.dtype}; expected are 8 bits"
+        findings.append(found("image-float", path, message, image=path, severity=severity))
+        header.damaged = severity is None
+        if header.damaged:
+            return None
     if image.shape[2] != channels:
         message = f"has {image.shape[2]} channels as Ultralytics reads it; the description asks for {channels}"
         findings.append(found("image-channels", path, message, image=path))

@@ -7,7 +7,6 @@ left. ``tests/dataset/test_description.py`` holds this reading against Ultralyti
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..regular_file import read_file
 from .finding import Severity, number, some
 from .layout import SPLITS, WHERE, Layout
 from .rules import found
+from .yaml_text import parse
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "path": (str,),
@@ -30,12 +30,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 MOST_BYTES = 1 << 20
 """Of a ``data.yaml``; one with 20,000 classes has half of it."""
-MOST_VALUES = 200_000
-MOST_DIGITS = 200
 LARGEST_ID = 1 << 24
 """Labels are compared as float32, which holds whole numbers below this."""
-_TEXT = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"})
-_NOT_TEXT = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+ENDINGS = (".yaml", ".yml")
 
 
 def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
@@ -51,12 +48,19 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
     """
     layout = Layout(place=path, root=path.parent, task=task)
     try:
-        text = _NOT_TEXT.sub("", read_file(path, most=MOST_BYTES, links=True).decode("utf-8", errors="ignore"))
+        raw = read_file(path, most=MOST_BYTES, links=True)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise InvalidCallError(f"{WHERE}: {path} cannot be read: {why}.") from error
+    if not str(path).lower().endswith(ENDINGS):
+        layout.add("yaml-unreadable", f"ends in {path.suffix or 'nothing'}; Ultralytics reads {' and '.join(ENDINGS)}")
     try:
-        content, layout.lines = _parse(text)
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        layout.add("yaml-encoding", f"byte {error.start} is not UTF-8")
+    try:
+        parsed = parse(raw)
+        content, layout.lines = parsed.value, parsed.lines
         if not isinstance(content, dict):
             layout.add("yaml-unreadable", f"holds {type(content).__name__}; it must be keys with values")
             return layout
@@ -67,65 +71,16 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
         layout.findings.append(found("yaml-unreadable", path, f"not YAML: {problem}", line=line))
         return layout
     layout.description = content
+    for key, first, last in parsed.twice:
+        message = f"{key} stands at line {first} and again at line {last}, which counts"
+        layout.findings.append(found("yaml-twice", path, message, line=first))
     _read_keys(layout, content)
     _read_names(layout, content)
+    _read_written(layout, parsed.written)
     _read_keypoints(layout, content)
     _read_channels(layout, content)
     _read_splits(layout, content, only)
     return layout
-
-
-def _parse(text: str) -> tuple[Any, dict[str, int]]:
-    """Return what a YAML holds, and the lines of its keys.
-
-    Raises:
-        yaml.YAMLError: It is no YAML.
-        ValueError: It holds a value that YAML allows and Python does not, or unfolds to more than :data:`MOST_VALUES`.
-    """
-    loader = yaml.SafeLoader(text)
-    try:
-        root = loader.get_single_node()
-        if root is None:
-            return None, {}
-        size = _unfolded(root, {})
-        if size > MOST_VALUES:
-            raise ValueError(f"its aliases unfold to more than {MOST_VALUES} values")
-        return loader.construct_document(root), _lines(root)
-    finally:
-        loader.dispose()
-
-
-def _unfolded(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Return how many values a node holds when each alias is written out; :data:`MOST_VALUES` + 1 stands for all more.
-
-    Raises:
-        ValueError: An alias stands inside of what it stands for, or a number has more than :data:`MOST_DIGITS` digits.
-    """
-    if id(node) in sizes:
-        if not sizes[id(node)]:
-            raise ValueError("an alias stands inside of what it stands for")
-        return sizes[id(node)]
-    sizes[id(node)] = 0
-    size = 1
-    if isinstance(node, yaml.CollectionNode):
-        for part in node.value:
-            size += sum(_unfolded(inner, sizes) for inner in (part if isinstance(part, tuple) else (part,)))
-    elif len(node.value) > MOST_DIGITS and node.tag not in _TEXT:
-        raise ValueError(f"a number has {len(node.value)} digits")
-    sizes[id(node)] = size = min(size, MOST_VALUES + 1)
-    return size
-
-
-def _lines(root: yaml.Node) -> dict[str, int]:
-    """Return the line of each key, from 1, and of each entry of ``names``."""
-    lines: dict[str, int] = {}
-    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
-        lines[str(key.value)] = key.start_mark.line + 1
-        if key.value == "names" and isinstance(value, yaml.CollectionNode):
-            for index, entry in enumerate(value.value):
-                node, name = entry if isinstance(entry, tuple) else (entry, str(index))
-                lines[f"names/{name if isinstance(name, str) else node.value}"] = node.start_mark.line + 1
-    return lines
 
 
 def _read_keys(layout: Layout, content: dict[str, Any]) -> None:
@@ -179,6 +134,15 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
             layout.add("names-twice", f"class {key} is called {name!r}, as is class {other}", f"names/{key}")
 
 
+def _read_written(layout: Layout, written: list[str]) -> None:
+    """Report names that are not what is written, because YAML takes the text for something else, and empty ones."""
+    for (key, name), text in zip(layout.names.items(), written, strict=False):
+        if not name.strip():
+            layout.add("names-odd", f"class {key} has an empty name", f"names/{key}")
+        elif name != text:
+            layout.add("names-odd", f"class {key} is written {text or 'empty'} and is called {name!r}", f"names/{key}")
+
+
 def _read_keypoints(layout: Layout, content: dict[str, Any]) -> None:
     shape, flip = content.get("kpt_shape"), content.get("flip_idx")
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(value) is int for value in shape)
@@ -189,16 +153,29 @@ def _read_keypoints(layout: Layout, content: dict[str, Any]) -> None:
     elif shape is not None or layout.task == "pose":
         given = "missing" if shape is None else f"{shape!r}"
         layout.add("kpt-shape", f"kpt_shape is {given}; it must be [number of keypoints, 2 or 3]", "kpt_shape")
-    if flip is not None and count and sorted(map(str, flip)) != sorted(map(str, range(count))):
-        layout.add("flip-idx", f"flip_idx is {flip!r}; it must hold 0 to {number(count - 1)}, each once", "flip_idx")
+    if count and flip is None and "flip_idx" in content:
+        layout.add("flip-idx", "flip_idx is null; leave the key out, or list each keypoint's mirror image", "flip_idx")
+    elif count and flip:
+        whole = all(type(value) is int for value in flip)
+        if not whole or sorted(flip) != list(range(count)):
+            must = f"it must hold the numbers 0 to {number(count - 1)}, each once"
+            layout.add("flip-idx", f"flip_idx is {flip!r}; {must}", "flip_idx")
+        elif odd := [n for n in range(count) if flip[flip[n]] != n]:
+            n = odd[0]
+            message = (
+                f"the mirror image of keypoint {n} is {flip[n]}, and that of {flip[n]} is {flip[flip[n]]}, not {n}"
+            )
+            layout.add("flip-idx", message, "flip_idx")
 
 
 def _read_channels(layout: Layout, content: dict[str, Any]) -> None:
     channels = content.get("channels", layout.channels)
-    if type(channels) is int and channels > 0:
-        layout.channels = channels
-    else:
-        layout.add("yaml-key", f"'channels' is {channels!r:.40}; it must be a whole number above 0", "channels")
+    severity = Severity.WARNING if channels is True else None  # which counts as 1
+    if isinstance(channels, int) and channels > 0:
+        layout.channels = int(channels)
+    if type(channels) is not int or channels < 1:
+        message = f"'channels' is {channels!r:.40}; it must be a whole number above 0"
+        layout.add("yaml-key", message, "channels", severity)
 
 
 def _read_splits(layout: Layout, content: dict[str, Any], only: tuple[str, ...]) -> None:

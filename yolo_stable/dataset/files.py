@@ -69,6 +69,9 @@ def _walk(folder: str, above: tuple[str, ...], findings: list[Finding], hidden: 
                 findings.append(found(fault, entry.path, f"leads to {os.readlink(entry.path)}"))
                 continue
         if entry.is_dir():
+            if ending in FORMATS and ending != entry.name.lower() and not hidden:
+                message = "is a folder; for Ultralytics its name is that of an image, which it cannot read"
+                findings.append(found("image-unreadable", entry.path, message, severity=Severity.WARNING))
             yield from _walk(entry.path, (*above, os.path.realpath(entry.path)), findings, hidden)
         elif ending in FORMATS and ending != entry.name.lower():
             yield entry.path
@@ -178,5 +181,11 @@ def orphans(images: Iterable[str]) -> Iterator[Finding]:
             continue
         for name in sorted(os.listdir(labels)):
             stem, _, ending = name.rpartition(".")
+            path = os.path.join(labels, name)
             if ending == "txt" and stem not in stems and stem.lower() not in NOT_LABELS:
-                yield found("label-orphan", os.path.join(labels, name), f"there is no image {stem} in {pictures}")
+                yield found("label-orphan", path, f"there is no image {stem} in {pictures}")
+            elif (
+                ending != "txt" and ending.lower() == "txt" and stem in stems and not os.path.exists(f"{path[:-3]}txt")
+            ):
+                message = f"is not read; read is {stem}.txt, which is not there"
+                yield found("label-orphan", path, message, image=os.path.join(pictures, files[stem]))

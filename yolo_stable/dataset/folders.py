@@ -59,11 +59,30 @@ def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
     layout.findings.append(found("split-made", root, message))
     _name(layout, root, class_names(root))
     layout.splits = {"train": [root]} if "train" in only else {}
-    for name in layout.names.values():
-        if (count := len(_images(root / name))) == 1:
-            message = f"holds {count} image, which goes to validation; training needs two of a class"
+    classes = {name: _images(root / name) for name in layout.names.values()}
+    for name, images in classes.items():
+        if len(images) == 1:
+            message = "holds 1 image, which goes to validation; training needs two of a class"
             layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
+        within = sorted({image.relative_to(root / name).parts[0] for image in images})
+        if images and not any((root / name / part).is_file() for part in within):
+            message = f"holds images only in folders ({some(within)}): all of it is taken for one class"
+            layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
+    if max(map(len, classes.values())) < 2:
+        message = "no class has two images: all go to validation, and none is left for training"
+        layout.findings.append(found("split-empty", root, message))
+    _compare_made(layout, {image.relative_to(root) for images in classes.values() for image in images})
     return layout
+
+
+def _compare_made(layout: Layout, images: set[Path]) -> None:
+    """Report what an earlier splitting has left that is no longer in the folder: Ultralytics trains on it still."""
+    made = Path(f"{layout.place}_split")
+    left = [path for split in ("train", "val") for path in _images(made / split)]
+    stale = [path for path in left if Path(*path.relative_to(made).parts[1:]) not in images]
+    if stale:
+        message = f"{len(stale)} images in {made} are not in {layout.place} and take part: {some(stale)}"
+        layout.findings.append(found("split-made", made, message, severity=Severity.WARNING))
 
 
 def _images(folder: Path) -> list[Path]:
@@ -77,6 +96,9 @@ def _has_images(folder: Path) -> bool:
 def _name(layout: Layout, folder: Path, names: list[str]) -> None:
     """Take the names of the classes, and report folders that are hardly classes, and names that hardly differ."""
     layout.names = dict(enumerate(names))
+    if len(names) == 1:
+        message = f"there is one class, {names[0]}: every image is of it, and nothing can be learned"
+        layout.findings.append(found("class-folders", folder, message, severity=Severity.WARNING))
     seen: dict[str, str] = {}
     for number, name in layout.names.items():
         if is_tools(name):

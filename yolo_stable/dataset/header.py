@@ -97,7 +97,8 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False, chan
         rule, message = "image-unreadable", f"cannot be read: {getattr(error, 'strerror', None) or error}"
         if _is_float_tiff(path):
             rule, message = "image-float", "holds floating-point numbers; expected are 8 bits"
-        findings.append(found(rule, path, message, image=path))
+        severity = Severity.WARNING if os.path.basename(path).startswith("._") else None  # macOS' notes on a file
+        findings.append(found(rule, path, message, image=path, severity=severity))
         header.width = 0
     return header
 
@@ -144,7 +145,7 @@ def _judge(image: Image.Image, path: str, bits: int, channels: int) -> Iterator[
         yield found("image-rotated", path, f"EXIF orientation is {turn}; upright is 1", image=path)
     if mode == "CMYK":
         yield found("image-cmyk", path, "is CMYK; expected is RGB or grey", image=path)
-    elif mode == "F":
+    elif mode == "F" and channels in (1, 3):  # with others the bands are looked at
         yield found("image-float", path, "holds floating-point numbers; expected are 8 bits", image=path)
     elif 8 < bits <= 16:
         yield found("image-16bit", path, f"has {bits} bits for a channel; expected are 8", image=path)
@@ -186,10 +187,10 @@ def _png_fault(content: bytes) -> str:
         end = at + 8 + length
         if end + 4 > len(content):
             break
+        if view[at + 4 : at + 8] == b"IEND":
+            return ""  # nobody looks at its checksum
         if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             return f"the checksum of a chunk is wrong, at byte {at} of {len(content)}"
-        if view[at + 4 : at + 8] == b"IEND":
-            return ""
         at = end + 4
     return f"ends at byte {len(content)}, inside a chunk or without IEND"
 

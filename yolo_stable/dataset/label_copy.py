@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -28,10 +29,9 @@ class LabelCopy:
         Raises:
             OSError: It cannot be read.
         """
-        try:
-            content = read_file(source, most=MOST_BYTES, links=True)
-        except FileNotFoundError:
+        if not os.path.isfile(source):
             return None
+        content = read_file(source, most=MOST_BYTES, links=True)
         return "".join(f"{line}\n" for line in self._lines(source, content.decode("utf-8-sig")))
 
     def _lines(self, source: str, text: str) -> Iterator[str]:

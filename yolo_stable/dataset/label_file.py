@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,11 +87,15 @@ def read_labels(
     Returns:
         Whether there is such a file with a line in it.
     """
+    if not os.path.isfile(path):  # as Ultralytics asks
+        there = "leads nowhere" if os.path.islink(path) else "is no file"
+        message, severity = f"{path} {there}", Severity.WARNING
+        if not os.path.lexists(path):
+            message, severity = f"there is no {path}", None
+        findings.append(found("label-missing", image, message, image=image, severity=severity))
+        return False
     try:
         text = read_file(path, most=MOST_BYTES, links=True).decode("utf-8-sig")
-    except FileNotFoundError:
-        findings.append(found("label-missing", image, f"there is no {path}", image=image))
-        return False
     except UnicodeDecodeError as error:
         message = f"byte {error.start} is not UTF-8"
         findings.append(found("label-encoding", path, message, image=image))
@@ -172,10 +177,10 @@ def objects_of(path: str) -> object:
 
     No file says what an empty one does. Of one that cannot be read its bytes are returned.
     """
+    if not os.path.isfile(path):
+        return frozenset()
     try:
         content = read_file(path, most=MOST_BYTES, links=True)
-    except FileNotFoundError:
-        return frozenset()
     except (OSError, ValueError) as error:
         return str(error)
     try:

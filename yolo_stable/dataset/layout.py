@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .finding import Finding
+from .finding import Finding, Severity
 from .rules import found
 
 TASKS = ("detect", "segment", "pose", "obb", "classify")
@@ -43,6 +43,6 @@ class Layout:
         sources = self.splits.get(split, [])
         return len(sources) > 1 or any(not source.is_dir() for source in sources)
 
-    def add(self, rule: str, message: str, key: str = "") -> None:
+    def add(self, rule: str, message: str, key: str = "", severity: Severity | None = None) -> None:
         """Add a finding at a key's line."""
-        self.findings.append(found(rule, self.place, message, line=self.lines.get(key)))
+        self.findings.append(found(rule, self.place, message, line=self.lines.get(key), severity=severity))

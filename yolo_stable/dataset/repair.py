@@ -196,9 +196,10 @@ def _copy_image(image: str, target: Path, report: Report, done: Repair) -> None:
 
 
 def _copy_array(image: str, target: Path, report: Report) -> None:
-    """Copy the array that Ultralytics reads in place of an image, when nothing is wrong with it."""
+    """Copy the array that Ultralytics reads in place of an image, when it can be read; what it shows may be meant."""
     array = Path(image).with_suffix(".npy")
-    if not array.is_file() or report.rules_of.get(str(array)) or array.stat().st_mtime < os.stat(image).st_mtime:
+    wrong = report.rules_of.get(str(array), frozenset()) - {"npy-picture"}
+    if not array.is_file() or wrong or array.stat().st_mtime < os.stat(image).st_mtime:
         return
     shutil.copyfile(array, target.with_suffix(".npy"))
 

@@ -48,7 +48,7 @@ def check_sample(
     bad = {finding.image for finding in findings if finding.severity is Severity.ERROR}
     good = [image for image in images.get("train", ()) if image not in bad]
     if layout.task != "classify":
-        good = [image for image in good if os.path.exists(label_path(image))]
+        good = [image for image in good if os.path.isfile(label_path(image))]
     if not good or not layout.names or sorted(layout.names) != list(range(len(layout.names))) or layout.task is None:
         return []
     step = max(len(good) // size, 1)
@@ -117,10 +117,10 @@ def _copy(chosen: Sequence[str], layout: Layout, folder: Path) -> dict[str, str]
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(image, target)
         array = Path(image).with_suffix(".npy")
-        if array.exists():
+        if array.is_file():
             shutil.copy2(array, target.with_suffix(".npy"))
         label_file = label_path(image)
-        if layout.task != "classify" and os.path.exists(label_file):
+        if layout.task != "classify" and os.path.isfile(label_file):
             (folder / "labels").mkdir(exist_ok=True)
             shutil.copy2(label_file, folder / "labels" / f"{number:05d}.txt")
         origin[str(target)] = image

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from .array_file import check_array
+from .array_file import check_array, check_picture
 from .bands import PLAIN, check_bands
 from .boxes import check_boxes
 from .files import label_path
@@ -133,6 +133,8 @@ def examine(images: Sequence[str], job: Job) -> Scan:
         hashed = check_bands(image, header, job.channels, part.findings) if banded else None
         if usable and not header.damaged and job.channels in PLAIN and (job.pixels or header.suspect):
             hashed = look(image, header, part.findings)
+            if read_instead and hashed is not None:
+                check_picture(beside, image, hashed, part.findings)
         header.picture = None
         part.hashes.frombytes((none if hashed is None or not job.pixels else hashed).tobytes())
         if job.form:

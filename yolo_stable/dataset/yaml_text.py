@@ -1,0 +1,111 @@
+"""The text of a ``data.yaml``: its values with the lines they stand at, and what YAML made of them that nobody wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 200_000
+MOST_DIGITS = 200
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Ultralytics' choice; the two take blanks and tabs for different things."""
+_TEXT = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"})
+_NOT_TEXT = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+
+
+@dataclass
+class Parsed:
+    """What a YAML holds."""
+
+    value: Any = None
+    lines: dict[str, int] = field(default_factory=dict)
+    """The line of each key, from 1, and of each entry of ``names`` as ``names/KEY``."""
+    twice: list[tuple[str, int, int]] = field(default_factory=list)
+    """Keys that stand in one mapping twice: the key and both lines. The last one counts."""
+    written: list[str] = field(default_factory=list)
+    """Each entry of ``names`` as it is written, when none is there twice or taken over from elsewhere."""
+
+
+def parse(content: bytes) -> Parsed:
+    """Read a YAML as Ultralytics does, without the bytes that are no text.
+
+    Raises:
+        yaml.YAMLError: It is no YAML.
+        ValueError: It holds a value that YAML allows and Python does not, or unfolds to more than :data:`MOST_VALUES`.
+        RecursionError: It is too deep.
+    """
+    loader = _LOADER(_NOT_TEXT.sub("", content.decode("utf-8", errors="ignore")))
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return Parsed()
+        size = _unfolded(root, {})
+        if size > MOST_VALUES:
+            raise ValueError(f"its aliases unfold to more than {MOST_VALUES} values")
+        names = next((value for key, value in _pairs(root) if key.value == "names"), None)
+        parsed = Parsed(lines=_lines(root), twice=[*_twice(root), *_twice(names)], written=_written(names))
+        parsed.value = loader.construct_document(root)  # writes into the nodes
+        return parsed
+    finally:
+        loader.dispose()
+
+
+def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
+    return node.value if isinstance(node, yaml.MappingNode) else []
+
+
+def _unfolded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return how many values a node holds when each alias is written out; :data:`MOST_VALUES` + 1 stands for all more.
+
+    Raises:
+        ValueError: An alias stands inside of what it stands for, or a number has more than :data:`MOST_DIGITS` digits.
+    """
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise ValueError("an alias stands inside of what it stands for")
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    size = 1
+    if isinstance(node, yaml.CollectionNode):
+        for part in node.value:
+            size += sum(_unfolded(inner, sizes) for inner in (part if isinstance(part, tuple) else (part,)))
+    elif len(node.value) > MOST_DIGITS and node.tag not in _TEXT:
+        raise ValueError(f"a number has {len(node.value)} digits")
+    sizes[id(node)] = size = min(size, MOST_VALUES + 1)
+    return size
+
+
+def _lines(root: yaml.Node) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    for key, value in _pairs(root):
+        lines[str(key.value)] = key.start_mark.line + 1
+        if key.value == "names" and isinstance(value, yaml.CollectionNode):
+            for index, entry in enumerate(value.value):
+                node, name = entry if isinstance(entry, tuple) else (entry, str(index))
+                lines[f"names/{name if isinstance(name, str) else node.value}"] = node.start_mark.line + 1
+    return lines
+
+
+def _twice(node: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
+    seen: dict[tuple[str, str], int] = {}
+    for key, _ in _pairs(node):
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            line = key.start_mark.line + 1
+            if (key.tag, key.value) in seen:
+                yield key.value, seen[key.tag, key.value], line
+            seen[key.tag, key.value] = line
+
+
+def _written(names: yaml.Node | None) -> list[str]:
+    if isinstance(names, yaml.SequenceNode):
+        nodes = names.value
+    else:
+        keys = [key.value for key, _ in _pairs(names) if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) != len(_pairs(names)) or "<<" in keys:
+            return []
+        nodes = [value for _, value in _pairs(names)]
+    return [node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping" for node in nodes]
