@@ -18,7 +18,7 @@ def test_it_takes_what_ultralytics_takes(text: str, tmp_path: Path) -> None:
     path = tmp_path / "data.yaml"
     path.write_text(text)
     try:
-        theirs: object = YAML.load(path)
+        theirs: object = YAML.load(str(path))
     except ValueError:
         theirs = ValueError
     try:
