@@ -7,7 +7,7 @@ from PIL import Image
 
 from .finding import Finding
 from .header import Header
-from .pixels import FLAT, difference_hash
+from .pixels import FLAT, Look, look_at
 from .rules import found
 
 PLAIN = (1, 3)
@@ -45,7 +45,7 @@ def delivered(path: str, channels: int) -> np.ndarray | None:
     return image[..., None] if image is not None and image.ndim == 2 else image
 
 
-def check_bands(path: str, header: Header, channels: int, findings: list[Finding]) -> np.ndarray | None:
+def check_bands(path: str, header: Header, channels: int, findings: list[Finding]) -> Look | None:
     """Judge what training gets of an image.
 
     Args:
@@ -55,7 +55,7 @@ def check_bands(path: str, header: Header, channels: int, findings: list[Finding
         findings: What is wrong is appended here.
 
     Returns:
-        Its hash, of all channels together, as :func:`yolo_stable.dataset.pixels.look` has it; None where there is none.
+        What it looks like, all channels together; None where nothing is kept of it.
     """
     if header.mode == "F":
         return None  # its header says what is wrong
@@ -79,4 +79,4 @@ def check_bands(path: str, header: Header, channels: int, findings: list[Finding
         message = f"is of one colour: no channel has more than {FLAT:g} levels between its darkest and brightest pixel"
         findings.append(found("image-constant", path, message, image=path))
         return None
-    return difference_hash(Image.fromarray(image.mean(axis=2).astype(np.uint8)))
+    return look_at(Image.fromarray(image.mean(axis=2).astype(np.uint8)))
