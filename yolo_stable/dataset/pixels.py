@@ -84,13 +84,17 @@ def look_at(grey: Image.Image) -> Look:
 
 
 def _sharpness(pixels: np.ndarray) -> float:
-    values = pixels.astype(np.int16)
     near = far = 0
-    for picture in (values, values.T):
+    for picture in (pixels[:, ::2], pixels.T[:, ::2]):  # of every second line, which says as much
         if len(picture) > _FAR:
-            near += _exceeded(np.abs(picture[1:] - picture[:-1]), _STEEPEST)
-            far += _exceeded(np.abs(picture[_FAR:] - picture[:-_FAR]), _STEEPEST)
+            near += _exceeded(_difference(picture[1:], picture[:-1]), _STEEPEST)
+            far += _exceeded(_difference(picture[_FAR:], picture[:-_FAR]), _STEEPEST)
     return near / far if far > STEP else 1.0
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the absolute difference of uint8 numbers, without wider ones."""
+    return np.maximum(one, other) - np.minimum(one, other)
 
 
 def _exceeded(values: np.ndarray, share: float) -> int:
