@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from .finding import Finding
 from .header import Header
@@ -77,30 +76,36 @@ def look_at(grey: Image.Image) -> Look:
     factor = 1
     while min(grey.size) >= 2 * factor * _DRAFT:
         factor *= 2
-    pixels = np.asarray(
-        grey.reduce(factor) if factor > 1 else grey
-    )  # one scale for files that can be decoded small and others
-    return Look(small.tobytes(), float(_exceeded(pixels, _BRIGHTEST)), _sharpness(pixels))
+    scaled = grey.reduce(factor) if factor > 1 else grey  # one scale for files that can be decoded small and others
+    return Look(small.tobytes(), float(_exceeded(scaled, _BRIGHTEST)), _sharpness(scaled))
 
 
-def _sharpness(pixels: np.ndarray) -> float:
+def _sharpness(grey: Image.Image) -> float:
+    width, height = grey.size
     near = far = 0
-    for picture in (pixels[:, ::2], pixels.T[:, ::2]):  # of every second line, which says as much
-        if len(picture) > _FAR:
-            near += _exceeded(_difference(picture[1:], picture[:-1]), _STEEPEST)
-            far += _exceeded(_difference(picture[_FAR:], picture[:-_FAR]), _STEEPEST)
+    for right, down in ((1, 0), (0, 1)):
+        if max(right * width, down * height) > _FAR:
+            near += _exceeded(_steps(grey, right, down), _STEEPEST)
+            far += _exceeded(_steps(grey, _FAR * right, _FAR * down), _STEEPEST)
     return near / far if far > STEP else 1.0
 
 
-def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the absolute difference of uint8 numbers, without wider ones."""
-    return np.maximum(one, other) - np.minimum(one, other)
+def _steps(grey: Image.Image, right: int, down: int) -> Image.Image:
+    """Return by how much each pixel differs from one that lies further right or down."""
+    width, height = grey.size
+    return ImageChops.difference(
+        grey.crop((right, down, width, height)), grey.crop((0, 0, width - right, height - down))
+    )
 
 
-def _exceeded(values: np.ndarray, share: float) -> int:
-    """Return the highest of 0 to 255 that is reached by this share of the values."""
-    counts = np.bincount(values.ravel(), minlength=256)
-    return int(np.flatnonzero(np.cumsum(counts[::-1]) >= share * values.size)[0] * -1 + 255)
+def _exceeded(grey: Image.Image, share: float) -> int:
+    """Return the highest of 0 to 255 that is reached by this share of the pixels."""
+    left = share * grey.width * grey.height
+    for value, count in zip(range(255, 0, -1), reversed(grey.histogram()), strict=False):
+        left -= count
+        if left <= 0:
+            return value
+    return 0
 
 
 def _grey(image: Image.Image) -> Image.Image:
