@@ -44,6 +44,7 @@ SURFACE = {
         "--fix",
         "--near",
         "--sample",
+        "--limit",
         "--imgsz",
         "--workers",
         "--progress",

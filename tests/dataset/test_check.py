@@ -54,7 +54,7 @@ class TestCleanTwin:
         data = clean(tmp_path)
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         states = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
-        check(data.root)
+        check(data.root, sample=8)
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
         assert (random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()) == states
 
@@ -123,12 +123,13 @@ class TestTogether:
     def test_classes_that_are_unused_unseen_or_rare(self, tmp_path: Path) -> None:
         data = clean(tmp_path, lines=[BOX], names=["a", "b", "c", "d"])
         many = [f"0 {0.1 + 0.008 * i:.3f} 0.5 0.1 0.1" for i in range(100)]
-        data.add("crowd", labels=[*many, "3 0.5 0.2 0.1 0.1"])
+        data.image("image-crowded", "crowd", labels=[*many, "3 0.5 0.2 0.1 0.1"])
         data.add("unseen", labels=["1 0.5 0.5 0.1 0.1"], split="val")
         path = data.write()
         data.expect("class-unseen", path, 5)
         data.expect("class-unused", path, 6)
         data.expect("class-imbalance", path, 7)
+        data.expect("class-rare", path, 7)
         assert path.read_text().splitlines()[4] == "- b"
         assert found_in(check(data.root)) == data.expected
 
@@ -174,13 +175,13 @@ class TestAfterAugmentation:
         pixels[:] = np.nan
         np.save(image.with_suffix(".npy"), pixels)
         monkeypatch.setattr("yolo_stable.dataset.scan.check_array", lambda *_: None)
-        found = {rule for rule, _, _ in found_in(check(data.root))}
+        found = {rule for rule, _, _ in found_in(check(data.root, sample=8))}
         assert found & {"augment-not-finite", "augment-failed"}
 
     def test_an_image_with_an_error_is_not_drawn(self, tmp_path: Path) -> None:
         data = clean(tmp_path)
         data.line("class-range", BOX, "7 0.5 0.5 0.1 0.1")
-        assert found_in(check(data.root)) == data.expected
+        assert found_in(check(data.root, sample=8)) == data.expected
 
 
 class TestCall:
@@ -192,6 +193,8 @@ class TestCall:
             ({"workers": 0}, "workers=0"),
             ({"sample": -1}, "sample=-1"),
             ({"imgsz": 3}, "imgsz=3"),
+            ({"limits": {"box-larg": 0.5}}, "Did you mean 'box-large'"),
+            ({"limits": {"box-large": -1}}, "box-large=-1"),
         ],
     )
     def test_a_wrong_value_is_refused(self, tmp_path: Path, options: dict[str, str], said: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,19 @@ def test_a_file_that_cannot_be_written_is_a_wrong_call(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidCallError, match="cannot be written"):
         call(data.root, json=tmp_path / "file/findings.json")
+
+
+def test_limits_are_set_by_the_user(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    assert "box-large" not in call(data.root)[1]
+    assert "box-large" in call(data.root, limit=["box-large=0.15"])[1]
+
+
+def test_without_a_sample_neither_pytorch_nor_ultralytics_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from yolo_stable.dataset import run_check; run_check(sys.argv[1]);"
+        "print([name for name in ('torch', 'ultralytics', 'scipy') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(clean(tmp_path).root)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

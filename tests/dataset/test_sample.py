@@ -59,7 +59,7 @@ def test_a_pipeline_that_cannot_be_built_is_a_finding(tmp_path: Path, monkeypatc
 
     data = clean(tmp_path)
     monkeypatch.setattr("yolo_stable.dataset.sample._detected", fail)
-    assert found_in(check(data.root, near=False)) == {("augment-failed", str(data.root / "data.yaml"), None)}
+    assert found_in(check(data.root, near=False, sample=4)) == {("augment-failed", str(data.root / "data.yaml"), None)}
 
 
 def test_nothing_to_draw_from_is_no_finding(tmp_path: Path) -> None:

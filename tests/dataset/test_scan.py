@@ -10,6 +10,7 @@ from dataset.planted import Planted, clean, encoded, picture, plant_images, plan
 
 from yolo_stable.dataset import check
 from yolo_stable.dataset.label_file import Format
+from yolo_stable.dataset.limits import LIMITS
 from yolo_stable.dataset.scan import CHUNK, Job, scan
 
 
@@ -27,7 +28,7 @@ def test_the_bar_reaches_the_number_of_images(tmp_path: Path) -> None:
     data = clean(tmp_path)
     images = sorted(map(str, (data.root / "images/train").iterdir()))
     done: list[int] = []
-    scan(images, Job(Format("detect", (0, 1)), 3, 640, pixels=True), 2, done.append)
+    scan(images, Job(Format("detect", (0, 1)), 3, 640, True, LIMITS), 2, done.append)
     assert sum(done) == len(images)
 
 
@@ -41,7 +42,7 @@ def test_memory_does_not_grow_with_the_pixels(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         images = [str(first.parent / f"{number}.png") for number in range(count)]
         tracemalloc.start()
-        scan(images, Job(None, 3, 640, pixels=False), 1, lambda done: None)
+        scan(images, Job(None, 3, 640, False, LIMITS), 1, lambda done: None)
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return top
@@ -58,4 +59,4 @@ def test_ctrl_c_in_the_middle_ends_at_once(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        scan(images, Job(None, 3, 640, pixels=True), 2, stop)
+        scan(images, Job(None, 3, 640, True, LIMITS), 2, stop)

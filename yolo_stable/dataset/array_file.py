@@ -9,16 +9,17 @@ from PIL import Image
 
 from ..regular_file import open_regular
 from .finding import Finding, Severity
+from .fingerprints import apart
 from .header import Header
-from .pixels import difference_hash
+from .pixels import Look, look_at
 from .rules import found
 
 MOST_BYTES = 1 << 40
 """Of an array; it is mapped, not read whole."""
 SCALED = (np.int16, np.float32, np.float64)
 """Types other than 8 bits that training can take, where nothing is done to the colours."""
-ANOTHER = 64
-"""Bits of a hash by which pictures of one thing do not differ; the closest of unlike photos lay at 72."""
+ANOTHER = 0.4
+"""Share of the bits that are set in two fingerprints by which copies do not differ: they reach 0.27, most unrelated ones 0.5."""
 PROPORTIONS = 0.02
 """By which the sides of an array may leave the proportions of its image: what rounding does at 50 pixels."""
 _MOST_SIDE = 2048
@@ -77,13 +78,13 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
     return True
 
 
-def check_picture(path: str, image: str, hashed: np.ndarray, findings: list[Finding]) -> None:
+def check_picture(path: str, image: str, look: Look, findings: list[Finding]) -> None:
     """Report an array that shows something else than its image.
 
     Args:
         path: The array; it is read in place of the image.
         image: The image.
-        hashed: What :func:`yolo_stable.dataset.pixels.look` has returned of the image.
+        look: What the image looks like.
         findings: What is wrong is appended here.
     """
     array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -92,9 +93,9 @@ def check_picture(path: str, image: str, hashed: np.ndarray, findings: list[Find
     step = max(min(array.shape[:2]) // _MOST_SIDE, 1)
     bands = np.array(array[::step, ::step]).reshape(-(-array.shape[0] // step), -(-array.shape[1] // step), -1)
     grey = Image.fromarray(bands[..., 0] if bands.shape[2] < 3 else bands[..., 2::-1]).convert("L")
-    apart = int(np.unpackbits((difference_hash(grey) ^ hashed).view(np.uint8)).sum())
-    if apart > ANOTHER:
-        message = f"shows another picture than its image: {apart} of {hashed.size * 64} bits of their hashes differ"
+    share = apart(look_at(grey).small, look.small)
+    if share > ANOTHER:
+        message = f"shows another picture than its image: {share:.0%} of the bits of their fingerprints differ"
         findings.append(found("npy-picture", path, message, image=image))
 
 

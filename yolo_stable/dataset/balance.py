@@ -10,35 +10,58 @@ from .finding import Finding
 from .layout import Layout
 from .rules import found
 
-IMBALANCE = 100
-"""Objects of the most frequent class for one of the rarest, above which it is said."""
+_SMALL = 10
+"""Objects in all for one of a class: in data sets of fewer, each class is rare."""
 
 
-def check_balance(layout: Layout, counts: Mapping[str, np.ndarray]) -> Iterator[Finding]:
+def check_balance(layout: Layout, counts: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> Iterator[Finding]:
     """Judge the number of objects (for classification: images) of each class.
 
     Args:
         layout: The data set.
         counts: By split: objects of each class, in the order of their ids.
+        limits: By rule; asked are ``class-imbalance``, ``class-rare`` and ``class-unmeasured``.
     """
     train = counts.get("train")
     if train is None or not train.sum():
         return
     classes = sorted(layout.names.items())
     for place, (index, name) in enumerate(classes):
-        if place >= len(train) or train[place]:
+        line = layout.lines.get(f"names/{index}")
+        if place >= len(train):
+            continue
+        if train[place]:
+            yield from _seldom(f"class {index} ({name})", place, counts, limits, (layout.place, line))
             continue
         elsewhere = [split for split, some in counts.items() if some[place]]
         rule = "class-unseen" if elsewhere else "class-unused"
         where = f", but it has some in {' and '.join(elsewhere)}" if elsewhere else ""
         message = f"class {index} ({name}) has no object in train{where}; expected is one or more"
-        yield found(rule, layout.place, message, line=layout.lines.get(f"names/{index}"))
+        yield found(rule, layout.place, message, line=line)
     used = np.flatnonzero(train)
     most, least = used[train[used].argmax()], used[train[used].argmin()]
-    if train[most] > IMBALANCE * train[least]:
+    if train[most] > limits["class-imbalance"] * train[least]:
         names = [classes[i][1] for i in (most, least)]
         message = (
             f"{train[most]} x {names[0]} for {train[least]} x {names[1]} in train:"
-            f" {train[most] / train[least]:.0f} : 1; expected is {IMBALANCE} : 1 at most"
+            f" {train[most] / train[least]:.0f} : 1; expected is {limits['class-imbalance']:g} : 1 at most"
         )
         yield found("class-imbalance", layout.place, message, line=layout.lines.get(f"names/{classes[least][0]}"))
+
+
+def _seldom(
+    name: str,
+    place: int,
+    counts: Mapping[str, np.ndarray],
+    limits: Mapping[str, float],
+    where: tuple[object, int | None],
+) -> Iterator[Finding]:
+    """Judge a class that is there in training, but hardly, or not in validation."""
+    train, val = counts["train"], counts.get("val")
+    objects = int(train[place])
+    if objects < limits["class-rare"] and train.sum() >= _SMALL * objects:
+        message = f"{name} has {objects} objects in train; expected are {limits['class-rare']:g} or more"
+        yield found("class-rare", where[0], message, line=where[1])
+    elif val is not None and val.sum() and not val[place] and objects >= limits["class-unmeasured"]:
+        message = f"{name} has {objects} objects in train and none in val; expected is one or more"
+        yield found("class-unmeasured", where[0], message, line=where[1])

@@ -9,7 +9,7 @@ from .array_file import SCALED
 from .finding import Finding, Severity
 from .header import Header
 from .opening import BROKEN, open_path
-from .pixels import FLAT, difference_hash
+from .pixels import FLAT, Look, look_at
 from .rules import found
 
 PLAIN = (1, 3)
@@ -58,7 +58,7 @@ def _by_pillow(path: str, grey: bool) -> np.ndarray | None:
         return None
 
 
-def check_bands(path: str, header: Header, channels: int, findings: list[Finding]) -> np.ndarray | None:
+def check_bands(path: str, header: Header, channels: int, findings: list[Finding]) -> Look | None:
     """Judge what training gets of an image.
 
     Args:
@@ -68,7 +68,7 @@ def check_bands(path: str, header: Header, channels: int, findings: list[Finding
         findings: What is wrong is appended here.
 
     Returns:
-        Its hash, of all channels together, as :func:`yolo_stable.dataset.pixels.look` has it; None where there is none.
+        What it looks like, all channels together; None where nothing is kept of it.
     """
     if header.mode == "F" and channels in PLAIN:
         return None  # its header says what is wrong
@@ -96,4 +96,4 @@ def check_bands(path: str, header: Header, channels: int, findings: list[Finding
         message = f"is of one colour: no channel has more than {FLAT:g} levels between its darkest and brightest pixel"
         findings.append(found("image-constant", path, message, image=path))
         return None
-    return difference_hash(Image.fromarray(image.mean(axis=2).astype(np.uint8)))
+    return look_at(Image.fromarray(image.mean(axis=2).astype(np.uint8)))

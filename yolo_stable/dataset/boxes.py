@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,13 +16,16 @@ ROUNDING = 1e-6
 """What is within this of 0 or 1 was written with few digits, and is no finding."""
 
 
-def check_boxes(rows: Rows, classes: Sequence[int], imgsz: int, findings: list[Finding]) -> np.ndarray:
+def check_boxes(
+    rows: Rows, classes: Sequence[int], imgsz: int, limits: Mapping[str, float], findings: list[Finding]
+) -> np.ndarray:
     """Judge all boxes.
 
     Args:
         rows: Rows of many files.
         classes: Ids of the classes, ascending; none: not known, and none is wrong.
         imgsz: Longest side in pixels to which training scales images.
+        limits: By rule; asked are ``box-large`` and ``box-aspect``.
         findings: What is wrong is appended here.
 
     Returns:
@@ -95,9 +98,30 @@ def check_boxes(rows: Rows, classes: Sequence[int], imgsz: int, findings: list[F
         "box-over-edge",
         lambda i: f"reaches {beyond[i]:.3g} pixels over the edge; allowed is 1",
     )
+    most = limits["box-large"]
+    report(
+        ~bad & free & (w * h > most),
+        "box-large",
+        lambda i: f"covers {w[i] * h[i]:.1%} of the image; above {most:.0%} it is told",
+    )
+    shape = np.where(known, height / np.maximum(width, 1), 1) * h
+    with np.errstate(divide="ignore", invalid="ignore"):
+        aspect = np.maximum(w / shape, shape / w)
+    longest = limits["box-aspect"]
+    report(
+        ~bad & ~zero & ~tiny & free & (aspect > longest),
+        "box-aspect",
+        lambda i: f"sides are {aspect[i]:.0f} : 1; expected is {longest:g} : 1 at most",
+    )
     good = ~(fraction | outside | bad)
     places = np.searchsorted(ids, cls[good]) if len(ids) else np.zeros(0, dtype=np.int64)
     return np.bincount(places, minlength=len(ids))
+
+
+def usable(table: np.ndarray) -> np.ndarray:
+    """Return which rows of class, centre, width and height are boxes that Ultralytics takes: ``(N, 5)`` to ``(N,)`` bool."""
+    box = table[:, 1:]
+    return ((box >= -TOLERANCE) & (box <= 1 + TOLERANCE)).all(1) & (table[:, 3] > 0) & (table[:, 4] > 0)
 
 
 def _numbers(values: np.ndarray) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import Any
@@ -16,16 +16,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import InvalidCallError
 from ..regular_file import read_file
 from .balance import check_balance
-from .duplicates import exact_duplicates, near_duplicates
+from .duplicates import exact_duplicates
+from .exposure import check_exposure
 from .files import FORMATS, file_of, label_path, list_images, orphans
 from .finding import Finding, Severity, some
 from .folders import class_of, is_tools
+from .fullness import check_fullness
 from .label_file import MOST_BYTES, Format, guess_task, objects_of
 from .layout import SPLITS, WHERE, Layout
+from .limits import limits_with
+from .near import near_duplicates
 from .place import read_layout
 from .report import Report
 from .rules import found
+from .same_labels import check_same_labels
 from .scan import Job, Scan, scan, workers_here
+from .sizes import check_sizes
 
 _GUESSED_FROM = 200
 """Label files that are read to tell the task."""
@@ -37,14 +43,15 @@ def check(
     task: str | None = None,
     split: str | Sequence[str] | None = None,
     near: bool = True,
-    sample: int = 32,
+    sample: int = 0,
+    limits: Mapping[str, float] | None = None,
     imgsz: int = 640,
     workers: int | None = None,
     progress: bool = False,
 ) -> Report:
     """Check a data set: description, folders, images, labels, duplicates, balance, and what augmentation makes of it.
 
-    Nothing is written. Images are opened a few dozen at a time, and a few dozen bytes are kept of each.
+    Nothing is written. Images are opened a few dozen at a time; kept are 300 bytes of each image and 28 of each object.
 
     Args:
         data: Path of a ``data.yaml`` or, for classification, of the folder with ``train`` and ``val``; or a built-in data set.
@@ -52,7 +59,9 @@ def check(
         split: One or more of ``train``, ``val`` and ``test``; None: all that are there.
         near: Decode every image and look for near duplicates. Without it images are decoded only where their headers are
             suspicious, which is several times faster; a picture that is damaged inside or nearly of one colour can be missed.
-        sample: Images that are drawn through the conservative augmentation; 0: none, and Ultralytics is not imported.
+        sample: Images that are drawn through the conservative augmentation, for which PyTorch and Ultralytics are imported
+            (1 GB); 0: none, and neither is.
+        limits: Numbers from which rules speak, by rule, in place of those in :data:`yolo_stable.dataset.limits.LIMITS`.
         imgsz: Longest side in pixels to which training scales images; boxes below one pixel are reported.
         workers: Threads; None: one for each core.
         progress: Show a bar on stderr.
@@ -64,19 +73,22 @@ def check(
     for name, value, least in (("workers", workers, 1), ("sample", sample, 0), ("imgsz", imgsz, 32)):
         if value is not None and value < least:
             raise InvalidCallError(f"{WHERE}: {name}={value} is not allowed. It must be {least} or more.")
+    limit = limits_with(limits or {})
     layout = read_layout(str(data), task, only)
     findings = list(layout.findings)
     images = _list(layout, findings)
     if layout.task is None:
         layout.task = _guess(images)
-    job = Job(_form(layout), layout.channels, imgsz, near)
+    job = Job(_form(layout), layout.channels, imgsz, near, limit)
     scans = _scan(images, job, workers or workers_here(), progress)
     for part in scans.values():
         findings += part.findings
     counts = _count(layout, scans)
-    findings += check_balance(layout, counts)
+    findings += check_balance(layout, counts, limit)
     findings += _labels_at_all(layout, scans, findings)
     findings += _unseen_keypoints(layout, scans)
+    findings += check_fullness(layout, scans, limit)
+    findings += check_exposure(layout, scans, limit)
     same = layout.splits.get("train") == layout.splits.get("val") and bool(layout.splits.get("train"))
     if same:
         findings.append(
@@ -84,10 +96,12 @@ def check(
         )
         scans.pop("val", None)
     findings += _listed_again(layout, images)
-    exact = list(exact_duplicates(scans, _identity(layout), _labels(layout)))
-    findings += exact
+    copies = list(exact_duplicates(scans, _identity(layout), _labels(layout)))
     if near:
-        findings += near_duplicates(scans, exact, _identity(layout))
+        copies += near_duplicates(scans, copies, _identity(layout), limit["near-duplicate"])
+    findings += copies
+    findings += check_same_labels(scans, copies, limit["label-same"])
+    findings += check_sizes(scans, layout.names, limit["class-size"])
     if sample:
         from .sample import check_sample
 

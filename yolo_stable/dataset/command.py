@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -13,6 +15,7 @@ from ..terminal import console as stdout
 from ..whole_file import write_asked_for
 from .check import check, splits_wanted
 from .layout import WHERE
+from .limits import parse_limits
 from .page import page_of
 from .place import read_layout
 from .repair import check_target, repair
@@ -28,7 +31,8 @@ def run_check(
     html: Path | None = None,
     fix: Path | None = None,
     near: bool = True,
-    sample: int = 32,
+    sample: int = 0,
+    limit: Sequence[str] = (),
     imgsz: int = 640,
     workers: int | None = None,
     progress: bool = True,
@@ -45,6 +49,7 @@ def run_check(
         fix: Folder for a cleaned copy; it must be empty or not be there, and lie outside the data.
         near: See :func:`check`.
         sample: See there.
+        limit: Limits of rules, each as ``RULE=VALUE``.
         imgsz: See there.
         workers: See there.
         progress: Show a bar when stderr is a terminal.
@@ -62,8 +67,10 @@ def run_check(
             raise InvalidCallError(f"{WHERE}: fix={fix} copies whole data sets. Leave split={split} out.")
         layout = read_layout(data, task, splits)
         check_target(fix, layout)
+    limits = parse_limits(limit)
     show = progress and sys.stderr.isatty()
-    report = check(data, task=task, split=splits, near=near, sample=sample, imgsz=imgsz, workers=workers, progress=show)
+    options: dict[str, Any] = {"sample": sample, "limits": limits, "imgsz": imgsz, "workers": workers}
+    report = check(data, task=task, split=splits, near=near, progress=show, **options)
     console = console or stdout()
     report.show(console)
     if json is not None:
@@ -74,7 +81,7 @@ def run_check(
     if fix is not None:
         done = repair(report, fix)
         place = fix if report.task == "classify" else fix / "data.yaml"
-        report = check(place, task=report.task, near=False, sample=sample, imgsz=imgsz, workers=workers)
+        report = check(place, task=report.task, near=False, **options)
         done.judged(report)
         for path, _, message in done.unmended[:PLACES]:
             console.print(

@@ -34,6 +34,10 @@ class Rule:
     """What it does to training."""
     fix: str
     """What to do about it."""
+    limit: float | None = None
+    """From which number on it speaks, where that is for the user to say."""
+    unit: str = ""
+    """What that number counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from .header import ENDINGS
 from .opening import BROKEN, open_path
 
 QUALITY = 95
+COLOURS = 32
+"""Pixels a side of a small copy in colour."""
 WIDE = frozenset({"I", "F", "I;16", "I;16B", "I;16L"})
 """Modes of Pillow with more than 8 bits."""
 
@@ -42,6 +44,18 @@ def mended(path: str, ending: str) -> bytes:
     options = {"quality": QUALITY, "subsampling": 0} if kind == "JPEG" else {}
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def small_colours(path: str) -> np.ndarray:
+    """Return a small copy of an image that was read before: ``(3, COLOURS, COLOURS)`` uint8; zeros when it is gone by now."""
+    try:
+        with open_path(path) as image:
+            image.draft("RGB", (COLOURS, COLOURS))
+            small = eight_bits(image) if image.mode in WIDE else image.convert("RGB")
+    except BROKEN:
+        return np.zeros((3, COLOURS, COLOURS), np.uint8)
+    small = small.convert("RGB").resize((COLOURS, COLOURS), Image.Resampling.BOX)
+    return np.asarray(small).transpose(2, 0, 1)
 
 
 def new_ending(path: str, ending: str) -> str:

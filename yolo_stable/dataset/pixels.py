@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-from PIL import Image
+from dataclasses import dataclass
+
+from PIL import Image, ImageChops
 
 from .finding import Finding
 from .header import Header
@@ -12,17 +13,33 @@ from .picture import WIDE, eight_bits
 from .rules import found
 
 SIDE = 16
-"""The hash has SIDE * SIDE bits."""
-WORDS = SIDE * SIDE // 64
+"""Pixels a side of the small copy that is kept of each image."""
 FLAT = 2.0
 """Grey levels of 255 between darkest and brightest pixel, up to which an image counts as one colour."""
-_STEP = 2.0
-"""Grey levels by which a neighbour must be brighter to set a bit: noise in flat parts sets none."""
+STEP = 2
+"""Grey levels by which a neighbour of the small copy must be brighter to matter: noise in flat parts does not."""
+_BRIGHTEST, _STEEPEST = 0.01, 0.002
+"""Shares of the pixels: the brightest, and those at the steepest edges."""
+_FAR = 4
+"""Pixels over which an edge that is out of focus has risen."""
 _DRAFT = 4 * SIDE
 """Pixels a side at least that a JPEG is decoded to; libjpeg then leaves out most of the work."""
 
 
-def look(path: str, header: Header, findings: list[Finding]) -> np.ndarray | None:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is kept of the pixels of an image."""
+
+    small: bytes
+    """Grey, ``(SIDE, SIDE)`` uint8."""
+    bright: float
+    """Grey level that 1 % of the pixels exceed."""
+    sharp: float
+    """The steepest steps from a pixel to the next one, as a share of those over four pixels: 1/4 for a ramp, 1 for a sharp edge,
+    at the size to which the image is decoded, some 64 to 128 pixels for its shorter side."""
+
+
+def look_into(path: str, header: Header, findings: list[Finding]) -> Look | None:
     """Decode an image, small where its format allows that, and judge what is there.
 
     Args:
@@ -31,7 +48,7 @@ def look(path: str, header: Header, findings: list[Finding]) -> np.ndarray | Non
         findings: What is wrong is appended here.
 
     Returns:
-        Its difference hash: ``(WORDS,)`` uint64; None when it could not be decoded or is of one colour.
+        What it looks like; None when it could not be decoded or is of one colour.
     """
     try:
         with header.picture or open_path(path) as image:
@@ -50,13 +67,45 @@ def look(path: str, header: Header, findings: list[Finding]) -> np.ndarray | Non
         what = "black" if high <= 2 * FLAT else "of one colour"
         findings.append(found("image-constant", path, f"is {what}: grey levels {low:g} to {high:g}", image=path))
         return None
-    return difference_hash(grey)
+    return look_at(grey)
 
 
-def difference_hash(grey: Image.Image) -> np.ndarray:
-    """Return which pixels of a small copy are darker than their right neighbour: ``(WORDS,)`` uint64."""
-    small = np.asarray(grey.resize((SIDE + 1, SIDE), Image.Resampling.BOX), dtype=np.float32)
-    return np.packbits(small[:, 1:] - small[:, :-1] > _STEP).view(np.uint64)
+def look_at(grey: Image.Image) -> Look:
+    """Return what a picture of one channel looks like."""
+    small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
+    factor = 1
+    while min(grey.size) >= 2 * factor * _DRAFT:
+        factor *= 2
+    scaled = grey.reduce(factor) if factor > 1 else grey  # one scale for files that can be decoded small and others
+    return Look(small.tobytes(), float(_exceeded(scaled, _BRIGHTEST)), _sharpness(scaled))
+
+
+def _sharpness(grey: Image.Image) -> float:
+    width, height = grey.size
+    near = far = 0
+    for right, down in ((1, 0), (0, 1)):
+        if max(right * width, down * height) > _FAR:
+            near += _exceeded(_steps(grey, right, down), _STEEPEST)
+            far += _exceeded(_steps(grey, _FAR * right, _FAR * down), _STEEPEST)
+    return near / far if far > STEP else 1.0
+
+
+def _steps(grey: Image.Image, right: int, down: int) -> Image.Image:
+    """Return by how much each pixel differs from one that lies further right or down."""
+    width, height = grey.size
+    return ImageChops.difference(
+        grey.crop((right, down, width, height)), grey.crop((0, 0, width - right, height - down))
+    )
+
+
+def _exceeded(grey: Image.Image, share: float) -> int:
+    """Return the highest of 0 to 255 that is reached by this share of the pixels."""
+    left = share * grey.width * grey.height
+    for value, count in zip(range(255, 0, -1), reversed(grey.histogram()), strict=False):
+        left -= count
+        if left <= 0:
+            return value
+    return 0
 
 
 def _grey(image: Image.Image) -> Image.Image:

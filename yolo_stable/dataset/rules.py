@@ -1,4 +1,4 @@
-"""All rules of the data check, read from ``rules.yaml``: severity, why it matters, what to do."""
+"""All rules of the data check, read from ``rules.yaml``: severity, why it matters, what to do, limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from .finding import Finding, Rule, Severity
 
 def _read() -> dict[str, Rule]:
     content = yaml.safe_load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"))
-    return {key: Rule(key, Severity(entry["severity"]), entry["why"], entry["fix"]) for key, entry in content.items()}
+    return {
+        key: Rule(
+            key, Severity(entry["severity"]), entry["why"], entry["fix"], entry.get("limit"), entry.get("unit", "")
+        )
+        for key, entry in content.items()
+    }
 
 
 RULES: dict[str, Rule] = _read()

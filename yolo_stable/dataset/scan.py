@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,7 +21,9 @@ from .finding import Finding
 from .header import SMALLEST_SIDE, read_header
 from .keypoints import check_keypoints
 from .label_file import Format, Rows, read_labels
-from .pixels import WORDS, look
+from .objects import Objects
+from .overlaps import check_overlaps
+from .pixels import SIDE, look_into
 from .polygons import check_polygons
 
 CHUNK = 64
@@ -40,18 +43,24 @@ class Job:
     channels: int
     imgsz: int
     pixels: bool
-    """Whether every image is decoded and hashed; those that look suspicious are decoded in any case."""
+    """Whether every image is decoded and kept small; those that look suspicious are decoded in any case."""
+    limits: Mapping[str, float]
 
 
 @dataclass(slots=True)
 class Scan:
-    """What is kept of the images of a split: a few dozen bytes for each."""
+    """What is kept of the images of a split: three hundred bytes for each, and 28 for each object."""
 
     images: Sequence[str]
     keys: array[int] = field(default_factory=lambda: array("Q"))
     """Length and end of each file as a number; 0 when it cannot be read."""
-    hashes: array[int] = field(default_factory=lambda: array("Q"))
-    """WORDS numbers for each image; 0 when there is no hash."""
+    small: bytearray = field(default_factory=bytearray)
+    """SIDE * SIDE grey pixels for each image, when all are decoded; zeros for one that could not be."""
+    bright: array[float] = field(default_factory=lambda: array("f"))
+    """What :class:`Look` says of each image, when all are decoded; NaN for one that could not be."""
+    sharp: array[float] = field(default_factory=lambda: array("f"))
+    taken: Objects = field(default_factory=Objects)
+    """The objects, without those that no loader takes."""
     counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Objects of each class."""
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -65,7 +74,10 @@ class Scan:
     def add(self, part: Scan) -> None:
         """Take over what was found in a chunk."""
         self.keys += part.keys
-        self.hashes += part.hashes
+        self.small += part.small
+        self.bright += part.bright
+        self.sharp += part.sharp
+        self.taken.add(part.taken)
         self.counts = part.counts if not len(self.counts) else self.counts + part.counts
         self.seen = part.seen if not len(self.seen) else self.seen + part.seen
         self.objects += part.objects
@@ -119,7 +131,6 @@ def examine(images: Sequence[str], job: Job) -> Scan:
     """Look at a chunk of images and their labels."""
     part = Scan(images)
     rows = Rows()
-    none = np.zeros(WORDS, dtype=np.uint64)
     for image in images:
         if rows.numbers > MOST_NUMBERS:
             _judge(rows, job, part)
@@ -130,13 +141,16 @@ def examine(images: Sequence[str], job: Job) -> Scan:
         beside = image.rpartition(".")[0] + ".npy"
         read_instead = os.path.exists(beside) and check_array(beside, image, header, job.channels, part.findings)
         banded = usable and not read_instead and (job.channels not in PLAIN or header.format == "TIFF")
-        hashed = check_bands(image, header, job.channels, part.findings) if banded else None
+        look = check_bands(image, header, job.channels, part.findings) if banded else None
         if usable and not header.damaged and job.channels in PLAIN and (job.pixels or header.suspect):
-            hashed = look(image, header, part.findings)
-            if read_instead and hashed is not None:
-                check_picture(beside, image, hashed, part.findings)
+            look = look_into(image, header, part.findings)
+            if read_instead and look is not None:
+                check_picture(beside, image, look, part.findings)
         header.picture = None
-        part.hashes.frombytes((none if hashed is None or not job.pixels else hashed).tobytes())
+        if job.pixels:  # else a few were decoded, which say nothing of all
+            part.small += look.small if look else bytes(SIDE * SIDE)
+            part.bright.append(look.bright if look else math.nan)
+            part.sharp.append(look.sharp if look else math.nan)
         if job.form:
             size = (header.width, header.height)
             part.labelled += read_labels(label_path(image), image, size, job.form, rows, part.findings)
@@ -147,8 +161,10 @@ def examine(images: Sequence[str], job: Job) -> Scan:
 def _judge(rows: Rows, job: Job, part: Scan) -> None:
     """Judge what was read of label files."""
     if job.form:
-        counts = check_boxes(rows, job.form.classes, job.imgsz, part.findings)
+        counts = check_boxes(rows, job.form.classes, job.imgsz, job.limits, part.findings)
         part.counts = part.counts + counts if len(part.counts) else counts
+        check_overlaps(rows, job.limits["box-near-duplicate"], part.findings)
+        part.taken.take(rows)
         check_polygons(rows, part.findings)
         seen = check_keypoints(rows, job.form.keypoints, part.findings)
         part.seen = part.seen + seen if len(part.seen) else seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,8 +30,19 @@ def check(
     ] = None,
     near: Annotated[bool, typer.Option(help="Decode every image and look for near duplicates.")] = True,
     sample: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Images drawn through the conservative augmentation; 0: none.")
-    ] = 32,
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Draw N images through the conservative augmentation as well; loads PyTorch (1 GB).",
+        ),
+    ] = 0,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE=VALUE", help="Set from which number a rule speaks, such as box-large=0.9; again for more."
+        ),
+    ] = None,
     imgsz: Annotated[int, typer.Option(min=1, help="Boxes below one pixel at this size are reported.")] = 640,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads. Without it: one for each core.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
@@ -44,6 +55,13 @@ def check(
     """
     from ..dataset import run_check
 
-    options = {"task": task, "split": split, "near": near, "sample": sample, "imgsz": imgsz, "workers": workers}
-    code = run_check(data, **options, json=json_file, html=html, fix=fix, progress=progress)
+    options: dict[str, Any] = {
+        "task": task,
+        "split": split,
+        "near": near,
+        "sample": sample,
+        "imgsz": imgsz,
+        "workers": workers,
+    }
+    code = run_check(data, **options, json=json_file, html=html, fix=fix, progress=progress, limit=limit or ())
     raise typer.Exit(code)

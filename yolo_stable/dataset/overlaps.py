@@ -1,0 +1,105 @@
+"""Overlaps: two labels of one image that lie so nearly upon each other that they mean one object."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .finding import Finding, Severity
+from .label_file import Rows, corners
+from .rules import found
+
+MOST_STEPS = 256
+"""Boxes to the right of each that it is compared with; only boxes whose centres nearly share a column come that far."""
+_GRID = 64
+"""Cells a side by which two outlines are compared."""
+
+
+def check_overlaps(rows: Rows, limit: float, findings: list[Finding]) -> None:
+    """Find objects that were labelled twice with a slight difference; exact copies have rules of their own.
+
+    Two of one class are the fault of most tools that merge labels. Two of different classes may be meant, as a person and a
+    man are, which is only worth to know.
+
+    Args:
+        rows: Rows of many files.
+        limit: Intersection over union, above which two are one object.
+        findings: What is wrong is appended here.
+    """
+    for a, b, overlap in _pairs(rows, limit):
+        same = rows.boxes[a][0] == rows.boxes[b][0]
+        outlines = a in rows.polygons, b in rows.polygons
+        if any(outlines):
+            if not (same and all(outlines)):
+                continue
+            overlap = outline_overlap(rows.polygons[a], rows.polygons[b])
+            if overlap <= limit:
+                continue
+        message = f"lies on line {rows.lines[a]}: intersection over union is {overlap:.3f}; two objects have {limit:g} at most"
+        file = rows.owners[b]
+        points = [(float(x), float(y)) for x, y in rows.polygons[b]] if outlines[1] else corners(*rows.boxes[b][1:5])
+        findings.append(
+            found(
+                "box-near-duplicate",
+                rows.files[file],
+                message if same else f"{message}. The classes differ",
+                line=rows.lines[b],
+                severity=None if same else Severity.INFO,
+                image=rows.images[file],
+                points=points,
+            )
+        )
+
+
+def _pairs(rows: Rows, limit: float) -> list[tuple[int, int, float]]:
+    """Return the first partner of each row that it overlaps with: ``(earlier row, later row, IoU)``, in order of the rows."""
+    if len(rows.boxes) < 2:
+        return []
+    table = np.array(rows.boxes, dtype=np.float64)
+    owners = np.array(rows.owners)
+    usable = (table[:, 3] > 0) & (table[:, 4] > 0)
+    order = np.flatnonzero(usable)
+    order = order[np.lexsort((table[order, 1], owners[order]))]
+    x, y, w, h = table[order, 1:5].T
+    left, right, top, bottom, area = x - w / 2, x + w / 2, y - h / 2, y + h / 2, w * h
+    reach = w * (1 - limit) / (2 * max(limit, 1e-3)) + 1e-9  # of centres of boxes that overlap so far
+    first: dict[int, tuple[int, float]] = {}
+    for step in range(1, min(MOST_STEPS, len(order))):
+        close = np.flatnonzero(
+            (owners[order[step:]] == owners[order[:-step]]) & (x[step:] - x[:-step] <= reach[:-step])
+        )
+        if not len(close):
+            break
+        other = close + step
+        across = np.minimum(right[close], right[other]) - np.maximum(left[close], left[other])
+        down = np.minimum(bottom[close], bottom[other]) - np.maximum(top[close], top[other])
+        shared = across.clip(0) * down.clip(0)
+        overlap = shared / (area[close] + area[other] - shared)
+        same = (table[order[close], 1:] == table[order[other], 1:]).all(1)
+        for i, j, value in zip(*(part[(overlap > limit) & ~same] for part in (close, other, overlap)), strict=True):
+            a, b = sorted((int(order[i]), int(order[j])))
+            first[b] = min(first.get(b, (a, float(value))), (a, float(value)))
+    return [(a, b, overlap) for b, (a, overlap) in sorted(first.items())]
+
+
+def outline_overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the intersection over union of two outlines, to about a hundredth.
+
+    Args:
+        one: ``(K, 2)``.
+        other: ``(L, 2)``.
+
+    Examples:
+        >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
+        >>> outline_overlap(square, square[::-1])
+        1.0
+    """
+    import cv2
+
+    both = np.concatenate([one, other])
+    low, size = both.min(0), np.maximum(np.ptp(both, axis=0), 1e-9)
+    masks = []
+    for points in (one, other):
+        mask = np.zeros((_GRID, _GRID), np.uint8)
+        cv2.fillPoly(mask, [np.rint((points - low) / size * (_GRID - 1)).astype(np.int32)], 1)
+        masks.append(mask.astype(bool))
+    return float((masks[0] & masks[1]).sum() / max((masks[0] | masks[1]).sum(), 1))
