@@ -113,4 +113,4 @@ def _bits(small: np.ndarray) -> np.ndarray:
     values = small.astype(np.int16)
     bits = np.zeros(small.shape, bool)
     bits[..., :-1] = values[..., 1:] - values[..., :-1] > STEP
-    return np.packbits(bits.reshape(len(small), -1), axis=-1)
+    return np.packbits(bits.reshape(len(small), SIDE * SIDE), axis=-1)
