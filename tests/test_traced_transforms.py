@@ -15,6 +15,7 @@ from traced_data import GREY, ROWS, colour, dataset, make_images, seed
 from ultralytics.data import augment
 
 from yolo_stable.provenance import Provenance, Source
+from yolo_stable.traced_transforms import follow
 from yolo_stable.tracing import trace
 
 COUNT = 24
@@ -282,6 +283,43 @@ def test_a_file_that_an_unknown_transform_reads_is_named(boxes: Path) -> None:
     origin = with_transform(boxes, -1, Blend)["provenance"]
     assert [source.how for source in origin.sources] == ["image", "mosaic", "mosaic", "mosaic", "unknown"]
     assert origin.sources[-1].index == 7
+
+
+class Aside:
+    """Somebody's own transform that hands a copy to another one, and takes over its pixels alone."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        labels["img"] = self.inner(dict(labels))["img"]
+        return labels
+
+
+def test_a_file_that_is_read_by_a_transform_within_a_transform_is_named(boxes: Path) -> None:
+    def nested(data: Any) -> Any:
+        inner = augment.Compose([Blend(data)])
+        assert follow(inner)
+        return Aside(inner)
+
+    origin = with_transform(boxes, -1, nested)["provenance"]
+    assert [source.how for source in origin.sources] == ["image", "mosaic", "mosaic", "mosaic", "unknown"]
+    assert origin.sources[-1].index == 7
+
+
+def test_pasted_objects_whose_rows_were_lost_before_have_none(triangles: Path) -> None:
+    data = dataset(triangles, task="segment", copy_paste=1.0)
+    first: Any = data.transforms.transforms[0]
+    assert [type(transform) for transform in first.transforms[:2]] == [augment.Mosaic, augment.CopyPaste]
+    first.insert(1, NewLabels())
+    trace(data)
+    pasted = 0
+    for number in range(10):
+        seed(number)
+        origin: Provenance = data[number]["provenance"]
+        pasted += sum(source.how == "copy_paste" for source in origin.sources)
+        assert set(origin.rows) <= {None}
+    assert pasted > 5
 
 
 def test_labels_that_lost_their_rows_have_none(boxes: Path) -> None:
