@@ -710,6 +710,22 @@ def test_a_state_that_was_loaded_is_not_replaced_by_the_best_one_of_before() -> 
     assert ends == [(True, ["roll_back"]), (False, [])]
 
 
+def test_a_state_that_was_loaded_is_held_against_nothing_of_before() -> None:
+    rig = Rig(snapshot_every=2, max_loss_rise=4.0, again=lambda: torch.tensor(1.0))
+    for x in batches(3):
+        rig.step(x)
+    recovery = recovery_of(rig)
+    assert recovery.ring.newest is not None
+    recovery.evidence.watch_after(recovery.ring.newest)
+    recovery.evidence._anchor.follow(1.0, 2, rig.state.live())
+    recovery.wish = "the training state is not healthy"
+    assert recovery.evidence.doubts(recovery.divergence)
+    rig.guard.resync()
+    assert recovery.evidence._anchor.snapshot is None
+    assert not recovery.evidence.doubts(recovery.divergence)
+    assert recovery.wish == ""
+
+
 @pytest.mark.parametrize("part", ["brake", "divergence"])
 @pytest.mark.parametrize("wrong", [None, {}, {"x": 1}, 5, "text"], ids=str)
 def test_a_damaged_state_is_refused_and_nothing_is_loaded(part: str, wrong: Any) -> None:
