@@ -70,7 +70,8 @@ class Verdict:
     """What the tests made of a mutant."""
 
     outcome: str
-    """``killed``, ``timeout`` (a test never came to its end), ``survived``; ``no tests``: none was run."""
+    """``killed``, ``timeout`` (a test never came to its end), ``survived``; ``out of time``: not all tests were run, and none of
+    those that were failed; ``no tests``: there are none."""
     by: str = ""
     """The first test that failed."""
     tests: int = 0
@@ -84,6 +85,7 @@ class _Report:
         self.end = time.monotonic() + budget
         self.order = {name: n for n, name in enumerate(tests)}
         self.tests = 0
+        self.stopped = False
         self.failed: list[str] = []
         self.took: dict[str, float] = {}
 
@@ -105,6 +107,7 @@ class _Report:
 
     def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> None:
         if time.monotonic() > self.end:
+            self.stopped = True
             item.session.shouldstop = "time is up"
 
 
@@ -202,7 +205,8 @@ class Place:
             pytest.ExitCode.INTERNAL_ERROR,
             pytest.ExitCode.USAGE_ERROR,
         }  # no conftest.py without it
-        outcome = "killed" if failed or broken else "survived" if tests else "no tests"
+        spared = "out of time" if seen["stopped"] else "survived" if tests else "no tests"
+        outcome = "killed" if failed or broken else spared
         return Verdict(outcome, by=failed[0] if failed else "", tests=tests, seconds=seconds)
 
     def seen(self) -> dict[str, Any] | None:
@@ -243,7 +247,13 @@ def _child(folder: Path, tests: Sequence[str], budget: float, options: Sequence[
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         report = _Report(budget, tests)
         code = int(pytest.main(["-q", "-p", "no:cacheprovider", *QUIET, *options, *tests], plugins=[report]))
-        seen = {"failed": report.failed, "tests": report.tests, "took": report.took, "code": code}
+        seen = {
+            "failed": report.failed,
+            "tests": report.tests,
+            "took": report.took,
+            "stopped": report.stopped,
+            "code": code,
+        }
         (folder / "verdict.json").write_text(json.dumps(seen))
     except BaseException:  # noqa: BLE001 - nothing may return into the parent's loop
         traceback.print_exc()

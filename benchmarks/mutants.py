@@ -153,7 +153,8 @@ def row(room: str, tested: Sequence[tuple[Mutant, Verdict]]) -> dict[str, Any]:
     """Return the figures of a room."""
     same = equivalents()
     counted = [(m, v) for m, v in tested if (m.module, m.before, m.after) not in same]
-    of = {name: sum(v.outcome == name for _, v in counted) for name in ("killed", "timeout", "survived", "no tests")}
+    names = ("killed", "timeout", "survived", "out of time", "no tests")
+    of = {name: sum(v.outcome == name for _, v in counted) for name in names}
     return {
         "room": room,
         "mutants": len(tested),
@@ -162,6 +163,7 @@ def row(room: str, tested: Sequence[tuple[Mutant, Verdict]]) -> dict[str, Any]:
         "share killed": (of["killed"] + of["timeout"]) / max(1, len(counted)),
         "seconds a mutant": sum(v.seconds for _, v in tested) / max(1, len(tested)),
         "survivors": [m.diff for m, v in counted if v.outcome in {"survived", "no tests"}],
+        "not settled": [m.diff for m, v in counted if v.outcome == "out of time"],
     }
 
 
@@ -210,7 +212,7 @@ def main() -> None:
 
     from benchmarks import record  # not before: it imports the project, which the children must import from their copy
 
-    record.show("mutants", [{key: value for key, value in one.items() if key != "survivors"} for one in rows])
+    record.show("mutants", [{key: value for key, value in one.items() if not isinstance(value, list)} for one in rows])
     settings = {"count": args.count, "seed": args.seed, "budget": args.budget, "tested": len(tested)}
     print(record.keep("mutants", rows, settings, args.json))
 
