@@ -86,6 +86,7 @@ class _Report:
         self.order = {name: n for n, name in enumerate(tests)}
         self.tests = 0
         self.stopped = False
+        self.code: int | None = None
         self.failed: list[str] = []
         self.took: dict[str, float] = {}
 
@@ -99,6 +100,9 @@ class _Report:
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.failed.append(report.nodeid)
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.code = int(exitstatus)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
@@ -230,7 +234,7 @@ class Place:
 
 def _child(folder: Path, tests: Sequence[str], budget: float, options: Sequence[str], *, written: bool) -> None:
     """Run pytest and end the process. Compiled files are only written where nothing is changed, for the others to read."""
-    code = 1
+    code = int(pytest.ExitCode.INTERNAL_ERROR)
     try:
         os.setpgid(0, 0)
         os.chdir(folder)
@@ -246,7 +250,11 @@ def _child(folder: Path, tests: Sequence[str], budget: float, options: Sequence[
             sys.dont_write_bytecode = True
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         report = _Report(budget, tests)
-        code = int(pytest.main(["-q", "-p", "no:cacheprovider", *QUIET, *options, *tests], plugins=[report]))
+        try:
+            code = int(pytest.main(["-q", "-p", "no:cacheprovider", *QUIET, *options, *tests], plugins=[report]))
+        except BaseException:  # noqa: BLE001 - what is left open when the time is up may be told after the last test
+            traceback.print_exc()
+        code = code if report.code is None else report.code
         seen = {
             "failed": report.failed,
             "tests": report.tests,
@@ -255,7 +263,5 @@ def _child(folder: Path, tests: Sequence[str], budget: float, options: Sequence[
             "code": code,
         }
         (folder / "verdict.json").write_text(json.dumps(seen))
-    except BaseException:  # noqa: BLE001 - nothing may return into the parent's loop
-        traceback.print_exc()
     finally:
-        os._exit(code)
+        os._exit(code)  # nothing may return into the parent's loop

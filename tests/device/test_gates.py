@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from yolo_stable.device import Errors, Gate, Status
@@ -50,12 +52,14 @@ STORIES: list[tuple[str, Gate, list[tuple[Status, Errors]]]] = [
     ),
     *(
         (
-            f"a long sum in 1, 17, 33 and 257 parts of {name}",
+            f"a long sum in 1, 17, 33, 85, 111 and 257 parts of {name}",
             gates.LINEAR_LONG[name],
             [
                 (PASS, errors(0.43 * unit, 1)),
                 (PASS, errors(1.3 * unit, 1)),
                 (WARN, errors(1.8 * unit, 1)),
+                (WARN, errors(2.8 * unit, 1)),
+                (FAIL, errors(3.2 * unit, 1)),
                 (FAIL, errors(4.6 * unit, 1)),
                 (FAIL, errors(0.43 * unit, 100)),
             ],
@@ -149,3 +153,11 @@ def test_every_precision_of_every_class_of_operations_that_has_limits_has_a_stor
     }
     assert len(limited) > 25
     assert [name for name, gate in limited.items() if id(gate) not in told] == []
+
+
+def test_limits_of_one_element_are_powers_of_two() -> None:
+    """A change of one is a slip."""
+    groups = [group for name, group in vars(gates).items() if name.isupper() and isinstance(group, dict)]
+    limits = [limit for group in groups for gate in group.values() for limit in (gate.q, gate.q_fail) if limit]
+    assert len(limits) > 25
+    assert [limit for limit in limits if not math.log2(limit).is_integer()] == []

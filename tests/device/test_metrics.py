@@ -60,6 +60,11 @@ def test_the_size_of_the_error_tells_the_precision(rms: float, q: float, expecte
         (torch.float16, 5e-3, "fp16"),
         (torch.float16, 1.5e-2, "broken"),
         (torch.bfloat16, 1e-7, "bf16"),
+        (torch.bfloat16, 2e-2, "bf16"),  # each limit itself is allowed
+        (torch.float16, 1e-2, "fp16"),
+        (torch.float32, 1e-2, "bf16"),
+        (torch.float32, 1.2e-3, "tf32"),
+        (torch.float32, 2e-5, "ieee-fp32"),
     ],
 )
 def test_what_a_result_in_16_bits_may_be_off_depends_on_its_type(dtype: torch.dtype, rms: float, expected: str) -> None:
@@ -69,7 +74,9 @@ def test_what_a_result_in_16_bits_may_be_off_depends_on_its_type(dtype: torch.dt
     assert precision_class(dtype, Errors(rms=rms, q=None, maxrel=rms, nf=1)) == "broken"
 
 
-@pytest.mark.parametrize(("rms", "q", "expected"), [(1e-6, None, "ieee-fp32"), (1e-6, 2000.0, "broken")])
+@pytest.mark.parametrize(
+    ("rms", "q", "expected"), [(1e-6, None, "ieee-fp32"), (1e-6, 1024.0, "ieee-fp32"), (1e-6, 1025.0, "broken")]
+)
 def test_one_wrong_element_is_seen_where_elements_are_measured(rms: float, q: float | None, expected: str) -> None:
     from yolo_stable.device import Errors
 
@@ -135,3 +142,10 @@ def test_the_terms_of_an_element_are_its_size_and_that_of_its_neighbours() -> No
     reference = torch.tensor([3.0, -4.0, NAN, 0.0], dtype=torch.float64)
     assert value_scale(reference).tolist() == [5.5, 6.5, 2.5, 2.5]
     assert value_scale(torch.empty(0)).tolist() == []
+
+
+@pytest.mark.parametrize("theirs", [1.0, INF, -INF, NAN])
+@pytest.mark.parametrize("mine", [1.0, INF, -INF, NAN])
+def test_any_two_kinds_of_numbers_are_told_apart(mine: float, theirs: float) -> None:
+    alike = mine == theirs or (mine != mine and theirs != theirs)
+    assert measure(torch.tensor([mine, 2.0]), torch.tensor([theirs, 2.0]).double()).nf == (0 if alike else 1)
