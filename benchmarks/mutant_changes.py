@@ -2,7 +2,7 @@
 
 The operators are those of cosmic-ray, without the ones that hardly ever compile to something that runs (an addition becomes a
 subtraction, not a shift), and two of our own: a statement that is left out, and ``in`` for ``not in``. What a change leaves as it
-was for Python, as in an annotation, is no mutant.
+was for Python, as in an annotation, is no mutant, nor is what a dataclass forbids those who misuse it (``frozen=False``).
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _means_something_else(before: str, after: str) -> bool:
 
 
 def _bare(source: str) -> ast.AST:
-    """Return the tree of a module without its annotations: they are strings to Python here."""
+    """Return the tree of a module without annotations, which are strings to Python here, and without guards of dataclasses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         whole = ast.parse(source)
@@ -159,6 +159,8 @@ def _bare(source: str) -> ast.AST:
             node.returns = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dataclass":
+            node.keywords = [one for one in node.keywords if one.arg not in {"frozen", "slots", "kw_only"}]
     return whole
 
 

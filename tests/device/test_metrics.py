@@ -87,6 +87,7 @@ def test_whole_numbers_are_equal_or_not() -> None:
     reference = torch.tensor([1, 2, 3, 4])
     errors = measure(torch.tensor([1, 2, 3, 9]), reference)
     assert (errors.rms, errors.q, errors.maxrel, errors.nf) == (0.5, None, 1.0, 0)
+    assert measure(torch.tensor([True]), torch.tensor([False])).rms == 1.0
     same = measure(reference.clone(), reference)
     assert (same.rms, same.q, same.maxrel, same.nf) == (0.0, None, 0.0, 0)
 
