@@ -11,7 +11,7 @@ import ast
 import difflib
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,8 @@ class TurnMembership:
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
         """Yield where a node can be changed, as operators of cosmic-ray do."""
-        alone = isinstance(node, tree.Keyword) and node.value == "in" and node.parent.type == "comparison"
+        parent = getattr(node, "parent", None)
+        alone = isinstance(node, tree.Keyword) and node.value == "in" and getattr(parent, "type", "") == "comparison"
         if alone or (node.type == "comp_op" and node.children[-1].value == "in"):
             yield node.start_pos, node.end_pos
 
@@ -79,7 +80,7 @@ class TurnMembership:
 
 def operators() -> dict[str, Any]:
     """Return the operators by name; a version of cosmic-ray that lacks one is an error."""
-    core: Mapping[str, Any] = OperatorProvider()
+    core: Any = OperatorProvider()  # it has no more than names and items
     names = [f"ReplaceBinaryOperator_{pair}" for pair in _PARTNERS]
     names += [f"ReplaceComparisonOperator_{pair}" for pair in _COMPARED]
     ours = {"LeaveOutStatement": LeaveOutStatement(), "TurnMembership": TurnMembership()}
