@@ -11,7 +11,7 @@ TORCH  ?= torch==2.14.1 torchvision==0.29.1
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
 
-.PHONY: demo test lint setup-demo setup-test clean
+.PHONY: demo test lint mutants setup-demo setup-test clean
 
 demo: setup-demo
 	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 fliplr=0 plots=False \
@@ -25,6 +25,10 @@ lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(RUN)
+
+# Small changes of meaning, one at a time in a copy of the project: which of them do the tests not notice? About an hour.
+mutants: setup-test
+	$(RUN) -m benchmarks.mutants --jobs 2
 
 setup-demo: $(VENV)/.demo
 setup-test: $(VENV)/.test

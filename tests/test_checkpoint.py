@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -395,3 +397,9 @@ class TestFiles:
     def test_ultralytics_own_stripping_understands_ours(self, finished: Path, tmp_path: Path) -> None:
         strip_optimizer(finished / "last.pt", str(tmp_path / "stripped.pt"))
         assert culprits(load(tmp_path / "stripped.pt")) == ()
+
+    @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2 << 20])
+    def test_a_file_has_the_digest_of_its_bytes_whatever_its_size(self, tmp_path: Path, size: int) -> None:
+        content = random.Random(size).randbytes(size)
+        (tmp_path / "file").write_bytes(content)
+        assert digest(tmp_path / "file") == digest(content) == hashlib.sha256(content).hexdigest()

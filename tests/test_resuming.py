@@ -577,8 +577,11 @@ class TestInTheMiddle:
             def optimizer_step(self) -> None:
                 super().optimizer_step()
                 if self.epoch == epoch and self.batch_number == 3:
+                    of_whole_epochs = self.best.read_bytes() if epoch else b""
                     assert self.save_now(self.epoch - 1) is True
                     assert self.epoch == epoch
+                    assert self.best.exists() is bool(epoch)
+                    assert not epoch or self.best.read_bytes() == of_whole_epochs != self.last.read_bytes()
                     model: Any = self.model
                     kept.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
                     kept["files"] = {path.name for path in self.wdir.iterdir()}

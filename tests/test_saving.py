@@ -284,6 +284,26 @@ class TestWrite:
         assert save.state_file is not None
         assert read(save.state_file).belongs_to(digest(save.last)), "the file as it is, not as it came"
 
+    @pytest.mark.parametrize("part", ["network", "optimizer"])
+    def test_what_was_clamped_in_one_part_alone_is_put_back_there(self, save: Save, part: str) -> None:
+        content = load(save.content)
+        if part == "network":
+            save.state.tensors["ema/weight"][0, 1] = 3e6
+            content["ema"].weight.data[0, 1] = 65504.0
+        else:
+            save.state.tensors["optimizer/0/momentum_buffer"][1] = -1e9
+            content["optimizer"]["state"][0]["momentum_buffer"][1] = -65504.0
+        outcome = write(dataclasses.replace(save, content=dumped(content)))
+        written = load(save.last)
+        assert outcome.beyond_half == (("weight",) if part == "network" else ())
+        assert written["ema"].weight.tolist() == [[1.0, 3e6 if part == "network" else 1.0], [1.0, 1.0]]
+        momentum = written["optimizer"]["state"][0]["momentum_buffer"].tolist()
+        assert momentum == [1.0, 1.0 if part == "network" else -1e9]
+
+    def test_what_float16_holds_is_written_as_it_came(self, save: Save) -> None:
+        write(save)
+        assert save.last.read_bytes() == save.content
+
     @pytest.mark.parametrize("fails", [NAME, "last.pt", LAST_GOOD])
     def test_a_file_that_fails_is_named_and_the_order_kept(
         self, save: Save, monkeypatch: pytest.MonkeyPatch, fails: str

@@ -92,3 +92,24 @@ def test_what_is_not_ours_is_told_from_what_is_damaged(tmp_path: Path) -> None:
     path.write_bytes(save({"a": torch.ones(1)}, {"yolo-stable": "9"}))
     with pytest.raises(InvalidCallError, match="its schema is 9, and this version of yolo-stable reads 1"):
         read(path)
+
+
+@pytest.mark.parametrize("shape", ["[3, 2]", "[1, 6]", "[6]"])
+def test_numbers_in_another_shape_are_not_those_that_were_saved(tmp_path: Path, shape: str) -> None:
+    path = tmp_path / "file"
+    whole = content({"weight": torch.arange(6, dtype=torch.float32).view(2, 3)}, PLAIN)
+    path.write_bytes(whole)
+    assert read(path).tensors["weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert whole.count(b"[2, 3]") == 1
+    path.write_bytes(whole.replace(b"[2, 3]", shape.encode().ljust(6)))
+    with pytest.raises(InvalidCallError, match="it is damaged: its checksum is wrong"):
+        read(path)
+
+
+def test_numbers_of_another_kind_are_not_those_that_were_saved(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    whole = content({"weight": torch.zeros(3)}, PLAIN)
+    assert whole.count(b'"F32"') == 1
+    path.write_bytes(whole.replace(b'"F32"', b'"I32"'))
+    with pytest.raises(InvalidCallError, match="it is damaged: its checksum is wrong"):
+        read(path)

@@ -15,6 +15,7 @@ from traced_data import GREY, ROWS, colour, dataset, make_images, seed
 from ultralytics.data import augment
 
 from yolo_stable.provenance import Provenance, Source
+from yolo_stable.traced_transforms import follow
 from yolo_stable.tracing import trace
 
 COUNT = 24
@@ -282,6 +283,83 @@ def test_a_file_that_an_unknown_transform_reads_is_named(boxes: Path) -> None:
     origin = with_transform(boxes, -1, Blend)["provenance"]
     assert [source.how for source in origin.sources] == ["image", "mosaic", "mosaic", "mosaic", "unknown"]
     assert origin.sources[-1].index == 7
+
+
+class Aside:
+    """Somebody's own transform that hands a copy to another one, and takes over its pixels alone."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        labels["img"] = self.inner(dict(labels))["img"]
+        return labels
+
+
+def test_a_file_that_is_read_by_a_transform_within_a_transform_is_named(boxes: Path) -> None:
+    def nested(data: Any) -> Any:
+        inner = augment.Compose([Blend(data)])
+        assert follow(inner)
+        return Aside(inner)
+
+    origin = with_transform(boxes, -1, nested)["provenance"]
+    assert [source.how for source in origin.sources] == ["image", "mosaic", "mosaic", "mosaic", "unknown"]
+    assert origin.sources[-1].index == 7
+
+
+class Another:
+    """Somebody's own transform that takes another image with its labels."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        other = self.data.get_image_and_label(7)
+        return {**labels, **{key: other[key] for key in ("img", "cls", "instances")}}
+
+
+class AsideWithLabels(Aside):
+    """As :class:`Aside`, and takes over the labels too."""
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        other = self.inner(dict(labels))
+        return {**labels, **{key: other[key] for key in ("img", "cls", "instances")}}
+
+
+def test_label_rows_of_a_file_that_is_read_by_a_transform_within_a_transform_are_known(boxes: Path) -> None:
+    def nested(data: Any) -> Any:
+        inner = augment.Compose([Another(data)])
+        assert follow(inner)
+        return AsideWithLabels(inner)
+
+    sample = with_transform(boxes, -1, nested)
+    origin: Provenance = sample["provenance"]
+    classes = sample["cls"].flatten().int().tolist()
+    assert len(classes) > 1
+    assert [(file_of(origin.sources[r[0]]), r[1]) for r in origin.rows if r] == [divmod(c, ROWS) for c in classes]
+
+
+class Counted:
+    """Somebody's own transform that computes with the classes: the rows behind them are not known any more."""
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        return {**labels, "cls": labels["cls"] + 0.0}
+
+
+@pytest.mark.parametrize("loses", [NewLabels, Counted])
+def test_pasted_objects_whose_rows_were_lost_before_have_none(triangles: Path, loses: Any) -> None:
+    data = dataset(triangles, task="segment", copy_paste=1.0)
+    first: Any = data.transforms.transforms[0]
+    assert [type(transform) for transform in first.transforms[:2]] == [augment.Mosaic, augment.CopyPaste]
+    first.insert(1, loses())
+    trace(data)
+    pasted = 0
+    for number in range(10):
+        seed(number)
+        origin: Provenance = data[number]["provenance"]
+        pasted += sum(source.how == "copy_paste" for source in origin.sources)
+        assert set(origin.rows) <= {None}
+    assert pasted > 5
 
 
 def test_labels_that_lost_their_rows_have_none(boxes: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -140,11 +141,39 @@ def test_bytes_that_come_back_changed_are_not_taken(tmp_path: Path, monkeypatch:
     assert path.read_bytes() == OLD
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK])
-def test_files_of_any_size_are_written(tmp_path: Path, size: int) -> None:
+SIZES = [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK]
+
+
+@pytest.mark.parametrize("size", [0, *SIZES])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_files_of_any_size_are_written(tmp_path: Path, size: int, pieces: int) -> None:
     path = tmp_path / "folder" / "file"
-    write_whole(path, bytes(size))
-    assert path.stat().st_size == size
+    content = random.Random(size).randbytes(size)
+    write_whole(path, content if pieces == 1 else [content[: size // 3], memoryview(content)[size // 3 :]])
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("how", ["the last byte is another", "a byte more", "a byte less"])
+def test_a_change_at_the_very_end_is_found_in_files_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, how: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+    content = random.Random(size).randbytes(size)
+    changed: list[str] = []
+
+    def change(handle: int) -> None:
+        part = tmp_path / "file.part"
+        ends = {"the last byte is another": bytes([content[-1] ^ 1]), "a byte more": content[-1:] + b"x"}
+        part.write_bytes(content[:-1] + ends.get(how, b""))
+        changed.append(how)
+
+    monkeypatch.setattr(os, "fsync", change)
+    with pytest.raises(OSError, match="read back with other bytes from byte"):
+        write_whole(path, content)
+    assert changed == [how]
+    assert path.read_bytes() == OLD
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

@@ -3,12 +3,10 @@ from __future__ import annotations
 import sys
 from typing import cast
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from yolo_stable.autopsy.modules import OUTSIDE, Places, caller, source_of
-from yolo_stable.autopsy.taint import Birth, Origin, Taint
 
 
 class Fails(nn.Module):
@@ -82,21 +80,3 @@ def test_a_source_is_the_first_line_outside_torch_below_the_anchor() -> None:
     assert inside().endswith(" in inside")
     assert caller(sys._getframe(), sys._getframe().f_code) is None
     assert source_of(None, None) == ""
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_what_a_memory_comes_from_is_forgotten_when_it_is_written_over_as_a_whole(whole: bool) -> None:
-    taint, tensor = Taint(), torch.zeros(4)
-    origin = Origin("input x", soft=False)
-    taint.mark(tensor, {origin})
-    assert taint.look(tensor.view(2, 2)) == (frozenset({origin}), True)
-    assert taint.look(tensor[:2]) == (frozenset({origin}), False)
-    taint.clear(tensor if whole else tensor[:2], written=True)
-    assert taint.of(tensor) == (frozenset() if whole else frozenset({origin}))
-
-
-def test_the_earliest_births_are_remembered_and_masks_come_last() -> None:
-    taint, tensor = Taint(), torch.zeros(4)
-    births = [Birth(ordinal, ordinal % 2 == 0, OUTSIDE, {}) for ordinal in range(20)]
-    taint.mark(tensor, births)
-    assert sorted(tag.ordinal for tag in taint.of(tensor) if isinstance(tag, Birth)) == [1, 3, 5, 7, 9, 11, 13, 15]

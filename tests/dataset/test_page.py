@@ -9,9 +9,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from dataset.planted import BOX, Planted, clean, plant_images, plant_labels
+from dataset.planted import BOX, Planted, clean, picture, plant_images, plant_labels
 from PIL import Image
 
 from yolo_stable.dataset import check
@@ -77,6 +78,16 @@ def test_a_thumbnail_shows_the_image_with_the_place_outlined(tmp_path: Path) -> 
     assert max(image.size) <= SIDE
     red, green, blue = np.moveaxis(np.asarray(image), 2, 0)
     assert ((red > 180) & (green < 90) & (blue < 90)).sum() > 20
+
+
+def test_a_thumbnail_of_16_bits_is_as_bright_as_the_image(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    grey = picture(77)[..., 1]
+    deep = data.add("deep.png", cv2.imencode(".png", grey.astype(np.uint16) * 257)[1].tobytes())
+    finding = next(f for f in check(data.root, near=False, sample=0).findings if f.image == str(deep))
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(thumbnail(finding)))).convert("L")).astype(float)
+    assert abs(shown.mean() - grey.mean()) < 3
+    assert abs(shown.std() - grey.std()) < 6
 
 
 def test_a_clean_data_set_has_a_page_too(tmp_path: Path) -> None:

@@ -230,6 +230,15 @@ class TestWhatIsHonestStays:
         repair(check(data.root, task="detect", sample=0), tmp_path / "out")
         assert (tmp_path / "out/labels/train/clean-train-0.txt").read_text() == f"{line}\n"
 
+    def test_a_pose_whose_box_is_clipped_keeps_places_and_visibilities(self, tmp_path: Path) -> None:
+        inside = "0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1"
+        data = clean(tmp_path / "data", lines=[inside], kpt_shape=[2, 3], flip_idx=[1, 0], names=["person"])
+        data.add("edge", labels=["0 0.95 0.5 0.2 0.2 0.9 0.4 2 0.96 0.6 0", inside])
+        done = repair(check(data.root, sample=0), tmp_path / "out")
+        lines = (tmp_path / "out/labels/train/edge.txt").read_text().splitlines()
+        assert lines == ["0 0.925 0.5 0.15 0.2 0.9 0.4 2 0.96 0.6 0", inside]
+        assert (done.left_out, len(done.clipped)) == ([], 1)
+
     def test_corners_of_a_rotated_box_that_leave_the_image_stay(self, tmp_path: Path) -> None:
         line = "0 0.5 -0.005 0.8 0.3 0.5 0.6 0.2 0.3"
         data = clean(tmp_path / "data", lines=[line])

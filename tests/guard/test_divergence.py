@@ -310,3 +310,19 @@ def test_it_is_quiet_in_healthy_runs_and_sees_those_that_diverge(tmp_path: Path)
     assert rows["blocks"]["compared"] > 0.0, "the orders ask nothing"
     assert rows["from scratch"]["compared"] < 0.01
     assert rows["add and hear"]["microseconds"] < 100
+
+
+def test_going_back_ends_the_streaks_of_both_signals_and_leaves_their_levels() -> None:
+    divergence = watch(patience=4)
+    for _ in range(40):
+        suspicion(divergence, 2.0, 5.0)
+    for _ in range(3):
+        assert suspicion(divergence, 20.0, 300.0) == ""
+    assert (divergence.loss.high, divergence.norm.high) == (3, 3)
+    divergence.reset_streaks()
+    assert not divergence.suspicious
+    assert [suspicion(divergence, 20.0, 300.0) for _ in range(3)] == [""] * 3, "counted from here on"
+    assert suspicion(divergence, 20.0, 300.0) == (
+        "loss 20 has been above 4 times its level of 2 for 4 steps;"
+        " gradient norm 300 has been above 10 times its level of 5 for 4 steps"
+    )

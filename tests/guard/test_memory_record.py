@@ -99,3 +99,23 @@ def test_a_loss_without_a_memory_takes_nothing_in_the_file() -> None:
     memory.before_forward()
     memory.accept()
     assert record(memory) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [torch.tensor([1.0, 2.0, 3.0]), torch.tensor(2.5, dtype=torch.float64), torch.tensor([1.0, 2.0, 3.0]).double()],
+    ids=["three numbers", "another type", "both"],
+)
+def test_a_tensor_of_another_shape_or_type_takes_the_place_of_the_one_that_is_there(kept: torch.Tensor) -> None:
+    """Copied into it, it would be rounded, or not fit."""
+    before, memory, said = trained("TensorInPlace", 0)
+    memory.before_forward()
+    before.criterion.mean = kept
+    memory.accept()
+    tensors, entries = record(memory)
+    after, fresh, told = trained("TensorInPlace", 1)
+    assert after.criterion.mean.shape == ()
+    put_back(fresh, tensors, json.loads(json.dumps(entries)))
+    assert torch.equal(after.criterion.mean, kept)
+    assert after.criterion.mean.dtype is kept.dtype
+    assert said == told == []

@@ -685,6 +685,47 @@ def test_brake_and_levels_come_back_with_the_state() -> None:
     assert rig.guard.state_dict() == state, "nothing is shared"
 
 
+@pytest.mark.parametrize(("most", "used"), [(1, 0), (2, 0), (3, 2)])
+def test_a_run_that_halted_begins_with_its_whole_budget_and_another_one_goes_on_with_what_is_left(
+    most: int, used: int
+) -> None:
+    rig, fresh = Rig(snapshot_every=3), Rig(snapshot_every=3, max_rollbacks=most)
+    for _ in range(2):
+        recovery_of(rig).brake.rolled_back()
+    fresh.guard.load_state_dict(copy.deepcopy(rig.guard.state_dict()))
+    assert (recovery_of(fresh).brake.rollbacks, recovery_of(fresh).brake.factor) == (used, 0.25)
+
+
+def test_a_state_that_was_loaded_is_not_replaced_by_the_best_one_of_before() -> None:
+    ends = []
+    for loaded in (False, True):
+        rig = Rig(snapshot_every=2)
+        for x in batches(3):
+            rig.step(x)
+        recovery = recovery_of(rig)
+        recovery.keep_best()
+        if loaded:
+            rig.guard.resync()
+        ends.append((recovery.go_back_to_best("the fitness collapsed"), rungs(rig)))
+    assert ends == [(True, ["roll_back"]), (False, [])]
+
+
+def test_a_state_that_was_loaded_is_held_against_nothing_of_before() -> None:
+    rig = Rig(snapshot_every=2, max_loss_rise=4.0, again=lambda: torch.tensor(1.0))
+    for x in batches(3):
+        rig.step(x)
+    recovery = recovery_of(rig)
+    assert recovery.ring.newest is not None
+    recovery.evidence.watch_after(recovery.ring.newest)
+    recovery.evidence._anchor.follow(1.0, 2, rig.state.live())
+    recovery.wish = "the training state is not healthy"
+    assert recovery.evidence.doubts(recovery.divergence)
+    rig.guard.resync()
+    assert recovery.evidence._anchor.snapshot is None
+    assert not recovery.evidence.doubts(recovery.divergence)
+    assert recovery.wish == ""
+
+
 @pytest.mark.parametrize("part", ["brake", "divergence"])
 @pytest.mark.parametrize("wrong", [None, {}, {"x": 1}, 5, "text"], ids=str)
 def test_a_damaged_state_is_refused_and_nothing_is_loaded(part: str, wrong: Any) -> None:

@@ -466,3 +466,39 @@ def test_a_group_that_comes_after_the_rest_was_put_back_gets_its_own() -> None:
     assert_same(ends[0][0], ends[1][0])
     assert "outside/2" in ends[1][0]
     assert "optimizer/2/momentum_buffer" in ends[1][0]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+def test_what_only_the_optimizer_holds_in_another_shape_stays_as_it_is(late: bool) -> None:
+    states = []
+    for size in (3, 5):
+        model, outside = nn.Linear(2, 1), nn.Parameter(torch.full((size,), float(size)))
+        optimizer = torch.optim.SGD([*model.parameters(), outside], lr=0.1)
+        states.append((TrainingState(model, optimizer), outside))
+    (saved, same), (other, outside) = states
+    tensors, plain = kept(saved)
+    for state in (saved, other):
+        with torch.no_grad():
+            for parameter in state.optimizer.param_groups[0]["params"]:
+                parameter.add_(1.0)
+        if late:
+            state.restore_late(tensors, plain, held=2)
+        else:
+            state.restore(tensors, plain)
+    assert same.tolist() == [3.0] * 3
+    assert outside.tolist() == [6.0] * 5
+    assert torch.equal(other.live()["model/weight"], tensors["model/weight"]) is not late
+
+
+def test_state_of_an_optimizer_that_has_grown_since_is_made_anew() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.state[model.weight]["history"] = torch.tensor([1.0, 2.0])
+    state = TrainingState(model, optimizer)
+    tensors, plain = kept(state)
+    optimizer.state[model.weight]["history"] = torch.tensor([1.0, 2.0, 3.0])
+    state.restore(tensors, plain)
+    assert optimizer.state[model.weight]["history"].tolist() == [1.0, 2.0]
+    optimizer.state[model.weight]["history"] = torch.tensor([7, 8])
+    state.restore(tensors, plain)
+    assert optimizer.state[model.weight]["history"].dtype is torch.float32
