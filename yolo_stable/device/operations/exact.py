@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe, Tensors
-from . import places
+from . import chance, large, places, special
 from .passing import passes_on
 
 _NAN, _INF = float("nan"), float("inf")
@@ -195,4 +195,7 @@ RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
     "semantics": semantics,
     "passes_on": passes_on,
     **places.RECIPES,
+    **chance.RECIPES,
+    **special.RECIPES,
+    **large.RECIPES,
 }

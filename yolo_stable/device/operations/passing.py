@@ -143,7 +143,7 @@ def passes_on(params: Mapping[str, Any], draw: Draw) -> Recipe:
                 if result.numel() == 1:
                     scalars.append(result.reshape(1).to(torch.promote_types(result.dtype, torch.float32)))
                 elif x.numel() <= SHOWN:
-                    shown.append(result.reshape(-1).to(torch.promote_types(result.dtype, torch.float32)))
+                    shown.append(result.reshape(-1).to(x.dtype))  # fetched as it is: a copy may lose NaN in one type
         return {name: torch.cat(found) for name, found in (("scalars", scalars), ("tensors", shown)) if found}
 
     return Recipe(inputs=inputs, compute=compute, scale="none")
