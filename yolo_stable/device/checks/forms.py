@@ -19,7 +19,15 @@ _ROWS = ("last-one", "first-one", "middle-one", "fewer", "pairs", "rows", "colum
 """Which have no maps: a layout in channels_last is none for them."""
 _OF_ROWS = ("contiguous", "view", "chunk", "transposed")
 _OF_MAPS = ("contiguous", "channels_last", "view", "mixed", "chunk", "transposed")
-_QUICK = tuple(f"{layout}/strict" for layout in _OF_MAPS if layout != "view")
+_PIECES = ("residual", "product", "pieces", "pools", "resize", "activations")
+"""What networks compute on half of the channels of another layer's result."""
+_LOW = ("contiguous/float16", "contiguous/bfloat16")
+
+
+def _quick(name: str) -> tuple[str, ...]:
+    layouts = ("contiguous", "transposed") if name in _ROWS else ("contiguous", "channels_last", "mixed")
+    return (*(f"{layout}/strict" for layout in (*layouts, *(["chunk"] if name in _PIECES else []))), *_LOW)
+
 
 CHECKS = (
     *(
@@ -27,7 +35,7 @@ CHECKS = (
             id=f"elementwise/form-{name}", family="elementwise", operation="form", params={"name": name},
             layouts=_OF_ROWS if name in _ROWS else _OF_MAPS,
             gates={"strict": FORMS, **({p: ELEMENTWISE[p] for p in ("float16", "bfloat16")} if name in LOW else {})},
-            quick=(*_QUICK, "contiguous/float16", "contiguous/bfloat16"),
+            quick=_quick(name),
         )
         for name in NAMES
     ),

@@ -56,6 +56,6 @@ CHECKS = (
     ),
     Check(
         id="norm/group-norm", family="norm", operation="group_norm", params={"shape": (4, 32, 12, 12), "groups": 8},
-        layouts=("contiguous", "channels_last"), gates=_STRICT, tier="default",
+        layouts=("contiguous", "channels_last"), gates=_STRICT,
     ),
 )  # fmt: skip

@@ -51,7 +51,9 @@ def _topk(x: Tensor) -> Tensors:
 def _topk_ties(x: Tensor) -> Tensors:
     values, indices = torch.floor(x).topk(10, dim=-1)
     valid = (indices >= 0) & (indices < x.shape[-1])
-    return {"values": values, "taken": torch.floor(x).gather(-1, indices.clamp(0, x.shape[-1] - 1)), "valid": valid}
+    different = indices.sort(-1).values.diff(dim=-1) > 0
+    taken = torch.floor(x).gather(-1, indices.clamp(0, x.shape[-1] - 1))
+    return {"values": values, "taken": taken, "valid": valid, "different": different}
 
 
 def _sort(x: Tensor) -> Tensors:
