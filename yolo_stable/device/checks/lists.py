@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..check import Check
-from .gates import ELEMENTWISE, EXACT
+from .gates import ELEMENTWISE, EXACT, NORM_LONG
 
 CALLS = (
     "add", "add_", "add_scalar_", "sub_", "add_scalars_", "mul", "mul_", "mul_tensor_", "mul_each_", "mul_scalars_", "div",
