@@ -8,7 +8,7 @@ from .gates import ELEMENTWISE, FORMS, LOW_SUMS
 NAMES = (
     "residual", "scaled-add", "scaled-sub", "product", "last-one", "first-one", "middle-one", "fewer", "pairs", "scalars",
     "lerp", "addcmul", "powers", "angles", "bounds", "rows", "columns", "channels", "negative", "bce", "small", "pieces",
-    "chosen", "pools", "resize", "activations", "grid",
+    "joined", "chosen", "pools", "resize", "activations", "grid",
 )  # fmt: skip
 LOW = (
     "residual", "scaled-add", "scaled-sub", "product", "first-one", "fewer", "pairs", "lerp", "rows", "columns",

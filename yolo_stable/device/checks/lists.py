@@ -16,7 +16,11 @@ _STRICT = {"strict": ELEMENTWISE["strict"]}
 CHECKS = (
     *(
         Check(
-            id=f"optimizer/list-{name}", family="optimizer", operation="foreach", params={"name": name}, gates=_STRICT
+            id=f"optimizer/list-{name}",
+            family="optimizer",
+            operation="foreach",
+            params={"name": name},
+            gates=NORM_LONG if name.startswith("norm") else _STRICT,
         )
         for name in CALLS
     ),

@@ -108,6 +108,20 @@ def _grid(x: Tensor, grid: Tensor) -> Tensors:
     }
 
 
+def _joined(x: Tensor, y: Tensor) -> Tensors:
+    """Concatenations of equal shapes in every dimension, and of two types: the finer one loses nothing."""
+    coarse = {"half": x.half(), "bfloat16": x.bfloat16()}
+    return {
+        **{f"cat{i}": torch.cat([x, y], i) for i in range(x.ndim)},
+        **{f"three{i}": torch.cat([y, x, y], i) for i in (1, 3)},
+        **{f"stack{i}": torch.stack([x, y], i) for i in (0, 1, 4)},
+        **{f"cat-{name}": torch.cat([t, y], 1) for name, t in coarse.items()},
+        **{f"mul-{name}": t * y for name, t in coarse.items()},
+        **{f"add-{name}": y + t for name, t in coarse.items()},
+        **{f"where-{name}": torch.where(y > 0, y, t) for name, t in coarse.items()},
+    }
+
+
 FORMS: dict[str, Form] = {
     "residual": (lambda x, y: x + y, (_MAP, _MAP)),
     "scaled-add": (lambda x, y: torch.add(x, y, alpha=0.3), (_MAP, _MAP)),
@@ -239,6 +253,7 @@ FORMS: dict[str, Form] = {
         },
         (_MAP,),
     ),
+    "joined": (_joined, (_EVEN, _EVEN)),
     "pools": (_pools, (_MAP, _EVEN)),
     "resize": (_resize, (_MAP, _EVEN)),
     "activations": (_activations, (_MAP, _EVEN)),

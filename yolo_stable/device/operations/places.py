@@ -187,6 +187,9 @@ def _made(x: Tensor) -> Tensors:
     y, z = torch.meshgrid(rows, columns, indexing="ij")
     return {
         "arange": torch.arange(0.5, 80, dtype=x.dtype, device=x.device),
+        "long": torch.arange(0.5, 1_601, dtype=x.dtype, device=x.device),
+        "steps": torch.arange(0, 1_601, 0.25, dtype=x.dtype, device=x.device),
+        "counted": torch.arange(70_001, device=x.device),
         "y": y.contiguous(),
         "z": z.contiguous(),
         "eye": torch.eye(17, dtype=x.dtype, device=x.device),
