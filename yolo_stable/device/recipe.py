@@ -71,7 +71,7 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
     with machine.computing(strict=case.precision != "configured"):
         for dirt in (float("nan"), 1e30):
             placed = {
-                n: machine.place(t) if n in recipe.plain else lay_out(machine.place(t), case.layout, first=not i)
+                n: machine.place(t) if n in recipe.plain else lay_out(machine.place(t), case.layout, first=i == 0)
                 for i, (n, t) in enumerate(inputs.items())
             }
             machine.dirty(dirt)
@@ -113,8 +113,8 @@ def lay_out(tensor: Tensor, layout: str, *, first: bool = False) -> Tensor:
     if layout == "channels_last" or (layout == "mixed" and first):
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
     if layout == "view":  # every second element of a larger tensor along the last dimension, and an offset in the first
-        first, *rest = tensor.shape if tensor.ndim > 1 else (0, *tensor.shape)
-        wide = tensor.new_full((first + 1, *rest[:-1], 2 * rest[-1]), 7.0)
+        rows, *rest = tensor.shape if tensor.ndim > 1 else (0, *tensor.shape)
+        wide = tensor.new_full((rows + 1, *rest[:-1], 2 * rest[-1]), 7.0)
         view = wide[1:, ..., ::2] if tensor.ndim > 1 else wide[0, ::2]
         return view.copy_(tensor)
     if layout == "chunk":  # the second half of a larger tensor's channels

@@ -94,7 +94,7 @@ ATTENTION_FAR = {
 GRID_SAMPLE = {"strict": Gate(rms=1e-5, q=2048, reason="measured rms 1.1e-6", source=_CPU)}
 _EXACT = Gate(exact=True, reason="nothing is rounded", source="definition of the operation")
 EXACT = {"exact": _EXACT}
-EXACT_LOW = dict.fromkeys(("exact", "float16", "bfloat16"), _EXACT)
+EXACT_LOW: dict[str, Gate] = dict.fromkeys(("exact", "float16", "bfloat16"), _EXACT)
 """Copies, places and orders in every floating type."""
 CLASSES = {
     "exact": Gate(reason="NaN, infinities and finite numbers at the same places", source="IEEE 754; pytorch#120899")

@@ -91,12 +91,12 @@ CHECKS = (
     _conv("conv-bias", (2, 16, 13, 11), 21, 1, bias=True, quick=_FEW, note="the last layer of every head"),
     _conv("depthwise3x3-s2", (2, 36, 21, 19), 36, 3, groups=36, stride=2, quick=_FEW),
     _conv("conv-transposed4x4", (1, 12, 13, 9), 20, 4, stride=4, padding=0, operation="conv_transpose2d", tier="default"),
-    *(_conv(f"layouts-{name}", (3, channels, size, size + 3), out, kernel, layouts=_ALL, quick=_EVERY, **more)
-      for name, channels, size, out, kernel, more in (
-          ("1x1", 20, 20, 41, 1, {"bias": True}), ("3x3", 12, 10, 10, 3, {}), ("s2", 6, 12, 70, 3, {"stride": 2}),
-          ("depthwise", 9, 33, 9, 3, {"groups": 9}), ("stem", 3, 24, 16, 6, {"stride": 2, "padding": 2}),
-          ("grouped", 12, 9, 18, 3, {"groups": 3}),
-      )),
+    _conv("layouts-1x1", (3, 20, 20, 23), 41, 1, bias=True, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-3x3", (3, 12, 10, 13), 10, 3, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-s2", (3, 6, 12, 15), 70, 3, stride=2, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-depthwise", (3, 9, 33, 36), 9, 3, groups=9, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-stem", (3, 3, 24, 27), 16, 6, stride=2, padding=2, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-grouped", (3, 12, 9, 12), 18, 3, groups=3, layouts=_ALL, quick=_EVERY),
     _conv("s2-even", (2, 8, 20, 20), 12, 3, stride=2, quick=_FEW, note="where the last row and column need no padding"),
     _conv("conv-transposed-bias", (3, 9, 7, 5), 11, 2, stride=2, padding=0, bias=True, operation="conv_transpose2d",
           layouts=_ALL, quick=_EVERY, note="mask prototypes"),

@@ -114,18 +114,21 @@ def unscale(params: Mapping[str, Any], draw: Draw) -> Recipe:
     def compute(x: Tensor) -> Tensors:
         single = torch.promote_types(x.dtype, torch.float32)
         inverse = torch.full((1,), 1 / 1024, device=x.device)
-        said: list[Tensor] = []
-        given = tensors_of(x.to(single))
-        for which, value in [(None, 0.0), *((i, v) for i in at for v in (float("nan"), float("inf"), -float("inf")))]:
-            gradients = tensors_of(x.to(single)) if which is None else [t.clone() for t in (given[0][:9], given[which])]
-            if which is not None:
-                gradients[1].view(-1)[-1] = value
+        sound = tensors_of(x.to(single))
+
+        def said(gradients: list[Tensor]) -> Tensor:
             found = torch.zeros(1, device=x.device)
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
-            said.append(found)
-            if which is None:
-                sound = torch.cat([t.reshape(-1) for t in gradients])
-        return {"sound": sound, "said": torch.cat(said)}
+            return found
+
+        answers = []
+        for which in at:
+            for value in (float("nan"), float("inf"), -float("inf")):
+                gradients = [t.clone() for t in (sound[0][:9], sound[which])]
+                gradients[1].view(-1)[-1] = value
+                answers.append(said(gradients))
+        answers.append(said(sound))
+        return {"said": torch.cat(answers), "sound": torch.cat([t.reshape(-1) for t in sound])}
 
     return Recipe(inputs=inputs, compute=compute)
 
