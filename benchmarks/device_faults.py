@@ -1,7 +1,7 @@
 """Every fault of the device validation, put into a simulated device: is it caught, and at the right check?
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.device_faults [--only NAME ...] [--clean-seeds 20] [--first-seed 0]
-        [--threads 1 2] [--tier quick] [--json F]
+        [--threads 1 2] [--how plain flush no-mkldnn] [--tier quick] [--checks elementwise/form ...] [--json F]
 
 A fault is caught when at least one check of each kind that it names fails (``Fault.caught_by``); the table says which was the
 first of them. Then the results with the fault are compared with those without: all that fails must be a regression. Faults that
@@ -15,6 +15,7 @@ import argparse
 import time
 import warnings
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from yolo_stable.device.execute import Executor
 from yolo_stable.device.faults import FAULTS, Fault
 from yolo_stable.device.gate import Status
 from yolo_stable.device.machine import Machine
+from yolo_stable.device.precision import switched
 from yolo_stable.device.result import CheckResult, ValidationResult
 from yolo_stable.device.simulated import SimulatedDevice
 from yolo_stable.device.stress import ID as STRESS
@@ -39,6 +41,8 @@ PROCESS = ("hang", "die")
 """Changes that end or hold up the process that meets them."""
 STRESS_MINUTES = 2.0
 """For a fault that comes and goes; only ``--stress`` looks for those."""
+CIRCUMSTANCES = ("plain", "flush", "no-mkldnn")
+"""Of a clean run: as it is, with denormal numbers flushed to zero, without oneDNN."""
 Row = dict[str, Any]
 
 
@@ -104,19 +108,24 @@ def _short(result: CheckResult | None) -> str:
     return "" if result is None else result.reason[:80]
 
 
-def clean(seeds: range, threads: list[int], tier: str) -> list[Row]:
-    """Run the battery without a fault, with other inputs and numbers of threads."""
+def clean(seeds: range, threads: list[int], circumstances: list[str], tier: str, families: list[str]) -> list[Row]:
+    """Run the battery without a fault, with other inputs, numbers of threads and circumstances."""
     rows = []
-    for seed in seeds:
-        for count in threads:
-            torch.set_num_threads(count)
-            start = time.perf_counter()
-            executor = Executor(Machine(BACKENDS["cpu"]), seed)
-            results = [executor.run(case) for case in cases(tier, "cpu") if case.precision != "configured"]
-            bad = [f"{r.id}: {r.reason}" for r in results if r.status in (Status.FAIL, Status.WARN)]
-            rows.append({"threads": count, "seed": seed, "checks": len(results), "bad": bad,
-                         "seconds": round(time.perf_counter() - start, 1)})  # fmt: skip
-            print(f"clean, {count} threads, seed {seed}: {len(results)} checks, {len(bad)} bad {bad[:3]}", flush=True)
+    for seed, count, how in product(seeds, threads, circumstances):
+        torch.set_num_threads(count)
+        torch.set_flush_denormal(how == "flush")
+        start = time.perf_counter()
+        executor = Executor(Machine(BACKENDS["cpu"]), seed)
+        mine = [case for case in cases(tier, "cpu") if not families or case.id.startswith(tuple(families))]
+        with switched({"mkldnn.enabled": False} if how == "no-mkldnn" else {}):
+            results = [executor.run(case) for case in mine if case.precision != "configured"]
+        torch.set_flush_denormal(False)
+        bad = [f"{r.id}: {r.reason}" for r in results if r.status in (Status.FAIL, Status.WARN)]
+        rows.append({"threads": count, "seed": seed, "how": how, "checks": len(results), "bad": bad,
+                     "seconds": round(time.perf_counter() - start, 1)})  # fmt: skip
+        print(
+            f"clean, {count} threads, seed {seed}, {how}: {len(results)} checks, {len(bad)} bad {bad[:3]}", flush=True
+        )
     return rows
 
 
@@ -127,6 +136,8 @@ def main() -> int:
     parser.add_argument("--clean-seeds", type=int, default=0)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--how", nargs="*", choices=CIRCUMSTANCES, default=["plain"])
+    parser.add_argument("--checks", nargs="*", default=[], help="beginnings of the ids of what clean runs run")
     parser.add_argument("--tier", default="quick")
     parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -145,7 +156,7 @@ def main() -> int:
                 flush=True,
             )
     seeds = range(options.first_seed, options.first_seed + options.clean_seeds)
-    runs = clean(seeds, options.threads, options.tier)
+    runs = clean(seeds, options.threads, options.how, options.tier, options.checks)
     passed = sum(not row["bad"] for row in runs)
     kinds = len({(row["family"], row["kind"]) for row in rows})
     caught = sum(row["caught"] for row in rows)

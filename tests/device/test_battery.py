@@ -51,7 +51,7 @@ def test_known_bugs_have_a_shape_of_their_own(note: str) -> None:
 
 def test_each_operation_of_a_table_has_a_check() -> None:
     """The checks name them without importing torch."""
-    from yolo_stable.device.operations import passing, places, ranges
+    from yolo_stable.device.operations import forms, large, lists, passing, places, products, ranges, special
 
     ids = {check.id for check in BATTERY}
     assert ids >= {f"exact/passes-{name}" for name in passing.CALLS}
@@ -59,3 +59,9 @@ def test_each_operation_of_a_table_has_a_check() -> None:
     assert ids >= {f"exact/{name.replace('_', '-')}" for name in places.EXACT}
     assert ids >= {f"elementwise/range-{name}" for name in ranges.FUNCTIONS}
     assert ids >= {f"elementwise/in-place-{name}" for name in ranges.IN_PLACE}
+    assert ids >= {f"exact/special-{name}" for name in special.FUNCTIONS}
+    assert ids >= {f"exact/broken-gradient-{name}" for name in special.BACKWARD}
+    assert ids >= {f"optimizer/list-{name}" for name in lists.CALLS}
+    assert ids >= {f"linear/product-{name}" for name in products.PRODUCTS}
+    assert ids >= {f"elementwise/form-{name}" for name in forms.FORMS}
+    assert all(any(check.endswith(f"/large-{name}") for check in ids) for name in large.TABLES)

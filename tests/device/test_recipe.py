@@ -24,6 +24,23 @@ def test_a_layout_changes_strides_and_no_number(layout: str) -> None:
     assert y.is_contiguous(memory_format=torch.channels_last) is (layout == "channels_last")
 
 
+def test_two_dimensions_are_exchanged_in_memory_or_half_of_the_channels_are_those_of_a_larger_tensor() -> None:
+    x = Draw("k")("x", 2, 3, 4, 5).float()
+    for layout, strides in (("transposed", (60, 5, 15, 1)), ("chunk", (120, 20, 5, 1))):
+        y = lay_out(x, layout)
+        assert torch.equal(x, y)
+        assert y.stride() == strides
+    assert lay_out(x[0, 0], "transposed").stride() == (1, 4)
+    assert lay_out(x[0, 0, 0], "chunk").storage_offset() == 5
+
+
+def test_only_the_first_input_lies_in_another_order_when_they_are_mixed() -> None:
+    x = Draw("k")("x", 2, 3, 4, 5).float()
+    first, other = (lay_out(x, "mixed", first=first) for first in (True, False))
+    assert torch.equal(first, other)
+    assert (first.stride(), other.stride()) == ((60, 1, 15, 3), (60, 20, 5, 1))
+
+
 def test_integers_and_scalars_keep_their_layout() -> None:
     for x in (torch.arange(6), torch.tensor(1.0)):
         assert lay_out(x, "view") is x

@@ -18,8 +18,9 @@ FAMILIES = (
 PRECISIONS = ("strict", "configured", "float16", "bfloat16", "exact")
 """``strict``: float32 with every reduced precision off. ``configured``: float32 as the device is set up, where that differs.
 ``float16`` and ``bfloat16``: inputs of that type. ``exact``: integers, layouts and copies."""
-LAYOUTS = ("contiguous", "channels_last", "view")
-"""How the inputs lie in memory; ``view``: a slice with gaps between its elements."""
+LAYOUTS = ("contiguous", "channels_last", "view", "mixed", "chunk", "transposed")
+"""How the inputs lie in memory. ``view``: a slice with gaps between its elements; ``mixed``: the first in channels_last, all
+others and the gradients contiguous; ``chunk``: half of the channels of a larger one; ``transposed``: two dimensions exchanged."""
 FULL_ONLY = ("view/float16", "view/bfloat16")
 """What ``default`` leaves to ``full``: tensors with gaps are copied first, and a lower precision knows nothing of it."""
 DTYPES = {"strict": "float32", "configured": "float32", "float16": "float16", "bfloat16": "bfloat16", "exact": "exact"}

@@ -71,8 +71,8 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
     with machine.computing(strict=case.precision != "configured"):
         for dirt in (float("nan"), 1e30):
             placed = {
-                n: machine.place(t) if n in recipe.plain else lay_out(machine.place(t), case.layout)
-                for n, t in inputs.items()
+                n: machine.place(t) if n in recipe.plain else lay_out(machine.place(t), case.layout, first=i == 0)
+                for i, (n, t) in enumerate(inputs.items())
             }
             machine.dirty(dirt)
             parts = compute_on(recipe, placed, draw, low, machine, layout=case.layout)
@@ -100,17 +100,30 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
     return evidence
 
 
-def lay_out(tensor: Tensor, layout: str) -> Tensor:
-    """Return the tensor with the same numbers, lying in memory as ``layout`` says; integers and scalars as they are."""
+def lay_out(tensor: Tensor, layout: str, *, first: bool = False) -> Tensor:
+    """Return the tensor with the same numbers, lying in memory as ``layout`` says; integers and scalars as they are.
+
+    Args:
+        tensor: Of any shape.
+        layout: One of ``check.LAYOUTS``.
+        first: Whether it is the first of an operation's inputs: in ``mixed``, the one that lies in another order.
+    """
     if not tensor.is_floating_point() or tensor.ndim == 0:
         return tensor
-    if layout == "channels_last":
+    if layout == "channels_last" or (layout == "mixed" and first):
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
     if layout == "view":  # every second element of a larger tensor along the last dimension, and an offset in the first
-        first, *rest = tensor.shape if tensor.ndim > 1 else (0, *tensor.shape)
-        wide = tensor.new_full((first + 1, *rest[:-1], 2 * rest[-1]), 7.0)
+        rows, *rest = tensor.shape if tensor.ndim > 1 else (0, *tensor.shape)
+        wide = tensor.new_full((rows + 1, *rest[:-1], 2 * rest[-1]), 7.0)
         view = wide[1:, ..., ::2] if tensor.ndim > 1 else wide[0, ::2]
         return view.copy_(tensor)
+    if layout == "chunk":  # the second half of a larger tensor's channels
+        axis = min(tensor.ndim - 1, 1)
+        shape = [2 * n if i == axis else n for i, n in enumerate(tensor.shape)]
+        return tensor.new_full(shape, 7.0).narrow(axis, tensor.shape[axis], tensor.shape[axis]).copy_(tensor)
+    if layout == "transposed" and tensor.ndim > 1:  # as heads are split off in attention
+        a, b = (1, 2) if tensor.ndim > 2 else (0, 1)
+        return tensor.transpose(a, b).contiguous().transpose(a, b)
     return tensor.contiguous()
 
 

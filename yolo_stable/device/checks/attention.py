@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..check import Check
-from .gates import ATTENTION, GRID_SAMPLE
+from ..gate import Gate
+from .gates import ATTENTION, ATTENTION_FAR, GRID_SAMPLE
 
-_QUICK = ("contiguous/strict", "contiguous/configured", "contiguous/float16", "contiguous/bfloat16")
+_QUICK = (
+    "contiguous/strict",
+    "contiguous/configured",
+    "contiguous/float16",
+    "contiguous/bfloat16",
+    "transposed/strict",
+)
 
 
 def _sdpa(
-    name: str, shape: tuple[int, ...], kernel: str = "any", *, note: str = "", tier: str = "quick", **more: Any
+    name: str,
+    shape: tuple[int, ...],
+    kernel: str = "any",
+    *,
+    note: str = "",
+    tier: str = "quick",
+    gates: Mapping[str, Gate] = ATTENTION,
+    **more: Any,
 ) -> Check:
     return Check(
         id=f"attention/{name}", family="attention", operation="sdpa", params={"shape": shape, "kernel": kernel, **more},
-        layouts=("contiguous", "view"), gates=ATTENTION, note=note, tier=tier, quick=_QUICK,
+        layouts=("contiguous", "view", "transposed"), gates=gates, note=note, tier=tier, quick=_QUICK,
     )  # fmt: skip
 
 
@@ -31,6 +46,8 @@ CHECKS = (
     _sdpa("sdpa-1007", (1, 1, 1007, 32), tier="default", note="sequences that are no multiple of 8"),
     _sdpa("sdpa-1009", (1, 1, 1009, 32), tier="default"),
     _sdpa("sdpa-mask", (2, 2, 100, 32), masked=True, note="pytorch#116176: wrong with a mask of one's own"),
+    _sdpa("sdpa-large-scores", (3, 2, 130, 8), factor=200.0, gates=ATTENTION_FAR, note="scores above 88"),
+    _sdpa("sdpa-400", (1, 1, 401, 16), note="the last keys of a sequence that is no multiple of a block"),
     _sdpa("sdpa-causal", (2, 2, 100, 32), causal=True, note="pytorch#160787: NaN gradient on A770"),
     Check(
         id="attention/psa", family="attention", operation="psa", params={"shape": (2, 64, 10, 10), "heads": 2, "key": 16},

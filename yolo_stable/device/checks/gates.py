@@ -88,12 +88,52 @@ ATTENTION = {
     "float16": _low(5e-3, 64, "measured rms 5e-4"),
     "bfloat16": _low(2e-2, 64, "measured rms 4e-3"),
 }
+ATTENTION_FAR = {
+    "strict": Gate(rms=1e-4, q=32768, reason="scores of 250 lose two digits: measured rms 1.5e-5, q 3700", source=_CPU),
+}
 GRID_SAMPLE = {"strict": Gate(rms=1e-5, q=2048, reason="measured rms 1.1e-6", source=_CPU)}
 _EXACT = Gate(exact=True, reason="nothing is rounded", source="definition of the operation")
 EXACT = {"exact": _EXACT}
+EXACT_LOW: dict[str, Gate] = dict.fromkeys(("exact", "float16", "bfloat16"), _EXACT)
+"""Copies, places and orders in every floating type."""
 CLASSES = {
     "exact": Gate(reason="NaN, infinities and finite numbers at the same places", source="IEEE 754; pytorch#120899")
 }
+LARGE = {
+    "strict": Gate(
+        rms=5e-5,
+        q=8192,
+        reason="sums over 70,000 rows and 130,000 places: measured rms 2.2e-5, q 1445 in a resize to 511 x 517",
+        source=_CPU,
+    ),
+}
+FORMS = Gate(rms=1e-5, q=1024, reason="measured rms 2.1e-6, q 62 where places of a resize are rounded", source=_CPU)
+SPECIAL = {
+    "strict": Gate(
+        rms=2e-6,
+        q=64,
+        reason="NaN and infinities at the same places, and the rest right: measured rms 2.5e-7",
+        source=_CPU,
+    ),
+    "float16": _low(2e-3, 64, "measured rms 2.9e-4"),
+    "bfloat16": _low(1.6e-2, 64, "measured rms 2.4e-3"),
+}
+MASKS = {
+    "strict": Gate(rms=5e-6, q=256, reason="measured rms 3.0e-7, q 27", source=_CPU),
+    "float16": _low(5e-3, 64, "measured rms 5.0e-4"),
+    "bfloat16": _low(3e-2, 64, "measured rms 3.8e-3"),
+}
+LOW_SUMS = {
+    "float16": _low(1.5e-3, 32, "measured rms 3.1e-4"),
+    "bfloat16": _low(1e-2, 32, "measured rms 2.7e-3"),
+}
+"""Long sums of positive numbers in 16 bits: a sum that is kept in 16 bits stalls, and is off by a tenth and more."""
+ACCUMULATED = {
+    "strict": LINEAR["strict"],
+    "float16": _low(2**-11, 32, "measured rms 2.5e-4"),
+    "bfloat16": _low(2**-8, 32, "measured rms 2.0e-3"),
+}
+"""Products of positive numbers: rounding of the result is all that may be lost."""
 POOL = {
     "strict": Gate(rms=1e-6, q=64, reason="forward is a copy; gradients are sums of a few terms", source=_CPU),
 }

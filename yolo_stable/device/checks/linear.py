@@ -18,6 +18,13 @@ _QUICK = (
 )
 _FEW = ("contiguous/strict", "contiguous/bfloat16")
 _LAYOUTS = ("contiguous", "channels_last", "view")
+_ALL = (*_LAYOUTS, "mixed", "chunk", "transposed")
+_EVERY = (
+    *(f"{layout}/strict" for layout in _ALL),
+    "contiguous/float16",
+    "contiguous/bfloat16",
+    "channels_last/bfloat16",
+)
 
 
 def _conv(
@@ -31,11 +38,12 @@ def _conv(
     note: str = "",
     operation: str = "conv2d",
     gates: Mapping[str, Gate] = LINEAR,
+    layouts: tuple[str, ...] = _LAYOUTS,
     **more: Any,
 ) -> Check:
     params = {"shape": shape, "out": out, "kernel": kernel, **more}
     return Check(
-        id=f"linear/{name}", family="linear", operation=operation, params=params, layouts=_LAYOUTS, gates=gates, tier=tier,
+        id=f"linear/{name}", family="linear", operation=operation, params=params, layouts=layouts, gates=gates, tier=tier,
         quick=quick, note=note,
     )  # fmt: skip
 
@@ -83,6 +91,15 @@ CHECKS = (
     _conv("conv-bias", (2, 16, 13, 11), 21, 1, bias=True, quick=_FEW, note="the last layer of every head"),
     _conv("depthwise3x3-s2", (2, 36, 21, 19), 36, 3, groups=36, stride=2, quick=_FEW),
     _conv("conv-transposed4x4", (1, 12, 13, 9), 20, 4, stride=4, padding=0, operation="conv_transpose2d", tier="default"),
+    _conv("layouts-1x1", (3, 20, 20, 23), 41, 1, bias=True, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-3x3", (3, 12, 10, 13), 10, 3, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-s2", (3, 6, 12, 15), 70, 3, stride=2, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-depthwise", (3, 9, 33, 36), 9, 3, groups=9, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-stem", (3, 3, 24, 27), 16, 6, stride=2, padding=2, layouts=_ALL, quick=_EVERY),
+    _conv("layouts-grouped", (3, 12, 9, 12), 18, 3, groups=3, layouts=_ALL, quick=_EVERY),
+    _conv("s2-even", (2, 8, 20, 20), 12, 3, stride=2, quick=_FEW, note="where the last row and column need no padding"),
+    _conv("conv-transposed-bias", (3, 9, 7, 5), 11, 2, stride=2, padding=0, bias=True, operation="conv_transpose2d",
+          layouts=_ALL, quick=_EVERY, note="mask prototypes"),
     _matmul("bmm-40", 40, 33, 17, 19, note="more than 16 products"),
     _matmul("matmul-4096", 16, 4096, 24, gates=LINEAR_LONG, note="sums of 4,096 terms"),
     _matmul("matmul-vector", 1, 333, 77, tier="default"),

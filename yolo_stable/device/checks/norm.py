@@ -7,18 +7,28 @@ from typing import Any
 from ..check import Check
 from .gates import NORM, NORM_OFFSET
 
-_LAYOUTS = ("contiguous", "channels_last", "view")
+_LAYOUTS = ("contiguous", "channels_last", "view", "mixed", "chunk", "transposed")
+_QUICK = ("contiguous/strict", "channels_last/strict", "view/strict", "contiguous/bfloat16", "contiguous/float16")
+_EVERY = (*_QUICK, *(f"{layout}/strict" for layout in _LAYOUTS[3:]), "channels_last/bfloat16")
 _STRICT = {"strict": NORM["strict"]}
 _FLOATS = {name: NORM[name] for name in ("strict", "bfloat16")}
 
 
 def _bn(
-    name: str, shape: tuple[int, ...], *, gates: Any = None, note: str = "", tier: str = "quick", **more: Any
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    gates: Any = None,
+    note: str = "",
+    tier: str = "quick",
+    quick: tuple[str, ...] = _QUICK,
+    layouts: tuple[str, ...] = _LAYOUTS[:3],
+    **more: Any,
 ) -> Check:
     return Check(
-        id=f"norm/{name}", family="norm", operation="batch_norm", params={"shape": shape, **more}, layouts=_LAYOUTS,
+        id=f"norm/{name}", family="norm", operation="batch_norm", params={"shape": shape, **more}, layouts=layouts,
         gates=gates or NORM, note=note, tier=tier,
-        quick=("contiguous/strict", "channels_last/strict", "view/strict", "contiguous/bfloat16", "contiguous/float16"),
+        quick=quick,
     )  # fmt: skip
 
 
@@ -32,6 +42,10 @@ CHECKS = (
     _bn("bn-wide", (2, 5, 160, 161), training=True, gates=_STRICT, tier="default", note="channels larger than a block"),
     _bn("bn-offset", (8, 32, 20, 20), training=True, offset=25.0, gates=NORM_OFFSET, note="mean far above the deviation"),
     _bn("bn-small-variance", (8, 16, 20, 20), training=True, factor=0.01, gates=_STRICT, note="a wrong epsilon shows"),
+    _bn("bn-layouts", (3, 13, 10, 11), training=True, layouts=_LAYOUTS, quick=_EVERY),
+    _bn("bn-eval-layouts", (3, 13, 10, 11), training=False, layouts=_LAYOUTS, quick=_EVERY),
+    _bn("bn-mean-of-three", (4, 9, 12, 13), training=True, offset=3.0, note="the variance of 16 bits as a difference of squares"),
+    _bn("bn-wide-100k", (2, 2, 257, 258), training=True, gates=_STRICT, quick=_QUICK[:1], note="over 100,000 elements a channel"),
     Check(
         id="norm/layer-norm", family="norm", operation="layer_norm", params={"shape": (200, 128)}, layouts=("contiguous", "view"),
         gates=NORM,
@@ -42,6 +56,6 @@ CHECKS = (
     ),
     Check(
         id="norm/group-norm", family="norm", operation="group_norm", params={"shape": (4, 32, 12, 12), "groups": 8},
-        layouts=("contiguous", "channels_last"), gates=_STRICT, tier="default",
+        layouts=("contiguous", "channels_last"), gates=_STRICT,
     ),
 )  # fmt: skip

@@ -33,6 +33,19 @@ CHECKS = (
             ("AdamW", "plain", ""), ("AdamW", "foreach", ""), ("AdamW", "fused", ""),
         )
     ),
+    *(
+        Check(
+            id=f"optimizer/many-{name.lower()}-{mode}", family="optimizer", operation="steps",
+            params={"name": name, "mode": mode, "steps": 3, "many": True}, layouts=_DENSE, gates=OPTIMIZER,
+            quick=("contiguous/strict",) if mode != "plain" else (), note="more tensors than one launch takes, of all sizes",
+        )
+        for name in ("SGD", "Adam", "AdamW") for mode in ("plain", "foreach", "fused")
+    ),
+    *(
+        Check(id=f"optimizer/scaler-fused-{name.lower()}", family="optimizer", operation="scaler",
+              params={"name": name, "mode": "fused"}, gates=SCALER)
+        for name in ("SGD", "Adam", "AdamW")
+    ),
     Check(id="optimizer/musgd", family="optimizer", operation="musgd", params={"steps": 10}, gates=_MUON),
     Check(id="optimizer/guard-sgd", family="optimizer", operation="guard", params={"name": "SGD"}, gates=OPTIMIZER,
           note="the first window overflows: momentum must not be uninitialised memory"),

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from ..check import Check
-from .gates import EXACT
+from .gates import EXACT, EXACT_LOW
 
 _REDUCTIONS = (
     "sum", "norm", "max", "amax", "argmax", "min", "argmin", "any", "all", "count", "cumsum", "nonzero", "rows",
     "columns", "foreach", "dot", "mean", "topk", "sort", "cummax",
 )  # fmt: skip
 _OPERATIONS = (
-    "topk_anchors", "sort_anchors", "argmax_anchors", "nms", "whole_numbers", "casts", "moved", "made",
+    "topk_anchors", "sort_anchors", "argmax_anchors", "nms", "whole_numbers", "counters", "casts", "moved", "made", "orders",
 )  # fmt: skip
+
+_IN_EVERY_TYPE = ("moved", "orders")
+_EVERY = ("contiguous", "channels_last", "view", "chunk", "transposed")
 
 
 def _check(name: str, operation: str, /, **params: str) -> Check:
-    layouts = ("contiguous", "channels_last", "view") if operation == "moved" else ("contiguous",)
+    layouts = _EVERY if operation in _IN_EVERY_TYPE else ("contiguous",)
     return Check(
-        id=f"exact/{name}", family="exact", operation=operation, params=params, layouts=layouts, gates=EXACT,
-        quick=tuple(f"{layout}/exact" for layout in layouts),
+        id=f"exact/{name}", family="exact", operation=operation, params=params, layouts=layouts,
+        gates=EXACT_LOW if operation in _IN_EVERY_TYPE else EXACT,
+        quick=(*(f"{layout}/exact" for layout in layouts), "contiguous/float16", "contiguous/bfloat16"),
     )  # fmt: skip
 
 

@@ -27,7 +27,10 @@ KERNELS = {
 def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
     """Return attention of q, k, v (n, heads, sequence, size) with one of torch's kernels, or the one that torch takes."""
     n, heads, length, size = params["shape"]
-    inputs = {name: draw(name, n, heads, length, size) * factor for name, factor in (("q", 3), ("k", 1), ("v", 1))}
+    inputs = {
+        name: draw(name, n, heads, length, size) * factor
+        for name, factor in (("q", params.get("factor", 3)), ("k", 1), ("v", 1))
+    }
     if params.get("masked"):
         inputs["mask"] = draw("mask", length, length, low=-3, high=3)
         inputs["mask"][:, length // 2 : length // 2 + 5] = -1e4

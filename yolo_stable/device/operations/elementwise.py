@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe, Scale
-from . import ranges
+from . import forms, large, ranges
 
 Builder = Callable[[Mapping[str, Any], Draw], Recipe]
 
@@ -276,4 +276,6 @@ RECIPES: dict[str, Builder] = {
     "upsample": _function(lambda x: F.interpolate(x, scale_factor=2, mode="nearest"), -1, 1),
     "concat": _two(lambda x, y: torch.cat([x, y], 1), (2, 16, 20, 20), (2, 8, 20, 20), -1),
     **ranges.RECIPES,
+    **forms.RECIPES,
+    **large.RECIPES,
 }

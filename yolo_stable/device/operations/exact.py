@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe, Tensors
-from . import places
+from . import chance, large, places, special
 from .passing import passes_on
 
 _NAN, _INF = float("nan"), float("inf")
@@ -51,7 +51,9 @@ def _topk(x: Tensor) -> Tensors:
 def _topk_ties(x: Tensor) -> Tensors:
     values, indices = torch.floor(x).topk(10, dim=-1)
     valid = (indices >= 0) & (indices < x.shape[-1])
-    return {"values": values, "taken": torch.floor(x).gather(-1, indices.clamp(0, x.shape[-1] - 1)), "valid": valid}
+    different = indices.sort(-1).values.diff(dim=-1) > 0
+    taken = torch.floor(x).gather(-1, indices.clamp(0, x.shape[-1] - 1))
+    return {"values": values, "taken": taken, "valid": valid, "different": different}
 
 
 def _sort(x: Tensor) -> Tensors:
@@ -195,4 +197,7 @@ RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
     "semantics": semantics,
     "passes_on": passes_on,
     **places.RECIPES,
+    **chance.RECIPES,
+    **special.RECIPES,
+    **large.RECIPES,
 }

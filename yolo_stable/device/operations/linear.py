@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe
+from . import products
 
 
 def conv2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -32,16 +33,18 @@ def conv2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 
 def conv_transpose2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return a transposed convolution of x (n, c, h, w) with w (c, out, k, k), without bias."""
+    """Return a transposed convolution of x (n, c, h, w) with w (c, out, k, k)."""
     n, c, h, w = params["shape"]
     k, stride = params["kernel"], params["stride"]
     bound = 1 / math.sqrt(c * k * k / stride**2)
 
-    def compute(x: Tensor, w: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, w, None, stride)
+    def compute(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        return F.conv_transpose2d(x, w, b, stride)
 
     inputs = {"x": draw("x", n, c, h, w), "w": draw("w", c, params["out"], k, k, low=-bound, high=bound)}
-    return Recipe(inputs=inputs, compute=compute, gradients=("x", "w"), scale="linear")
+    if params.get("bias"):
+        inputs["b"] = draw("b", params["out"])
+    return Recipe(inputs=inputs, compute=compute, gradients=tuple(inputs), scale="linear")
 
 
 def matmul(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -80,4 +83,5 @@ def linear(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 RECIPES = {
     "conv2d": conv2d, "conv_transpose2d": conv_transpose2d, "matmul": matmul, "matmul_range": matmul_range, "linear": linear,
+    **products.RECIPES,
 }  # fmt: skip

@@ -18,6 +18,7 @@ from ..hashed import Draw
 from ..machine import Machine
 from ..recipe import lay_out, same_bits
 from ..repeats import strictly_deterministic
+from . import lists
 
 _SHAPES = ((257,), (16, 8, 3, 3), (24, 16, 1, 1), (5, 40))
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -28,8 +29,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 Place = Callable[[Tensor], Tensor]
 
 
-def _parameters(draw: Draw, dtype: torch.dtype, place: Place) -> list[nn.Parameter]:
-    return [nn.Parameter(place(draw(f"p{i}", *shape).float().to(dtype))) for i, shape in enumerate(_SHAPES)]
+def _parameters(
+    draw: Draw, dtype: torch.dtype, place: Place, shapes: tuple[tuple[int, ...], ...] = _SHAPES
+) -> list[nn.Parameter]:
+    return [nn.Parameter(place(draw(f"p{i}", *shape).float().to(dtype))) for i, shape in enumerate(shapes)]
 
 
 def _set_gradients(
@@ -39,9 +42,9 @@ def _set_gradients(
         p.grad = place((draw(f"g{step}/{i}", *p.shape) * factor).float().to(dtype))
 
 
-def _make(name: str, parameters: list[nn.Parameter], mode: str) -> torch.optim.Optimizer:
+def _make(name: str, parameters: list[nn.Parameter], mode: str, **more: Any) -> torch.optim.Optimizer:
     flags = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}[mode]
-    return getattr(torch.optim, name)(parameters, **SETTINGS[name], **flags)
+    return getattr(torch.optim, name)(parameters, **{**SETTINGS[name], **more}, **flags)
 
 
 def _compared(machine: Machine, found: list[nn.Parameter], expected: list[nn.Parameter]) -> list[Comparison]:
@@ -52,11 +55,13 @@ def _compared(machine: Machine, found: list[nn.Parameter], expected: list[nn.Par
 def steps(machine: Machine, case: Case, draw: Draw) -> Evidence:
     """Take steps in one of torch's implementations, against the plain one in float64."""
     name, mode, count = (case.check.params[key] for key in ("name", "mode", "steps"))
-    expected = _train(draw, torch.float64, lambda t: t, name, "plain", count)
+    many = case.check.params.get("many", False)
+    expected = _train(draw, torch.float64, lambda t: t, name, "plain", count, many=many)
     with machine.computing():
         machine.dirty(float("nan"))
         try:
-            found = _train(draw, torch.float32, lambda t: lay_out(machine.place(t), case.layout), name, mode, count)
+            place = lambda t: lay_out(machine.place(t), case.layout)  # noqa: E731 - a name for what is handed on
+            found = _train(draw, torch.float32, place, name, mode, count, many=many)
         except RuntimeError as error:
             if "fused" in str(error) and "support" in str(error):
                 return Evidence(skip=f"no fused {name} here: {str(error)[:100]}")
@@ -64,9 +69,12 @@ def steps(machine: Machine, case: Case, draw: Draw) -> Evidence:
         return Evidence(comparisons=_compared(machine, found, expected))
 
 
-def _train(draw: Draw, dtype: torch.dtype, place: Place, name: str, mode: str, count: int) -> list[nn.Parameter]:
-    parameters = _parameters(draw, dtype, place)
-    optimizer = _make(name, parameters, mode)
+def _train(
+    draw: Draw, dtype: torch.dtype, place: Place, name: str, mode: str, count: int, *, many: bool
+) -> list[nn.Parameter]:
+    """Take steps; with ``many`` tensors, some of which are large, with a weight decay that shows after a few."""
+    parameters = _parameters(draw, dtype, place, lists.SHAPES if many else _SHAPES)
+    optimizer = _make(name, parameters, mode, **({"weight_decay": 0.05} if many else {}))
     for step in range(count):
         _set_gradients(parameters, draw, step, dtype, place)
         optimizer.step()
@@ -151,11 +159,16 @@ def rehearsal(machine: Machine, case: Case, draw: Draw) -> Evidence:
 
 def scaler(machine: Machine, case: Case, draw: Draw) -> Evidence:
     """Let a step overflow under GradScaler: nothing may change but the scale; the next step is the plain optimizer's."""
-    name = case.check.params["name"]
+    name, mode = case.check.params["name"], case.check.params.get("mode", "foreach")
     evidence = Evidence()
     with machine.computing():
         parameters, twins = (_parameters(draw, torch.float32, machine.place) for _ in range(2))
-        optimizer, twin = _make(name, parameters, "foreach"), _make(name, twins, "foreach")
+        try:
+            optimizer, twin = _make(name, parameters, mode), _make(name, twins, mode)
+        except RuntimeError as error:
+            if mode != "fused":
+                raise
+            return Evidence(skip=f"no fused {name} here: {str(error)[:100]}")
         scale = torch.amp.GradScaler(machine.device.type, init_scale=65536.0)  # type: ignore[attr-defined]
         for step, overflows in enumerate((False, True, False)):
             before = [machine.fetch(t) for t in _everything(parameters, optimizer)]
@@ -259,6 +272,7 @@ def fused_sgd_overflow(machine: Machine, case: Case, draw: Draw) -> Evidence:
     return evidence
 
 
+RECIPES = lists.RECIPES
 PROCEDURES = {
     "steps": steps, "musgd": musgd, "guard": guard, "rehearsal": rehearsal, "scaler": scaler, "clip": clip, "ema": ema,
     "fused_sgd_overflow": fused_sgd_overflow,

