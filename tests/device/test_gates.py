@@ -118,6 +118,42 @@ STORIES: list[tuple[str, Gate, list[tuple[Status, Errors]]]] = [
     ("attention in float16", gates.ATTENTION["float16"], [(PASS, errors(5e-4, 4)), (FAIL, errors(2e-2, 4))]),
     ("attention in bfloat16", gates.ATTENTION["bfloat16"], [(PASS, errors(4e-3, 4)), (FAIL, errors(5e-2, 4))]),
     (
+        "attention with scores of 250",
+        gates.ATTENTION_FAR["strict"],
+        [(PASS, errors(1.5e-5, 3700)), (FAIL, errors(1e-3, 3700)), (FAIL, errors(1.5e-5, 1e6))],
+    ),
+    (
+        "large shapes",
+        gates.LARGE["strict"],
+        [(PASS, errors(2.2e-5, 1445)), (FAIL, errors(1e-3, 1445)), (FAIL, errors(2.2e-5, 1e5))],
+    ),
+    (
+        "what is special among numbers, and one of them lost",
+        gates.SPECIAL["strict"],
+        [(PASS, errors(2.5e-7, 4)), (FAIL, errors(1e-5, 4)), (FAIL, errors(2.5e-7, 1000)), (FAIL, errors(nf=1))],
+    ),
+    ("special numbers in float16", gates.SPECIAL["float16"], [(PASS, errors(2.9e-4, 4)), (FAIL, errors(5e-3, 4))]),
+    ("special numbers in bfloat16", gates.SPECIAL["bfloat16"], [(PASS, errors(2.4e-3, 4)), (FAIL, errors(4e-2, 4))]),
+    (
+        "masked attention",
+        gates.MASKS["strict"],
+        [(PASS, errors(3e-7, 27)), (FAIL, errors(1e-4, 27)), (FAIL, errors(3e-7, 10_000))],
+    ),
+    ("masked attention in float16", gates.MASKS["float16"], [(PASS, errors(5e-4, 4)), (FAIL, errors(2e-2, 4))]),
+    ("masked attention in bfloat16", gates.MASKS["bfloat16"], [(PASS, errors(3.8e-3, 4)), (FAIL, errors(1e-1, 4))]),
+    (
+        "a long positive sum in float16, and stalled",
+        gates.LOW_SUMS["float16"],
+        [(PASS, errors(3.1e-4)), (FAIL, errors(0.1))],
+    ),
+    ("the same in bfloat16", gates.LOW_SUMS["bfloat16"], [(PASS, errors(2.7e-3)), (FAIL, errors(0.1))]),
+    (
+        "a positive product in float16, rounded once and ten times",
+        gates.ACCUMULATED["float16"],
+        [(PASS, errors(2.5e-4, 1)), (FAIL, errors(2.5e-3, 1))],
+    ),
+    ("the same in bfloat16", gates.ACCUMULATED["bfloat16"], [(PASS, errors(2.0e-3, 1)), (FAIL, errors(2e-2, 1))]),
+    (
         "a grid",
         gates.GRID_SAMPLE["strict"],
         [(PASS, errors(1.1e-6, 100)), (FAIL, errors(1e-4, 100)), (FAIL, errors(1e-6, 20_000))],
