@@ -87,3 +87,42 @@ def test_a_folder_with_the_name_of_an_image_is_read_through_and_told(tmp_path: P
     assert [(f.rule.id, f.path, f.severity) for f in report.findings] == [
         ("image-unreadable", str(inside.parent), Severity.WARNING)
     ]
+
+
+class TestLabelsOfTheNameOfAnImageThatHasNone:
+    def test_in_a_folder_where_they_are_not_read_they_are_found(self, tmp_path: Path) -> None:
+        data = clean(tmp_path)
+        image = data.add("deep", labels=None)
+        deeper = image.parent / "cam1" / "deep.png"
+        deeper.parent.mkdir()
+        image.rename(deeper)
+        data.expect("label-missing", deeper)
+        for place in ("", "train/", "train/job_2/"):
+            path = tmp_path / "labels" / place / "deep.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{BOX}\n")
+            data.expect("label-elsewhere", path)
+        data.expect("label-orphan", tmp_path / "labels" / "train" / "deep.txt")
+        report = check(data.root, sample=0)
+        assert found_in(report) == data.expected
+        (told, *_) = [finding for finding in report.findings if finding.rule.id == "label-elsewhere"]
+        assert told.image == str(deeper)
+        assert told.message.endswith(f"which has no labels; read is {tmp_path}/labels/train/cam1/deep.txt")
+
+    def test_labels_of_another_image_of_the_same_name_are_those_of_that_one(self, tmp_path: Path) -> None:
+        """Two cameras number alike; the one sees nothing here, the other is not listed, or is."""
+        data = clean(tmp_path)
+        data.expect("label-missing", data.add("0001", labels=None))
+        for folder in ("other", "val"):
+            (tmp_path / "images" / folder).mkdir(exist_ok=True)
+            (tmp_path / "labels" / folder).mkdir(exist_ok=True)
+            (tmp_path / "images" / folder / "0001.png").write_bytes(encoded(picture(len(folder) + 50)))
+            (tmp_path / "labels" / folder / "0001.txt").write_text(f"{BOX}\n")
+        assert found_in(check(data.root, sample=0)) == data.expected
+
+    def test_of_two_images_that_it_may_belong_to_none_is_named(self, tmp_path: Path) -> None:
+        data = clean(tmp_path)
+        for split in ("train", "val"):
+            data.expect("label-missing", data.add("twice", labels=None, split=split))
+        (tmp_path / "labels" / "twice.txt").write_text(f"{BOX}\n")
+        assert found_in(check(data.root, sample=0)) == data.expected

@@ -19,7 +19,8 @@ BOW_TIE = "0 0.2 0.2 0.8 0.8 0.8 0.2 0.2 0.8"
 def test_each_defect_of_a_segmentation_set_is_found_and_nothing_else(tmp_path: Path) -> None:
     data = clean(tmp_path, lines=[HOUSE, TILTED])
     data.line("polygon-points", HOUSE, "1 0.1 0.1 0.4 0.4")
-    data.line("polygon-points", HOUSE, "1 0.1 0.1 0.4 0.4 0.1 0.1 0.4 0.4")
+    data.line("polygon-zero-area", HOUSE, "1 0.1 0.1 0.4 0.4 0.1 0.1 0.4 0.4")
+    data.line("polygon-zero-area", HOUSE, "1 0.1 0.1 0.1 0.1 0.1 0.1")
     data.line("polygon-crossing", HOUSE, BOW_TIE)
     data.line("polygon-zero-area", HOUSE, "1 0.1 0.1 0.2 0.2 0.3 0.3")
     data.line("label-columns", HOUSE, "1 0.1 0.1 0.2 0.2 0.3 0.3 0.4")

@@ -16,9 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import InvalidCallError
 from ..regular_file import read_file
 from .balance import check_balance
+from .box_format import check_box_format
 from .duplicates import exact_duplicates
 from .exposure import check_exposure
-from .files import FORMATS, file_of, label_path, list_images, orphans
+from .files import FORMATS, elsewhere, file_of, label_path, list_images, orphans
 from .finding import Finding, Severity, some
 from .folders import class_of, is_tools
 from .fullness import check_fullness
@@ -89,6 +90,7 @@ def check(
     findings += _unseen_keypoints(layout, scans)
     findings += check_fullness(layout, scans, limit)
     findings += check_exposure(layout, scans, limit)
+    findings += check_box_format(layout, scans)
     same = layout.splits.get("train") == layout.splits.get("val") and bool(layout.splits.get("train"))
     if same:
         findings.append(
@@ -155,6 +157,7 @@ def _list(layout: Layout, findings: list[Finding]) -> dict[str, list[str]]:
             )
     if not classify:
         findings += orphans(image for listed in images.values() for image in listed)
+        findings += elsewhere(image for listed in images.values() for image in listed)
     return images
 
 

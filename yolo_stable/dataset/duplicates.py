@@ -48,6 +48,8 @@ def exact_duplicates(
                 continue
             other, split_of_other = paths(original), splits(original)
             message = f"has the same bytes as {other} ({split_of_other})"
+            if file_of(path) == file_of(other):
+                message = f"is listed in {split_of_other} and in {split}"
             rule = "duplicate" if split == split_of_other else "duplicate-across-splits"
             severity = Severity.WARNING if rule != "duplicate" and "train" not in (split, split_of_other) else None
             if labels_of(path, split) != labels_of(other, split_of_other):

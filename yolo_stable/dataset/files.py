@@ -189,3 +189,33 @@ def orphans(images: Iterable[str]) -> Iterator[Finding]:
             ):
                 message = f"is not read; read is {stem}.txt, which is not there"
                 yield found("label-orphan", path, message, image=os.path.join(pictures, files[stem]))
+
+
+def elsewhere(images: Iterable[str]) -> Iterator[Finding]:
+    """Find label files of the name of an image that has none, in folders of the same tree where they are not read.
+
+    Args:
+        images: All images of the data set.
+    """
+    missing: dict[str, list[str]] = {}
+    roots: set[str] = set()
+    for image in dict.fromkeys(images):
+        before, inside, _ = label_path(image).rpartition(f"{os.sep}labels{os.sep}")
+        roots |= {before + inside} if inside else set()
+        if not os.path.exists(label_path(image)):
+            missing.setdefault(os.path.basename(image).rpartition(".")[0], []).append(image)
+    for root in sorted(roots) if missing else ():
+        for folder, _, names in os.walk(root):
+            for stem in sorted(name[:-4] for name in names if name.endswith(".txt") and name[:-4] in missing):
+                path = os.path.join(folder, f"{stem}.txt")
+                if len(missing[stem]) == 1 and not _has_image(path):
+                    image = missing[stem][0]
+                    message = f"has the name of {image}, which has no labels; read is {label_path(image)}"
+                    yield found("label-elsewhere", path, message, image=image)
+
+
+def _has_image(label: str) -> bool:
+    """Say whether a label file is read for some image, listed or not."""
+    before, _, after = label.rpartition(f"{os.sep}labels{os.sep}")
+    start = f"{before}{os.sep}images{os.sep}{after[:-4]}"
+    return any(os.path.exists(f"{start}.{ending}") for ending in FORMATS)

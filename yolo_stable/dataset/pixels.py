@@ -54,6 +54,8 @@ def look_into(path: str, header: Header, findings: list[Finding]) -> Look | None
         with header.picture or open_path(path) as image:
             image.draft("L", (_DRAFT, _DRAFT))
             image.load()
+            if image.mode in {"RGBA", "LA", "PA"} and image.getchannel("A").getextrema()[0] == 255:
+                _drop(findings, "image-alpha", path)  # nothing is hidden
             grey = _grey(image)
     except BROKEN as error:
         findings.append(found("image-truncated", path, f"cannot be decoded to its end: {error}", image=path))
@@ -68,6 +70,10 @@ def look_into(path: str, header: Header, findings: list[Finding]) -> Look | None
         findings.append(found("image-constant", path, f"is {what}: grey levels {low:g} to {high:g}", image=path))
         return None
     return look_at(grey)
+
+
+def _drop(findings: list[Finding], rule: str, path: str) -> None:
+    findings[:] = [finding for finding in findings if (finding.rule.id, finding.path) != (rule, path)]
 
 
 def look_at(grey: Image.Image) -> Look:

@@ -41,8 +41,8 @@ def check_polygons(rows: Rows, findings: list[Finding]) -> None:
             findings.append(found("coordinate-above-one", path, message, severity=Severity.WARNING, **place))
         distinct = len(np.unique(points, axis=0))
         if distinct < 3:
-            message = f"{distinct} different points; allowed are 3 or more"
-            findings.append(found("polygon-points", path, message, **place))
+            message = f"{distinct} different points; an outline has 3 or more"
+            findings.append(found("polygon-zero-area", path, message, **place))
         elif (left := left - len(points) ** 2) >= 0 and crosses_itself(points):
             findings.append(found("polygon-crossing", path, "two edges of the outline cross; none may", **place))
         elif area(points) <= 1e-12:

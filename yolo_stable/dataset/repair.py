@@ -128,6 +128,9 @@ def repair(report: Report, out: Path) -> Repair:
         else:
             _copy_splits(report, selection, done)
         done.write()
+    except KeyboardInterrupt:
+        shutil.rmtree(done.folder, ignore_errors=True)  # it was not there, or empty
+        raise
     except OSError as error:
         raise InvalidCallError(
             f"{WHERE}: the copy in {out} is not finished: {error}. Remove the folder and try again elsewhere."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import InvalidCallError
+from .box_format import RULE as BOX_FORMAT
 from .files import label_path
 from .finding import Finding, Severity, some
 from .folders import class_of
@@ -107,6 +108,9 @@ def _refuse_guesses(report: Report) -> None:
         )
     if any(finding.rule.id == "split-made" for finding in report.findings):
         raise _refused("the classes are not split into train and val")
+    for finding in report.findings:
+        if finding.rule.id == BOX_FORMAT:
+            raise _refused(f"what the numbers of the boxes mean cannot be told: {finding.message}")
     for split in ("train", "val"):
         if split not in report.images:
             raise _refused(f"{split} is not among the splits, and Ultralytics needs it")
