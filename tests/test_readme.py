@@ -79,7 +79,7 @@ def test_the_figures_of_the_kills_are_those_of_the_kept_results() -> None:
     row = json.loads((RESULTS / "kills.json").read_text())["rows"][0]
     assert (row["kills"], row["resumable"], row["damaged checkpoints"], row["epochs lost at most"]) == (100, 100, 0, 1)
     assert "After each of 100 SIGKILLs" in README
-    assert row["inside a save"] == 4
+    assert f"{row['inside a save']} inside a save" in README
 
 
 NAMED = {
