@@ -77,7 +77,7 @@ class Reader(HTMLParser):
 def test_every_page_has_its_verb_a_verdict_a_version_and_a_date(make: Callable[[Path], str], tmp_path: Path) -> None:
     verb, read = PAGES[make], Reader(make(tmp_path))
     assert read.texts["title"][0].strip().endswith(f": {verb}")
-    assert f"yolo-stable {verb}" in read.texts["span"][0]
+    assert f"yolo-stable: {verb}" in read.texts["span"][0]
     assert read.texts["h1"][0].strip()
     foot = rf"Made by yolo-stable {re.escape(__version__)} \({verb}\), \d{{4}}-\d\d-\d\d \d\d:\d\d.*This page needs no network\."
     assert re.match(foot, read.texts["footer"][0])
