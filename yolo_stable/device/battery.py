@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from ..errors import InvalidCallError, nearest
-from .check import TIERS, Case, Check
+from .check import FAMILIES, TIERS, Case, Check
 from .checks import (
     assign,
     attention,
@@ -29,7 +29,7 @@ from .checks import (
     transfer,
 )
 
-_FAMILIES = (
+_GROUPS = (
     env,
     transfer,
     exact,
@@ -51,7 +51,9 @@ _FAMILIES = (
     step,
     short,
 )
-BATTERY: tuple[Check, ...] = tuple(check for family in _FAMILIES for check in family.CHECKS)
+BATTERY: tuple[Check, ...] = tuple(
+    sorted((check for group in _GROUPS for check in group.CHECKS), key=lambda check: FAMILIES.index(check.family))
+)
 """In the order in which they run."""
 _FINDABLE = BATTERY + determinism.STRESS
 

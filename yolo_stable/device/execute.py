@@ -45,6 +45,8 @@ class Executor:
         self._golden: Golden | None = None
         self._recompute = recompute_reference
         self._memory: dict[Any, Any] = {}
+        self._recipe: tuple[str, Recipe] | None = None
+        """That of the last check: its layouts and precisions come one after another, with the same inputs."""
 
     @property
     def golden(self) -> Golden:
@@ -81,8 +83,9 @@ class Executor:
             if case.check.family in _WITH_GOLDEN:
                 return procedure(self.machine, case, draw, self.golden)
             return procedure(self.machine, case, draw)
-        recipe: Recipe = operations.RECIPES[case.check.operation](case.check.params, draw)
-        return run_recipe(recipe, self.machine, case, draw, self._memory)
+        if self._recipe is None or self._recipe[0] != case.check.id:
+            self._recipe = case.check.id, operations.RECIPES[case.check.operation](case.check.params, draw)
+        return run_recipe(self._recipe[1], self.machine, case, draw, self._memory)
 
 
 def lacks_type(precision: str, message: str) -> bool:

@@ -14,6 +14,15 @@ _MOST = 1 << 20
 """Elements that are looked at; of a larger tensor, evenly spaced ones."""
 
 
+_AT_ONCE = 1 << 14
+"""Elements up to which all sums are one product: its signs take 2 MB."""
+
+
+@lru_cache(maxsize=64)
+def _few_signs(count: int) -> Tensor:
+    return _signs(count).double()
+
+
 @lru_cache(maxsize=8)
 def _signs(count: int) -> Tensor:
     bits = hash_stream("sketch", count)
@@ -35,6 +44,8 @@ def sketch(tensor: Tensor) -> tuple[float, ...]:
     flat = tensor.detach().reshape(-1)
     flat = flat[:: max(flat.numel() // _MOST, 1)][:_MOST].double()
     flat = torch.where(torch.isfinite(flat), flat, torch.zeros_like(flat))
+    if flat.numel() <= _AT_ONCE:
+        return tuple((_few_signs(flat.numel()) @ flat).tolist())
     return tuple(float((signs * flat).sum()) for signs in _signs(flat.numel()))
 
 

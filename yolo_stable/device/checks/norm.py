@@ -45,7 +45,7 @@ CHECKS = (
     _bn("bn-layouts", (3, 13, 10, 11), training=True, layouts=_LAYOUTS, quick=_EVERY),
     _bn("bn-eval-layouts", (3, 13, 10, 11), training=False, layouts=_LAYOUTS, quick=_EVERY),
     _bn("bn-mean-of-three", (4, 9, 12, 13), training=True, offset=3.0, note="the variance of 16 bits as a difference of squares"),
-    _bn("bn-wide-100k", (2, 2, 257, 258), training=True, gates=NORM_WIDE, quick=_QUICK[:1], note="100,000 elements a channel"),
+    _bn("bn-wide-100k", (2, 2, 257, 258), training=True, gates=NORM_WIDE, quick=_QUICK[:1], note="132,000 elements a channel"),
     Check(
         id="norm/layer-norm", family="norm", operation="layer_norm", params={"shape": (200, 128)}, layouts=("contiguous", "view"),
         gates=NORM,

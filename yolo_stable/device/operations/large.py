@@ -19,6 +19,8 @@ MILLIONS = (2, 16, 257, 258)
 """More than 2^21 elements, and no side is a multiple of 4 but the channels."""
 ROWS = 70_001
 """More than 2^16."""
+SHOWN = 1 << 14
+"""Elements up to which all are compared."""
 PLANES = (17, 260, 5, 6)
 """Images times channels is more than 2^12."""
 
@@ -34,7 +36,7 @@ def tiled(x: Tensor, *shape: int) -> Tensor:
 def ends(tensor: Tensor) -> Tensor:
     """Return the first, the last, and some of the elements between: the whole would take long to compare."""
     flat = tensor.detach().reshape(-1)
-    return flat if len(flat) <= 2 * PERIOD else torch.cat([flat[:4_097], flat[-PERIOD:], flat[::499]])
+    return flat if len(flat) <= SHOWN else torch.cat([flat[:2_049], flat[-8_193:], flat[:: len(flat) // 4_099]])
 
 
 def backward(function: Callable[..., Tensor], *inputs: Tensor) -> Tensors:
