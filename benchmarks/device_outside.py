@@ -6,11 +6,16 @@
 kernel would. A fault is found when a check fails; it is *not fired* when no check runs it, and counts as not found. Only the
 checks that call one of its operations are run, the others cannot see it; the fastest first, those of trainings last. Digests and
 sketches, which no verdict needs, are left out, and inputs and references are kept: a run takes minutes instead of hours.
+
+Blind, before anything was done about them, ``quick`` found 252 of the 338, and ``default`` without its trainings 259. Since then
+checks were added for the kinds that were missed, with the list at hand: what is found now is no blind figure. The blind rows are
+kept in the result under ``"when": "blind"``; ``--blind F`` takes them over from an earlier result.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -150,6 +155,7 @@ def main() -> None:
     parser.add_argument("--tier", nargs="+", choices=("quick", "default"), default=["quick", "default"])
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--blind", type=Path, metavar="F", help="a result whose blind rows are kept in the new one")
     options = parser.parse_args()
     torch.set_num_threads(1)
     hurry()
@@ -160,7 +166,7 @@ def main() -> None:
     for tier in options.tier:
         bench = Bench(tier, "quick" if tier == "default" and "quick" in options.tier else "")
         for fault in list(left):
-            row = {"tier": tier, **run(fault, bench)}
+            row = {"when": "now", "tier": tier, **run(fault, bench)}
             rows.append(row)
             if not row["found"]:
                 print(f"{tier} | {fault['name']}: not found, fired {row['fired']} times. {fault['about']}", flush=True)
@@ -168,6 +174,8 @@ def main() -> None:
                 left.remove(fault)  # `default` has all that `quick` has
         done = sum(row["found"] for row in rows)
         show(f"faults found by {tier}", [{"found": done, "of": total, "share": round(done / total, 3)}])
+    if options.blind is not None:
+        rows += [row for row in json.loads(options.blind.read_text())["rows"] if row["when"] == "blind"]
     print(keep("device_outside", rows, {"tiers": options.tier}, options.json))
 
 

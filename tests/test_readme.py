@@ -128,6 +128,15 @@ def test_the_figures_of_the_data_check_are_those_of_the_kept_result() -> None:
     assert f"and {ratio['PNG', 'all rules']:.1f} (`python" in section
 
 
+def test_the_figures_of_the_outside_faults_are_those_of_the_kept_result() -> None:
+    rows = json.loads((RESULTS / "device_outside.json").read_text())["rows"]
+    quick = {when: [r["found"] for r in rows if (r["when"], r["tier"]) == (when, "quick")] for when in ("now", "blind")}
+    section = " ".join(README.split("## Does the device compute rightly?")[1].split("\n## ")[0].split())
+    assert f"Of {len(quick['blind'])} faults of operations that were written" in section
+    assert f"`--quick` found {sum(quick['blind'])} at first sight" in section
+    assert f"it finds {sum(quick['now'])} now" in section
+
+
 def test_the_figures_of_the_device_faults_are_those_of_the_kept_result() -> None:
     rows = json.loads((RESULTS / "device_faults.json").read_text())["rows"]
     faults, clean = ([row for row in rows if row["table"] == table] for table in ("faults", "clean"))

@@ -146,7 +146,8 @@ FUNCTIONS: dict[str, Function] = {
 
 def special(params: Mapping[str, Any], draw: Draw) -> Recipe:
     """Return a function of special numbers among ordinary ones."""
-    x = draw("x", 9, 4 * WIDTH, low=-3, high=3)
+    x = draw("x", 9, 4 * WIDTH, low=0.25, high=3)  # away from 0, where a quotient leaves the range of float16
+    x[draw("sign", *x.shape) < 0] *= -1
     x[:3] = torch.tensor(SPECIAL, dtype=torch.float64).repeat(14)[: 3 * 4 * WIDTH].view(3, -1)
     compute = FUNCTIONS[params["name"]]
     return Recipe(inputs={"x": x}, compute=lambda x: compute(x))
