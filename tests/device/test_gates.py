@@ -73,6 +73,11 @@ STORIES: list[tuple[str, Gate, list[tuple[Status, Errors]]]] = [
     ),
     ("a normalisation in float16", gates.NORM["float16"], [(PASS, errors(4e-4, 4)), (FAIL, errors(1e-2, 4))]),
     ("a normalisation in bfloat16", gates.NORM["bfloat16"], [(PASS, errors(3e-3, 4)), (FAIL, errors(4e-2, 4))]),
+    (
+        "one over 132,000 places",
+        gates.NORM_WIDE["strict"],
+        [(PASS, errors(2.4e-5, 1000)), (FAIL, errors(1e-3, 1000)), (FAIL, errors(2.4e-5, 1e5))],
+    ),
     ("one far from zero", gates.NORM_OFFSET["strict"], [(PASS, errors(1e-5)), (FAIL, errors(1e-3))]),
     (
         "an activation",
