@@ -7,7 +7,7 @@ from typing import Any
 
 from ..check import Check
 from ..gate import Gate
-from .gates import LINEAR, LINEAR_LONG, LINEAR_RANGE
+from .gates import LINEAR, LINEAR_IMAGES, LINEAR_LONG, LINEAR_RANGE
 
 _QUICK = (
     "contiguous/strict",
@@ -83,7 +83,7 @@ CHECKS = (
     _conv("conv3x3-wide", (1, 3, 320, 321), 8, 3, quick=_FEW, gates=LINEAR_LONG, note="more than 100,000 pixels"),
     _conv("conv1x1-wide", (1, 8, 320, 321), 8, 1, tier="default", gates=LINEAR_LONG, note="more than 100,000 pixels"),
     _conv("wgrad-16", (16, 8, 40, 41), 16, 3, quick=_FEW, gates=LINEAR_LONG, note="a weight gradient over 26,240 places"),
-    _conv("wgrad-64", (64, 16, 20, 20), 16, 1, quick=_FEW, gates=LINEAR_LONG, note="a weight gradient over 25,600 places"),
+    _conv("wgrad-64", (64, 16, 20, 20), 16, 1, quick=_FEW, gates=LINEAR_IMAGES, note="a weight gradient over 25,600 places"),
     _conv("conv3x3-512", (1, 512, 7, 7), 24, 3, quick=_QUICK, gates=LINEAR_LONG, note="sums of 4,608 terms"),
     _conv("conv1x1-s2", (2, 24, 21, 21), 40, 1, stride=2, padding=0, tier="default"),
     _conv("conv5x5", (2, 12, 17, 23), 20, 5, quick=_FEW),
