@@ -67,6 +67,16 @@ STORIES: list[tuple[str, Gate, list[tuple[Status, Errors]]]] = [
         for name, unit in (("float16", HALF), ("bfloat16", BRAIN))
     ),
     (
+        "a weight gradient of 64 images in bfloat16, added up in float32 and one after another",
+        gates.LINEAR_IMAGES["bfloat16"],
+        [
+            (PASS, errors(0.43 * BRAIN, 1)),
+            (PASS, errors(8.9e-3, 1)),
+            (WARN, errors(4 * BRAIN, 1)),
+            (FAIL, errors(7 * BRAIN, 1)),
+        ],
+    ),
+    (
         "a normalisation, and one with another epsilon",
         gates.NORM["strict"],
         [(PASS, errors(1e-6, 20)), (FAIL, errors(4e-4, 20)), (FAIL, errors(1e-6, 2000))],
