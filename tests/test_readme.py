@@ -135,6 +135,10 @@ def test_the_figures_of_the_outside_faults_are_those_of_the_kept_result() -> Non
     assert f"Of {len(quick['blind'])} faults of operations that were written" in section
     assert f"`--quick` found {sum(quick['blind'])} at first sight" in section
     assert f"it finds {sum(quick['now'])} now" in section
+    second = json.loads((RESULTS / "device_outside_second.json").read_text())["rows"]
+    at_once = sum(row["found"] for row in second if row["tier"] == "quick")
+    assert len({row["fault"] for row in second}) == 256
+    assert f"`--quick` finds {at_once} and the default {sum(row['found'] for row in second)} at first sight" in section
 
 
 def test_the_figures_of_the_device_faults_are_those_of_the_kept_result() -> None:
