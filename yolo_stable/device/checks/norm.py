@@ -11,7 +11,7 @@ _LAYOUTS = ("contiguous", "channels_last", "view", "mixed", "chunk", "transposed
 _QUICK = ("contiguous/strict", "channels_last/strict", "view/strict", "contiguous/bfloat16", "contiguous/float16")
 _EVERY = (*_QUICK, *(f"{layout}/strict" for layout in _LAYOUTS[3:]), "channels_last/bfloat16")
 _STRICT = {"strict": NORM["strict"]}
-_FLOATS = {name: NORM[name] for name in ("strict", "bfloat16")}
+_WIDE = {"strict": NORM_WIDE["strict"], "bfloat16": NORM["bfloat16"]}
 
 
 def _bn(
@@ -38,8 +38,8 @@ CHECKS = (
     _bn("bn-1x1", (8, 64, 1, 1), training=True, note="MIOpen#248: NaN at 1x1"),
     _bn("bn-batch2", (2, 16, 5, 5), training=True, note="rocm-libraries#2344: few numbers a channel"),
     _bn("bn-odd", (3, 13, 33, 19), training=True, gates=_STRICT),
-    _bn("bn-many", (8, 6, 81, 80), training=True, gates=_FLOATS, note="more than 50,000 elements a channel"),
-    _bn("bn-wide", (2, 5, 160, 161), training=True, gates=_STRICT, tier="default", note="channels larger than a block"),
+    _bn("bn-many", (8, 6, 81, 80), training=True, gates=_WIDE, note="more than 50,000 elements a channel"),
+    _bn("bn-wide", (2, 5, 160, 161), training=True, gates=NORM_WIDE, tier="default", note="channels larger than a block"),
     _bn("bn-offset", (8, 32, 20, 20), training=True, offset=25.0, gates=NORM_OFFSET, note="mean far above the deviation"),
     _bn("bn-small-variance", (8, 16, 20, 20), training=True, factor=0.01, gates=_STRICT, note="a wrong epsilon shows"),
     _bn("bn-layouts", (3, 13, 10, 11), training=True, layouts=_LAYOUTS, quick=_EVERY),
