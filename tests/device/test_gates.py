@@ -77,6 +77,11 @@ STORIES: list[tuple[str, Gate, list[tuple[Status, Errors]]]] = [
         ],
     ),
     (
+        "a product of two numbers in float16, which holds the smallest in few bits",
+        gates.LINEAR_SINGLE["float16"],
+        [(PASS, errors(3.3e-4, 45)), (FAIL, errors(1e-2, 45))],
+    ),
+    (
         "a normalisation, and one with another epsilon",
         gates.NORM["strict"],
         [(PASS, errors(1e-6, 20)), (FAIL, errors(4e-4, 20)), (FAIL, errors(1e-6, 2000))],
