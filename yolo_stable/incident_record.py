@@ -25,6 +25,11 @@ from .guard.wrappers import plainly_named
 from .provenance import Provenance
 from .typed import AGAIN
 
+ROW_NEXT = (
+    "What was wrong with the batches stands with each of them: in the incidents and in guard.jsonl, just before this."
+)
+"""After batches were rejected in a row, which tells nothing of the training itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageNames:
@@ -210,11 +215,6 @@ def state_validated(model: nn.Module, generators: Draw) -> tuple[dict[str, Tenso
         f"model/{name}": t.detach() for name, t in plainly_named((*model.named_parameters(), *model.named_buffers()))
     }
     return {**tensors, **drawn}, {"rng": plain_of_generators}
-
-
-ROW_NEXT = (
-    "What was wrong with the batches stands with each of them: in the incidents and in guard.jsonl, just before this."
-)
 
 
 def report_of_climb(climb: Climb) -> Report:

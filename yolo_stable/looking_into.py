@@ -70,6 +70,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     filled: Callable[[str], str]
     told: Callable[[str], str]
     incidents: Incidents | None = None
+    _validation_looked_into = False
     quarantine: Quarantine | None = None
     """None: of a data set that nothing is known of."""
     validator: Any
@@ -186,13 +187,15 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     def look_into_validation(self, metrics: list[str]) -> None:
         """Make an incident of a validation of healthy weights that was not finite: which of its images, and which operation.
 
-        The images of a validation are named, and not left out of it.
+        The images of a validation are named, and not left out of it. It costs up to one more validation, and is asked of the
+        first one of a run only: a fault of the data or of a layer is there each time.
 
         Args:
             metrics: Names of those that are not finite.
         """
-        if self.incidents is None or RANK not in {-1, 0} or not self.incidents.admit():
+        if self._validation_looked_into or self.incidents is None or RANK not in {-1, 0} or not self.incidents.admit():
             return
+        self._validation_looked_into = True
         generators = Draw(self.device)
         try:
             self._open_validation(metrics)

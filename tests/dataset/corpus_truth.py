@@ -6,7 +6,6 @@ import random
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -195,23 +194,26 @@ def write_group(group: Group, root: Path) -> Path:
     return root / "data.yaml"
 
 
+def _fetched(trainer: Any) -> dict[str, Any]:
+    """Return the data sets of training and validation, of which a batch each was fetched, and one was trained on."""
+    loaders = {mode: trainer.get_dataloader(trainer.data[mode], 64, -1, mode) for mode in ("train", "val")}
+    batches = {mode: next(iter(loader)) for mode, loader in loaders.items()}
+    _taken(trainer, _network(trainer), batches["train"])
+    return {mode: loader.dataset for mode, loader in loaders.items()}
+
+
 def of_case(case: Case, given: Path) -> Outcome:
     """Return what becomes of a described data set."""
     random.seed(0)
     try:
         trainer = _trainer(case.task, given)
-        parts = {}
-        for mode in ("train", "val"):
-            loader = trainer.get_dataloader(trainer.data[mode], 64, -1, mode)
-            parts[mode] = SimpleNamespace(data=loader.dataset, batch=next(iter(loader)))
-        network = _network(trainer)
-        _taken(trainer, network, parts["train"].batch)
+        parts = _fetched(trainer)
     except Exception as error:  # noqa: BLE001 - as above
         return Outcome("raises", f"{type(error).__name__}: {error}"[:300])
     names = tuple(name for _, name in sorted(trainer.data["names"].items()))
     wrong = [f"names are {names}"] if names != case.names else []
     for mode, meant in (("train", case.train), ("val", case.val)):
-        labels = parts[mode].data.labels
+        labels = parts[mode].labels
         if len(labels) != meant:
             wrong.append(f"{mode} has {len(labels)} images, {meant} are meant")
         elif (objects := sum(len(label["cls"]) for label in labels)) != 2 * meant:
@@ -223,18 +225,13 @@ def of_folder(folder: Folder, given: Path) -> Outcome:
     """Return what becomes of a folder of classes."""
     try:
         trainer = _trainer("classify", given, cache=False)
-        parts = {}
-        for mode in ("train", "val"):
-            loader = trainer.get_dataloader(trainer.data[mode], 64, -1, mode)
-            parts[mode] = SimpleNamespace(data=loader.dataset, batch=next(iter(loader)))
-        network = _network(trainer)
-        _taken(trainer, network, parts["train"].batch)
+        parts = _fetched(trainer)
     except Exception as error:  # noqa: BLE001 - as above
         return Outcome("raises", f"{type(error).__name__}: {error}"[:300])
     names = trainer.data["names"]
     wrong = [f"names are {tuple(names.values())}"] if tuple(names.values()) != folder.classes else []
     for mode, meant in (("train", folder.train), ("val", folder.val)):
-        data = parts[mode].data
+        data = parts[mode]
         if meant is not None and len(data.samples) != meant:
             wrong.append(f"{mode} has {len(data.samples)} images, {meant} are meant")
         for path, label, *_ in data.samples:

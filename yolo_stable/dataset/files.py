@@ -200,9 +200,10 @@ def elsewhere(images: Iterable[str]) -> Iterator[Finding]:
     missing: dict[str, list[str]] = {}
     roots: set[str] = set()
     for image in dict.fromkeys(images):
-        before, inside, _ = label_path(image).rpartition(f"{os.sep}labels{os.sep}")
+        read = label_path(image)
+        before, inside, _ = read.rpartition(f"{os.sep}labels{os.sep}")
         roots |= {before + inside} if inside else set()
-        if not os.path.exists(label_path(image)):
+        if not os.path.exists(read):
             missing.setdefault(os.path.basename(image).rpartition(".")[0], []).append(image)
     for root in sorted(roots) if missing else ():
         for folder, _, names in os.walk(root):
