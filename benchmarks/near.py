@@ -155,6 +155,10 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=16)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.photographs is not None and not options.photographs.exists():
+        parser.error(
+            f"--photographs {options.photographs} does not exist; give a data.yaml or the folder of a data set"
+        )
     originals = photographs(options.photographs, options.copies)
     rows = [found(originals, kind) for kind in KINDS]
     if options.photographs:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +143,17 @@ def test_labels_whose_loss_would_fill_the_machine_are_one_line(bundle: Path, mon
     monkeypatch.setattr(autopsy_run, "memory_of_machine", lambda: 1 << 30)
     with pytest.raises(InvalidCallError, match=r"has 50,000 labels, and a loss over them needs about 1 GiB"):
         run(many, seconds=10.0)
+
+
+def test_a_script_without_a_guard_is_not_run_once_more(bundle: Path, tmp_path: Path) -> None:
+    script, ran = tmp_path / "mine.py", tmp_path / "ran.txt"
+    script.write_text(
+        f"open({str(ran)!r}, 'a').write('once ')\n"
+        "import sys\n"
+        "from yolo_stable.cli import main\n"
+        f"sys.argv = ['yolo-stable', 'autopsy', {str(bundle)!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, ran.read_text()) == (0, "once "), done.stderr
+    assert "has NaN pixels" in done.stdout

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import InvalidCallError, YoloStableError
@@ -39,7 +42,8 @@ def run_apart(folder: Path, *, seconds: float, **options: Any) -> str:
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe(duplex=False)
     worker = spawning.Process(target=_work, args=(theirs, Path(folder), {**options, "seconds": seconds}), daemon=True)
-    worker.start()
+    with _without_main():
+        worker.start()
     theirs.close()
     try:
         kind, said = _next(ours, BEGIN)
@@ -60,6 +64,17 @@ def run_apart(folder: Path, *, seconds: float, **options: Any) -> str:
     )
 
 
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program that runs: a worker that is spawned would run it once more, unless it guards against that."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _next(pipe: Connection, seconds: float) -> tuple[str, str]:
     """Return what the worker says next; without a kind when it says nothing."""
     try:
@@ -72,8 +87,9 @@ def _next(pipe: Connection, seconds: float) -> tuple[str, str]:
 
 
 def _ended(code: int | None) -> str:
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return f"the replay has ended without an answer ({how}), as it does when memory runs out"
+    if code is not None and code < 0:
+        return f"the replay has ended without an answer (signal {-code}), as it may when memory runs out"
+    return f"the replay has ended without an answer (exit code {code})"
 
 
 def _work(pipe: Connection, folder: Path, options: dict[str, Any]) -> None:
