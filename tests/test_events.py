@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_stable.events import SCHEMA, Event, EventLog, read_events, strict
+from yolo_stable.events import SCHEMA, Event, EventLog, read_events
 from yolo_stable.guard import Verdict
+from yolo_stable.strict_json import strict
 
 
 def event(number: int) -> Event:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from yolo_stable.error_text import one_line
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.presets import AUTO
-from yolo_stable.train_call import TrainCall, one_line
+from yolo_stable.train_call import TrainCall
 from yolo_stable.train_run import run
 
 COMPLETE = "train: images/train\nval: images/val\nnames: [cat, dog]\n"

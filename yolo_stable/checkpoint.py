@@ -20,9 +20,9 @@ from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.health import all_finite, non_finite_names
 from .half import beyond_half, put_back
+from .live_state import CLASS_WEIGHTS, named_state
 from .run_log import RunLog
 from .saving import Outcome, Save, write
-from .startup import CLASS_WEIGHTS, named_state
 from .state_file import NAME as STATE_FILE
 from .state_file import SavedState, on_host
 from .whole_file import PART, reason, write_whole

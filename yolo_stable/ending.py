@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import LOGGER, RANK
 
+from .error_text import one_line
 from .errors import TrainingHaltedError, YoloStableError
 from .guard import StepGuard
 from .injections import Injections
 from .plan import RunPlan
 from .report import write_report
 from .run_log import RunLog
-from .startup import render_table
-from .train_call import one_line
+from .tables import render_table
 from .typed import CHECK, GO_ON
 
 if TYPE_CHECKING:

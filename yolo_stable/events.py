@@ -40,12 +40,12 @@ training). The events, with their further keys:
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+from .strict_json import strict
 
 SCHEMA = 1
 
@@ -68,21 +68,6 @@ class Event:
         """
         head = {"schema": SCHEMA, "event": self.event, "time": round(self.time, 3), "epoch": self.epoch}
         return json.dumps({**head, **strict(self.details)}, allow_nan=False)
-
-
-def strict(value: Any) -> Any:
-    """Return ``value`` with what JSON cannot say turned into strings: non-finite numbers, paths, other objects."""
-    if isinstance(value, Mapping):
-        return {str(k): strict(v) for k, v in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return [strict(v) for v in sorted(value)]
-    if isinstance(value, (list, tuple)):
-        return [strict(v) for v in value]
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    return str(value)
 
 
 class EventLog:

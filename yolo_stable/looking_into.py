@@ -18,6 +18,7 @@ from .autopsy.bundle import BundleError, write_bundle
 from .autopsy.examine import examine
 from .autopsy.report import Report
 from .autopsy.symptom import Symptom
+from .error_text import one_line
 from .errors import InvalidCallError
 from .failed_loss import GuardedLoss
 from .found import finding
@@ -48,7 +49,6 @@ from .replaying import forward_of, precision_of
 from .run_log import RunLog
 from .telling import say
 from .tracing import take, trace
-from .train_call import one_line
 from .typed import AGAIN, CHECK, beneath
 from .validation_batch import ValidationBatch
 
@@ -318,7 +318,8 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
             LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
             folder = None
             found = replace(found, report=self._named(replace(found, report=unnamed), None, replayable=False))
-        LOGGER.warning(self.run_log.incident(found, folder))
+        epoch = found.where.epoch
+        LOGGER.warning(self.run_log.incident(found.kind, found.report, epoch, folder, found.injected_now))
 
     def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> Report:
         """Put the names of this run into the next step: what is typed then works."""

@@ -10,10 +10,10 @@ import torch
 from ultralytics.utils import LOGGER, RANK
 
 from .collapse import FitnessWatch, is_worse, rise
+from .error_text import one_line
 from .guard import Climb, StepGuard
 from .guard.wrappers import unwrap
 from .run_log import RunLog
-from .train_call import one_line
 from .witnesses import Witnesses
 
 if TYPE_CHECKING:

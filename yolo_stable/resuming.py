@@ -14,6 +14,7 @@ from ultralytics.utils import LOGGER, RANK
 from .cadence import Cadence
 from .checkpoint_file import LAST, LAST_GOOD, digest, load_good
 from .data_order import restore_behind_reset
+from .error_text import one_line
 from .errors import InvalidCallError
 from .guard import StepGuard
 from .guard.wrappers import plainly_named, unwrap
@@ -21,7 +22,6 @@ from .loop_state import collect, restore_data, restore_late, restore_memory, res
 from .plan import RunPlan, checkpoint_to_resume
 from .results_csv import keep_epochs
 from .state_file import NAME, SavedState, on_host, read
-from .train_call import one_line
 from .typed import AGAIN
 from .whole_file import PART
 

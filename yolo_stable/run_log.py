@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from .autopsy.report import Report
 from .caution import Caution
-from .events import SCHEMA, Event, EventLog, strict
+from .events import SCHEMA, Event, EventLog
 from .guard import Climb, Counts, Decision
-from .incident_record import Incident
 from .log_lines import FILES_SHOWN, incident_row, name_files, what_was_done
 from .plan import RunPlan
 from .step_record import StepRecord
+from .strict_json import strict
 from .telemetry import EpochTelemetry
 from .whole_file import reason, write_whole
 
@@ -174,19 +175,20 @@ class RunLog:
             self._incidents.append({"epoch": epoch, "what": what, "reason": climb.reason})
         return f"epoch {epoch}: {what_was_done(climb)}. Reason: {climb.reason}."
 
-    def incident(self, found: Incident, folder: Path | None) -> str:
+    def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
         """Record what was found out about an incident, and return a line for the terminal.
 
         Args:
-            found: The incident.
+            kind: What kind of rejection, or which rung.
+            report: What the autopsy found.
+            epoch: In which it was, from 1.
             folder: Where it was written in full; None: it was not.
+            injected: Faults put in on purpose that have fired just now.
         """
-        report = found.report
-        self._epoch = found.where.epoch
+        self._epoch = epoch
         answer = {key: value for key, value in report.to_json().items() if key != "schema"}
-        on_record = {"injected": list(found.injected_now)} if found.injected_now else {}
-        where = str(folder) if folder else None
-        self._write("incident", {"kind": found.kind, "folder": where, **answer, **on_record})
+        on_record = {"injected": list(injected)} if injected else {}
+        self._write("incident", {"kind": kind, "folder": str(folder) if folder else None, **answer, **on_record})
         self._causes[report.cause] = self._causes.get(report.cause, 0) + 1
         where = f" Bundle: {folder}" if folder else ""
         return f"{report.headline()}.{where} Next: " + "\n    ".join(report.next.split("\n"))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from .errors import UnhealthyStartError
 from .guard import GuardConfig, StepGuard
@@ -18,25 +13,8 @@ from .guard.health import all_finite, non_finite_names
 from .guard.ladder import most_micro_batches
 from .guard.recent import STRETCH
 from .guard.witness import MODEL
-from .guard.wrappers import plainly_named
+from .live_state import named_state
 from .plan import RunPlan
-
-CLASS_WEIGHTS = "class_weights"
-
-
-def named_state(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor that training reads, by name: parameters, buffers, class weights, optimizer state."""
-    yield from plainly_named(model.named_parameters())
-    yield from plainly_named(model.named_buffers())
-    weights = getattr(model, CLASS_WEIGHTS, None)  # an attribute that Ultralytics sets for cls_pw, not a buffer
-    if isinstance(weights, Tensor):
-        yield CLASS_WEIGHTS, weights
-    if optimizer is not None:
-        names = {id(parameter): name for name, parameter in plainly_named(model.named_parameters())}
-        for parameter, state in optimizer.state.items():
-            for key, value in state.items():
-                if isinstance(value, Tensor):
-                    yield f"optimizer {key} of {names.get(id(parameter), 'a parameter')}", value
 
 
 def require_finite_start(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -196,17 +174,3 @@ def preset_rows(plan: RunPlan) -> list[tuple[str, str]]:
     for key, (old, new) in plan.overridden.items():
         rows.append(("", f"{key}={new} (yours; the preset has {old})"))
     return rows + changed
-
-
-def render_table(title: str, rows: Iterable[tuple[str, Any]]) -> str:
-    """Return a two-column table as plain text, for a logger that goes to the terminal and to files."""
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, str(value))
-    out = io.StringIO()
-    # In a notebook, rich would show the table itself and write nothing into the file.
-    plain: dict[str, Any] = {"color_system": None, "markup": False, "emoji": False, "highlight": False}
-    Console(file=out, width=110, force_terminal=False, force_jupyter=False, **plain).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()

@@ -18,8 +18,9 @@ from .plan import RunPlan
 from .run_log import RunLog
 from .schedule import schedule_warnings
 from .settings import default_hyp
-from .startup import guard_rows, precision, preset_rows, render_table, telemetry_row
+from .startup import guard_rows, precision, preset_rows, telemetry_row
 from .step_telemetry import StepTelemetry
+from .tables import render_table
 from .telemetry import EpochTelemetry
 from .typed import beneath
 

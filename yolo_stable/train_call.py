@@ -222,12 +222,6 @@ def _validation(value: Any) -> str | None:
     return str(value)
 
 
-def one_line(error: BaseException) -> str:
-    """Return an exception's text as one line without decoration."""
-    text = re.sub(r"\x1b\[[0-9;]*m|\s*(❌|⚠️)", "", str(error))
-    return " ".join(text.split()) or type(error).__name__
-
-
 @contextlib.contextmanager
 def said_by(verb: str) -> Iterator[None]:
     """Let what the checks of ``train`` have to say be said by another verb, which takes the same words."""

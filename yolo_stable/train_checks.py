@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from .error_text import one_line
 from .errors import InvalidCallError, nearest
-from .train_call import WHERE, one_line
+from .train_call import WHERE
 
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "auto")
 """What Ultralytics builds, in any case of letters; it says so only when the model and the data have been loaded."""

@@ -15,6 +15,7 @@ from .augment import named
 from .autopsy.advice import Names
 from .autopsy.advice import named as filled
 from .checkpoint_file import load_good
+from .error_text import one_line
 from .errors import InvalidCallError, YoloStableError
 from .guard import GuardConfig
 from .inject import faulty
@@ -22,7 +23,7 @@ from .own_layers import make_known
 from .plan import separate
 from .presets import AUTO, hyperparameters
 from .run_folder import RunFolder
-from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall, one_line
+from .train_call import SUFFIX_OF_TASK, WHERE, TrainCall
 from .train_checks import check_arguments, check_data, planned_folder
 from .train_validation import devices_of, set_switches, warn_of_device
 from .trainers import TRAINERS, GuardedTrainerMixin

@@ -17,7 +17,7 @@ from .device.gate import Status
 from .device.healing import Healing
 from .device.result import SCHEMA, SUITE, ValidationResult
 from .errors import InvalidCallError
-from .events import strict
+from .strict_json import strict
 from .whole_file import write_whole
 
 FORM = 1

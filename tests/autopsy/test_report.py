@@ -9,7 +9,7 @@ import pytest
 from yolo_stable.autopsy.advice import Names
 from yolo_stable.autopsy.report import Report, Sample
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.events import strict
+from yolo_stable.strict_json import strict
 
 FOUND = Report(
     reproduced=True,

@@ -14,7 +14,7 @@ from yolo_stable.comparing.outcome import Outcome
 from yolo_stable.comparing.ranking import Row
 from yolo_stable.comparing.table import print_table, to_json
 from yolo_stable.comparing.trial import Trial
-from yolo_stable.events import strict
+from yolo_stable.strict_json import strict
 
 
 def row(name: str, seed: int, status: str = "done", reason: str = "", **figures: float) -> Row:

@@ -22,8 +22,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InvalidCallError
-from ..events import strict
 from ..regular_file import read_file
+from ..strict_json import strict
 from ..whole_file import PART
 from . import image_levels, tensor_file
 from .exact_json import pack, parse, unpack

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..events import strict
 from ..guard.reductions import try_out
+from ..strict_json import strict
 from .advice import next_step
 from .case import Case
 from .cause import DATA, WEIGHTS, Evidence, judge

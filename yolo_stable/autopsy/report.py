@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..errors import InvalidCallError
-from ..events import strict
+from ..strict_json import strict
 from .advice import Names, named
 from .cause import CAUSES, UNDECIDED
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import InvalidCallError, TrainingInterruptedError, YoloStableError
-from ..events import strict
 from ..signals import GracefulStop
+from ..strict_json import strict
 from ..whole_file import reason, write_whole
 from .board import Board
 from .call import CompareCall

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import InvalidCallError, YoloStableError
-from ..events import strict
+from ..strict_json import strict
 from ..whole_file import reason, write_whole
 from .axes import WHERE
 from .call import difference

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..augment import named
+from ..error_text import one_line
 from ..errors import YoloStableError
-from ..train_call import TrainCall, one_line
+from ..train_call import TrainCall
 from ..whole_file import write_whole
 from .outcome import DONE, STOCK_END
 

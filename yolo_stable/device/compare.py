@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidCallError
-from ..events import strict
+from ..strict_json import strict
 from .difference import Difference, Weight, common_parts, differences, relative
 from .gate import SEVERITY
 from .result import SCHEMA, SUITE, CheckResult, ValidationResult

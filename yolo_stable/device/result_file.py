@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidCallError, YoloStableError
-from ..events import strict
+from ..strict_json import strict
 from .deviation import Errors
 from .gate import Status
 from .result import SCHEMA, SUITE, CheckResult, Part, ValidationResult

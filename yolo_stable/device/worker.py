@@ -72,7 +72,7 @@ def _executor(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
 
 
 def _serve(executor: Any, said: IO[str]) -> None:
-    from ..events import strict
+    from ..strict_json import strict
     from .battery import find_case
     from .result_file import check_to_json
 

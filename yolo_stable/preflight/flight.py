@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from ..autopsy.advice import Names, named
+from ..error_text import one_line
 from ..errors import YoloStableError
 from ..guard import StepGuard
-from ..train_call import one_line
 from .stage import Outcome, Preflight, StageResult, Verdict
 from .subject import Before, Subject
 

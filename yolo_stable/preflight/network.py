@@ -14,7 +14,7 @@ from ..guard.generators import Draw
 from ..guard.health import all_finite, non_finite_names
 from ..guard.wrappers import plainly_named, unwrap
 from ..half import LARGEST
-from ..startup import named_state
+from ..live_state import named_state
 from ..typed import CHECK
 from .flight import Flight, failure
 from .naming import broke, shortened

@@ -53,8 +53,9 @@ def train(
 
     Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
     """
+    from ..error_text import one_line
     from ..inject import parse as parse_faults
-    from ..train_call import TrainCall, one_line
+    from ..train_call import TrainCall
 
     try:
         call = TrainCall.parse(data, settings or [], preset, imports)
