@@ -17,10 +17,10 @@ from yolo_stable.startup import (
     named_state,
     precision,
     preset_rows,
-    render_table,
     require_finite_start,
     telemetry_row,
 )
+from yolo_stable.tables import render_table
 
 NAN = math.nan
 
