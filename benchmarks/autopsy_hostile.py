@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from yolo_stable.autopsy_run import run
 from yolo_stable.errors import InvalidCallError
+from yolo_stable.incidents.replay import run
 
 from .autopsy_damages import damages
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_stable import autopsy_run
 from yolo_stable.chaos import DeviceFault, LayerFault
+from yolo_stable.incidents import replay as autopsy_run
 
 from .autopsy_faults import Trial
 from .autopsy_planted import Cancel, Shared

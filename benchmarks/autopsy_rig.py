@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolo_stable import looking_into
-from yolo_stable.builtin_data import make
-from yolo_stable.incident_record import Incident
-from yolo_stable.replaying import AMP
-from yolo_stable.trainers import TRAINERS
+from yolo_stable.data.builtin import make
+from yolo_stable.incidents.forward import AMP
+from yolo_stable.incidents.record import Incident
+from yolo_stable.trainer import incidents as looking_into
+from yolo_stable.trainer.trainers import TRAINERS
 
 from .autopsy_settings import ALWAYS, SETTINGS, network
 

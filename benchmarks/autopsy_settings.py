@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from yolo_stable.trainers import TRAINERS
+from yolo_stable.trainer.trainers import TRAINERS
 
 from .narrow import NETWORK
 

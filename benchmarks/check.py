@@ -23,8 +23,8 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from yolo_stable.builtin_data import make
-from yolo_stable.dataset import check
+from yolo_stable.check import check
+from yolo_stable.data.builtin import make
 
 from .contenders import quiet
 from .record import keep, show

@@ -14,12 +14,12 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import ModelEMA
 
 from yolo_stable import StableDetectionTrainer, StepGuard
-from yolo_stable.average import AverageUpdate
-from yolo_stable.cadence import Cadence
+from yolo_stable.checkpoints.accumulation import Cadence
 from yolo_stable.guard import GuardConfig
-from yolo_stable.injections import Injections
-from yolo_stable.run_log import RunLog
-from yolo_stable.telemetry import EpochTelemetry
+from yolo_stable.runlog.epoch_metrics import EpochTelemetry
+from yolo_stable.runlog.injections import Injections
+from yolo_stable.runlog.writer import RunLog
+from yolo_stable.trainer.ema import AverageUpdate
 
 
 class ClipAndSkipTrainer(DetectionTrainer):

@@ -21,19 +21,19 @@ from typing import Any
 
 import torch
 
-from yolo_stable.device.backend import BACKENDS
-from yolo_stable.device.battery import cases, find_case
-from yolo_stable.device.check import Case
-from yolo_stable.device.compare import compare
-from yolo_stable.device.execute import Executor
-from yolo_stable.device.faults import FAULTS, Fault
-from yolo_stable.device.gate import Status
-from yolo_stable.device.machine import Machine
-from yolo_stable.device.precision import switched
-from yolo_stable.device.result import CheckResult, ValidationResult
-from yolo_stable.device.simulated import SimulatedDevice
-from yolo_stable.device.stress import ID as STRESS
-from yolo_stable.device.validate import validate
+from yolo_stable.validate.backend import BACKENDS
+from yolo_stable.validate.battery import cases, find_case
+from yolo_stable.validate.check import Case
+from yolo_stable.validate.compare import compare
+from yolo_stable.validate.execute import Executor
+from yolo_stable.validate.faults import FAULTS, Fault
+from yolo_stable.validate.gate import Status
+from yolo_stable.validate.machine import Machine
+from yolo_stable.validate.precision import switched
+from yolo_stable.validate.result import CheckResult, ValidationResult
+from yolo_stable.validate.run import validate
+from yolo_stable.validate.simulated import SimulatedDevice
+from yolo_stable.validate.stress import ID as STRESS
 
 from .record import keep
 

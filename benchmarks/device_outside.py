@@ -28,14 +28,14 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from yolo_stable.device import evidence, hashed, recipe, sketch
-from yolo_stable.device.backend import BACKENDS
-from yolo_stable.device.battery import cases
-from yolo_stable.device.check import Case
-from yolo_stable.device.execute import Executor
-from yolo_stable.device.gate import Status
-from yolo_stable.device.machine import Machine
-from yolo_stable.device.result import CheckResult
+from yolo_stable.validate import evidence, hashed, recipe, sketch
+from yolo_stable.validate.backend import BACKENDS
+from yolo_stable.validate.battery import cases
+from yolo_stable.validate.check import Case
+from yolo_stable.validate.execute import Executor
+from yolo_stable.validate.gate import Status
+from yolo_stable.validate.machine import Machine
+from yolo_stable.validate.result import CheckResult
 
 from . import device_outside_faults, device_outside_faults_second
 from .record import keep, show

@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from yolo_stable.events import read_events
-from yolo_stable.state_file import read as read_state
-from yolo_stable.whole_file import PART
+from yolo_stable._shared.atomic_file import PART
+from yolo_stable.checkpoints.state_file import read as read_state
+from yolo_stable.runlog.events import read_events
 
 from .narrow import settings
 from .record import keep, show

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from ultralytics.models.yolo.detect import DetectionTrainer
 
-from yolo_stable.builtin_data import make
+from yolo_stable.data.builtin import make
 
 IMAGES, BATCH = 128, 8
 BATCHES = IMAGES // BATCH

@@ -23,8 +23,8 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from yolo_stable.builtin_data import declaration, make
-from yolo_stable.dataset import check
+from yolo_stable.check import check
+from yolo_stable.data.builtin import declaration, make
 
 from .record import keep, show
 
@@ -139,7 +139,7 @@ def clean() -> list[dict[str, Any]]:
 def memory(data: Path, sample: int) -> float:
     """Return the megabytes that a check had in use at most, in a process of its own."""
     code = (
-        "import sys; from yolo_stable.dataset import check; check(sys.argv[1], sample=int(sys.argv[2]));"
+        "import sys; from yolo_stable.check import check; check(sys.argv[1], sample=int(sys.argv[2]));"
         "print(*[line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')])"
     )
     done = subprocess.run(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from yolo_stable.builtin_data import make
+from yolo_stable.data.builtin import make
 
 
 def arguments(description: str | None, *, pairs: int, batches: int) -> argparse.ArgumentParser:

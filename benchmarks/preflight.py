@@ -26,15 +26,15 @@ import yaml
 from torch.utils.checkpoint import checkpoint
 from ultralytics import YOLO
 
-from yolo_stable.builtin_data import make
 from yolo_stable.chaos.files import FileFault
+from yolo_stable.data.builtin import make
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.preflight import trained
 from yolo_stable.preflight.command import run
 from yolo_stable.preflight.show import Show
 from yolo_stable.preflight.stage import Preflight
-from yolo_stable.train_call import TrainCall
-from yolo_stable.trainers import TRAINERS
+from yolo_stable.train.call import TrainCall
+from yolo_stable.trainer.trainers import TRAINERS
 
 from .contenders import quiet
 from .narrow import NETWORK

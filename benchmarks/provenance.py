@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from yolo_stable.trainers import TRAINERS
+from yolo_stable.trainer.trainers import TRAINERS
 
 from .autopsy_rig import Rig
 from .contenders import quiet

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from yolo_stable.builtin_data import make
+from yolo_stable.data.builtin import make
 
 from .contenders import TRAINERS, fill_gradients, quiet, step_only
 from .counting import DispatchCounter

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from yolo_stable.device.driver import processor_name
+from yolo_stable.validate.driver import processor_name
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -19,7 +19,7 @@ from ultralytics.utils.tal import TaskAlignedAssigner
 
 from yolo_stable.chaos import NAN, Fault, LayerFault
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.trainers import TRAINERS
+from yolo_stable.trainer.trainers import TRAINERS
 
 from .contenders import quiet
 from .narrow import settings

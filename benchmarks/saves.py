@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from yolo_stable import checkpoint
-from yolo_stable.builtin_data import make
-from yolo_stable.saving import write
+from yolo_stable.checkpoints import writer as checkpoint
+from yolo_stable.checkpoints.save import write
+from yolo_stable.data.builtin import make
 
 from .contenders import TRAINERS, quiet
 from .paired import order

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from yolo_stable.events import read_events
 from yolo_stable.guard.step import ReferenceStep
-from yolo_stable.run_log import RunLog
-from yolo_stable.step_telemetry import StepTelemetry
-from yolo_stable.trainers import TRAINERS
+from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.step_metrics import StepTelemetry
+from yolo_stable.runlog.writer import RunLog
+from yolo_stable.trainer.trainers import TRAINERS
 
 from .autopsy_rig import Rig
 from .contenders import quiet

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_stable.builtin_data import declaration, resolve, script
+from yolo_stable.data.builtin import declaration, resolve, script
 from yolo_stable.errors import InvalidCallError
 
 Array = NDArray[np.float32]

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from yolo_stable.comparing.axes import Axes
-from yolo_stable.comparing.call import CompareCall
-from yolo_stable.comparing.trial import Trial
+from yolo_stable.compare.axes import Axes
+from yolo_stable.compare.call import CompareCall
+from yolo_stable.compare.trial import Trial
 
 Fates = Callable[..., None]
 Starts = Callable[[], list[str]]
@@ -53,8 +53,8 @@ class Pages(ModuleType):
 
 def main() -> int:
     """Compare two learning rates with two seeds, in a process that can be killed."""
-    from yolo_stable.comparing import run_trial
-    from yolo_stable.comparing.comparison import run_comparison
+    from yolo_stable.compare import run_trial
+    from yolo_stable.compare.comparison import run_comparison
 
     sys.modules["yolo_stable.report"] = Pages()
     run_trial.POLL = 0.01
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from yolo_stable import cli
+    from yolo_stable.cli import main as cli
     from yolo_stable.errors import YoloStableError
 
     try:

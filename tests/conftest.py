@@ -137,7 +137,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Return the path of the data set ``shapes`` for a task: 16 training and 8 validation images of 64 px."""
-    from yolo_stable.builtin_data import make
+    from yolo_stable.data.builtin import make
 
     cache = tmp_path_factory.mktemp("data")
 

@@ -25,10 +25,12 @@ from own_gate import gate
 from ultralytics.nn import tasks
 from ultralytics.utils import LOGGER
 
-from yolo_stable import cli, looking_into, validate_run
 from yolo_stable.autopsy.bundle import BundleError
-from yolo_stable.events import read_events
-from yolo_stable.trainers import StableDetectionTrainer
+from yolo_stable.cli import main as cli
+from yolo_stable.runlog.events import read_events
+from yolo_stable.trainer import incidents as looking_into
+from yolo_stable.trainer.trainers import StableDetectionTrainer
+from yolo_stable.validate import command as validate_run
 
 SMALL = ("imgsz=64", "batch=4", "nbs=4", "device=cpu", "workers=0", "plots=False", "warmup_epochs=0.5", "amp=False")
 COMMAND = re.compile(r"(yolo-stable|python|pip|export|unset) .*")

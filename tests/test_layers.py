@@ -559,7 +559,7 @@ def test_the_imports_of_a_module_are_read_in_all_their_forms(tmp_path: Path) -> 
         "if TYPE_CHECKING:\n"
         "    from yolo_stable import cli\n"
         "def f():\n"
-        "    import yolo_stable.presets\n"
+        "    import yolo_stable.presets.presets\n"
     )
     found = [(i.target, i.line, i.at_once) for i in imports_of("guard.limits", file)]
     assert sorted(found, key=lambda entry: entry[1]) == [

@@ -10,7 +10,7 @@ import torch
 
 from yolo_stable.chaos import CATALOGUE
 from yolo_stable.guard import GuardConfig
-from yolo_stable.presets import preset_names
+from yolo_stable.presets.presets import preset_names
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

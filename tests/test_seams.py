@@ -169,7 +169,7 @@ def test_ultralytics_still_has_the_seam(seam: str) -> None:
     missing = [line for line in lines if line not in source]
     assert not missing, (
         f"Ultralytics {ultralytics.__version__} has changed {place.__qualname__}: {seam}. Not found any more: {missing}."
-        " Look at yolo_stable/mixin.py before allowing this version in pyproject.toml."
+        " Look at yolo_stable/trainer/mixin.py before allowing this version in pyproject.toml."
     )
 
 

@@ -76,7 +76,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
         lines = archive.read(metadata).decode().splitlines()
         assert archive.read(entry).decode().split("\n")[:2] == [
             "[console_scripts]",
-            "yolo-stable = yolo_stable.cli:main",
+            "yolo-stable = yolo_stable.cli.main:main",
         ]
     assert {"Name: yolo-stable", "License-Expression: AGPL-3.0-only", "License-File: LICENSE"} <= set(lines)
     assert "Requires-Python: <3.14,>=3.10" in lines
@@ -91,11 +91,9 @@ def test_the_presets_are_there_without_the_checkout(installed: Callable[..., str
 
 
 def test_the_data_sets_are_made_without_the_checkout(installed: Callable[..., str], tmp_path: Path) -> None:
-    listing = (
-        "from yolo_stable.resources import resource_dir; print(*(p.name for p in resource_dir('datasets').iterdir()))"
-    )
+    listing = "from yolo_stable._shared.resources import resource_dir; print(*(p.name for p in resource_dir('datasets').iterdir()))"
     assert {"digits.yaml", "digits.py", "shapes.yaml", "shapes.py"} <= set(installed("-c", listing).split())
-    code = f"from yolo_stable.builtin_data import make; print(make('shapes', cache={str(tmp_path)!r}, train=2, val=1, imgsz=32))"
+    code = f"from yolo_stable.data.builtin import make; print(make('shapes', cache={str(tmp_path)!r}, train=2, val=1, imgsz=32))"
     data = Path(installed("-c", code).strip())
     assert data.is_relative_to(tmp_path.resolve())
     assert len(list((data.parent / "images" / "train").iterdir())) == 2
@@ -104,5 +102,5 @@ def test_the_data_sets_are_made_without_the_checkout(installed: Callable[..., st
 def test_the_trainers_are_there_without_the_checkout(installed: Callable[..., str]) -> None:
     code = "from yolo_stable import StableDetectionTrainer as T; print(T.__module__, *(base.__name__ for base in T.__mro__))"
     module, *bases = installed("-c", code).splitlines()[-1].split()
-    assert module == "yolo_stable.trainers"
+    assert module == "yolo_stable.trainer.trainers"
     assert bases.index("GuardedTrainerMixin") < bases.index("DetectionTrainer")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from yolo_stable.device import CheckResult, Errors, Gate, Part, Status, ValidationResult
-from yolo_stable.device.battery import find_case
-from yolo_stable.device.execute import Executor
-from yolo_stable.device.inject import machine_for
+from yolo_stable.validate import CheckResult, Errors, Gate, Part, Status, ValidationResult
+from yolo_stable.validate.battery import find_case
+from yolo_stable.validate.execute import Executor
+from yolo_stable.validate.inject import machine_for
 
 GATE = Gate(rms=5e-6, rms_fail=5e-5, q=64, q_fail=1024, reason="an example", source="none").limits()
 CONV = "linear/conv3x3-64/contiguous/strict"
@@ -75,10 +75,10 @@ def slice_of_battery(monkeypatch: Any, *ids: str) -> None:
     """Let validations run a few cases only; the process that touches the device is a real one."""
     import sys
 
-    whole: Callable[..., Any] = sys.modules["yolo_stable.device.battery"].cases  # type: ignore[attr-defined]
+    whole: Callable[..., Any] = sys.modules["yolo_stable.validate.battery"].cases  # type: ignore[attr-defined]
 
     def cases(tier: str, backend: str) -> tuple[Any, ...]:
         whole(tier, backend)  # refuses a tier that there is not
         return tuple(find_case(name) for name in ids)
 
-    monkeypatch.setattr(sys.modules["yolo_stable.device.validate"], "cases", cases)
+    monkeypatch.setattr(sys.modules["yolo_stable.validate.run"], "cases", cases)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from yolo_stable import cli
+from yolo_stable.cli import main as cli
 
 
 def carried_out(

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from .errors import YoloStableError as YoloStableError
     from .guard import GuardConfig as GuardConfig
     from .guard import StepGuard as StepGuard
-    from .presets import load_hyp as load_hyp
-    from .trainers import GuardedTrainerMixin as GuardedTrainerMixin
-    from .trainers import StableClassificationTrainer as StableClassificationTrainer
-    from .trainers import StableDetectionTrainer as StableDetectionTrainer
-    from .trainers import StableOBBTrainer as StableOBBTrainer
-    from .trainers import StablePoseTrainer as StablePoseTrainer
-    from .trainers import StableRTDETRTrainer as StableRTDETRTrainer
-    from .trainers import StableSegmentationTrainer as StableSegmentationTrainer
+    from .presets.presets import load_hyp as load_hyp
+    from .trainer.trainers import GuardedTrainerMixin as GuardedTrainerMixin
+    from .trainer.trainers import StableClassificationTrainer as StableClassificationTrainer
+    from .trainer.trainers import StableDetectionTrainer as StableDetectionTrainer
+    from .trainer.trainers import StableOBBTrainer as StableOBBTrainer
+    from .trainer.trainers import StablePoseTrainer as StablePoseTrainer
+    from .trainer.trainers import StableRTDETRTrainer as StableRTDETRTrainer
+    from .trainer.trainers import StableSegmentationTrainer as StableSegmentationTrainer
 
 _HOMES = {
     "errors": ("InvalidCallError", "TrainingHaltedError", "UnhealthyStartError", "YoloStableError"),

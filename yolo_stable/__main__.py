@@ -1,6 +1,6 @@
 """``python -m yolo_stable`` is the command ``yolo-stable``."""
 
-from .cli import main
+from .cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from yolo_stable._shared.shell_text import GO_ON
 from yolo_stable.autopsy.advice import Names, commands, named, next_step
 from yolo_stable.autopsy.cause import CAUSES
-from yolo_stable.typed import GO_ON
 
 HERE = Names(folder="my runs/incidents/0001", data="my data.yaml", model="yolo11s.pt", run="my runs")
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from yolo_stable._shared.strict_json import strict
 from yolo_stable.autopsy.advice import Names
 from yolo_stable.autopsy.report import Report, Sample
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.strict_json import strict
 
 FOUND = Report(
     reproduced=True,

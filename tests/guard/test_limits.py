@@ -176,8 +176,8 @@ def test_what_each_verdict_counts(verdict: Verdict) -> None:
 
 
 def test_the_commands_of_a_halt_are_those_that_trainers_fill_in() -> None:
+    from yolo_stable._shared.shell_text import CHECK, GO_ON, is_command
     from yolo_stable.guard.limits import ASTRAY_ADVICE, ROW_ADVICE, RUINED_ADVICE
-    from yolo_stable.typed import CHECK, GO_ON, is_command
 
     typed = {
         line

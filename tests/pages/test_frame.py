@@ -8,17 +8,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from dataset.planted import BOX, clean
+from check.planted import BOX, clean
 from report_rig import guarded_run, stock_run
 from validations import failing, validation
 
 from yolo_stable import __version__
-from yolo_stable.dataset import check
-from yolo_stable.dataset.page import page_of
-from yolo_stable.device.compare import compare
-from yolo_stable.device.page import comparison_page, result_page
+from yolo_stable.check import check
+from yolo_stable.check.page import page_of
 from yolo_stable.pages.frame import breaks
 from yolo_stable.report import write_report
+from yolo_stable.validate.compare import compare
+from yolo_stable.validate.page import comparison_page, result_page
 
 
 def check_page(folder: Path) -> str:

@@ -16,7 +16,7 @@ from benchmarks.preflight import HEALTHY, PLANTED, Planted, Setup, stopped_at
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.preflight import Preflight, Verdict, command, network
 from yolo_stable.preflight.show import Show
-from yolo_stable.train_call import TrainCall
+from yolo_stable.train.call import TrainCall
 
 SMALL = ("imgsz=64", "batch=4", "device=cpu", "optimizer=SGD", "seed=1")
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from yolo_stable.preflight import Verdict
 from yolo_stable.preflight.hyperparameters import Plan, hyperparameters
-from yolo_stable.presets import hyperparameters as preset
-from yolo_stable.presets import preset_names
-from yolo_stable.settings import default_hyp
+from yolo_stable.presets.presets import hyperparameters as preset
+from yolo_stable.presets.presets import preset_names
+from yolo_stable.presets.ultralytics_settings import default_hyp
 
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.937, "weight_decay": 5e-4, "dampening": 0}
 ADAMW: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01, "eps": 1e-8}

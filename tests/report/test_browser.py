@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset.planted import BOX, clean
+from check.planted import BOX, clean
 from PIL import Image
 from report_rig import EVIL, Log, guarded_run, stock_run
 from validations import failing, validation
 
-from yolo_stable.dataset import check
-from yolo_stable.dataset.page import page_of
-from yolo_stable.device.compare import compare
-from yolo_stable.device.page import comparison_page, result_page
+from yolo_stable.check import check
+from yolo_stable.check.page import page_of
 from yolo_stable.report import write_report
+from yolo_stable.validate.compare import compare
+from yolo_stable.validate.page import comparison_page, result_page
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

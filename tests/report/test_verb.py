@@ -15,11 +15,12 @@ from report_rig import guarded_run, stock_run, write_args
 from ultralytics.utils import LOGGER
 from verb import carried_out
 
-from yolo_stable import ending, verbs
+from yolo_stable import cli as verbs
 from yolo_stable.chaos import NAN, Fault
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.report import read_run
-from yolo_stable.trainers import StableDetectionTrainer
+from yolo_stable.trainer import finish as ending
+from yolo_stable.trainer.trainers import StableDetectionTrainer
 
 
 def answered(

@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from ..typed import AGAIN, CHECK, is_command
+from .._shared.shell_text import AGAIN, CHECK, is_command
 from .cause import DATA, OPTIMISATION, PERSISTENT, PRECISION, TRANSIENT, WEIGHTS
 
 EXAMPLE = "incidents/0001"

@@ -21,10 +21,10 @@ from typing import Any
 
 from torch import Tensor
 
+from .._shared.atomic_file import PART
+from .._shared.regular_file import read_file
+from .._shared.strict_json import strict
 from ..errors import InvalidCallError
-from ..regular_file import read_file
-from ..strict_json import strict
-from ..whole_file import PART
 from . import image_levels, tensor_file
 from .exact_json import pack, parse, unpack
 from .layout import check, lay_down, take_up

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .._shared.strict_json import strict
 from ..guard.reductions import try_out
-from ..strict_json import strict
 from .advice import next_step
 from .case import Case
 from .cause import DATA, WEIGHTS, Evidence, judge
@@ -45,7 +45,7 @@ def examine(
         case: The batch, with the network in the state before it; of a window all micro-batches, oldest first.
         seen: What was seen in training.
         provenance: What went into each image; of a window for all its micro-batches, one behind the other. See
-            ``provenance.py``. Without it, samples are told by their position and ``Case.path``.
+            ``provenance/recipe.py``. Without it, samples are told by their position and ``Case.path``.
         healthy_state: Parameters and buffers by name that were found healthy, from before.
         seconds: After it nothing more is replayed; None: as long as it takes.
         nan_only: Infinities are taken for healthy.

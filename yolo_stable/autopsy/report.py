@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
+from .._shared.strict_json import strict
 from ..errors import InvalidCallError
-from ..strict_json import strict
 from .advice import Names, named
 from .cause import CAUSES, UNDECIDED
 

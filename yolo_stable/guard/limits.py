@@ -97,7 +97,7 @@ class Advice(NamedTuple):
     """Commands, with ``DATA`` and ``LAST`` where the trainer puts its names in."""
 
 
-# The words of `typed.py`, which the guard does not know; its tests hold them together.
+# The words of `_shared/shell_text.py`, which the guard does not know; its tests hold them together.
 _CHECK = "What is wrong with the data set:\nyolo-stable check DATA"
 _GO_ON = "yolo-stable train DATA model=LAST resume=True"
 _WHEN_SETTLED = f"When that is settled, go on:\n{_GO_ON}"

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from .._shared.atomic_file import write_asked_for
 from ..autopsy.advice import Names
 from ..errors import InvalidCallError
-from ..train_call import TrainCall, said_by
-from ..train_checks import planned_folder
-from ..train_run import Ready, prepare
-from ..train_validation import devices_of, set_switches
-from ..whole_file import write_asked_for
+from ..train.call import TrainCall, said_by
+from ..train.checks import planned_folder
+from ..train.device_gate import devices_of, set_switches
+from ..train.run import Ready, prepare
+from .environment import device, environment
 from .flight import Clock, Course, Flight
 from .inspection import require_precision, stages
 from .quiet import quietly
 from .sample import Sample
 from .show import Show
 from .stage import Outcome, Preflight
-from .standing import Standing, standing
 from .subject import undone
-from .surroundings import device, environment
 from .trained import subject_of
+from .trainer_setup import Standing, standing
 
 WHERE = "preflight"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .._shared.error_text import one_line
 from ..autopsy.advice import Names, named
-from ..error_text import one_line
 from ..errors import YoloStableError
 from ..guard import StepGuard
 from .stage import Outcome, Preflight, StageResult, Verdict

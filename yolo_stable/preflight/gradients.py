@@ -9,19 +9,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .._shared.shell_text import CHECK
 from ..autopsy.frames import tensors_in
 from ..guard.generators import Draw
 from ..guard.reductions import told
 from ..guard.wrappers import unwrap
-from ..typed import CHECK
+from .activation_range import Widths
+from .budget import affordable
 from .flight import Flight, failure
-from .look import Look, largest
+from .gradient_summary import Look, largest
 from .naming import broke, grouped
 from .network import search
-from .pace import affordable
 from .stage import Outcome, Verdict
 from .subject import undone
-from .widths import Widths
 
 BATCHES = 3
 """So many batches are tried before a parameter without a gradient is judged."""

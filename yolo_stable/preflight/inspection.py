@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
-from ..replaying import AMP
+from ..incidents.forward import AMP
 from . import evaluation, gradients, memory, network, step
 from .flight import Clock, Course, Flight, Stage
 from .precision import precision as compare

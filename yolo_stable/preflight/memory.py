@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import torch
 
-from ..machine_memory import memory_of_machine
+from .._shared.memory import memory_of_machine
 from .flight import Flight
 from .stage import Outcome, Verdict
 

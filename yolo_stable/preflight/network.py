@@ -8,19 +8,19 @@ import warnings
 
 import torch
 
+from .._shared.shell_text import CHECK
 from ..autopsy.finding import Location
 from ..autopsy.locate import locate_call
+from ..checkpoints.float16 import LARGEST
+from ..checkpoints.live_state import named_state
 from ..guard.generators import Draw
 from ..guard.health import all_finite, non_finite_names
 from ..guard.wrappers import plainly_named, unwrap
-from ..half import LARGEST
-from ..live_state import named_state
-from ..typed import CHECK
+from .activation_range import Widths, widest
+from .budget import keep_pace
 from .flight import Flight, failure
 from .naming import broke, shortened
-from .pace import keep_pace
 from .stage import Outcome, Verdict
-from .widths import Widths, widest
 
 BATCHES = 3
 """So many batches are run before a loss of 0 is judged."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..guard.generators import Draw
 from ..guard.untouched import untouched
+from .budget import affordable
 from .flight import Flight
-from .look import Look
+from .gradient_summary import Look
 from .naming import grouped
-from .pace import affordable
 from .stage import Outcome, Verdict
 
 APART = 0.05

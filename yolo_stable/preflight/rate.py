@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ..found import finding
+from ..trainer.found import finding
+from .budget import affordable
 from .flight import Flight
-from .pace import affordable
 from .stage import Outcome, Verdict
 from .subject import Subject, undone
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._shared.shell_text import CHECK
 from ..autopsy.batch_case import BatchCase
-from ..typed import CHECK
 from .stage import Outcome, Verdict
 
 BATCHES = 3

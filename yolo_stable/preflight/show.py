@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..terminal import console, folded
-from ..typed import is_command
+from .._shared.shell_text import is_command
+from .._shared.terminal import console, folded
 from .stage import Preflight, StageResult, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}

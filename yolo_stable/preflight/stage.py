@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..strict_json import strict
+from .._shared.strict_json import strict
 
 SCHEMA = 1
 """Version of the form of the JSON."""

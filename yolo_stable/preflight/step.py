@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..average import AverageUpdate
 from ..guard.wrappers import plainly_named, unwrap
+from ..trainer.ema import AverageUpdate
 from .flight import Flight
 from .hyperparameters import hyperparameters
 from .naming import grouped

@@ -15,7 +15,7 @@ from ..guard import GuardConfig, StepGuard
 from ..guard.state import TrainingState
 from ..guard.untouched import device_of, untouched
 from ..guard.wrappers import plainly_named, unwrap
-from ..replaying import AMP
+from ..incidents.forward import AMP
 from .hyperparameters import Plan
 
 
@@ -39,7 +39,7 @@ class Subject:
     ema: Any = None
     scaler: torch.amp.GradScaler | None = None
     precision: str = "float32"
-    """In which training computes, one of :data:`~yolo_stable.replaying.AMP`."""
+    """In which training computes, one of :data:`~yolo_stable.incidents.forward.AMP`."""
     config: GuardConfig = field(default_factory=GuardConfig)
     """How the gradients are clipped."""
     network: nn.Module | None = None
@@ -51,7 +51,7 @@ class Subject:
     evaluate: Callable[[nn.Module], tuple[Any, Mapping[str, Any]]] | None = None
     """Runs a validation batch through a model in eval mode; returns outputs and loss items. None: nothing to validate."""
     evaluated_in: str = "float32"
-    """The precision of the validation, one of :data:`~yolo_stable.replaying.AMP`."""
+    """The precision of the validation, one of :data:`~yolo_stable.incidents.forward.AMP`."""
     evaluated_on: Callable[[], str] = str
     """Returns in words on what."""
     lr: float | None = None
@@ -106,7 +106,7 @@ class Subject:
 
         Args:
             batch: As drawn, or cut; a dictionary is handed on as a copy, since losses write into theirs.
-            precision: One of :data:`~yolo_stable.replaying.AMP`; None: that of training.
+            precision: One of :data:`~yolo_stable.incidents.forward.AMP`; None: that of training.
 
         Returns:
             The loss as one element, and its items.

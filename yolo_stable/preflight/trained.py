@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..guard.wrappers import unwrap
-from ..replaying import precision_of
+from ..incidents.forward import precision_of
 from .hyperparameters import Plan
 from .sample import Sample
 from .subject import Subject

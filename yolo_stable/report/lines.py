@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..events import SCHEMA
+from ..runlog.events import SCHEMA
 from .numbers import count, text
 
 LONGEST = 1 << 24

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from .._shared.atomic_file import reason, write_whole
 from ..errors import InvalidCallError
 from ..pages import render
-from ..whole_file import reason, write_whole
 from .charts import anchor_of, page_data
 from .figures import figures
 from .incident import WORDS, Incident

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import InvalidCallError
-from ..events import SCHEMA
+from ..runlog.events import SCHEMA
 from .history import History
 from .incident import Incident
 from .lines import Damage, read_lines

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InvalidCallError
-from ..settings import default_hyp
+from ..presets.ultralytics_settings import default_hyp
 from .numbers import text
 from .run import Run
 

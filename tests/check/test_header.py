@@ -1,0 +1,77 @@
+"""What is known of an image before it is decoded."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from check.planted import encoded, picture
+
+from yolo_stable.check.finding import Finding
+from yolo_stable.check.header import Header, read_header
+
+
+def header_of(path: Path, content: bytes) -> tuple[Header, list[Finding]]:
+    path.write_bytes(content)
+    findings: list[Finding] = []
+    return read_header(str(path), findings), findings
+
+
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE])
+@pytest.mark.parametrize("level", [0, 1, 9])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (90, 90, 90), (10, 200, 255)])
+def test_one_colour_is_suspicious_however_a_png_was_packed(
+    tmp_path: Path, strategy: int, level: int, colour: tuple[int, int, int]
+) -> None:
+    flat = np.full((40, 60, 3), colour, np.uint8)
+    packed = cv2.imencode(".png", flat, [cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, strategy])[1]
+    header, findings = header_of(tmp_path / "a.png", packed.tobytes())
+    assert (header.suspect, findings) == (True, [])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+def test_one_colour_is_suspicious_in_every_mode_of_png(tmp_path: Path, mode: str) -> None:
+    from PIL import Image
+
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((40, 61, 3), 255, np.uint8)).convert(mode).save(path)
+    assert read_header(str(path), []).suspect
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95, 100])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"optimize": True}])
+def test_one_colour_is_suspicious_however_a_jpeg_was_packed(
+    tmp_path: Path, quality: int, options: dict[str, int]
+) -> None:
+    for side in (16, 640, 1500):
+        flat = np.full((side, side, 3), (200, 30, 77), np.uint8)
+        header, _ = header_of(tmp_path / "a.jpg", encoded(flat, "JPEG", quality=quality, **options))
+        assert header.suspect
+
+
+def test_an_ordinary_image_is_not_decoded(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    for kind, name in (("PNG", "a.png"), ("JPEG", "a.jpg")):
+        header, findings = header_of(tmp_path / name, encoded(noisy, kind))
+        assert (header.suspect, findings, (header.width, header.height)) == (False, [], (300, 200))
+
+
+def test_a_turned_image_has_its_upright_size(tmp_path: Path) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[274] = 8
+    for kind, name in (("PNG", "a.png"), ("JPEG", "a.jpg")):
+        header, findings = header_of(tmp_path / name, encoded(picture(1), kind, exif=exif.tobytes()))
+        assert (header.width, header.height) == (64, 96)
+        assert [finding.rule.id for finding in findings] == ["image-rotated"]
+
+
+def test_equal_files_have_equal_keys(tmp_path: Path) -> None:
+    one, _ = header_of(tmp_path / "a.png", encoded(picture(1)))
+    other, _ = header_of(tmp_path / "b.png", encoded(picture(1)))
+    third, _ = header_of(tmp_path / "c.png", encoded(picture(2)))
+    assert one.key == other.key != third.key

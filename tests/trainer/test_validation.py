@@ -1,0 +1,474 @@
+"""Going back inside an Ultralytics trainer, and the options of Ultralytics that must keep working meanwhile."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from equality import assert_same
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.utils.torch_utils import EarlyStopping
+
+from yolo_stable import StableDetectionTrainer
+from yolo_stable.chaos import Fault
+from yolo_stable.errors import TrainingHaltedError
+from yolo_stable.runlog.events import read_events
+from yolo_stable.trainer import validation as recovering
+from yolo_stable.trainer.fitness_collapse import is_worse, rise
+
+NAN = float("nan")
+Arguments = Callable[..., dict[str, Any]]
+
+
+def run(kind: type, overrides: dict[str, Any]) -> Any:
+    trainer = kind(overrides=overrides)
+    trainer.train()
+    return trainer
+
+
+def events(trainer: Any, kind: str) -> list[dict[str, Any]]:
+    return [e for e in read_events(trainer.save_dir / "guard.jsonl") if e["event"] == kind]
+
+
+def rows(trainer: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader((trainer.save_dir / "results.csv").read_text().splitlines()))
+
+
+def healthy(trainer: Any) -> bool:
+    return all(bool(v.isfinite().all()) for m in (trainer.model, trainer.ema.ema) for v in m.state_dict().values())
+
+
+@pytest.mark.usefixtures("without_final_evaluation")
+class TestGoingBack:
+    def test_a_ruined_weight_is_put_back_printed_and_recorded(
+        self, arguments: Arguments, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fault = Fault("weight", NAN, at=(5,))
+        trainer = run(fault.on(StableDetectionTrainer), arguments(epochs=2, guard={"snapshot_every": 2}))
+        assert trainer.chaos.fired == 1
+        (climb,) = events(trainer, "climb")
+        assert (climb["rung"], climb["lost"] <= 2, climb["lr_factor"]) == ("roll_back", True, 1.0)
+        assert "weight nan" in climb["reason"]
+        assert healthy(trainer)
+        assert any("rolled back from step" in record.message for record in caplog.records)
+
+    def test_a_ruined_average_is_put_right_before_it_is_validated(self, arguments: Arguments) -> None:
+        seen = []
+
+        class Watched(Fault("ema", NAN, at=(3,)).on(StableDetectionTrainer)):  # type: ignore[misc]
+            def validate(self) -> Any:
+                before = events(self, "climb") if (self.save_dir / "guard.jsonl").exists() else []
+                result = super().validate()
+                seen.append((len(before), len(events(self, "climb")), healthy(self)))
+                return result
+
+        trainer = run(Watched, arguments(epochs=1))
+        assert trainer.chaos.fired == 1
+        assert seen == [(0, 1, True)]
+        assert events(trainer, "climb")[0]["rung"] == "repair"
+        assert events(trainer, "climb")[0]["culprits"][0].startswith("ema/")
+
+    def test_a_fault_that_never_goes_away_halts_with_the_healthy_state(self, arguments: Arguments) -> None:
+        limits = {"max_consecutive": 1, "max_rollbacks": 2}
+        trainer = Fault("pixel", NAN, since=4).on(StableDetectionTrainer)(overrides=arguments(epochs=9, guard=limits))
+        with pytest.raises(TrainingHaltedError, match="2 rollbacks did not help"):
+            trainer.train()
+        assert trainer.chaos.fired == 6
+        assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back", "roll_back", "halt"]
+        assert healthy(trainer)
+
+    def test_the_precision_is_lowered_from_one_batch_to_the_next(self, arguments: Arguments) -> None:
+        """Autocast on the CPU, with a real GradScaler."""
+
+        def half(trainer: Any) -> None:
+            trainer.amp = trainer.args.amp = True
+            trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+
+        trainer = Fault("overflow", float("inf"), since=4).on(StableDetectionTrainer)(
+            overrides=arguments(epochs=9, guard={"max_consecutive": 1, "max_rollbacks": 1})
+        )
+        trainer.add_callback("on_train_start", half)
+        with pytest.raises(TrainingHaltedError):
+            trainer.train()
+        climbs = [(e["rung"], e["precision"]) for e in events(trainer, "climb")]
+        assert climbs == [("roll_back", None), ("lower_precision", "float32"), ("halt", None)]
+        assert (trainer.amp, trainer.args.amp, trainer.scaler.is_enabled()) == (False, False, False)
+        assert healthy(trainer)
+
+    @pytest.mark.parametrize(
+        ("asked", "bf16", "answers"),
+        [
+            (True, True, ["bfloat16", "float32", None]),
+            (True, False, ["float32", None]),
+            ("bf16", True, ["float32", None]),
+        ],
+    )
+    def test_the_order_of_precisions(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, asked: Any, bf16: bool, answers: list[str | None]
+    ) -> None:
+        monkeypatch.setattr(recovering, "supports_bfloat16", lambda device: bf16)
+        trainer = StableDetectionTrainer(overrides=arguments())
+        trainer.amp, trainer.args.amp = True, asked
+        assert trainer.precisions() == len(answers)
+        assert [trainer.lower_precision() for _ in answers] == answers
+        assert trainer.precisions() == 1
+
+    def test_only_cuda_is_asked_for_bfloat16(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And only for native one: a T4 emulates it, and Ultralytics refuses that."""
+        asked = []
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(including_emulation) or True
+        )
+        kinds = ("cuda", "cpu", "mps")
+        assert [recovering.supports_bfloat16(torch.device(kind)) for kind in kinds] == [True, False, False]
+        assert asked == [False]
+
+
+class TestValidation:
+    def test_results_that_are_not_finite_do_not_count(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        original = DetectionValidator.__call__
+        asked = []
+
+        def broken_once(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            asked.append(trainer)
+            if len(asked) == 1:
+                metrics["fitness"] = NAN
+            return metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", broken_once)
+        trainer = run(StableDetectionTrainer, arguments(epochs=2))
+        assert len(asked) == 3, "two epochs and the final one"
+        assert trainer.best_fitness is not None
+        assert trainer.best_fitness >= 0
+        assert [e["names"] for e in events(trainer, "validation_not_finite")] == [["fitness"]]
+        assert sum("although all weights are" in record.message for record in caplog.records) == 1
+
+    def test_a_loss_that_is_not_finite_is_told_and_the_fitness_counts(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        original = DetectionValidator.__call__
+
+        def overflowing(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            return {**metrics, "val/box_loss": float("inf"), "fitness": 0.25} if trainer is not None else metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", overflowing)
+        trainer = run(StableDetectionTrainer, arguments(epochs=1))
+        assert trainer.best_fitness == trainer.fitness == 0.25
+        assert [e["names"] for e in events(trainer, "validation_not_finite")] == [["val/box_loss"]]
+        assert any("Its fitness counts" in record.message for record in caplog.records)
+
+    def test_after_float16_was_given_up_it_validates_in_float32(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = DetectionValidator.__call__
+        seen = []
+
+        def watched(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            seen.append(None if trainer is None else (trainer.lowered, trainer.amp))
+            return original(self, trainer, model)
+
+        monkeypatch.setattr(DetectionValidator, "__call__", watched)
+        monkeypatch.setattr(recovering, "supports_bfloat16", lambda device: True)
+
+        class Lowered(StableDetectionTrainer):
+            def validate(self) -> Any:
+                self.amp = True
+                assert self.lower_precision() == "bfloat16"
+                result = super().validate()
+                assert (self.amp, self.args.amp) == (True, "bf16"), "training stays in bfloat16"
+                self.amp = self.args.amp = False  # the CPU has no autocast of Ultralytics'
+                return result
+
+        run(Lowered, arguments(epochs=1))
+        assert seen[0] == (True, False)
+
+    def test_a_run_that_finds_nothing_goes_on_as_stock_does_unless_it_is_told_to_end(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        original = DetectionValidator.__call__
+
+        def nothing(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            return {**metrics, "fitness": 0.0} if trainer is not None else metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", nothing)
+        ends = {"guard": {"stop_at_zero": True}}
+        for kind, epochs, settings in (
+            (StableDetectionTrainer, 5, {}),
+            (StableDetectionTrainer, 3, ends),
+            (DetectionTrainer, 5, {}),
+        ):
+            trainer = run(kind, arguments(epochs=5, patience=2, **settings))
+            assert len(rows(trainer)) == epochs
+            assert isinstance(trainer.stopper, EarlyStopping)
+        assert sum("guard.stop_at_zero=True ends such a run" in record.message for record in caplog.records) == 1
+
+
+def collapsing(base: type, at: set[int]) -> type:
+    """Return ``base`` with a network that sees objects everywhere from the validations numbered in ``at`` (from 1) on."""
+
+    class Collapsing(base):  # type: ignore[misc]
+        validated = fired = 0
+
+        def validate(self) -> Any:
+            self.validated += 1
+            if self.validated in at:
+                self.fired += 1
+                with torch.no_grad():
+                    for model in (self.model, self.ema.ema):
+                        for scores in model.model[-1].cv3:
+                            scores[-1].bias += 100.0
+            return super().validate()
+
+    return Collapsing
+
+
+@pytest.mark.usefixtures("without_final_evaluation")
+class TestCollapse:
+    def validations(self, monkeypatch: pytest.MonkeyPatch, fitness: list[float]) -> None:
+        """Let the validations of a run have these results; the weights stay what they are."""
+        original = DetectionValidator.__call__
+        left = list(fitness)
+
+        def scripted(self: Any, trainer: Any = None, model: Any = None) -> Any:
+            metrics = original(self, trainer, model)
+            return {**metrics, "fitness": left.pop(0)} if trainer is not None else metrics
+
+        monkeypatch.setattr(DetectionValidator, "__call__", scripted)
+
+    def test_the_state_of_the_best_validation_is_put_back(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.validations(monkeypatch, [0.3, 0.4, 0.01, 0.02, 0.4])
+        weights = []
+
+        class Watched(collapsing(StableDetectionTrainer, {3})):  # type: ignore[misc]
+            def validate(self) -> Any:
+                model: Any = self.model
+                before = {k: v.clone() for k, v in model.state_dict().items()}
+                result = super().validate()
+                weights.append((before, {k: v.clone() for k, v in model.state_dict().items()}))
+                return result
+
+        trainer = run(Watched, arguments(epochs=4))
+        assert trainer.fired == 1
+        (climb,) = events(trainer, "climb")
+        assert (climb["rung"], climb["step"], climb["to_step"], climb["lost"]) == ("roll_back", 16, 8, 8)
+        why = r"the fitness collapsed to 0\.02 after a best of 0\.4, and the loss of training batches is \S+ times that of"
+        assert re.match(why, climb["reason"])
+        assert trainer.fitness == 0.4, "validated again: the results are those of what is saved"
+        assert all(torch.equal(a, b) for a, b in zip(weights[1][0].values(), weights[3][1].values(), strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(weights[3][0].values(), weights[3][1].values(), strict=True))
+
+    @pytest.mark.parametrize(
+        ("fitness", "settings"),
+        [
+            ([0.3, 0.4, 0.01, 0.1], {}),
+            ([0.04, 0.0, 0.0, 0.0], {}),
+            ([0.3, 0.4, 0.01, 0.02], {"collapse": None}),
+            ([0.3, 0.4, 0.01, 0.02], {"snapshot_every": None}),
+        ],
+        ids=["once", "never-learned-much", "off", "without-snapshots"],
+    )
+    def test_what_is_no_collapse(
+        self,
+        arguments: Arguments,
+        monkeypatch: pytest.MonkeyPatch,
+        fitness: list[float],
+        settings: dict[str, Any],
+    ) -> None:
+        self.validations(monkeypatch, fitness)
+        trainer = run(collapsing(StableDetectionTrainer, {3}), arguments(epochs=4, guard=settings))
+        assert trainer.fired == 1
+        assert events(trainer, "climb") == []
+
+    def test_weights_that_go_on_learning_are_never_put_back_and_nothing_of_the_look_stays(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks: list[float | None] = []
+        monkeypatch.setattr(recovering, "rise", lambda now, best: looks.append(rise(now, best)) or looks[-1])
+        same = arguments(epochs=5, mosaic=1.0)
+        stock = run(DetectionTrainer, {**same, "name": "stock"})
+        for name, fitness in {
+            "forgotten": [0.4, 0.0, 0.0, 0.0, 0.0],
+            "fluctuating": [0.3, 0.0, 0.25, 0.0, 0.0],
+        }.items():
+            looks.clear()
+            with monkeypatch.context() as patch:
+                self.validations(patch, fitness)
+                guarded = run(StableDetectionTrainer, {**same, "name": name, "guard": {"step": "reference"}})
+            assert looks, name
+            assert not any(is_worse(times) for times in looks), name
+            assert None not in looks, name
+            assert events(guarded, "climb") == [], name
+            for left, right in ((stock.model, guarded.model), (stock.ema.ema, guarded.ema.ema)):
+                assert_same(dict(left.state_dict()), dict(right.state_dict()), name)
+
+    def test_two_validations_of_one_state_count_once(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A window that straddles epochs: three of four epochs end without a new step."""
+        self.validations(monkeypatch, [0.4] + [0.0] * 6)
+        settings = arguments(epochs=7, nbs=64, warmup_epochs=0.0)
+        trainer = run(collapsing(StableDetectionTrainer, {2}), settings)
+        assert trainer.fired == 1
+        assert trainer.guard.counts.applied == 1
+        assert events(trainer, "climb") == []
+
+    def test_one_that_cannot_be_looked_at_is_undecided(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(*_: Any) -> Any:
+            raise RuntimeError("CUDA out of memory. (said by a test)")
+
+        monkeypatch.setattr(recovering.Witnesses, "losses", full)
+        self.validations(monkeypatch, [0.3, 0.4, 0.01, 0.02])
+        trainer = run(collapsing(StableDetectionTrainer, {3}), arguments(epochs=4))
+        assert events(trainer, "climb") == []
+        assert sum("could not be looked at: RuntimeError: CUDA out of memory" in r.message for r in caplog.records) == 1
+
+    def test_the_learning_rate_stays_lower_when_it_collapses_again_however_long_that_takes(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.3])
+        trainer = run(collapsing(StableDetectionTrainer, {2, 4}), arguments(epochs=6, guard={"ramp_steps": 1}))
+        brake = trainer.guard.recovery.brake
+        assert [e["lr_factor"] for e in events(trainer, "climb")] == [0.5, 0.5]
+        assert (brake.ceiling, brake.factor, brake.rollbacks) == (0.5, 0.5, 2), (
+            "not back to 1, though the ramp was over"
+        )
+
+    def test_one_that_comes_back_each_time_halts(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.01, 0.01])
+        kind = collapsing(StableDetectionTrainer, {2, 4, 6})
+        trainer = kind(overrides=arguments(epochs=9, guard={"max_rollbacks": 2}))
+        with pytest.raises(TrainingHaltedError, match="the fitness collapsed"):
+            trainer.train()
+        assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back", "roll_back", "halt"]
+        assert trainer.epoch + 1 == 7
+
+
+@pytest.mark.usefixtures("without_final_evaluation")
+class TestOptionsOfUltralytics:
+    def test_close_mosaic(self, arguments: Arguments) -> None:
+        trainer = run(StableDetectionTrainer, arguments(epochs=3, mosaic=1.0, close_mosaic=1))
+        kinds = [type(t).__name__ for t in trainer.train_loader.dataset.transforms.transforms]
+        assert kinds
+        assert "Mosaic" not in str(kinds)
+        assert len(rows(trainer)) == 3
+
+    def test_time(self, arguments: Arguments) -> None:
+        trainer = run(StableDetectionTrainer, arguments(epochs=50, time=1.0 / 3600))
+        assert trainer.epochs != 50, "estimated anew"
+        assert 1 <= len(rows(trainer)) < 50
+        assert healthy(trainer)
+
+    def test_save_false(self, arguments: Arguments) -> None:
+        settings = {"snapshot_every": 2, "save_every_steps": 1}
+        trainer = run(
+            Fault("weight", NAN, at=(5,)).on(StableDetectionTrainer), arguments(epochs=2, save=False, guard=settings)
+        )
+        assert trainer.chaos.fired == 1
+        assert len(events(trainer, "climb")) == 1
+        assert healthy(trainer)
+
+    def test_val_false(self, arguments: Arguments) -> None:
+        trainer = run(StableDetectionTrainer, arguments(epochs=2, val=False))
+        assert len(rows(trainer)) == 2
+        assert Path(trainer.last).is_file()
+
+    @pytest.mark.parametrize("fault", [None, Fault("weight", NAN, at=(5,))], ids=["healthy", "rolled-back"])
+    def test_freeze(self, arguments: Arguments, fault: Fault | None) -> None:
+        kind = StableDetectionTrainer if fault is None else fault.on(StableDetectionTrainer)
+        start = {}
+
+        class Frozen(kind):  # type: ignore[misc, valid-type]
+            def _setup_train(self) -> None:
+                super()._setup_train()
+                start.update({k: p.detach().clone() for k, p in self.model.named_parameters()})
+
+        trainer = run(Frozen, arguments(epochs=2, freeze=2, guard={"snapshot_every": 2}))
+        moved = {k for k, p in trainer.model.named_parameters() if not torch.equal(p, start[k])}
+        assert moved
+        assert not any(k.startswith(("model.0.", "model.1.")) for k in moved)
+        assert healthy(trainer)
+
+    def test_out_of_memory_begins_anew_and_can_still_go_back(self, arguments: Arguments) -> None:
+        failed = []
+
+        class Full(Fault("weight", NAN, at=(9,)).on(StableDetectionTrainer)):  # type: ignore[misc]
+            def preprocess_batch(self, batch: Any) -> Any:
+                if self.batch_number == 3 and not failed:
+                    failed.append(self.batch_size)
+                    raise RuntimeError("CUDA out of memory. (said by a test)")
+                return super().preprocess_batch(batch)
+
+        trainer = run(Full, arguments(epochs=2, guard={"snapshot_every": 2}))
+        assert failed
+        assert trainer.batch_size == failed[0] // 2
+        assert trainer.chaos.fired == 1
+        assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back"]
+        assert healthy(trainer)
+
+
+BLOCKS = 12
+"""Epochs of four steps: two blocks of each kind."""
+
+
+def in_blocks(kind: type) -> type:
+    """Return the trainer with twelve steps of backgrounds and twelve of objects in turns, as in an order that is not shuffled."""
+
+    class InBlocks(kind):  # type: ignore[misc, valid-type]
+        drawn = 0
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            if self.drawn % 24 < 12:
+                batch.update({key: batch[key][:0] for key in ("cls", "bboxes", "batch_idx")})
+            self.drawn += 1
+            return super().preprocess_batch(batch)
+
+    return InBlocks
+
+
+@pytest.mark.usefixtures("without_final_evaluation")
+class TestOrderOfTheData:
+    def test_blocks_are_asked_about_and_harm_nothing(
+        self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With incidents and without: the batch that is run again is kept for them, or for this alone."""
+        asked = []
+        again = StableDetectionTrainer.loss_again
+        monkeypatch.setattr(StableDetectionTrainer, "loss_again", lambda self: asked.append(1) or again(self))
+        settings = {"step": "reference", "patience": 4, "max_loss_rise": 1.5, "snapshot_every": 2}
+        common = {"epochs": BLOCKS, "val": False, "dropout": 0.1, "lr0": 0.001}
+        stock = run(in_blocks(DetectionTrainer), arguments(**common, name="stock"))
+        generator = torch.get_rng_state()
+        for incidents in (10, None):
+            asked.clear()
+            guard = {**settings, "incidents": incidents}
+            trainer = run(in_blocks(StableDetectionTrainer), arguments(**common, guard=guard, name=str(incidents)))
+            assert len(asked) >= 2, "the blocks ask nothing"
+            assert events(trainer, "climb") == []
+            assert trainer.guard.counts.rollbacks == 0
+            for theirs, ours in ((stock.model, trainer.model), (stock.ema.ema, trainer.ema.ema)):
+                assert_same(dict(theirs.state_dict()), dict(ours.state_dict()))
+            assert torch.equal(generator, torch.get_rng_state())
+
+    def test_a_learning_rate_that_is_far_too_high_from_the_first_step_on_is_undone(self, arguments: Arguments) -> None:
+        fault = Fault("lr", 100.0, since=0)
+        guard = {"patience": 8, "snapshot_every": 4, "max_jump": None}
+        trainer = run(fault.on(StableDetectionTrainer), arguments(epochs=8, val=False, warmup_epochs=0.0, guard=guard))
+        assert trainer.chaos.fired > 8
+        climbs = events(trainer, "climb")
+        assert climbs
+        assert "under the state of step" in climbs[0]["reason"]
+        assert healthy(trainer)

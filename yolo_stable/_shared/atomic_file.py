@@ -1,0 +1,109 @@
+"""Files that are there whole: a crash at any byte leaves the old one or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import InvalidCallError
+
+PART = ".part"
+"""Suffix of a file that is still being written; one that a killed process left behind is overwritten by the next."""
+CHUNK = 1 << 20
+"""Bytes that are written and read back at a time."""
+
+
+Content = bytes | Sequence[bytes | memoryview]
+"""Of a file: bytes, or the pieces of it one after the other; a memoryview is one of bytes."""
+
+
+def write_whole(path: Path, content: Content) -> None:
+    """Write a file in the place of another one, which stays as it is until the new one is on the disk and was read back.
+
+    Args:
+        path: The file; a link is followed. Its folder is made when it is not there.
+        content: All of it.
+
+    Raises:
+        OSError: It could not be written, or was read back with other bytes. The old file is untouched, and nothing else
+            remains.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    try:
+        with open(part, "wb") as file:
+            for chunk in _chunks(content):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        _require_same(part, content)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def write_asked_for(path: Path, content: bytes, what: str) -> None:
+    """Write a file that a command was asked for, as :func:`write_whole` does.
+
+    Args:
+        path: The file.
+        content: All of it.
+        what: How the command was asked for it, for the message.
+
+    Raises:
+        InvalidCallError: It could not be written.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise InvalidCallError(f"{what} cannot be written: {reason(error)}.") from error
+
+
+def reason(error: OSError) -> str:
+    """Return why a file could not be written, without its name.
+
+    Examples:
+        >>> reason(OSError(28, "No space left on device"))
+        'No space left on device'
+    """
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _chunks(content: Content) -> Iterator[memoryview]:
+    for piece in (content,) if isinstance(content, bytes) else content:
+        view = memoryview(piece)
+        for start in range(0, len(view), CHUNK):
+            yield view[start : start + CHUNK]
+
+
+def _require_same(part: Path, content: Content) -> None:
+    start, buffer = 0, bytearray(CHUNK)
+    with open(part, "rb") as file:
+        for chunk in _chunks(content):
+            read = buffer if len(chunk) == len(buffer) else bytearray(len(chunk))
+            if file.readinto(read) != len(chunk) or read != chunk:  # a bytearray is compared at once, not item by item
+                raise _changed(part, start)
+            start += len(chunk)
+        if file.read(1):
+            raise _changed(part, start)
+
+
+def _changed(part: Path, start: int) -> OSError:
+    return OSError(errno.EIO, f"read back with other bytes from byte {start} on", str(part))
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new name last as well; where folders cannot be opened (Windows) the system sees to it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

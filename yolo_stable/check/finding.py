@@ -1,0 +1,100 @@
+"""One thing that is wrong with a data set: where it is, and by which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Severity(str, Enum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """Training loses data, fails, or learns what is wrong."""
+    WARNING = "warning"
+    """Training goes on, probably not as it was meant to."""
+    INFO = "info"
+    """Worth to know; often on purpose."""
+
+
+ORDER = {severity: place for place, severity in enumerate(Severity)}
+"""The worst comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is looked for; :data:`yolo_stable.check.rules.RULES` has all of them."""
+
+    id: str
+    severity: Severity
+    """Unless a finding says otherwise."""
+    why: str
+    """What it does to training."""
+    fix: str
+    """What to do about it."""
+    limit: float | None = None
+    """From which number on it speaks, where that is for the user to say."""
+    unit: str = ""
+    """What that number counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One instance of a rule."""
+
+    rule: Rule
+    path: str
+    """The file or folder."""
+    message: str
+    """The value that was found, against what is allowed."""
+    line: int | None = None
+    """In a label file, a list of images or the ``data.yaml``, from 1."""
+    severity: Severity = Severity.ERROR
+    image: str = ""
+    """The image that shows it, when there is one."""
+    points: tuple[tuple[float, float], ...] = ()
+    """Outline of what is wrong in the image, in fractions of its width and height."""
+    others: tuple[str, ...] = ()
+    """All images that are the same, when the finding is about copies."""
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What findings are sorted by: the worst first, then by rule, path and line."""
+        return ORDER[self.severity], self.rule.id, self.path, self.line or 0, self.message
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as schema 1 of the JSON file has it."""
+        return {
+            "rule": self.rule.id,
+            "severity": self.severity.value,
+            "path": self.path,
+            "line": self.line,
+            "message": self.message,
+            "fix": self.rule.fix,
+        }
+
+
+def number(value: float) -> str:
+    """Write a coordinate so that a value just beyond a limit does not look like the limit.
+
+    Examples:
+        >>> number(1.0100001), number(0.5), number(float("nan"))
+        ('1.0100001', '0.5', 'nan')
+    """
+    return f"{value:.8g}"
+
+
+def some(names: Iterable[object], count: int = 3) -> str:
+    """Name the first few of many.
+
+    Examples:
+        >>> some(["a", "b", "c", "d"])
+        'a, b, c and 1 more'
+        >>> some(["a", "b"])
+        'a, b'
+    """
+    listed = [str(name) for name in names]
+    more = len(listed) - count
+    return ", ".join(listed[:count]) + (f" and {more} more" if more > 0 else "")

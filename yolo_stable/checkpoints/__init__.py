@@ -1,0 +1,1 @@
+"""Checkpoints: written, read, resumed, with the side file in full precision."""

@@ -1,0 +1,204 @@
+"""All that a run needs to go on as if it had not been stopped: the state of training, and what the loop remembers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..guard import StepGuard
+from ..guard.generators import restore_random_state
+from ..guard.memory import CRITERION
+from ..guard.memory_record import put_back, record
+from ..guard.wrappers import plain_name, plainly_named
+from .accumulation import Cadence
+from .loader_state import restore_order, save_order
+from .state_file import SavedState
+
+GRADIENT = "gradient/"
+OF_THE_DEVICE = ("fused", "foreach", "capturable", "differentiable")
+"""Settings of an optimizer's groups that choose a kernel; the device of now decides, not the one that saved."""
+
+
+def collect(
+    trainer: Any, cadence: Cadence, *, at_the_end_of_an_epoch: bool
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and plain values for the side file: the tensors themselves, and copies of all else.
+
+    Args:
+        trainer: A guarded trainer, after an epoch or in the middle of one.
+        cadence: Knows which window is open.
+        at_the_end_of_an_epoch: The window that is open goes on; in the middle of an epoch it is dropped.
+
+    Syncs: none on the CPU; those of ``TrainingState.aside``.
+    """
+    guard: StepGuard = trainer.guard
+    tensors = dict(guard.state.live())
+    generators, plain = guard.state.aside()
+    learned, plain["memory"] = record(guard.memory)
+    order, data = save_order(trainer.train_loader)
+    batches = len(trainer.train_loader)
+    strides: dict[str, list[int]] = {}  # of gradients: norms are summed in the order of memory
+    is_open = at_the_end_of_an_epoch and cadence.last_step < batches * (trainer.epoch + 1) - 1
+    if is_open:
+        for name, parameter in _with_gradients(guard):
+            if parameter.grad is not None:
+                tensors[GRADIENT + name] = parameter.grad
+                strides[name] = list(parameter.grad.stride())
+    fitness = trainer.best_fitness
+    of_stopper = vars(trainer.stopper)  # stock's own has no ``zero_since``
+    remembered = ("best_fitness", "best_epoch", "possible_stop", "zero_since")
+    stopper = {key: of_stopper[key] for key in remembered if key in of_stopper}
+    plain["loop"] = {
+        "epoch": trainer.epoch,
+        "epochs": trainer.epochs,
+        "batches": batches,
+        "batch": trainer.batch_size,
+        "accumulate": cadence.nominal(trainer),
+        "last_step": cadence.last_step if at_the_end_of_an_epoch else batches * (trainer.epoch + 1) - 1,
+        "losses": list(guard._losses) if is_open else [],
+        "strides": strides,
+        "mosaic_closed": bool(trainer.args.close_mosaic)
+        and trainer.epoch >= trainer.epochs - trainer.args.close_mosaic,
+        "best_fitness": None if fitness is None else float(fitness),
+        "stopper": stopper,
+        "nan_recovery_attempts": trainer.nan_recovery_attempts,
+        "shown": {"norm": trainer.telemetry.norm, "loss": {k: float(v) for k, v in trainer.telemetry.loss.items()}},
+        "results": trainer.csv.read_text(encoding="utf-8") if trainer.csv.is_file() else "",
+    }
+    plain["data"] = data
+    plain["versions"] = {name: metadata.version(name) for name in ("torch", "ultralytics")}
+    with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout
+        plain["versions"]["yolo-stable"] = metadata.version("yolo-stable")
+    return {**tensors, **learned, **generators, **order}, plain
+
+
+def restore_training(
+    trainer: Any, saved: SavedState, *, same_optimizer: bool, same_scale: bool, generators: bool
+) -> None:
+    """Put back weights, EMA, optimizer, loss scale, guard, and what the loop remembers of the epochs before.
+
+    Args:
+        trainer: A guarded trainer that is set up, before its loop; its optimizer's groups have the numbers of now.
+        saved: From the side file.
+        same_optimizer: False: the optimizer was exchanged and keeps its fresh state.
+        same_scale: False: loss and gradients may be of another size now, and the divergence rule begins anew. High values
+            never move a level that has settled: by that of the old data or gains, every step would be an alarm.
+        generators: Also the random number generators, which are those of the rank that saved.
+
+    Raises:
+        InvalidCallError: It is the state of another model; nothing has been changed.
+    """
+    guard: StepGuard = trainer.guard
+    tensors, plain = dict(saved.tensors), dict(saved.plain)
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in trainer.optimizer.param_groups]
+    if same_optimizer:
+        old = [{k: v for k, v in g.items() if k not in OF_THE_DEVICE} for g in plain["optimizer"]["groups"]]
+        plain["optimizer"] = {**plain["optimizer"], "groups": old}
+    else:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer/")}
+        plain["optimizer"] = {"class": type(trainer.optimizer).__name__, "groups": groups, "state": {}}
+    guard.state.restore(tensors, plain, schedules=True, generators=generators)
+    of_guard = dict(plain["guard"])
+    if not same_scale and guard.recovery is not None:
+        of_guard["divergence"] = guard.recovery.divergence.state_dict()  # as it is before the first step
+    _load_guard(guard, of_guard)
+    loop = plain["loop"]
+    trainer.best_fitness = loop["best_fitness"]
+    trainer.stopper.__dict__.update(loop["stopper"])
+    trainer.nan_recovery_attempts = loop["nan_recovery_attempts"]
+    # An epoch without a step or without an accepted batch shows the numbers of the one before.
+    trainer.telemetry.norm, trainer.telemetry.loss = loop["shown"]["norm"], dict(loop["shown"]["loss"])
+
+
+def restore_late(trainer: Any, saved: SavedState, held: int) -> None:
+    """Put back parameters that a callback has given the optimizer since the rest was put back.
+
+    Args:
+        trainer: At the start of its first epoch, after all callbacks.
+        saved: From the side file; of an optimizer of this class.
+        held: How many parameters the optimizer had then.
+    """
+    guard: StepGuard = trainer.guard
+    if sum(len(group["params"]) for group in trainer.optimizer.param_groups) > held:
+        guard.state.restore_late(saved.tensors, saved.plain, held)
+
+
+def restore_memory(trainer: Any, saved: SavedState) -> None:
+    """Put back what the loss has kept from batch to batch; a loss that is made with the first batch only is made now.
+
+    Args:
+        trainer: At the start of its first epoch, after all callbacks.
+        saved: From the side file.
+    """
+    entries = saved.plain.get("memory") or []  # files of earlier versions have none
+    guard: StepGuard = trainer.guard
+    model: Any = guard.state.model
+    if not entries:
+        return
+    if getattr(model, CRITERION, None) is None and hasattr(model, "init_criterion"):
+        model.criterion = model.init_criterion()
+    put_back(guard.memory, saved.tensors, entries)
+
+
+def restore_data(trainer: Any, saved: SavedState, *, generators: bool) -> None:
+    """Put back the order of the data and, last, the random number generators; nothing may draw before the first batch.
+
+    Args:
+        trainer: At the start of its first epoch.
+        saved: From the side file.
+        generators: Also the random number generators, the global ones and those of the data, which are those of the rank that
+            saved.
+    """
+    restore_order(trainer.train_loader, dict(saved.tensors), saved.plain["data"], generators=generators)
+    if generators:
+        restore_random_state(saved.tensors, saved.plain["rng"], trainer.device)
+
+
+def restore_window(trainer: Any, cadence: Cadence, saved: SavedState) -> None:
+    """Put back the gradients of the window that was open, and when it is full; not, when batches are counted otherwise now.
+
+    Args:
+        trainer: At the start of its first epoch, after its loop has zeroed the gradients.
+        cadence: Holds the loop back until the window is full.
+        saved: From the side file.
+    """
+    loop = saved.plain["loop"]
+    now = (len(trainer.train_loader), trainer.batch_size)
+    if now != (loop["batches"], loop["batch"]):
+        return
+    cadence.continue_from(loop["last_step"])
+    guard: StepGuard = trainer.guard
+    gradients = {plain_name(name): tensor for name, tensor in saved.tensors.items() if name.startswith(GRADIENT)}
+    strides = dict(plainly_named(loop["strides"].items()))
+    for name, parameter in _with_gradients(guard):
+        gradient = gradients.get(GRADIENT + name)
+        if gradient is not None and parameter.requires_grad:
+            stride = strides[name]
+            place = {"dtype": parameter.dtype, "device": parameter.device}
+            parameter.grad = torch.empty_strided(gradient.shape, stride, **place).copy_(gradient)
+    guard._losses = list(loop["losses"])
+
+
+def _with_gradients(guard: StepGuard) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters of the model, and those that only the optimizer holds."""
+    yield from plainly_named(guard.state.model.named_parameters())
+    yield from ((name, tensor) for name, tensor in guard.state.live().items() if name.startswith("outside/"))
+
+
+def _load_guard(guard: StepGuard, saved: Mapping[str, Any]) -> None:
+    """Continue the guard's counters; what another version has counted otherwise begins anew."""
+    counts = guard.counts.to_dict()
+    counts.update({name: value for name, value in saved["counts"].items() if name in counts})
+    try:
+        guard.load_state_dict({**saved, "counts": counts})
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+    ):  # the levels of the divergence rule: they find themselves again in a few steps
+        guard.load_state_dict({"counts": counts})

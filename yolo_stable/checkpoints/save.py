@@ -1,0 +1,138 @@
+"""One save, apart from the trainer: its content is checked, and its files are written in the order that survives a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._shared.atomic_file import Content, write_whole
+from ..errors import InvalidCallError
+from ..guard.health import all_finite, non_finite_names
+from .float16 import beyond_half, put_back, rounded
+from .reader import culprits, digest, load, network_of
+from .state_file import SavedState, encode
+
+CHECKED = ("model/", "ema/", "optimizer/")
+"""Parts of the state that have to be finite for a checkpoint to be written."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """What is to be written; nothing in it changes any more."""
+
+    epoch: int
+    """The last whole epoch, from 0; -1 in the middle of the first one."""
+    step: int
+    """Optimizer steps applied."""
+    content: bytes
+    """The checkpoint as Ultralytics makes it."""
+    state: SavedState
+    """What it was made from, in full precision, on the host; the plain values are empty where they could not be copied."""
+    last: Path
+    copies: tuple[Path, ...]
+    """Further files with the same content."""
+    state_file: Path | None
+    """The side file; None: this run has none."""
+    before: str | None
+    """SHA-256 of the ``last.pt`` that is there."""
+
+
+@dataclass
+class Outcome:
+    """What came of a save."""
+
+    save: Save
+    culprits: tuple[str, ...] = ()
+    """What is not finite; nothing was written."""
+    damage: str = ""
+    """What else is wrong with the content, if something is; nothing was written."""
+    beyond_half: tuple[str, ...] = ()
+    """Tensors of the network that were put back in float32."""
+    digest: str = ""
+    """SHA-256 of the ``last.pt`` that was written; empty when it was not."""
+    failed: dict[Path, Exception] = field(default_factory=dict)
+    """Files that could not be written, and why."""
+
+    @property
+    def written(self) -> bool:
+        """Whether ``last.pt`` is that of this save."""
+        return bool(self.digest)
+
+
+def write(save: Save) -> Outcome:
+    """Check the content and write the files; the old ones stay where that fails."""
+    outcome = Outcome(save)
+    content = _checked(save, outcome)
+    if content is None:
+        return outcome
+    # The side file first: after a crash between the two it is the newer one, and complete by itself.
+    of_last = digest(content)
+    has_state = save.state_file is None or _write_state(save, save.state_file, of_last, outcome)
+    if not _write(save.last, lambda: content, outcome):
+        return outcome
+    outcome.digest = of_last
+    if save.state_file is not None and not has_state:
+        # The one that is there goes with the last.pt of before, and would have this one refused.
+        with contextlib.suppress(OSError):
+            save.state_file.unlink(missing_ok=True)
+    for path in save.copies:  # copies, not links: what damages the one must not damage the other
+        _write(path, lambda: content, outcome)
+    return outcome
+
+
+def _checked(save: Save, outcome: Outcome) -> bytes | None:
+    """Return the content of the checkpoint, with what Ultralytics has clamped put back; None when it is not to be written."""
+    state = [(name, tensor) for name, tensor in save.state.tensors.items() if name.startswith(CHECKED)]
+    if not all_finite(tensor for _, tensor in state):  # Ultralytics would have written zeros instead
+        outcome.culprits = non_finite_names(state)
+        return None
+    try:
+        checkpoint = load(save.content)
+    except InvalidCallError as error:
+        outcome.damage = str(error)
+        return None
+    kept = beyond_half(_named(save, "ema/"))
+    of_optimizer = beyond_half(rounded(_named(save, "optimizer/")))
+    if kept or of_optimizer:
+        outcome.beyond_half = tuple(kept)
+        put_back(network_of(checkpoint), kept)
+        for index, values in checkpoint["optimizer"]["state"].items():
+            for key in values:
+                values[key] = of_optimizer.get(f"{index}/{key}", values[key])
+    outcome.culprits = culprits(checkpoint)
+    if outcome.culprits:
+        return None
+    return save.content if not kept and not of_optimizer else _dumped(checkpoint)
+
+
+def _named(save: Save, part: str) -> Iterator[tuple[str, Tensor]]:
+    return ((name.removeprefix(part), tensor) for name, tensor in save.state.tensors.items() if name.startswith(part))
+
+
+def _dumped(checkpoint: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getvalue()
+
+
+def _write_state(save: Save, path: Path, of_last: str, outcome: Outcome) -> bool:
+    if not save.state.plain:
+        return False
+    plain = {**save.state.plain, "checkpoint": {"sha256": of_last, "before": save.before}}
+    return _write(path, lambda: encode(save.state.tensors, plain), outcome)
+
+
+def _write(path: Path, content: Callable[[], Content], outcome: Outcome) -> bool:
+    try:
+        write_whole(path, content())
+    except (OSError, MemoryError, TypeError, ValueError) as error:  # a full disk; a state that is not JSON
+        outcome.failed[path] = error
+        return False
+    return True

@@ -1,0 +1,333 @@
+"""How a guarded trainer writes its checkpoints: whole, healthy, and in Ultralytics' own format."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import ultralytics.engine.trainer as stock
+from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
+
+from .._shared.atomic_file import PART, reason, write_whole
+from .._shared.background import Background
+from ..errors import InvalidCallError
+from ..guard import StepGuard
+from ..guard.health import all_finite, non_finite_names
+from ..runlog.writer import RunLog
+from .float16 import beyond_half, put_back
+from .live_state import CLASS_WEIGHTS, named_state
+from .reader import LAST, LAST_GOOD, load, network_of
+from .save import Outcome, Save, write
+from .state_file import NAME as STATE_FILE
+from .state_file import SavedState, on_host
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+
+def _awaited(name: str) -> Any:
+    """Return an attribute of a trainer that is read only when no save is being written."""
+
+    def read(trainer: Any) -> Any:
+        trainer.finish_save()
+        try:
+            return vars(trainer)[name]
+        except KeyError:
+            raise AttributeError(f"{type(trainer).__name__} has no {name} yet") from None
+
+    return property(read, lambda trainer, value: vars(trainer).__setitem__(name, value))
+
+
+class GuardedCheckpoints(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that writes ``weights/``."""
+
+    guard: StepGuard | None
+    run_log: RunLog
+    _digest_on_disk: str | None = None
+    """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
+    _writing: Background[Outcome] | None = None
+    _saved_by: int | None = None
+    """The thread that trains, which alone takes over what came of a save."""
+    _stands = False
+    """Whether the newest save that was asked for was written."""
+    _said_beyond_half = False
+    _said_not_kept = False
+
+    last = _awaited("last")
+    best = _awaited("best")
+    wdir = _awaited("wdir")
+
+    def save_model(self) -> Any:
+        """Save, unless something is not finite: then the checkpoints on disk stay as they are.
+
+        Stock would write zeros in the place of NaN, and 65504 in the place of what float16 cannot hold; the latter stays
+        float32 here. What cannot be written (a full disk) is said, and training goes on.
+
+        What is to be saved is copied here, and written beside the training that goes on. Who asks the trainer for ``last``,
+        ``best`` or ``wdir`` meanwhile waits until it is written. With callbacks for the moment behind a save, it is written
+        when this returns: they may know where the files are without asking.
+
+        Returns:
+            Whether ``last.pt`` is written, or is being written.
+        """
+        begun = self._begin_save(self.epoch, at_the_end_of_an_epoch=True)
+        return begun and (self.finish_save() if self._has_readers() else True)
+
+    def save_now(self, epoch_completed: int) -> bool:
+        """Save in the middle of an epoch, so that a resumed run begins this epoch anew with the weights of now.
+
+        Writes ``last.pt``, ``last_good.pt`` and the side file; ``best.pt`` and ``epochN.pt`` belong to whole epochs. The
+        gradients of a window that is open are not kept.
+
+        Args:
+            epoch_completed: The last whole epoch, from 0; -1 in the middle of the first one.
+
+        Returns:
+            Whether it was written.
+        """
+        return self.save_soon(epoch_completed) and self.finish_save()
+
+    def save_soon(self, epoch_completed: int) -> bool:
+        """Begin to save as :meth:`save_now` does; the files are written beside the training that goes on.
+
+        Args:
+            epoch_completed: The last whole epoch, from 0; -1 in the middle of the first one.
+
+        Returns:
+            Whether it was begun: nothing was found that is not finite.
+        """
+        if RANK not in {-1, 0}:
+            return False
+        epoch, self.epoch = getattr(self, "epoch", 0), epoch_completed
+        try:
+            return self._begin_save(epoch_completed, at_the_end_of_an_epoch=False)
+        finally:
+            self.epoch = epoch
+
+    def finish_save(self) -> bool:
+        """Wait for the save that is being written, if there is one, and tell of what could not be.
+
+        Another thread, such as one that watches the files, only waits: what came of it is the training thread's to tell.
+
+        Returns:
+            Whether the newest save that was asked for was written, as far as the training thread knows.
+        """
+        if self._writing is not None and not self._writing.idle:
+            if threading.get_ident() == self._saved_by:
+                self._take_over(self._writing.result())
+            else:
+                self._writing.wait()
+        return self._stands
+
+    def notice_save(self) -> None:
+        """Tell of a save that has been written meanwhile, without waiting for one."""
+        if self._writing is not None and self._writing.done:
+            self.finish_save()
+
+    if TYPE_CHECKING:
+
+        def collect_state(self, *, at_the_end_of_an_epoch: bool) -> SavedState:
+            """Return copies of what the checkpoint lacks; see :class:`~yolo_stable.checkpoints.resume.GuardedResume`."""
+            ...
+
+    def _begin_save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
+        self.finish_save()  # never two at a time: what is copied for one is held in memory until it is written
+        self._stands, self._saved_by = False, threading.get_ident()
+        assert self.guard is not None
+        # With several ranks a ruined state waits for the next window to be put right, and may be finite.
+        if not self.guard.inspect():
+            return self._refuse(epoch, self._unhealthy(self.guard), "not healthy")
+        bad = self._live_culprits()
+        if bad:
+            return self._refuse(epoch, bad)
+        files = self._contents()
+        if self.last not in files:  # a trainer behind this one writes in its own way
+            self.run_log.saved(self.last, epoch + 1)
+            self._stands = True
+            return True
+        copies = [path for path in files if path != self.last] if at_the_end_of_an_epoch else []
+        save = Save(
+            epoch=epoch,
+            step=self.guard.counts.applied,
+            content=files[self.last],
+            state=self._copied(at_the_end_of_an_epoch),
+            last=self.last,
+            copies=(*copies, self.last.with_name(LAST_GOOD)),
+            state_file=self.wdir / STATE_FILE if self.args.save else None,
+            before=self._digest_on_disk,
+        )
+        self._writing = self._writing or Background()
+        self._writing.start(lambda: write(save))
+        return True
+
+    def _has_readers(self) -> bool:
+        """Return whether callbacks that are not Ultralytics' own run behind a save; those ask the trainer for its files."""
+        behind = [*self.callbacks.get("on_model_save", ()), *self.callbacks.get("on_fit_epoch_end", ())]
+        return any(not str(getattr(call, "__module__", "")).startswith("ultralytics.") for call in behind)
+
+    def _take_over(self, outcome: Outcome) -> None:
+        """Record what came of a save, and tell of what could not be written."""
+        save, epoch = outcome.save, outcome.save.epoch
+        self._stands = outcome.written
+        if outcome.failed or not outcome.written:
+            LOGGER.info("")  # ends the line of the progress bar
+        if outcome.beyond_half and not self._said_beyond_half:
+            self._said_beyond_half = True
+            LOGGER.warning(
+                f"{outcome.beyond_half[0]} and {len(outcome.beyond_half) - 1} more hold numbers that float16 cannot (above"
+                " 65504): checkpoints keep them in float32. Inference in half precision would overflow."
+            )
+        if outcome.culprits:
+            self._refuse(epoch, outcome.culprits)
+        if outcome.damage:
+            good = self.run_log.good_checkpoint()
+            LOGGER.warning(f"checkpoint of epoch {epoch + 1} not written: it is {outcome.damage}. {good}")
+        if outcome.written:
+            self._digest_on_disk = outcome.digest
+            self.run_log.saved(save.last, epoch + 1, save.step)
+        for path, error in outcome.failed.items():
+            if path == save.state_file:
+                self._say_not_kept(path, error)
+            else:
+                self._warn(path, error)
+
+    def _copied(self, at_the_end_of_an_epoch: bool) -> SavedState:
+        """Return the state as it is now, copied; without plain values when they cannot be."""
+        try:
+            return self.collect_state(at_the_end_of_an_epoch=at_the_end_of_an_epoch)
+        except (TypeError, ValueError) as error:
+            assert self.guard is not None
+            if self.args.save:
+                self._say_not_kept(self.wdir / STATE_FILE, error)
+            return SavedState(on_host(self.guard.state.live()), {})
+
+    def _say_not_kept(self, path: Path, error: Exception) -> None:
+        """Say that there is no side file; what is in the way of every one of them, once."""
+        if isinstance(error, OSError) or not self._said_not_kept:
+            LOGGER.warning(
+                f"{path} could not be written: {_why(error)}. Training goes on, and {LAST} is written without it:"
+                " resumed from that alone, weights are rounded to float16 and the order of the data begins anew."
+            )
+            self._said_not_kept |= not isinstance(error, OSError)
+
+    def _live_culprits(self) -> tuple[str, ...]:
+        """Name what is not finite, of what the guard's own look has not seen; stock's saving is given nothing that is not."""
+        assert self.guard is not None
+        assert self.ema is not None
+        model: Any = self.model
+        state = list(named_state(unwrap_model(model), self.optimizer))
+        if self.guard.recovery is None:
+            state += [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
+        else:
+            state = [(name, tensor) for name, tensor in state if name == CLASS_WEIGHTS]
+        state = [(name, tensor) for name, tensor in state if isinstance(tensor, torch.Tensor)]
+        return () if all_finite(tensor for _, tensor in state) else non_finite_names(state)
+
+    def _unhealthy(self, guard: StepGuard) -> tuple[str, ...]:
+        assert guard.recovery is not None
+        return guard.recovery.audit.inspect(guard.state.live()).names
+
+    def _refuse(self, epoch: int, bad: tuple[str, ...], what: str = "not finite") -> bool:
+        self.run_log.checkpoint_kept(epoch + 1, bad)
+        LOGGER.warning(
+            f"checkpoint of epoch {epoch + 1} not written, {what}: {', '.join(bad)}. {self.run_log.good_checkpoint()}"
+        )
+        return False
+
+    def _contents(self) -> dict[Path, bytes]:
+        """Let Ultralytics make the checkpoint, and take what it writes where it would write it."""
+        written: dict[Path, bytes] = {}
+
+        class Slot(type(Path())):  # Ultralytics writes to paths: these keep what is written to them
+            def write_bytes(self, data: Any) -> int:
+                written[Path(self)] = bytes(data)
+                return len(data)
+
+            def mkdir(self, *args: Any, **kwargs: Any) -> None:
+                """Leave it to the writing."""
+
+        places = self.last, self.best, self.wdir
+        try:
+            self.last, self.best, self.wdir = (Slot(place) for place in places)
+            super().save_model()
+        finally:
+            self.last, self.best, self.wdir = places
+        return written
+
+    def _warn(self, path: Path, error: Exception) -> None:
+        old = "the file of the last save is still there" if path.exists() else "there is no older one"
+        LOGGER.warning(
+            f"{path} could not be written: {_why(error)}. Training goes on and tries again with the next save; {old}."
+        )
+
+    def final_eval(self) -> None:
+        """Let Ultralytics strip and evaluate the checkpoints; stripping replaces files whole, in precision that holds them."""
+        self.finish_save()
+        before = stock.strip_optimizer
+        try:
+            stock.strip_optimizer = self._strip
+            super().final_eval()
+        finally:
+            stock.strip_optimizer = before
+
+    def _strip(self, path: Path, s: str = "", updates: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Do what ``strip_optimizer`` does, and leave the old file in its place until the new one is whole."""
+        path = Path(path)
+        try:
+            network = network_of(load(path))
+        except InvalidCallError as error:
+            LOGGER.warning(f"{path} was not stripped of its optimizer: it is {error}.")
+            return {}
+        kept = beyond_half(getattr(network, "student_model", network).state_dict().items())
+        part = path.with_name(f"{path.name}.stripped{PART}")
+        try:
+            with _without_its_line():
+                combined = strip_optimizer(path, str(part), updates)
+            if kept:
+                put_back(combined["model"], kept)
+                torch.save(combined, part)
+            content = part.read_bytes()
+            load(content)
+            write_whole(path, content)
+        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError when the disk is full
+            LOGGER.warning(
+                f"{path} was not stripped of its optimizer: {_why(error)}. It stays whole as it is, only larger."
+            )
+            return {}
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        if path == self.last:
+            good = path.with_name(LAST_GOOD)
+            try:
+                write_whole(good, content)
+            except OSError as error:
+                self._warn(good, error)
+        LOGGER.info(f"Optimizer stripped from {path}, {len(content) / 1e6:.1f}MB")
+        return combined
+
+
+def _why(error: Exception) -> str:
+    return reason(error) if isinstance(error, OSError) else " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _without_its_line() -> Iterator[None]:
+    """Keep back the line in which Ultralytics names the temporary file."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Optimizer stripped")
+
+    LOGGER.addFilter(other)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(other)

@@ -1,0 +1,79 @@
+"""The command ``yolo-stable``: its verbs, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from .. import __version__
+from .. import cli as verbs
+from .._shared.output import occupy_standard_descriptors, surviving
+from .._shared.shell_text import beneath
+from ..errors import YoloStableError
+
+_UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
+
+app = typer.Typer(
+    name="yolo-stable",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Ultralytics YOLO training that no bad batch can kill.",
+    epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated.",
+)
+for verb in (
+    verbs.train,
+    verbs.check,
+    verbs.preflight,
+    verbs.validate,
+    verbs.autopsy,
+    verbs.report,
+    verbs.compare,
+):
+    app.command()(verb)
+app.add_typer(verbs.presets, name="presets")
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"yolo-stable {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Ultralytics YOLO training that no bad batch can kill."""
+
+
+@surviving()
+def main() -> None:
+    """Run the command; what goes wrong is one line on stderr and an exit code.
+
+    When nobody reads what it prints, as behind ``| head``, the work goes on, and the exit code is that of the work.
+    """
+    occupy_standard_descriptors()
+    try:
+        code = app(prog_name=app.info.name, standalone_mode=False)
+    except YoloStableError as error:
+        _end(str(error), error.exit_code)
+    except _UsageError as error:
+        text = error.format_message().strip()
+        command = error.ctx.command_path if error.ctx else app.info.name
+        # Without a verb Typer has already printed the help, and there is nothing left to say.
+        _end(f"{text}{'' if text[-1] in '.?' else '.'} See '{command} --help'." if text else "", error.exit_code)
+    if code == 130:  # Typer's answer to Ctrl-C
+        _end("interrupted.", code)
+    sys.exit(code or 0)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    if text:
+        print(f"yolo-stable: {beneath(text)}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,185 @@
+"""From the words of ``yolo-stable compare`` to its runs; nothing is written before everything has been checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidCallError
+from ..presets.presets import AUTO, hyperparameters
+from ..presets.ultralytics_settings import default_hyp
+from ..train.call import TrainCall
+from .axes import WHERE, Axes, name_of
+from .fingerprint import FINGERPRINT, fingerprint
+from .trial import Trial
+
+EPOCHS = 3
+"""Epochs of each run, unless the call names them."""
+OF_THE_FOLDER = ("project", "name", "exist_ok", "save_dir", "resume")
+"""Arguments that a comparison sets itself."""
+LIKE_ADAM = frozenset({"Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"})
+"""Optimizers that divide by the size of the gradient, and so want smaller learning rates than the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareCall:
+    """A call of ``yolo-stable compare``, parsed; :meth:`parse` makes one."""
+
+    train: TrainCall
+    """What all runs have in common."""
+    axes: Axes
+    epochs: int
+    trials: tuple[Trial, ...]
+    """The runs, in the order in which they are trained."""
+
+    @classmethod
+    def parse(
+        cls, data: str, words: Sequence[str], axes: Axes, epochs: int | None = None, imports: Sequence[str] = ()
+    ) -> CompareCall:
+        """Parse and check what can be checked without torch.
+
+        Args:
+            data: As for ``yolo-stable train``.
+            words: The same.
+            axes: What is varied.
+            epochs: Of each run; None: what the words say, else :data:`EPOCHS`.
+            imports: Of ``--import``.
+
+        Raises:
+            InvalidCallError: As :meth:`TrainCall.parse`; also when a word sets what is varied, or where the runs are written.
+        """
+        given = {word.partition("=")[0].strip() for word in [data, *words] if "=" in word}
+        for option, key, values in (
+            ("--optimizers", "optimizer", axes.optimizers),
+            ("--lr0", "lr0", axes.rates),
+            ("--seeds", "seed", axes.seeds),
+            ("--epochs", "epochs", epochs),
+        ):
+            if values and key in given:
+                raise InvalidCallError(f"{WHERE}: {key}= and {option} say the same twice. Leave one of them out.")
+        ours = [key for key in OF_THE_FOLDER if key in given]
+        if ours:
+            raise InvalidCallError(
+                f"{WHERE}: {', '.join(f'{key}=' for key in ours)} cannot be given: each run has a folder of its own below"
+                " the one named by --out, and a comparison that was interrupted goes on with the same command."
+            )
+        train = TrainCall.parse(data, words, imports=imports)
+        settings = train.settings
+        number = epochs if epochs is not None else settings.get("epochs", EPOCHS)
+        if number < 1:
+            raise InvalidCallError(f"{WHERE}: {number} epochs are not allowed. It must be 1 or more.")
+        common = [data, *words, f"epochs={number}", *([] if "seed" in settings or axes.seeds else ["seed=0"])]
+        trials: list[Trial] = []
+        for choice in axes.combinations():
+            name = _unused(name_of(choice), {trial.name for trial in trials})
+            group = name_of({key: value for key, value in choice.items() if key != "seed"})
+            mine = [f"{key}={choice[key]}" for key in ("optimizer", "lr0", "seed") if key in choice]
+            trial = Trial(
+                name=name,
+                group=_unused(group, {t.group for t in trials if _without_seed(t.choice) != _without_seed(choice)}),
+                choice=choice,
+                stock=choice.get("trainer") == "stock",
+                data=train.data,
+                words=(*common, *mine),
+                preset=choice.get("preset"),
+                imports=train.imports,
+                epochs=number,
+            )
+            TrainCall.parse(trial.words[0], trial.words[1:], trial.preset)
+            trials.append(trial)
+        return cls(train=train, axes=axes, epochs=number, trials=tuple(trials))
+
+    def record(self) -> dict[str, Any]:
+        """Return all that decides what the runs come to, in plain values: two calls with equal records are the same."""
+        train = self.train
+        settings = {key: value for key, value in train.settings.items() if key not in OF_THE_FOLDER}
+        common = {
+            "data": _place(train.data),
+            "model": None if train.model is None else _place(train.model),
+            **{key: value for key, value in settings.items() if key != "epochs"},
+            **{f"guard.{key}": value for key, value in train.guard.items()},
+            "epochs": self.epochs,
+            "preset": train.preset if train.preset in (None, AUTO) else _preset(train.preset),
+            "validate": train.validate,
+            **({"--import": [_place(name) for name in train.imports]} if train.imports else {}),
+        }
+        varied = dataclasses.asdict(self.axes) | {"presets": [_preset(name) for name in self.axes.presets]}
+        options = {f"--{'lr0' if key == 'rates' else key}": value for key, value in varied.items()}
+        return {**common, **options, **fingerprint(train.data, train.model)}
+
+    def notes(self) -> list[str]:
+        """Return what should be known before the table is believed."""
+        found = []
+        longest = max(self._value(trial, "warmup_epochs") for trial in self.trials)
+        warmup = min(longest, self.epochs - 1)  # as Ultralytics: the last epoch is never warm-up
+        if warmup * 3 > self.epochs:
+            found.append(
+                f"The warm-up takes {warmup:g} of the {self.epochs} epochs, in which all runs train below"
+                " their learning rate. More epochs (--epochs 10) or warmup_epochs=0.5 would tell more."
+            )
+        optimizers = set(self.axes.optimizers) - {"auto"}
+        if optimizers & LIKE_ADAM and optimizers - LIKE_ADAM and len(self.axes.rates) < 2:
+            names = ", ".join(name for name in self.axes.optimizers if name != "auto")
+            found.append(
+                f"{names} are given the same learning rate, and Adam's kind usually wants about a tenth of SGD's."
+                " --lr0 0.01,0.001 trains each of them with both."
+            )
+        if "auto" in self.axes.optimizers and self.axes.rates:
+            found.append("optimizer=auto chooses a learning rate of its own: --lr0 changes nothing in its runs.")
+        return found
+
+    def _value(self, trial: Trial, key: str) -> float:
+        """Return a setting as a run will have it; of a preset that the model chooses, Ultralytics' default."""
+        preset = trial.preset or self.train.preset
+        below = hyperparameters(preset) if preset not in (None, AUTO) else {}
+        return float({**default_hyp(), **below, **self.train.settings}[key])
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in a few words what differs between two records; empty when they are the same.
+
+    Examples:
+        >>> difference({"epochs": 3, "data": "a.yaml"}, {"epochs": 5, "data": "a.yaml", "batch": 4})
+        'batch: not given before, 4 now; epochs: 3 before, 5 now'
+    """
+    missing = object()
+    told = []
+    before = {**{key: now[key] for key in FINGERPRINT if key in now}, **before}  # not kept by the first versions
+    for key in sorted({*before, *now}):
+        old, new = before.get(key, missing), now.get(key, missing)
+        if old != new:
+            was, is_now = ("not given" if value is missing else _text(value) for value in (old, new))
+            told.append(f"{key}: {was} before, {is_now} now")
+    return "; ".join(told)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(_text(item) for item in value) or "none"
+    if isinstance(value, dict) and "preset" in value:
+        return str(value["preset"])
+    return "none" if value is None else str(value)
+
+
+def _place(name: str) -> str:
+    return os.path.abspath(name) if Path(name).exists() else name
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """Return a preset with its values: a file that was edited meanwhile is another one."""
+    return {"preset": name, "values": hyperparameters(name)}
+
+
+def _without_seed(choice: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in choice.items() if key != "seed"}
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """Return a name that differs from all others also where the case of letters does not count."""
+    low = {other.lower() for other in taken}
+    names = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
+    return next(candidate for candidate in names if candidate.lower() not in low)

@@ -1,0 +1,47 @@
+"""The picture of an incident: the guilty training image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autopsy.report import Sample
+from ..provenance.recipe import Provenance
+from .preview import preview
+from .record import Incident, boxes_of
+
+
+def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
+    """Return ``preview.jpg``: the first guilty image of the batch; nothing when no image is guilty.
+
+    Args:
+        found: The incident.
+        model: Has the names of the classes.
+    """
+    report, drawn = found.report, found.drawn
+    positions = report.evidence.get("positions")
+    if drawn is None or not report.samples or not isinstance(positions, list) or not positions:
+        return {}
+    position, sample = int(positions[0]), report.samples[0]
+    provenance = drawn.provenance[position] if position < len(drawn.provenance) else None
+    picture = preview(
+        drawn.as_drawn(),
+        position,
+        provenance=provenance,
+        tile=_part_of(sample, provenance),
+        boxes=boxes_of(sample, provenance),
+        names=getattr(model, "names", None),
+        title=report.headline(),
+    )
+    return {"preview.jpg": picture}
+
+
+def _part_of(sample: Sample, provenance: Provenance | None) -> int | tuple[int, int, int, int] | None:
+    """Return which part of the training image a guilty file is, so that its outline and its name can be drawn."""
+    if provenance is None or sample.tile is None:
+        return sample.tile
+    for n, source in enumerate(provenance.sources):
+        corners = provenance.tile(n)
+        same = corners is not None and tuple(map(round, corners)) == sample.tile
+        if same and (source.path, source.index) == (sample.path, sample.index):
+            return n
+    return sample.tile

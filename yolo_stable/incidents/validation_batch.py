@@ -1,0 +1,75 @@
+"""The batch of a validation whose loss is not finite, found by going through the batches again, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..autopsy.batch_case import BatchCase
+from ..guard.generators import Draw
+from ..guard.untouched import untouched
+from ..guard.wrappers import unwrap
+from .forward import forward_of, precision_of
+from .record import Drawn, ImageNames
+
+
+@dataclass(frozen=True)
+class ValidationBatch:
+    """One batch as the validator gives it to its model, with what came of it."""
+
+    case: BatchCase
+    drawn: Drawn
+    precision: str
+    loss: float
+    items: Mapping[str, float]
+
+    @classmethod
+    def first_not_finite(
+        cls, validator: Any, model: nn.Module, *, classes: int, seconds: float
+    ) -> ValidationBatch | None:
+        """Go through the batches of a validation until the loss of one is not finite.
+
+        They are loaded in this process, so that the loader's workers and its place stay as they are.
+
+        Args:
+            validator: Ultralytics', after a validation inside of a training.
+            model: What was validated; it is in evaluation mode.
+            classes: Their number.
+            seconds: After them the search ends.
+
+        Returns:
+            It; None when there is none, when the time is up, or when the loader cannot be gone through a second time.
+
+        Syncs: one read per batch.
+        """
+        end = time.monotonic() + seconds
+        model, device = unwrap(model), validator.device
+        precision = precision_of(validator.args.quantize == 16, None)
+        for number, loaded in enumerate(_batches(validator.dataloader), start=1):
+            if time.monotonic() > end:
+                return None
+            batch = validator.preprocess(loaded)
+            generators = Draw(device)
+            case = BatchCase(model, batch, forward_of(precision, device, generators.restore), classes=classes)
+            with untouched(model, device), torch.no_grad():
+                loss, items = case.call()
+                numbers = {name: float(value) for name, value in items.items()}
+            if not all(map(torch.isfinite, [loss, *map(torch.as_tensor, numbers.values())])):
+                names = ImageNames(said=tuple(batch.get("im_file", ())))
+                drawn = Drawn(number=number, labels={}, names=names, batch=batch, generators=generators)
+                return cls(case, drawn, precision, float(loss), numbers)
+        return None
+
+
+def _batches(loader: Any) -> Iterator[Any]:
+    sampler, dataset, collate = (getattr(loader, name, None) for name in ("batch_sampler", "dataset", "collate_fn"))
+    if sampler is None or dataset is None or collate is None:
+        return
+    for indices in islice(sampler, len(loader)):  # Ultralytics' own goes on for ever
+        yield collate([dataset[index] for index in indices])

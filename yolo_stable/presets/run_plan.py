@@ -1,0 +1,156 @@
+"""What a run was asked to do beyond Ultralytics' own arguments: guard settings and preset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InvalidCallError
+from ..guard import GuardConfig
+from .presets import AUTO, hyperparameters
+
+INJECTED = "injected"
+"""The key of ``args.yaml`` with the faults that were put into a run on purpose; a record, and no setting."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """The two keys that a trainer takes besides Ultralytics' arguments, resolved."""
+
+    guard: GuardConfig
+    preset: str | None = None
+    """Name or path of the preset whose values lie under the explicit arguments; None: Ultralytics' defaults."""
+    why: str = ""
+    """Why this preset, when it was not named by the user."""
+    overridden: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Arguments that differ from the preset: key to (value of the preset, value of the run)."""
+    changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Arguments of a resumed run that differ from what it was saved with: key to (before, now)."""
+    injected: tuple[str, ...] = ()
+    """Faults that were put into the run on purpose, also into its earlier parts."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``args.yaml`` keeps and what a multi-GPU worker is given."""
+        return {"guard": self.guard.to_dict(), "preset": self.preset}
+
+    def with_injected(self, names: Iterable[str]) -> RunPlan:
+        """Return the plan with faults of this part of the run added to those of earlier ones."""
+        return dataclasses.replace(self, injected=tuple(dict.fromkeys((*self.injected, *names))))
+
+
+def choose_preset(model: str | Path | object, pretrained: object = True) -> tuple[str, str]:
+    """Choose a preset for a model that the user has not chosen one for.
+
+    Args:
+        model: What was passed as ``model=``.
+        pretrained: As Ultralytics' argument: a path loads those weights, ``False`` loads none.
+
+    Returns:
+        The preset's name and the reason.
+
+    Examples:
+        >>> choose_preset("yolo11n.pt")[0], choose_preset("yolo11n.yaml")[0]
+        ('stable', 'guarded')
+    """
+    if pretrained is False:
+        return "guarded", "pretrained=False starts from nothing; a conservative learning rate would starve it"
+    if not isinstance(pretrained, (str, Path)) and str(model).lower().endswith((".yaml", ".yml")):
+        return "guarded", "the model starts from a YAML; a conservative learning rate would starve it"
+    return "stable", "the model starts from weights; a conservative learning rate protects them"
+
+
+def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, Any]]:
+    """Take ``guard`` and ``preset`` out of a trainer's overrides and lay the preset under the rest.
+
+    Precedence: Ultralytics' defaults < preset < explicit arguments. A resumed run keeps the guard settings that its
+    ``args.yaml`` holds, each unless a new one is given. Its hyperparameters come from its checkpoint, unless it is given
+    another preset: then the values of that one lie over them.
+
+    Args:
+        overrides: What ``YOLO(...).train(...)`` hands to the trainer; not changed.
+
+    Returns:
+        The plan, and overrides that Ultralytics understands.
+
+    Raises:
+        InvalidCallError: Unknown guard setting, wrong value, unknown preset.
+    """
+    rest = dict(overrides or {})
+    guard, preset = rest.pop("guard", None), rest.pop("preset", None)
+    if not isinstance(preset, (str, os.PathLike, type(None))):
+        raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
+    if rest.get("resume"):
+        before = _settings_of_resumed_run(rest)
+        config = GuardConfig.for_trainer(guard)  # what is given now is checked first: the message is about the call
+        try:
+            saved = GuardConfig.for_trainer(before.get("guard"))
+        except InvalidCallError as error:
+            raise InvalidCallError(f"args.yaml of the run to resume: {error} Mend it.") from error
+        if not isinstance(guard, GuardConfig):
+            config = dataclasses.replace(saved, **(guard or {}))
+        was, now = saved.to_dict(), config.to_dict()
+        changed = {f"guard.{name}": (was[name], now[name]) for name in now if was[name] != now[name]} if before else {}
+        kept, injected = before.get("preset"), before.get(INJECTED)
+        if preset in (None, AUTO) or _same(preset, kept):
+            plan = RunPlan(guard=config, preset=None if kept is None else str(kept))
+        else:
+            plan, rest = _with_preset(config, str(preset), rest)
+        plan = dataclasses.replace(plan, changed=changed)
+        return plan.with_injected(map(str, injected) if isinstance(injected, list) else ()), rest
+    config = GuardConfig.for_trainer(guard)
+    if preset is None:
+        return RunPlan(guard=config), rest
+    why = ""
+    if preset == AUTO:
+        preset, why = choose_preset(rest.get("model", ""), rest.get("pretrained", True))
+    return _with_preset(config, str(preset), rest, why)
+
+
+def checkpoint_to_resume(overrides: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint that is resumed; None when none is, or none is named.
+
+    Args:
+        overrides: As for :func:`separate`; ``resume=True`` means the model.
+    """
+    resume = overrides.get("resume")
+    if not resume:
+        return None
+    named = str(overrides.get("model") or "") if resume is True else str(resume)
+    if resume is True and not named.lower().endswith(".pt"):
+        return None
+    return Path(named).absolute()
+
+
+def _with_preset(
+    config: GuardConfig, preset: str, rest: dict[str, Any], why: str = ""
+) -> tuple[RunPlan, dict[str, Any]]:
+    values = hyperparameters(preset)
+    overridden = {k: (v, rest[k]) for k, v in values.items() if k in rest and rest[k] != v}
+    return RunPlan(guard=config, preset=preset, why=why, overridden=overridden), {**values, **rest}
+
+
+def _same(preset: str | os.PathLike[str], kept: Any) -> bool:
+    """Say whether two presets are the same, by name or as files."""
+    a, b = os.fspath(preset), str(kept)
+    return a == b or (os.path.isfile(a) and os.path.abspath(a) == os.path.abspath(b))
+
+
+def _settings_of_resumed_run(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the saved arguments of the run that is resumed, or nothing when it was not one of ours."""
+    checkpoint = checkpoint_to_resume(overrides)
+    if checkpoint is None:
+        return {}
+    saved = checkpoint.parent.parent / "args.yaml"  # RUN/weights/last.pt
+    if not saved.is_file():
+        return {}
+    try:
+        settings = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InvalidCallError(f"{saved} of the run to resume cannot be read: {error}. Mend or remove it.") from error
+    return settings if isinstance(settings, dict) else {}

@@ -1,0 +1,154 @@
+"""What happened in a run, one JSON object a line in ``guard.jsonl``.
+
+Schema 1. Every line has ``schema`` (1), ``event``, ``time`` (seconds since the epoch) and ``epoch`` (from 1; 0 before
+training). The events, with their further keys:
+
+- ``start``: ``versions`` (package name to version), ``guard`` (its settings), ``preset``, ``optimizer``, ``precision``,
+  ``device``, ``epochs_before`` (completed before this start; above 0 when the run was resumed).
+- ``rejection``: ``batch`` (from 1, within the epoch), ``step`` (optimizer steps applied so far), ``what``
+  (``micro_batch`` or ``window``), ``reason``, ``culprits`` (buffers or parameters that were not finite), ``loss``, ``items``,
+  ``norm``, ``files`` (images of the micro-batch; of a window: of all its micro-batches). A number that was not finite is
+  the string ``"nan"``, ``"inf"`` or ``"-inf"``, since JSON has none of them.
+- ``steps``: the newest applied step, a line for every ``guard.telemetry_every`` of them: ``batch`` (from 1, within the epoch),
+  ``step`` (optimizer steps applied so far), ``loss`` (items of the last accepted micro-batch, by name), ``norm`` (before
+  clipping), ``clip`` (what the gradients were multiplied by; 1.0: not clipped), ``lr`` (of each parameter group, as the optimizer
+  used it), ``scale`` (loss scale, null without a scaler), ``seconds`` (mean per applied step since the last such line, without
+  validations, saves and autopsies), ``memory`` (bytes that the process holds on its device at the peak; on the CPU its resident
+  set; null where the device does not say), ``layers`` (up to ten ``[module path, share of the squared norm]``, largest first;
+  null when not known). Such a line takes some 600 bytes, 100,000 of them 60 MB. After every 100,000 lines the interval is
+  doubled, so that a run of 10 million steps, at the default of 10, leaves 340,000 lines and one of 100 million 660,000.
+- ``warning``: ``what`` (``norm over limit``, ``loss scale falling``, ``norm rising`` or ``one layer dominates``; at most one of
+  each in an epoch), ``message`` (what was seen and what to do next), ``value``, ``limit``, ``step``. The rules: ``runlog/warning_rules.py``.
+- ``epoch``: ``applied``, ``clipped``, ``rejected`` (counts within the epoch), ``norm_mean``, ``norm_max`` (before clipping, of
+  the steps that were applied; null when there were none), ``loss`` (running means, by name).
+- ``climb``: more than a batch was undone. ``rung`` (``repair``: the EMA alone was put back to a snapshot; ``roll_back``: the
+  whole state; ``lower_precision``: that, and ``precision`` is computed in from here on; ``halt``), ``reason``, ``culprits``,
+  ``step`` and ``to_step`` (optimizer steps applied then, and in the snapshot), ``lost`` (steps undone by this climb, without
+  those that earlier ones had undone), ``lr_factor`` (what the learning rate is multiplied by from here on).
+- ``incident``: a rejection or a climb was looked into. ``kind``, ``folder`` (where it is in full, or null), and the answer of the
+  autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``, ``samples``, ``evidence``, ``next``.
+  ``injected`` here and in ``start``: faults that were put in on purpose, where there are any.
+- ``left_out``: ``path`` of an image that was found guilty twice and is left out of the rest of the run.
+- ``unreadable``: ``path`` of an image that could not be read any more and is left out from here on, ``why``, ``split``
+  (``train``, others are drawn in its place, or ``val``), ``lost`` (files of that split so far) and ``images`` (that it has).
+- ``validation_not_finite``: ``names`` of results that were not finite although all weights are.
+- ``checkpoint_kept``: a save was refused because of ``culprits``; the file on disk stays as it was.
+- ``end``: ``status`` (``done``, ``halted`` by the guard, ``interrupted`` by a signal, or ``failed`` for another reason),
+  ``message``, ``counts``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from .._shared.strict_json import strict
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One event; see the module for the kinds and their details."""
+
+    event: str
+    epoch: int
+    details: dict[str, Any] = field(default_factory=dict)
+    time: float = field(default_factory=time.time)
+
+    def to_json(self) -> str:
+        """Return the event as one line of strict JSON, without the line's end.
+
+        Examples:
+            >>> Event(event="end", epoch=3, details={"norm": float("nan")}, time=0.0).to_json()
+            '{"schema": 1, "event": "end", "time": 0.0, "epoch": 3, "norm": "nan"}'
+        """
+        head = {"schema": SCHEMA, "event": self.event, "time": round(self.time, 3), "epoch": self.epoch}
+        return json.dumps({**head, **strict(self.details)}, allow_nan=False)
+
+
+class EventLog:
+    """Appends events to a file, a line each; a full disk ends the log, not the training.
+
+    Args:
+        path: The file; made with its first event.
+        append: Keep what an earlier part of the same run wrote; otherwise the file starts anew.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        self.path = path
+        self.problem: str | None = None
+        """Why writing stopped, if it did."""
+        self._file: IO[str] | None = None
+        self._mode = "a" if append else "w"
+
+    def write(self, event: Event) -> None:
+        """Append one event and flush, so that a killed run keeps every line."""
+        if self.problem is not None:
+            return
+        try:
+            file = self._file
+            if file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                if self._mode == "a":
+                    _end_last_line(self.path)
+                file = self._file = open(self.path, self._mode, encoding="utf-8")  # noqa: SIM115 - stays open for the run
+            file.write(event.to_json() + "\n")
+            file.flush()
+        except OSError as error:
+            self.problem = f"{self.path}: {error.strerror or error}"
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; a later write appends to it."""
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:  # a full disk may say so only now
+                self.problem = self.problem or f"{self.path}: {error.strerror or error}"
+            self._file = None
+            self._mode = "a"
+
+
+def _end_last_line(path: Path) -> None:
+    """Cut off a last line that a killed run left unfinished: the next event would be written into it, and both be lost."""
+    if not path.is_file():
+        return
+    with open(path, "r+b") as file:
+        content = file.read()
+        start = content.rfind(b"\n") + 1
+        if start == len(content):
+            return
+        try:
+            json.loads(content[start:])
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.write(b"\n")  # only the line's end is missing
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a log, oldest first; a last line that a killed run left unfinished is dropped.
+
+    Args:
+        path: A ``guard.jsonl``.
+
+    Returns:
+        One dictionary for each line.
+
+    Raises:
+        ValueError: A line other than the last is not JSON; says which.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    events = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}:{number}: not a line of JSON ({error}).") from error
+    return events

@@ -1,0 +1,1 @@
+"""From the words of ``yolo-stable train`` to a finished run."""

@@ -1,0 +1,142 @@
+"""Ending a guarded training when a signal asks for it: after the step, with everything saved."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from torch.utils.data import DataLoader
+from ultralytics.utils import LOGGER, RANK
+
+from .._shared.shell_text import GO_ON
+from .._shared.signals import GracefulStop, LeftToParent, held_back
+from ..errors import TrainingInterruptedError
+from ..guard import StepGuard
+from ..runlog.writer import RunLog
+
+try:
+    from multiprocessing import resource_tracker
+except ImportError:  # Windows has none
+    resource_tracker = None
+
+if TYPE_CHECKING:
+    from ultralytics.engine.trainer import BaseTrainer as _Base
+else:
+    _Base = object
+
+
+class GuardedInterrupt(_Base):
+    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that saves between epochs and leaves when it is asked to."""
+
+    guard: StepGuard | None
+    run_log: RunLog
+    window_open: bool
+    """Whether a micro-batch has been judged since the last optimizer step."""
+    save_now: Callable[[int], bool]
+    finish_save: Callable[[], bool]
+    filled: Callable[[str], str]
+    asked: GracefulStop | None = None
+
+    def listen(self) -> GracefulStop:
+        """Return what remembers the first signal, to be entered around the training.
+
+        Ranks other than the first go on computing: the first one cannot finish its step without them.
+        """
+        self.asked = GracefulStop(_say_so, ignore_first=RANK not in {-1, 0})
+        return self.asked
+
+    @contextlib.contextmanager
+    def pass_on_signals(self) -> Iterator[None]:
+        """For the process that only starts the workers of a multi-GPU run: let them finish their step and save.
+
+        Ctrl-C reaches them by itself, as the terminal sends it to all. SIGTERM comes to this process alone and is passed on.
+
+        Raises:
+            TrainingInterruptedError: A signal had asked for it, and they have ended.
+        """
+        with GracefulStop(_pass_on) as asked:
+            try:
+                yield
+            except subprocess.CalledProcessError as error:
+                if asked.requested is None:
+                    raise
+                name = asked.requested.name
+                done = f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self.wdir}."
+                go_on = f"Go on with:\n{GO_ON} device={self.args.device}"
+                raise TrainingInterruptedError(self.filled(f"{done}\n{go_on}"), asked.requested) from error
+
+    def keep_workers(self, event: str) -> None:
+        """Before the loaders start their workers, leave Ctrl-C to this process: the step to be finished may need their batches.
+
+        Args:
+            event: The callback event that has just been run.
+        """
+        if event == "on_train_epoch_start":  # callbacks may have put another loader in
+            for loader in (self.train_loader, getattr(self, "test_loader", None)):
+                if isinstance(loader, DataLoader) and loader.num_workers:
+                    _leave_ctrl_c_to_parent(loader)
+
+    def leave_if_asked(self, event: str) -> None:
+        """After a step or an epoch, save and leave, if a signal has asked for it.
+
+        Args:
+            event: The callback event that has just been run.
+
+        Raises:
+            TrainingInterruptedError: Says what was saved and how to go on.
+        """
+        wish = self.asked.requested if self.asked is not None else None
+        if wish is None or self.guard is None or self.stop:  # a run at its end only has to be closed
+            return
+        if event == "on_train_batch_end" and not self.window_open:
+            saved = self.args.save and self.save_now(self.epoch - 1)
+        elif event == "on_fit_epoch_end":
+            self.finish_save()
+            saved = self.run_log.has_saved(self.epoch + 1)  # the loop has just done it, unless the disk was full
+        else:
+            return
+        step = self.guard.counts.applied
+        done = f"{wish.name}: training stopped in epoch {self.epoch + 1}/{self.epochs} after {step} optimizer steps."
+        if not saved:
+            raise TrainingInterruptedError(f"{done} Nothing could be saved{_why(self.args.save)}.", wish)
+        again = "" if event == "on_fit_epoch_end" else ", and this epoch begins anew"
+        raise TrainingInterruptedError(self.filled(f"{done} Everything is saved{again}.\nGo on with:\n{GO_ON}"), wish)
+
+
+def _leave_ctrl_c_to_parent(loader: Any) -> None:
+    """Start a loader's workers so that Ctrl-C does not reach them, from their first moment on."""
+    if isinstance(loader.worker_init_fn, LeftToParent):
+        return
+    loader.worker_init_fn = LeftToParent(loader.worker_init_fn)
+    kind: Any = type(loader)
+    known = weakref.ref(loader)  # a loader that held itself would not be collected, nor its workers ended, in time
+
+    def start() -> Any:
+        if resource_tracker is not None:
+            resource_tracker.ensure_running()  # spawning starts it, and that would let the signal through again
+        with held_back():
+            return kind._get_iterator(known())
+
+    loader._get_iterator = start
+
+
+def _pass_on(wish: signal.Signals) -> None:
+    _say_so(wish)
+    if wish is signal.SIGTERM:
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+                child.send_signal(wish)
+
+
+def _why(save: bool) -> str:
+    return "" if save else " (save=False)"
+
+
+def _say_so(wish: signal.Signals) -> None:
+    LOGGER.info("")  # ends the line of the progress bar
+    LOGGER.warning(f"{wish.name}: finishing the step and saving; once more stops at once.")

@@ -1,0 +1,219 @@
+"""The float64 reference of trainings: shipped as JSON, or computed here when it does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .battery import find_check
+from .check import Check
+from .hashed import Draw
+from .network import batch, gradients_of, losses_of, network, train_steps
+from .sketch import distance, sketch
+
+_RUNS = 4
+
+NOISE = 6e-8
+"""Relative disturbance of weights that stands for rounding in float32."""
+STEP, FIRST, CONVERGENCE = "step/yolo11n", "short/first-steps", "short/convergence"
+_FILE = "golden.json"
+_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReference:
+    """One training step in float64."""
+
+    losses: tuple[float, ...]
+    norms: dict[str, float]
+    """Of the gradient of each parameter."""
+    sketches: dict[str, tuple[float, ...]]
+    buffers: dict[str, tuple[float, ...]]
+    """Sketches of BatchNorm's statistics afterwards."""
+
+    @property
+    def norm(self) -> float:
+        """Return the norm of the whole gradient."""
+        return math.sqrt(sum(v * v for v in self.norms.values()))
+
+
+def installed() -> str:
+    """Return the version of Ultralytics that decides what a network computes."""
+    import ultralytics
+
+    return ultralytics.__version__
+
+
+class Golden:
+    """References of seed 0, as shipped.
+
+    Args:
+        seed: Another one has no shipped reference.
+        recompute: Take none.
+    """
+
+    def __init__(self, seed: int = 0, *, recompute: bool = False) -> None:
+        self.seed = seed
+        text = (resources.files("yolo_stable.validate") / _FILE).read_text(encoding="utf-8") if _exists() else "{}"
+        content = json.loads(text)
+        fits = content.get("suite") == _suite() and seed == 0 and not recompute
+        self.content: dict[str, Any] = content if fits else {}
+        self.id = hashlib.sha256(text.encode()).hexdigest()[:16] if fits else ""
+        """Names the shipped file; empty: references are computed here."""
+        self._made: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        """Return a reference: shipped when it fits the installed Ultralytics, else computed, once."""
+        if name in self.content and self.content.get("ultralytics") == installed():
+            return self.content[name]
+        if name not in self._made:
+            self._made[name] = MAKERS[name](find_check(name), self.seed)
+        return self._made[name]
+
+    def step(self) -> StepReference:
+        """Return the reference of one step."""
+        found = self.get(STEP)
+        return StepReference(
+            losses=tuple(found["losses"]),
+            norms=found["norms"],
+            sketches={name: tuple(v) for name, v in found["sketches"].items()},
+            buffers={name: tuple(v) for name, v in found["buffers"].items()},
+        )
+
+
+def _exists() -> bool:
+    return (resources.files("yolo_stable.validate") / _FILE).is_file()
+
+
+def _suite() -> str:
+    from .result import SUITE
+
+    return SUITE
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _rounded(values: tuple[float, ...]) -> list[float]:
+    return [_round(v) for v in values]
+
+
+def _draw(check: Check, seed: int) -> Draw:
+    return Draw(f"{seed}/{check.id}")
+
+
+def make_step(check: Check, seed: int) -> dict[str, Any]:
+    """Compute one step in float64."""
+    draw = _draw(check, seed)
+    model, data = network(check.params, draw, torch.float64), batch(check.params, draw)
+    losses = losses_of(model, data)
+    losses.sum().backward()
+    gradients = gradients_of(model)
+    return {
+        "losses": _rounded(tuple(losses.tolist())),
+        "norms": {name: _round(float(g.norm())) for name, g in gradients.items()},
+        "sketches": {name: _rounded(sketch(g)) for name, g in gradients.items()},
+        "buffers": {name: _rounded(sketch(b)) for name, b in model.named_buffers() if "running" in name},
+    }
+
+
+def make_first(check: Check, seed: int) -> dict[str, Any]:
+    """Take the first steps in float64, exactly and with rounding noise in the weights."""
+    draw = _draw(check, seed)
+    data = batch(check.params, draw)
+    runs = [
+        train_steps(network(check.params, draw, torch.float64, noise), data, check.params["steps"])
+        for noise in (0.0, NOISE)
+    ]
+    return {"losses": _rounded(tuple(runs[0])), "noisy": _rounded(tuple(runs[1]))}
+
+
+def make_convergence(check: Check, seed: int) -> dict[str, Any]:
+    """Train on the same images several times in float32 on the CPU, with rounding noise in the weights."""
+    draw = _draw(check, seed)
+    data = {name: t.float() for name, t in batch(check.params, draw).items()}
+    finals: list[float] = []
+    losses: list[float] = []
+    for run in range(_RUNS):
+        model = network(check.params, draw, torch.float32)
+        disturb(model, Draw(f"{draw.key}/run{run}"), 3e-4)
+        losses = train_steps(model, data, check.params["steps"], lr=check.params["lr"])
+        finals.append(sum(losses[-10:]) / 10)
+    mean = sum(finals) / len(finals)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in finals) / (len(finals) - 1))
+    return {"first": _round(losses[0]), "mean": _round(mean), "deviation": _round(deviation)}
+
+
+def disturb(model: torch.nn.Module, draw: Draw, noise: float) -> None:
+    """Change each weight a little, in place."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(p.dtype))
+
+
+MAKERS = {STEP: make_step, FIRST: make_first, CONVERGENCE: make_convergence}
+
+
+def recompute_reference(path: Path | None = None) -> Path:
+    """Compute all references of seed 0 in float64 on this CPU, and write them.
+
+    Args:
+        path: Where; None: the file that is shipped with this package.
+
+    Returns:
+        The path.
+    """
+    target = path or Path(str(resources.files("yolo_stable.validate") / _FILE))
+    content: dict[str, Any] = {"suite": _suite(), "ultralytics": installed()}
+    content |= {name: make(find_check(name), 0) for name, make in MAKERS.items()}
+    target.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    return target
+
+
+def compare_gradients(reference: StepReference, gradients: dict[str, torch.Tensor]) -> tuple[float, str, float]:
+    """Compare gradients with the sketches of the reference.
+
+    Args:
+        reference: In float64.
+        gradients: On the CPU, by parameter.
+
+    Returns:
+        The error of the whole gradient relative to its norm, the parameter that is off most, and by how much. Parameters
+        whose gradient is almost zero are measured against a thousandth of the whole.
+    """
+    total, worst, most = 0.0, "", 0.0
+    for name, expected in reference.sketches.items():
+        gap = distance(sketch(gradients[name]), expected) if name in gradients else reference.norms[name]
+        total += gap**2
+        relative = gap / max(reference.norms[name], 1e-3 * reference.norm)
+        if not relative <= most:
+            worst, most = name, relative
+    return math.sqrt(total) / reference.norm, worst, most
+
+
+def cosine(reference: StepReference, gradients: dict[str, torch.Tensor], among: str = "") -> float:
+    """Estimate the cosine between gradients and those of the reference; sketches tell it to about 0.1.
+
+    Args:
+        reference: In float64.
+        gradients: On the CPU, by parameter.
+        among: Beginning of the names of the parameters that are looked at.
+
+    Returns:
+        1 for the same direction, about 0 for one that has nothing to do with it; 0 where there are no gradients.
+    """
+    names = [name for name in reference.sketches if name.startswith(among)]
+    there = [name for name in names if name in gradients]
+    gap = sum(distance(sketch(gradients[name]), reference.sketches[name]) ** 2 for name in there)
+    gap += sum(reference.norms[name] ** 2 for name in names if name not in gradients)
+    right = sum(reference.norms[name] ** 2 for name in names)
+    found = sum(float(gradients[name].norm()) ** 2 for name in there)
+    return (right + found - gap) / (2 * math.sqrt(right * found)) if right and found else 0.0
