@@ -25,6 +25,7 @@ lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(RUN)
+	$(BIN)/lint-imports
 
 # Small changes of meaning, one at a time in a copy of the project: which of them do the tests not notice? About an hour.
 mutants: setup-test

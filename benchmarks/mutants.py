@@ -24,18 +24,16 @@ from benchmarks.mutant_runs import Place, Verdict, warm_up
 
 ROOT = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.yaml")
-CHECKPOINTS = (
-    *("checkpoint", "checkpoint_file", "saving", "half", "whole_file", "state_file", "background"),
-    *("resuming", "loop_state", "data_order", "cadence", "results_csv"),
-)
-PROVENANCE = ("provenance", "regions", "tracing", "traced_transforms", "traced_labels", "quarantine", "path_states")
 ROOMS: dict[str, tuple[float, tuple[str, ...]]] = {
     "guard": (0.25, ("guard/*",)),
-    "checkpoints and resume": (0.2, CHECKPOINTS),
-    "check and repair": (0.2, ("dataset/*",)),
-    "provenance and quarantine": (0.15, PROVENANCE),
+    "checkpoints and resume": (
+        0.2,
+        ("checkpoints/*", "_shared/atomic_file", "_shared/background", "runlog/results_csv"),
+    ),
+    "check and repair": (0.2, ("check/*",)),
+    "provenance and quarantine": (0.15, ("provenance/*",)),
     "cause and taint": (0.1, ("autopsy/cause", "autopsy/taint")),
-    "metrics and gates": (0.1, ("device/metrics", "device/gate", "device/checks/gates")),
+    "metrics and gates": (0.1, ("validate/metrics", "validate/gate", "validate/checks/gates")),
 }
 """The share of the mutants, and the modules that they are drawn from."""
 

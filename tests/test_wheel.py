@@ -91,7 +91,10 @@ def test_the_presets_are_there_without_the_checkout(installed: Callable[..., str
 
 
 def test_the_data_sets_are_made_without_the_checkout(installed: Callable[..., str], tmp_path: Path) -> None:
-    listing = "from yolo_stable._shared.resources import resource_dir; print(*(p.name for p in resource_dir('datasets').iterdir()))"
+    listing = (
+        "from yolo_stable._shared.resources import resource_dir; "
+        "print(*(p.name for p in resource_dir('datasets').iterdir()))"
+    )
     assert {"digits.yaml", "digits.py", "shapes.yaml", "shapes.py"} <= set(installed("-c", listing).split())
     code = f"from yolo_stable.data.builtin import make; print(make('shapes', cache={str(tmp_path)!r}, train=2, val=1, imgsz=32))"
     data = Path(installed("-c", code).strip())

@@ -56,7 +56,7 @@ def test_a_fork_waits_for_it() -> None:
 ENDING = """
 import sys, time
 from pathlib import Path
-from yolo_stable.background import Background
+from yolo_stable._shared.background import Background
 
 job = Background()
 job.start(lambda: (time.sleep(0.5), Path(sys.argv[1]).write_text("whole")))

@@ -20,7 +20,7 @@ from benchmarks.autopsy_planted import Cancel, Shared
 from benchmarks.autopsy_rig import Rig, clocked
 from yolo_stable.chaos import FileFault, LayerFault
 
-ROOT = Path(__file__).parents[1].parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import faults
 
-ROOT = Path(__file__).parents[1].parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -303,7 +303,7 @@ print(make("shapes", train=4, val=2, imgsz=64))
 
 def start_maker(go: Path) -> subprocess.Popen[str]:
     """Start a process that makes the tiny set of shapes and pauses before its third image until ``go`` exists."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(builtin_data.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(builtin_data.__file__).parents[2])}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", MAKER, str(go)], env=environment, **pipes)
 
@@ -396,14 +396,14 @@ def test_another_version_of_the_generator_gets_a_folder_of_its_own(
 
 def test_importing_the_module_is_cheap() -> None:
     code = "import sys, yolo_stable.data.builtin; print({'numpy', 'cv2', 'torch', 'ultralytics'} & {*sys.modules})"
-    environment = {**os.environ, "PYTHONPATH": str(Path(builtin_data.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(builtin_data.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
 def test_a_generator_is_also_a_script(tmp_path: Path) -> None:
     command = [sys.executable, str(resource_dir("datasets") / "shapes.py"), str(tmp_path / "out"), "--train", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(builtin_data.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(builtin_data.__file__).parents[2])}
     done = subprocess.run([*command, "--task", "obb"], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(make("shapes", task="obb", train=2, cache=tmp_path / "out"))
 

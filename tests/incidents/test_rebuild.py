@@ -90,7 +90,7 @@ import sys, json, torch
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from yolo_stable.autopsy.bundle import read_bundle
-from yolo_stable.rebuilding import rebuild_model
+from yolo_stable.incidents.rebuild import rebuild_model
 from test_rebuilding import loss_of
 from safetensors.torch import save_file
 for task in {tasks!r}:

@@ -214,7 +214,7 @@ def test_presets_are_read_without_torch_and_ultralytics() -> None:
         "import sys; from yolo_stable.presets.presets import *; load_hyp('stable'); diff_presets('stable', 'default');"
         "import yolo_stable.presets.lr_schedule; print([m for m in ('torch', 'ultralytics', 'numpy') if m in sys.modules])"
     )
-    root = Path(yolo_stable.presets.presets.__file__).parents[1]
+    root = Path(yolo_stable.presets.presets.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

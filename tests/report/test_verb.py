@@ -15,8 +15,8 @@ from report_rig import guarded_run, stock_run, write_args
 from ultralytics.utils import LOGGER
 from verb import carried_out
 
-from yolo_stable import cli as verbs
 from yolo_stable.chaos import NAN, Fault
+from yolo_stable.cli.report import report
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.report import read_run
 from yolo_stable.trainer import finish as ending
@@ -69,7 +69,7 @@ def test_a_folder_whose_name_is_no_text_is_read_all_the_same(tmp_path: Path) -> 
 def test_the_page_is_opened_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(typer, "launch", opened.append)
-    verbs.report([stock_run(tmp_path)], out=None, show=True)
+    report([stock_run(tmp_path)], out=None, show=True)
     assert opened == [str(tmp_path / "report.html")]
 
 

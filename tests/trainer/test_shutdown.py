@@ -23,7 +23,7 @@ from yolo_stable.trainer import shutdown as interrupting
 
 pytestmark = pytest.mark.usefixtures("interruptible")
 Arguments = Callable[..., dict[str, Any]]
-PROGRAM = Path(__file__).with_name("loading.py")
+PROGRAM = Path(__file__).parents[1] / "loading.py"
 
 
 def raising(base: type, batch: int, event: str, wish: signal.Signals = signal.SIGTERM) -> type:

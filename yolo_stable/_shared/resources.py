@@ -23,7 +23,7 @@ def resource_dir(name: str) -> Path:
         >>> (resource_dir("hyp") / "stable.yaml").is_file()
         True
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     places = [package / name, package.parent / name]
     for place in places:
         if place.is_dir():

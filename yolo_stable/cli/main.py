@@ -8,10 +8,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from .. import cli as verbs
 from .._shared.output import occupy_standard_descriptors, surviving
 from .._shared.shell_text import beneath
 from ..errors import YoloStableError
+from .autopsy import autopsy
+from .check import check
+from .compare import compare
+from .preflight import preflight
+from .presets import app as presets
+from .report import report
+from .train import train
+from .validate import validate
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
 
@@ -24,17 +31,9 @@ app = typer.Typer(
     help="Ultralytics YOLO training that no bad batch can kill.",
     epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated.",
 )
-for verb in (
-    verbs.train,
-    verbs.check,
-    verbs.preflight,
-    verbs.validate,
-    verbs.autopsy,
-    verbs.report,
-    verbs.compare,
-):
+for verb in (train, check, preflight, validate, autopsy, report, compare):
     app.command()(verb)
-app.add_typer(verbs.presets, name="presets")
+app.add_typer(presets, name="presets")
 
 
 def _version(show: bool) -> None:

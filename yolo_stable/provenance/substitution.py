@@ -1,7 +1,7 @@
 """Substitution: another sample in place of one that cannot be made for the sake of its image.
 
-A data set is given a class made of its own one and of ours: one asks for another sample, one (``provenance/reading.py``) knows which file
-is read. While all is well nothing is drawn or given that the data set itself would not, and no random number.
+A data set is given a class made of its own one and of ours: one asks for another sample, one (``provenance/reading.py``) knows
+which file is read. While all is well nothing is drawn or given that the data set itself would not, and no random number.
 """
 
 from __future__ import annotations

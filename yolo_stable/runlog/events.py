@@ -18,7 +18,8 @@ training). The events, with their further keys:
   null when not known). Such a line takes some 600 bytes, 100,000 of them 60 MB. After every 100,000 lines the interval is
   doubled, so that a run of 10 million steps, at the default of 10, leaves 340,000 lines and one of 100 million 660,000.
 - ``warning``: ``what`` (``norm over limit``, ``loss scale falling``, ``norm rising`` or ``one layer dominates``; at most one of
-  each in an epoch), ``message`` (what was seen and what to do next), ``value``, ``limit``, ``step``. The rules: ``runlog/warning_rules.py``.
+  each in an epoch), ``message`` (what was seen and what to do next), ``value``, ``limit``, ``step``. The rules:
+  ``runlog/warning_rules.py``.
 - ``epoch``: ``applied``, ``clipped``, ``rejected`` (counts within the epoch), ``norm_mean``, ``norm_max`` (before clipping, of
   the steps that were applied; null when there were none), ``loss`` (running means, by name).
 - ``climb``: more than a batch was undone. ``rung`` (``repair``: the EMA alone was put back to a snapshot; ``roll_back``: the

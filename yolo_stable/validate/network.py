@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,8 +15,21 @@ from torch import Tensor, nn
 
 from .hashed import Draw
 from .machine import Machine
-from .operations.assign import GAINS, default_dtype
 from .recipe import Tensors
+
+GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+"""Ultralytics' weights of the three losses."""
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New tensors are of this type within: Ultralytics' loss makes its own."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @lru_cache(maxsize=2)

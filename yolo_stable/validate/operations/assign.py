@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import SimpleNamespace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..hashed import Draw
+from ..network import GAINS, default_dtype
 from ..recipe import Recipe, Tensors
 
 STRIDES = (8, 16, 32)
-GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
-"""Ultralytics' weights of the three losses."""
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """New tensors are of this type within: Ultralytics' loss makes its own."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def targets(params: Mapping[str, Any], draw: Draw) -> Tensors:
