@@ -34,7 +34,7 @@ WITHOUT_TORCH = (
     "train.call",
     "_shared.signals",
     "_shared.output",
-    "chaos.cli_spec",
+    "train.inject",
     "validate",
     "report",
 )

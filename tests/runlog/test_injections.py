@@ -13,11 +13,11 @@ import yaml
 
 from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import NAN, Fault, FileFault
-from yolo_stable.chaos.cli_spec import faulty
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.presets.run_plan import separate
 from yolo_stable.runlog.events import read_events
 from yolo_stable.runlog.injections import Injections
+from yolo_stable.train.inject import faulty
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]

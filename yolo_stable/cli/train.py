@@ -54,8 +54,8 @@ def train(
     Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
     """
     from .._shared.error_text import one_line
-    from ..chaos.cli_spec import parse as parse_faults
     from ..train.call import TrainCall
+    from ..train.inject import parse as parse_faults
 
     try:
         call = TrainCall.parse(data, settings or [], preset, imports)

@@ -16,7 +16,6 @@ from .._shared.shell_text import AGAIN, beneath
 from ..augment import named
 from ..autopsy.advice import Names
 from ..autopsy.advice import named as filled
-from ..chaos.cli_spec import faulty
 from ..checkpoints.reader import load_good
 from ..errors import InvalidCallError, YoloStableError
 from ..guard import GuardConfig
@@ -27,6 +26,7 @@ from ..trainer.trainers import TRAINERS, GuardedTrainerMixin
 from .call import SUFFIX_OF_TASK, WHERE, TrainCall
 from .checks import check_arguments, check_data, planned_folder
 from .device_gate import devices_of, set_switches, warn_of_device
+from .inject import faulty
 from .run_folder import RunFolder
 
 
@@ -53,7 +53,7 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
 
     Args:
         call: The parsed call.
-        inject: Faults to put in on purpose, see ``chaos/cli_spec.py``.
+        inject: Faults to put in on purpose, see ``inject.py``.
 
     Returns:
         The run's folder.

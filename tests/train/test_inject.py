@@ -15,9 +15,9 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import DeviceFault, Fault, FileFault, LayerFault
-from yolo_stable.chaos import cli_spec as inject
-from yolo_stable.chaos.cli_spec import KINDS, Injected, Injection, faulty, parse
 from yolo_stable.errors import InvalidCallError
+from yolo_stable.train import inject
+from yolo_stable.train.inject import KINDS, Injected, Injection, faulty, parse
 
 
 class Epochs(Loop):
