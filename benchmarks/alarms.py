@@ -24,6 +24,7 @@ from yolo_stable.guard.divergence import Divergence
 from yolo_stable.guard.evidence import Evidence
 from yolo_stable.guard.snapshot import SnapshotRing
 from yolo_stable.guard.witness import Measured
+from yolo_stable.presets.guard_settings import GuardSettings
 
 from .orders import ORDERS
 from .record import keep, show
@@ -155,9 +156,9 @@ def main() -> None:
     options = parser.parse_args()
     settings = {key: value for key, value in vars(options).items() if key != "json"}
 
-    config = GuardConfig.for_trainer(
+    config = GuardSettings.of(
         {"max_loss_rise": options.loss_rise, "max_norm_rise": options.norm_rise, "patience": options.patience}
-    )
+    ).guard
     healthy = [clean_row(kind, -(-options.steps // len(CLEAN)), config) for kind in CLEAN]
     show("healthy runs", healthy)
     shuffled = [kind for kind in CLEAN if kind not in ORDERS]

@@ -17,7 +17,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.utils import DEFAULT_CFG
 
 from yolo_stable import StepGuard
-from yolo_stable.guard import GuardConfig
+from yolo_stable.presets.guard_settings import GuardSettings
 
 from .contenders import fill_gradients, quiet, step_only
 from .record import keep, show
@@ -51,7 +51,7 @@ def measure(model: str, optimizer: str, batch: int, imgsz: int, repeats: int) ->
     trainer = step_only("guarded", model, optimizer)
     trainer.model.args = get_cfg(DEFAULT_CFG)
     trainer.guard = guard = StepGuard(
-        trainer.model, trainer.optimizer, ema=trainer.ema, config=GuardConfig.for_trainer({})
+        trainer.model, trainer.optimizer, ema=trainer.ema, config=GuardSettings.of().guard
     )
     images = batch_of(batch, imgsz)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from yolo_stable.chaos import CATALOGUE
-from yolo_stable.guard import GuardConfig
+from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.presets import preset_names
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
@@ -27,7 +27,7 @@ def test_the_blocks_run_as_they_stand() -> None:
 
 def test_every_guard_setting_is_in_the_table_with_its_default() -> None:
     table = dict(re.findall(r"^\| `guard\.(\w+)` \| (\S+) \|", README, flags=re.MULTILINE))
-    config = GuardConfig.for_trainer(None)
+    config = GuardSettings.of(None)
     assert set(table) == set(config.to_dict())
     for name, default in config.to_dict().items():
         written = table[name].replace("2^-14", str(2.0**-14))

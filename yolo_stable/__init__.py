@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "errors": ("InvalidCallError", "TrainingHaltedError", "UnhealthyStartError", "YoloStableError"),
     "guard": ("GuardConfig", "StepGuard"),
-    "presets": ("load_hyp",),
-    "trainers": (
+    "presets.presets": ("load_hyp",),
+    "trainer.trainers": (
         "GuardedTrainerMixin",
         "StableClassificationTrainer",
         "StableDetectionTrainer",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from yolo_stable.guard import GuardConfig
 from yolo_stable.guard.divergence import Divergence
 from yolo_stable.guard.evidence import BATCHES, EARLY, EARLY_BATCHES, PROBATION, PROBATION_BATCHES, Evidence
 from yolo_stable.guard.snapshot import SnapshotRing
 from yolo_stable.guard.witness import Measured
+from yolo_stable.presets.guard_settings import GuardSettings
 
 EVERY = 16
 
@@ -24,7 +24,7 @@ class Run:
 
     def __init__(self, loss: Callable[[int, int], float], norm: Callable[[int, int], float] = lambda *_: 5.0) -> None:
         self.loss, self.norm, self.step = loss, norm, 0
-        config = GuardConfig.for_trainer(None)
+        config = GuardSettings.of(None).guard
         stands_in: Any = self
         self.evidence = Evidence(stands_in, config)
         self.divergence = Divergence(4.0, 10.0, self.evidence.patience)

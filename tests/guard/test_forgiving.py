@@ -15,8 +15,9 @@ from ultralytics.utils.torch_utils import ModelEMA
 from yolo_stable.chaos import PASSING, Fault
 from yolo_stable.chaos.armed import Armed
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.guard import Climb, GuardConfig, Rung, StepGuard
+from yolo_stable.guard import Climb, Rung, StepGuard
 from yolo_stable.guard.ladder import most_micro_batches
+from yolo_stable.presets.guard_settings import GuardSettings
 
 CLASSES, EVERY = 4, 16
 
@@ -40,7 +41,7 @@ class Toy:
         self.loss: Any = None
         self.loss_items: Any = None
         self._fault = ""
-        config = GuardConfig.for_trainer({"ramp_steps": 50, "step": "reference", **settings})
+        config = GuardSettings.of({"ramp_steps": 50, "step": "reference", **settings}).guard
         told = {"ema": self.ema, "on_climb": self.climbs.append}
         self.guard = StepGuard(self.model, self.optimizer, config=config, **told)
 
@@ -178,7 +179,7 @@ def fitted(
     """Fit a line with a weight overwritten before some steps; ``keep``: a snapshot is taken with it. Return the last loss too."""
     torch.manual_seed(0)
     model, climbs = nn.Linear(20, 1), list[Climb]()
-    config = GuardConfig.for_trainer({"patience": 8})
+    config = GuardSettings.of({"patience": 8}).guard
     truth, loss, x, y = torch.randn(20), torch.zeros(()), torch.zeros(1, 20), torch.zeros(1)
     told: dict[str, Any] = {"again": lambda: (model(x)[:, 0] - y).square().mean(), "on_climb": climbs.append}
     guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.05), config=config, **told)
@@ -263,7 +264,7 @@ def test_a_run_of_bad_batches_is_the_data_and_costs_no_learning() -> None:
 def test_training_that_leads_into_rejections_again_is_braked_from_the_second_time_on() -> None:
     weight, climbs = nn.Parameter(torch.zeros(1)), list[Climb]()
     model = nn.ParameterList([weight])
-    config = GuardConfig.for_trainer({"max_consecutive": 3, "max_loss_rise": None})
+    config = GuardSettings.of({"max_consecutive": 3, "max_loss_rise": None}).guard
     guard = StepGuard(model, torch.optim.SGD([weight], lr=1.0), config=config, on_climb=climbs.append)
 
     def climb_the_hill(steps: int) -> None:
@@ -298,7 +299,7 @@ def test_more_bad_windows_than_good_ones_halt() -> None:
 def one_number(**settings: Any) -> tuple[StepGuard, list[Climb], Callable[[list[bool]], None]]:
     model = nn.Linear(1, 1)
     climbs: list[Climb] = []
-    config = GuardConfig.for_trainer(settings)
+    config = GuardSettings.of(settings).guard
     guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=1e-4), config=config, on_climb=climbs.append)
 
     def window(spoilt: list[bool]) -> None:

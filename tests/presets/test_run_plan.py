@@ -9,13 +9,14 @@ import yaml
 
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import GuardConfig
+from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.presets import load_hyp
 from yolo_stable.presets.run_plan import AUTO, RunPlan, checkpoint_to_resume, choose_preset, separate
 
 
 @pytest.mark.parametrize("overrides", [None, {}, {"guard": None, "preset": None}], ids=["none", "empty", "nones"])
 def test_nothing_asked_for_means_ultralytics_with_the_default_guard(overrides: dict[str, Any] | None) -> None:
-    assert separate(overrides) == (RunPlan(guard=GuardConfig.for_trainer(None)), {})
+    assert separate(overrides) == (RunPlan(guard=GuardSettings.of(None).guard), {})
 
 
 def test_the_two_keys_are_taken_out_and_the_callers_dict_is_left_alone() -> None:
@@ -23,7 +24,7 @@ def test_the_two_keys_are_taken_out_and_the_callers_dict_is_left_alone() -> None
     before = dict(overrides)
     plan, rest = separate(overrides)
     assert overrides == before
-    assert plan.guard == GuardConfig.for_trainer({"max_norm": 5.0})
+    assert plan.guard == GuardSettings.of({"max_norm": 5.0}).guard
     assert plan.preset == "stable"
     assert plan.why == ""
     assert "guard" not in rest
@@ -87,7 +88,7 @@ def test_a_preset_may_be_a_file(tmp_path: Path, as_text: bool) -> None:
     path.write_text("box: 5.0\n")
     plan, rest = separate({"preset": str(path) if as_text else path})
     assert rest == {"box": 5.0}
-    assert plan.to_dict() == {"guard": GuardConfig.for_trainer(None).to_dict(), "preset": str(path)}
+    assert plan.to_dict() == {"guard": GuardSettings.of(None).to_dict(), "preset": str(path)}
     assert yaml.safe_load(yaml.safe_dump(plan.to_dict())) == plan.to_dict()
 
 
@@ -149,7 +150,7 @@ def resuming(checkpoint: Path, how: str) -> dict[str, Any]:
 def test_a_resumed_run_keeps_its_guard_and_the_name_of_its_preset(tmp_path: Path, how: str) -> None:
     overrides = resuming(run_folder(tmp_path, SAVED), how)
     plan, rest = separate(overrides)
-    assert plan == RunPlan(guard=GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9}), preset="cautious")
+    assert plan == RunPlan(guard=GuardSettings.of({"max_norm": 3.0, "max_total": 9}).guard, preset="cautious")
     assert rest == overrides  # its hyperparameters come from the checkpoint: nothing is laid under them
 
 
@@ -164,10 +165,10 @@ def test_a_resumed_run_is_found_from_any_folder(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("guard", "expected"),
     [
-        ({"max_norm": 7.0}, GuardConfig.for_trainer({"max_norm": 7.0, "max_total": 9})),
-        ({"max_norm": None}, GuardConfig.for_trainer({"max_norm": None, "max_total": 9})),
-        ({}, GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9})),
-        (None, GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9})),
+        ({"max_norm": 7.0}, GuardSettings.of({"max_norm": 7.0, "max_total": 9}).guard),
+        ({"max_norm": None}, GuardSettings.of({"max_norm": None, "max_total": 9}).guard),
+        ({}, GuardSettings.of({"max_norm": 3.0, "max_total": 9}).guard),
+        (None, GuardSettings.of({"max_norm": 3.0, "max_total": 9}).guard),
         (GuardConfig(batchnorm=False), GuardConfig(batchnorm=False)),
     ],
     ids=["one", "off", "empty", "none", "all"],
@@ -178,7 +179,8 @@ def test_each_guard_setting_that_is_given_anew_replaces_the_saved_one(
     checkpoint = run_folder(tmp_path, SAVED)
     plan, rest = separate({"resume": checkpoint, "guard": guard})
     assert (plan.guard, plan.preset) == (expected, "cautious")
-    was, now = GuardConfig.for_trainer({"max_norm": 3.0, "max_total": 9}).to_dict(), expected.to_dict()
+    was = GuardSettings.of({"max_norm": 3.0, "max_total": 9}).to_dict()
+    now = {**was, **expected.to_dict()}
     assert plan.changed == {f"guard.{name}": (was[name], now[name]) for name in now if was[name] != now[name]}
     assert rest == {"resume": checkpoint}
 
@@ -191,7 +193,7 @@ def test_each_guard_setting_that_is_given_anew_replaces_the_saved_one(
 def test_a_run_that_was_not_ours_is_resumed_with_the_defaults(
     tmp_path: Path, saved: dict[str, Any] | str | None
 ) -> None:
-    assert separate({"resume": run_folder(tmp_path, saved)})[0] == RunPlan(guard=GuardConfig.for_trainer(None))
+    assert separate({"resume": run_folder(tmp_path, saved)})[0] == RunPlan(guard=GuardSettings.of(None).guard)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_a_resumed_run_may_be_given_another_preset(tmp_path: Path, saved: dict[s
     values = load_hyp("stable")
     assert plan.preset == "stable"
     assert plan.overridden["lr0"] == (values["lr0"], 0.003)
-    assert plan.guard == GuardConfig.for_trainer((saved or {}).get("guard"))
+    assert plan.guard == GuardSettings.of((saved or {}).get("guard")).guard
     assert rest == {**values, "resume": checkpoint, "lr0": 0.003}
     assert plan.changed == {}, "what it means for the run is known with the checkpoint"
     with pytest.raises(InvalidCallError, match=r"^preset=5 is not allowed\. It must be the name"):
@@ -265,5 +267,5 @@ def test_what_is_resumed(overrides: dict[str, Any], expected: str | None) -> Non
 @pytest.mark.parametrize("resume", [False, None, ""], ids=repr)
 def test_a_resume_that_is_off_is_a_new_run(tmp_path: Path, resume: object) -> None:
     plan, rest = separate({"resume": resume, "model": str(run_folder(tmp_path, SAVED)), "preset": "guarded"})
-    assert plan.guard == GuardConfig.for_trainer(None)
+    assert plan.guard == GuardSettings.of(None).guard
     assert rest["optimizer"] == "SGD"

@@ -12,6 +12,7 @@ from torch import nn
 from yolo_stable._shared.tables import render_table
 from yolo_stable.errors import UnhealthyStartError
 from yolo_stable.guard import GuardConfig, StepGuard
+from yolo_stable.presets.guard_settings import TrainerConfig
 from yolo_stable.presets.run_plan import RunPlan
 from yolo_stable.trainer.banner import (
     guard_rows,
@@ -217,7 +218,7 @@ CONFIG = GuardConfig()
     ids=["default", "each", "off"],
 )
 def test_the_table_says_what_is_written_and_warned_of(settings: dict[str, Any], said: str) -> None:
-    assert telemetry_row(GuardConfig(**settings)) == ("telemetry", said)
+    assert telemetry_row(TrainerConfig(**settings)) == ("telemetry", said)
 
 
 @pytest.mark.parametrize(

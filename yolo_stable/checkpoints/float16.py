@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..guard.reductions import largest
+
 LARGEST = 65504.0
 """The largest finite float16. What is smaller than the smallest one becomes 0, as in stock: it is 0 to the network, too."""
 
@@ -33,9 +35,8 @@ def beyond_half(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
             groups.setdefault((tensor.device, tensor.dtype), []).append((name, tensor.detach()))
     found = {}
     for group in groups.values():
-        norms = torch.stack(list(torch._foreach_norm([tensor for _, tensor in group], float("inf")))).tolist()
-        for (name, tensor), norm in zip(group, norms, strict=True):
-            if norm > LARGEST:
+        for (name, tensor), size in zip(group, largest([tensor for _, tensor in group]).tolist(), strict=True):
+            if size > LARGEST:
                 found[name] = tensor.float().cpu().clone(memory_format=torch.contiguous_format)
     return found
 

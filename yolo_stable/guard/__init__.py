@@ -5,7 +5,6 @@ Pure PyTorch; nothing here knows about Ultralytics. The way in is :class:`StepGu
 
 from __future__ import annotations
 
-from .config import TRAINER_DEFAULTS as TRAINER_DEFAULTS
 from .config import GuardConfig as GuardConfig
 from .decision import Decision as Decision
 from .decision import Verdict as Verdict

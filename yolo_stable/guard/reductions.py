@@ -99,10 +99,14 @@ def largest(tensors: list[Tensor]) -> Tensor:
 
     Syncs: none.
     """
+    if not trusted(tensors[0].device, tensors[0].dtype):
+        return torch.stack([_largest(tensor) for tensor in tensors])
+    if (
+        tensors[0].device.type == "cpu"
+    ):  # there a norm takes six times as long as both ends, and in half precision fifteen
+        return _ends(tensors)
     # The infinity norm cannot overflow, so it is finite exactly when every element is.
-    if trusted(tensors[0].device, tensors[0].dtype):
-        return torch.stack(torch._foreach_norm(tensors, math.inf))
-    return torch.stack([_largest(tensor) for tensor in tensors])
+    return torch.stack(torch._foreach_norm(tensors, math.inf))
 
 
 def maximum(tensor: Tensor) -> Tensor:
@@ -149,6 +153,11 @@ def told(total: Tensor, tensors: Iterable[Tensor]) -> Tensor:
     return total
 
 
+def _ends(tensors: list[Tensor]) -> Tensor:
+    lowest, highest = zip(*(tensor.aminmax() for tensor in tensors), strict=True)
+    return torch.maximum(-torch.stack(lowest), torch.stack(highest))
+
+
 def _largest(tensor: Tensor) -> Tensor:
     values = tensor.abs()
     found = torch.where(values.isinf().any(), math.inf, values.amax())
@@ -171,6 +180,7 @@ def _reduced(values: Tensor) -> list[Tensor]:
         torch.linalg.vector_norm(torch.stack(single)),
         inner[1],
         torch.stack(inner).max(),
+        _ends([other, values])[1],
         torch.linalg.vector_norm(values),
         magnitudes.max(),
         (magnitudes / (other + 1)).max(),

@@ -13,6 +13,7 @@ import yaml
 
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
+from .guard_settings import GuardSettings, TrainerConfig
 from .presets import AUTO, hyperparameters
 
 INJECTED = "injected"
@@ -24,6 +25,8 @@ class RunPlan:
     """The two keys that a trainer takes besides Ultralytics' arguments, resolved."""
 
     guard: GuardConfig
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    """What is done around the guard; its settings have the guard's prefix."""
     preset: str | None = None
     """Name or path of the preset whose values lie under the explicit arguments; None: Ultralytics' defaults."""
     why: str = ""
@@ -37,7 +40,8 @@ class RunPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``args.yaml`` keeps and what a multi-GPU worker is given."""
-        return {"guard": self.guard.to_dict(), "preset": self.preset}
+        settings = GuardSettings(guard=self.guard, trainer=self.trainer)
+        return {"guard": settings.to_dict(), "preset": self.preset}
 
     def with_injected(self, names: Iterable[str]) -> RunPlan:
         """Return the plan with faults of this part of the run added to those of earlier ones."""
@@ -87,29 +91,29 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
     if rest.get("resume"):
         before = _settings_of_resumed_run(rest)
-        config = GuardConfig.for_trainer(guard)  # what is given now is checked first: the message is about the call
+        settings = GuardSettings.of(guard)  # what is given now is checked first: the message is about the call
         try:
-            saved = GuardConfig.for_trainer(before.get("guard"))
+            saved = GuardSettings.of(before.get("guard"))
         except InvalidCallError as error:
             raise InvalidCallError(f"args.yaml of the run to resume: {error} Mend it.") from error
-        if not isinstance(guard, GuardConfig):
-            config = dataclasses.replace(saved, **(guard or {}))
-        was, now = saved.to_dict(), config.to_dict()
+        of_guard_alone = isinstance(guard, GuardConfig)
+        settings = dataclasses.replace(saved, guard=guard) if of_guard_alone else saved.changed(guard or {})
+        was, now = saved.to_dict(), settings.to_dict()
         changed = {f"guard.{name}": (was[name], now[name]) for name in now if was[name] != now[name]} if before else {}
         kept, injected = before.get("preset"), before.get(INJECTED)
         if preset in (None, AUTO) or _same(preset, kept):
-            plan = RunPlan(guard=config, preset=None if kept is None else str(kept))
+            plan = RunPlan(guard=settings.guard, trainer=settings.trainer, preset=None if kept is None else str(kept))
         else:
-            plan, rest = _with_preset(config, str(preset), rest)
+            plan, rest = _with_preset(settings, str(preset), rest)
         plan = dataclasses.replace(plan, changed=changed)
         return plan.with_injected(map(str, injected) if isinstance(injected, list) else ()), rest
-    config = GuardConfig.for_trainer(guard)
+    settings = GuardSettings.of(guard)
     if preset is None:
-        return RunPlan(guard=config), rest
+        return RunPlan(guard=settings.guard, trainer=settings.trainer), rest
     why = ""
     if preset == AUTO:
         preset, why = choose_preset(rest.get("model", ""), rest.get("pretrained", True))
-    return _with_preset(config, str(preset), rest, why)
+    return _with_preset(settings, str(preset), rest, why)
 
 
 def checkpoint_to_resume(overrides: Mapping[str, Any]) -> Path | None:
@@ -128,11 +132,12 @@ def checkpoint_to_resume(overrides: Mapping[str, Any]) -> Path | None:
 
 
 def _with_preset(
-    config: GuardConfig, preset: str, rest: dict[str, Any], why: str = ""
+    settings: GuardSettings, preset: str, rest: dict[str, Any], why: str = ""
 ) -> tuple[RunPlan, dict[str, Any]]:
     values = hyperparameters(preset)
     overridden = {k: (v, rest[k]) for k, v in values.items() if k in rest and rest[k] != v}
-    return RunPlan(guard=config, preset=preset, why=why, overridden=overridden), {**values, **rest}
+    plan = RunPlan(guard=settings.guard, trainer=settings.trainer, preset=preset, why=why, overridden=overridden)
+    return plan, {**values, **rest}
 
 
 def _same(preset: str | os.PathLike[str], kept: Any) -> bool:

@@ -208,7 +208,7 @@ class Injected:
         Raises:
             InvalidCallError: There is no such batch, epoch or module.
         """
-        from . import find
+        from ..chaos import find
 
         first = getattr(trainer, "start_epoch", 0) + 1
         epochs = getattr(trainer, "epochs", None)

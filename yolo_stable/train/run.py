@@ -18,8 +18,8 @@ from ..autopsy.advice import Names
 from ..autopsy.advice import named as filled
 from ..checkpoints.reader import load_good
 from ..errors import InvalidCallError, YoloStableError
-from ..guard import GuardConfig
 from ..incidents.own_layers import make_known
+from ..presets.guard_settings import GuardSettings
 from ..presets.presets import AUTO, hyperparameters
 from ..presets.run_plan import separate
 from ..trainer.trainers import TRAINERS, GuardedTrainerMixin
@@ -75,7 +75,7 @@ def prepare(call: TrainCall) -> Ready:
         InvalidCallError: Something in it is wrong; nothing has been written.
         YoloStableError: The checkpoint to resume is damaged.
     """
-    GuardConfig.from_mapping(call.guard)
+    GuardSettings.of(call.guard)
     settings = dict(call.settings)
     values = {**(hyperparameters(call.preset) if call.preset not in (None, AUTO) else {}), **settings}
     check_arguments(values)

@@ -14,6 +14,7 @@ from ..guard.health import all_finite, non_finite_names
 from ..guard.ladder import most_micro_batches
 from ..guard.recent import STRETCH
 from ..guard.witness import MODEL
+from ..presets.guard_settings import TrainerConfig
 from ..presets.run_plan import RunPlan
 
 
@@ -39,13 +40,16 @@ def require_finite_start(model: nn.Module, optimizer: torch.optim.Optimizer | No
     )
 
 
-def guard_rows(guard: StepGuard, *, accumulate: int = 1, precisions: int = 1) -> list[tuple[str, str]]:
+def guard_rows(
+    guard: StepGuard, *, accumulate: int = 1, precisions: int = 1, collapse: float | None = None
+) -> list[tuple[str, str]]:
     """Return the rows of the start-up table that tell what the guard does.
 
     Args:
         guard: As it was built.
         accumulate: Micro-batches in a window.
         precisions: How many there are to try, the one of now included.
+        collapse: ``guard.collapse``; None where nothing validates.
     """
     config: GuardConfig = guard.config
     shadow = guard.shadow
@@ -62,7 +66,7 @@ def guard_rows(guard: StepGuard, *, accumulate: int = 1, precisions: int = 1) ->
         ("BatchNorm protection", batchnorm),
         ("optimizer step", guard.step_name),
         *_backend_rows(guard),
-        *_recovery_rows(guard, accumulate, precisions if config.lower_precision else 1),
+        *_recovery_rows(guard, accumulate, precisions if config.lower_precision else 1, collapse),
     ]
 
 
@@ -74,7 +78,7 @@ def _backend_rows(guard: StepGuard) -> list[tuple[str, str]]:
     return [("this device", f"norms or maxima lose NaN or infinity ({where}): isfinite is asked as well")]
 
 
-def telemetry_row(config: GuardConfig) -> tuple[str, str]:
+def telemetry_row(config: TrainerConfig) -> tuple[str, str]:
     """Return the row of the start-up table that tells what is written about the steps, and what is warned of."""
     if config.telemetry_every is None:
         return "telemetry", "off (guard.telemetry_every=None): no steps in guard.jsonl, no warnings"
@@ -84,13 +88,14 @@ def telemetry_row(config: GuardConfig) -> tuple[str, str]:
     return "telemetry", f"{every} a line in guard.jsonl; warned of: {warned}"
 
 
-def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[tuple[str, str]]:
+def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int, collapse: float | None) -> list[tuple[str, str]]:
     config, recovery = guard.config, guard.recovery
+    collapse = None if guard.ranks.shared else collapse
     if recovery is None:
         row = ("limits", f"halt after {config.max_consecutive} rejections in a row{_share_and_total(config, ' or ')}")
         return [("snapshots", "off (guard.snapshot_every=None)"), row]
     place = "host" if recovery.ring.on_host else str(next(guard.state.model.parameters()).device)
-    kept = recovery.ring.keep + (config.collapse is not None and not guard.ranks.shared)
+    kept = recovery.ring.keep + (collapse is not None)
     size = kept * full_size(guard) / 2**20
     anchor = f", and {weights_size(guard) / 2**20:.3g} MiB of weights on the host" if recovery.keeps_anchor else ""
     believed = "any finite number" if config.max_value is None else f"weights up to {config.max_value:g} believed"
@@ -100,8 +105,8 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int) -> list[t
     rises = (("loss", config.max_loss_rise), ("norm", config.max_norm_rise))
     watched = [f"{name} above {rise:g} times its level" for name, rise in rises if rise is not None]
     divergence = f"{' or '.join(watched)} for {config.patience} steps" if watched else "not judged"
-    if config.collapse is not None and not guard.ranks.shared:
-        divergence += f"; fitness below {config.collapse:g} of the best twice in a row and training batches worse too"
+    if collapse is not None:
+        divergence += f"; fitness below {collapse:g} of the best twice in a row and training batches worse too"
     lower = ", then in the next safer precision" if precisions > 1 else ""
     most = most_micro_batches(config, precisions, accumulate)
     return [

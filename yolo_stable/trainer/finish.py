@@ -106,7 +106,7 @@ class GuardedEnding(_Base):
 
     def _report(self) -> list[tuple[str, str]]:
         """Write ``report.html`` into the run's folder, and return its row of the closing table."""
-        if not self.plan.guard.report:
+        if not self.plan.trainer.report:
             return []
         try:
             return [("report", str(write_report([self.save_dir])))]

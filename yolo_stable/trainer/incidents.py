@@ -89,7 +89,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         if mode == "train" and mode in self.files:
             first = self.quarantine is None
             self.quarantine = self.quarantine or Quarantine(self.files[mode].states)
-            if self.plan.guard.incidents is not None and dataset in self.files[mode].datasets:
+            if self.plan.trainer.incidents is not None and dataset in self.files[mode].datasets:
                 trace(dataset, self.quarantine)
             self._describe()
             self._fill_quarantine(first=first)
@@ -145,14 +145,14 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
         Args:
             first: Of the first data set; of another one, or the same built anew, only what comes of it is told.
         """
-        if self.quarantine is None or not self.plan.guard.quarantine:
+        if self.quarantine is None or not self.plan.trainer.quarantine:
             return
         told = []
         if self.resume and (self.save_dir / "quarantine.txt").is_file():
             path = self.save_dir / "quarantine.txt"
             told.append((path, self.quarantine.read(path, lost=False)))  # those may be back
-        if self.plan.guard.quarantine_from is not None:
-            path = Path(self.plan.guard.quarantine_from)
+        if self.plan.trainer.quarantine_from is not None:
+            path = Path(self.plan.trainer.quarantine_from)
             told.append((path, self.quarantine.read(path)))
         for path, left_out in told if RANK in {-1, 0} else ():
             if first or left_out.taken:
@@ -205,7 +205,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
             generators.restore()
 
     def _open_validation(self, metrics: list[str]) -> None:
-        seconds = self.plan.guard.autopsy_seconds
+        seconds = self.plan.trainer.autopsy_seconds
         trained: Any = self.model
         model: Any = self.ema.ema if self.ema else unwrap(trained)
         if seconds is None or not self._may_replay(model):
@@ -239,7 +239,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
                 seen,
                 provenance=[one for batch in drawn for one in batch.provenance],
                 healthy_state=self._newest_snapshot(),
-                seconds=self.plan.guard.autopsy_seconds,
+                seconds=self.plan.trainer.autopsy_seconds,
                 frugal=True,
             )
         if RANK != -1 and window and not report.reproduced:
@@ -277,7 +277,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
     def _may_replay(self, model: nn.Module) -> bool:
         """Tell whether a forward pass of this rank alone ends: one with statistics over all ranks waits for the others."""
         synced = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
-        return self.plan.guard.autopsy_seconds is not None and not (synced and RANK != -1)
+        return self.plan.trainer.autopsy_seconds is not None and not (synced and RANK != -1)
 
     def _scale(self) -> float:
         scaler = None if self.guard is None else self.guard.scaler
@@ -360,7 +360,7 @@ class GuardedIncidents(GuardedLoss, GuardedFiles):
 
     def _blame(self, report: Report) -> None:
         """Count against the images that were found guilty, and leave out those that are for the second time."""
-        if self.quarantine is None or not self.plan.guard.quarantine or report.cause != "data":
+        if self.quarantine is None or not self.plan.trainer.quarantine or report.cause != "data":
             return
         self._describe()
         named = [sample.path for sample in report.samples if sample.path]  # one may be in several tiles

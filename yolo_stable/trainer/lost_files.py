@@ -150,7 +150,7 @@ class GuardedFiles(_Base):
                 self.run_log.unreadable(path, problem.words, mode, len(files.lost), files.images)
             if new:
                 self._tell_of(new, mode)
-            share = self.plan.guard.max_unreadable
+            share = self.plan.trainer.max_unreadable
             if share is not None and new and mode == "train" and files.are_too_many(share):
                 allowed = f"guard.max_unreadable={share} allows {files.allowed(share)}"
                 raise TrainingHaltedError(f"{files.in_words()}, and {allowed}.", _BRING_BACK, _GO_ON)

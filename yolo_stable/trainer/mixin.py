@@ -113,8 +113,8 @@ class GuardedTrainerMixin(
             if hasattr(self, "save_dir"):
                 self.leave_arguments_as_they_were()
             raise
-        if self.plan.guard.incidents is not None and not self.ddp:
-            self.incidents = Incidents(self.save_dir / "incidents", self.plan.guard.incidents, RANK)
+        if self.plan.trainer.incidents is not None and not self.ddp:
+            self.incidents = Incidents(self.save_dir / "incidents", self.plan.trainer.incidents, RANK)
         self.run_log = RunLog(self.save_dir, resumed=bool(self.resume), write=RANK in {-1, 0} and not self.ddp)
         if RANK in {-1, 0}:
             on_record = {INJECTED: list(self.plan.injected)} if self.plan.injected else {}
@@ -180,7 +180,7 @@ class GuardedTrainerMixin(
         self.injections.end_window()
         if self.telemetry.loss:
             self.tloss = self.telemetry.progress()
-        every = self.guard.config.save_every_steps
+        every = self.plan.trainer.save_every_steps
         if decision and every and self.guard.counts.applied % every == 0 and self.args.save:
             with self.untimed():
                 self.save_soon(self.epoch - 1)
@@ -230,7 +230,7 @@ class GuardedTrainerMixin(
     def _setup_train(self) -> None:
         """Check the state before the first step, build the guard and say what is on."""
         super()._setup_train()
-        at_zero = self.plan.guard.stop_at_zero
+        at_zero = self.plan.trainer.stop_at_zero
         self.stopper = follow(self.stopper, stop_at_zero=at_zero, dataset=self.test_loader.dataset)
         model: Any = self.model  # by now a module; stock declares it as a path as well
         assert self.optimizer is not None

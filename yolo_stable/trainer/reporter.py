@@ -61,13 +61,15 @@ class GuardedTelling(_Base):
             scaler: The loop's GradScaler.
         """
         assert self.guard is not None
-        config = self.guard.config
+        config = self.plan.trainer
         if config.telemetry_every is not None:
-            limits = config.telemetry_every, config.warn_norm, config.max_norm
+            limits = config.telemetry_every, config.warn_norm, self.guard.config.max_norm
             proportional = isinstance(self.optimizer, SGD)
             self.step_telemetry = StepTelemetry(*limits, self.device, proportional=proportional)
         numbers = precision(bool(self.amp), self.args.amp, scaler)
-        does = guard_rows(self.guard, accumulate=self.accumulate, precisions=self.precisions())
+        does = guard_rows(
+            self.guard, accumulate=self.accumulate, precisions=self.precisions(), collapse=config.collapse
+        )
         rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(self.plan)]
         LOGGER.info(render_table("guard of yolo-stable", rows))
         warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())

@@ -12,6 +12,7 @@ from ultralytics.utils import LOGGER, RANK
 from .._shared.error_text import one_line
 from ..guard import Climb, StepGuard
 from ..guard.wrappers import unwrap
+from ..presets.run_plan import RunPlan
 from ..runlog.writer import RunLog
 from .fitness_collapse import FitnessWatch, is_worse, rise
 from .witnesses import Witnesses
@@ -25,6 +26,7 @@ else:
 class GuardedRecovery(_Base):
     """The part of :class:`~yolo_stable.GuardedTrainerMixin` that goes back, and lowers the precision."""
 
+    plan: RunPlan
     guard: StepGuard | None
     run_log: RunLog
     fitness_watch: FitnessWatch
@@ -104,7 +106,7 @@ class GuardedRecovery(_Base):
     def _went_back(self, fitness: float) -> bool:
         """Keep the state of the best validation, and go back to it when the run collapses."""
         assert self.guard is not None
-        recovery, share = self.guard.recovery, self.guard.config.collapse
+        recovery, share = self.guard.recovery, self.plan.trainer.collapse
         if recovery is None or share is None or RANK != -1:  # the other ranks do not know the fitness
             return False
         news = self.fitness_watch.judge(fitness, share, self.guard.counts.applied)

@@ -1,0 +1,140 @@
+"""Settings behind the prefix ``guard.`` of a guarded trainer: those of the guard, and those of what the trainer does with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidCallError
+from ..guard import GuardConfig
+from ..guard.setting_checks import (
+    mapping_of,
+    require_count,
+    require_names,
+    require_positive,
+    require_share,
+    require_switch,
+)
+
+GUARD_DEFAULTS = {
+    "max_jump": 10.0,
+    "max_consecutive": 20,
+    "snapshot_every": 16,
+    "max_loss_rise": 4.0,
+    "max_norm_rise": 10.0,
+}
+"""Where the guard of an Ultralytics trainer differs from that of any loop."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainerConfig:
+    """What a guarded Ultralytics trainer does around its guard; on the command line ``guard.incidents=3`` and so on.
+
+    Raises:
+        InvalidCallError: A value has the wrong type or is out of its range.
+
+    Examples:
+        >>> TrainerConfig(incidents=3).incidents
+        3
+    """
+
+    collapse: float | None = 0.1
+    """Two validations in a row, with new steps in between, whose fitness is below this share of the best one, in (0, 1), raise
+    the suspicion of a collapse. It is one when the loss of training batches is higher than that of the best state as well;
+    then that is put back. None: not judged; with several GPUs it never is."""
+
+    stop_at_zero: bool = False
+    """Let epochs at fitness 0 count against Ultralytics' ``patience``, so that a run that finds nothing ends. Stock lets them
+    pass, as a training from scratch may find nothing for long; then a warning says so once."""
+
+    save_every_steps: int | None = None
+    """Optimizer steps between two checkpoints within an epoch, >= 1; None: none within."""
+
+    incidents: int | None = 10
+    """Incidents of a run that are written in full, with all that a replay needs, >= 1; ten times as many are looked into, and
+    further ones are counted. None: none, and nothing is remembered for them."""
+
+    autopsy_seconds: float | None = 60.0
+    """How long looking into an incident may take at most, > 0. None: nothing is looked into during the run."""
+
+    quarantine: bool = True
+    """Leave an image out of the rest of the run when it was found guilty twice, and list it in ``quarantine.txt``."""
+
+    quarantine_from: str | None = None
+    """A ``quarantine.txt``, of another run or written by hand, whose images are left out from the start."""
+
+    max_unreadable: float | None = 0.1
+    """Share of the training images, in (0, 1), that may have become unreadable while training runs, others being drawn in
+    their place, before it halts; up to three files never halt it while half of the images remain. None: any share, until no
+    image can be drawn."""
+
+    telemetry_every: int | None = 10
+    """Optimizer steps between two lines of ``guard.jsonl`` with loss, norm, learning rates and so on, >= 1. None: no such
+    lines, and no warnings made of them."""
+
+    warn_norm: float | None = 100.0
+    """Warn when the norm before clipping is above this in most steps, or far above it in a single one, > 0. None: no warning
+    of the norm's size."""
+
+    report: bool = True
+    """Write ``report.html`` when the run has ended, however it did."""
+
+    def __post_init__(self) -> None:
+        for name in ("save_every_steps", "incidents", "telemetry_every"):
+            require_count(name, getattr(self, name), 1, allow_none=True)
+        for name in ("autopsy_seconds", "warn_norm"):
+            require_positive(name, getattr(self, name), allow_none=True)
+        for name in ("collapse", "max_unreadable"):
+            require_share(name, getattr(self, name))
+        if not isinstance(self.quarantine_from, (str, type(None))):
+            raise InvalidCallError(
+                f"guard.quarantine_from={self.quarantine_from!r} is not allowed. It must be the path of a file, or None."
+            )
+        for name in ("quarantine", "report", "stop_at_zero"):
+            require_switch(name, getattr(self, name))
+
+
+OF_GUARD = tuple(field.name for field in dataclasses.fields(GuardConfig))
+OF_TRAINER = tuple(field.name for field in dataclasses.fields(TrainerConfig))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardSettings:
+    """Both, as a user gives them together."""
+
+    guard: GuardConfig
+    trainer: TrainerConfig
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | GuardConfig | GuardSettings | None = None) -> GuardSettings:
+        """Sort what was passed as ``guard=`` to a trainer.
+
+        Args:
+            given: Names and values of either kind, over the defaults of a trainer; a ``GuardConfig`` is taken as it is.
+
+        Raises:
+            InvalidCallError: It is not a mapping, or a name or value is not allowed.
+
+        Examples:
+            >>> GuardSettings.of({"max_norm": 5.0, "report": False}).trainer.report
+            False
+        """
+        if isinstance(given, GuardSettings):
+            return given
+        if isinstance(given, GuardConfig):
+            return cls(guard=given, trainer=TrainerConfig())
+        settings = mapping_of(given)
+        require_names(settings, (*OF_GUARD, *OF_TRAINER))
+        guard = {**GUARD_DEFAULTS, **{name: value for name, value in settings.items() if name in OF_GUARD}}
+        trainer = {name: value for name, value in settings.items() if name in OF_TRAINER}
+        return cls(guard=GuardConfig(**guard), trainer=TrainerConfig(**trainer))
+
+    def changed(self, given: Mapping[str, Any]) -> GuardSettings:
+        """Return the settings with some of them changed."""
+        return GuardSettings.of({**self.to_dict(), **given})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of them as plain values, ready for YAML or JSON and for :meth:`of`."""
+        return {**self.guard.to_dict(), **dataclasses.asdict(self.trainer)}
