@@ -27,7 +27,7 @@ import torch
 
 from yolo_stable._shared.atomic_file import PART
 from yolo_stable.checkpoints.state_file import read as read_state
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 
 from .narrow import settings
 from .record import keep, show

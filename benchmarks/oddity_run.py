@@ -28,7 +28,7 @@ from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard.ladder import Rung
 from yolo_stable.presets.lr_schedule import schedule_warnings
 from yolo_stable.presets.ultralytics_settings import default_hyp
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.trainers import TRAINERS
 
 from .oddity_habits import Stopped, at_epoch, pull_the_plug

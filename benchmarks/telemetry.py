@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from yolo_stable.guard.step import ReferenceStep
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.runlog.step_metrics import StepTelemetry
 from yolo_stable.runlog.writer import RunLog
 from yolo_stable.trainer.trainers import TRAINERS

@@ -27,7 +27,7 @@ from ultralytics.utils import LOGGER
 
 from yolo_stable.autopsy.bundle import BundleError
 from yolo_stable.cli import main as cli
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import incidents as looking_into
 from yolo_stable.trainer.trainers import StableDetectionTrainer
 from yolo_stable.validate import command as validate_run

@@ -145,7 +145,7 @@ def test_the_imports_of_a_module_are_read_in_all_their_forms(tmp_path: Path) -> 
         ("errors", 5, True),
         ("guard", 6, True),
         ("cli", 8, False),
-        ("presets", 10, False),
+        ("presets.presets", 10, False),
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from yolo_stable._shared.output import Outlet, surviving
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the pipes of POSIX")
 Arguments = Callable[..., dict[str, Any]]
@@ -174,7 +174,7 @@ def test_a_training_goes_on_when_its_reader_leaves(how: str, tmp_path: Path, arg
         process.kill()
         process.wait()
     folder = Path(settings["project"]) / "run"
-    events = read_events(folder / "guard.jsonl")
+    events = list(read_events(folder / "guard.jsonl"))
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3]
     assert (events[-1]["event"], events[-1]["status"]) == ("end", "done")
     assert len((folder / "results.csv").read_text().splitlines()) == 4

@@ -114,7 +114,7 @@ def test_page_and_table_say_the_same_of_a_run_that_was_resumed(tmp_path: Path) -
     assert (found.rejections, found.epoch_seconds, found.norm_max) == (1, 10.0, 4.0)
     assert (page["rejected"], page["per epoch"], page["largest"]) == ("1", "10 s", "4")
     history = read_run(tmp_path).history
-    assert (history.incidents_in_all, len(history.incidents), history.causes) == (1, 1, {"data": 1})
+    assert (history.tally.incidents, len(history.incidents), history.tally.causes) == (1, 1, {"data": 1})
 
 
 def test_of_a_run_that_is_not_there_nothing_is_known(tmp_path: Path) -> None:

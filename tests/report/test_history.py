@@ -48,14 +48,14 @@ def test_a_rollback_takes_its_steps_out_of_the_line() -> None:
     history = history_of(log)
     assert steps_of(history) == [10, 20, 50]
     assert [x for x, y in history.curves["norm"].undone if y is not None] == [20, 30, 40]
-    assert (history.rollbacks, history.undone) == (1, 20)
+    assert (history.tally.rollbacks, history.tally.undone) == (1, 20)
     assert (25, None) not in history.curves["norm"].points()
 
 
 def test_putting_back_the_ema_alone_undoes_no_step() -> None:
     history = history_of(Log().start().steps(1, 10).steps(1, 20).climb(1, 20, 10, rung="repair", lost=0).steps(1, 30))
     assert steps_of(history) == [10, 20, 30]
-    assert (history.repairs, history.rollbacks) == (1, 0)
+    assert (history.tally.repairs, history.tally.rollbacks) == (1, 0)
 
 
 def test_a_resumed_run_does_its_steps_again_without_a_saw_tooth() -> None:
@@ -121,7 +121,7 @@ def test_ten_thousand_rejections_are_counted_and_the_climb_among_them_is_kept() 
         if batch == 9_000:
             log.incident(91).climb(91, batch, batch - 10)
     history = history_of(log)
-    assert (history.rejected, history.incidents_in_all, len(history.incidents)) == (10_000, 10_001, INCIDENTS)
+    assert (history.tally.rejected, history.tally.incidents, len(history.incidents)) == (10_000, 10_001, INCIDENTS)
     assert [found.kind for found in history.incidents][-2:] == ["micro_batch", "roll_back"]
     assert history.incidents[-2].cause == "data"
     assert len({found.number for found in history.incidents}) == INCIDENTS

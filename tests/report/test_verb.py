@@ -99,7 +99,7 @@ class Ended(ending.GuardedEnding):
     def __init__(self, folder: Path, *, report: bool = True) -> None:
         guard, plan = (
             type("Guard", (), {"counts": None}),
-            type("Plan", (), {"guard": type("Config", (), {"report": report})}),
+            type("Plan", (), {"trainer": type("Config", (), {"report": report})}),
         )
         vars(self).update(guard=guard, plan=plan, run_log=Books(), save_dir=folder, metrics={})
 

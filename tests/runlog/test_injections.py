@@ -15,8 +15,8 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import NAN, Fault, FileFault
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.presets.run_plan import separate
-from yolo_stable.runlog.events import read_events
 from yolo_stable.runlog.injections import Injections
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.train.inject import faulty
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
@@ -57,7 +57,7 @@ def test_it_is_on_record_and_no_picture_is_blamed(by_command: bool, arguments: A
     assert sum(trainer.injections.fired.values()) == 3
     assert yaml.safe_load((folder / "args.yaml").read_text())["injected"] == [name]
     assert json.loads((folder / "summary.json").read_text())["injected"] == [name]
-    events = read_events(folder / "guard.jsonl")
+    events = list(read_events(folder / "guard.jsonl"))
     assert events[0]["injected"] == [name]
     incidents = [event for event in events if event["event"] == "incident"]
     assert [incident["injected"] for incident in incidents] == [[name]] * 3

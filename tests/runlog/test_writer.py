@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from yolo_stable.guard import Climb, Counts, Decision, GuardConfig, Rung, Verdict
+from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.run_plan import RunPlan
 from yolo_stable.runlog.epoch_metrics import EpochTelemetry
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.runlog.step_record import StepRecord
+from yolo_stable.runlog.summary import INCIDENTS_KEPT
 from yolo_stable.runlog.warning_rules import Caution
-from yolo_stable.runlog.writer import FILES_KEPT, INCIDENTS_KEPT, LINES_PER_EPOCH, RunLog
+from yolo_stable.runlog.writer import FILES_KEPT, LINES_PER_EPOCH, RunLog
 
 MICRO = Decision(
     verdict=Verdict.REJECT_MICRO_BATCH,
@@ -82,7 +84,7 @@ def test_the_start_says_what_ran_with_what(tmp_path: Path, log_in: Callable[...,
     assert start == {
         "event": "start",
         "epoch": 0,
-        "guard": GuardConfig(max_norm=5.0).to_dict(),
+        "guard": GuardSettings.of(GuardConfig(max_norm=5.0)).to_dict(),
         "preset": "stable",
         "optimizer": "SGD",
         "precision": "float32",

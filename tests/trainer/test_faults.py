@@ -18,7 +18,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import CATALOGUE, STATE_PLACES
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 
 EPOCHS, BATCHES = 3, 16
 REJECTED = [name for name in CATALOGUE if CATALOGUE[name](EPOCHS, BATCHES).place in {"pixel", "loss", "gradient"}]

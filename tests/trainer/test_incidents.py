@@ -18,7 +18,7 @@ from yolo_stable.chaos import NAN, Fault, FileFault, LayerFault, mark
 from yolo_stable.guard.ladder import Climb, Rung
 from yolo_stable.incidents.record import report_of_climb
 from yolo_stable.incidents.replay import run as autopsy
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import incidents as looking_into
 from yolo_stable.trainer.trainers import TRAINERS
 

@@ -14,7 +14,7 @@ from ultralytics.utils.tal import TaskAlignedAssigner
 
 from benchmarks.saved_tensors import SavedTensors
 from yolo_stable.incidents.replay import run as autopsy
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
@@ -64,7 +64,7 @@ def test_a_loss_that_raises_is_a_rejected_batch(task: str, assigned: Assigned, a
     trainer.add_callback("on_train_epoch_end", lambda _: setattr(assigned, "due", False))
     trainer.train()
     assert (trainer.guard.counts.applied, trainer.guard.counts.rejected_micro_batches) == (3, 1)
-    events = read_events(trainer.save_dir / "guard.jsonl")
+    events = list(read_events(trainer.save_dir / "guard.jsonl"))
     (rejected,) = [event for event in events if event["event"] == "rejection"]
     assert "the loss raised" in rejected["reason"]
     assert "out of bounds" in rejected["reason"]

@@ -11,7 +11,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")

@@ -18,7 +18,7 @@ from ultralytics.utils import LOGGER
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.provenance.path_states import LEFT_OUT, PathStates
 from yolo_stable.provenance.unreadable import Problem
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.lost_files import LostFiles
 from yolo_stable.trainer.trainers import TRAINERS
 

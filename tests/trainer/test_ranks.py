@@ -26,7 +26,7 @@ from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.chaos import Fault
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.provenance.unreadable import Problem
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 
 EPOCHS, BATCHES = 2, 4
 NAN = float("nan")

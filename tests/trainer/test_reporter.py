@@ -11,7 +11,7 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 from yolo_stable import StableDetectionTrainer
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.runlog.stopwatch import StepClock
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")

@@ -18,7 +18,7 @@ import torch
 
 from yolo_stable import StableDetectionTrainer
 from yolo_stable.errors import TrainingInterruptedError
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import shutdown as interrupting
 
 pytestmark = pytest.mark.usefixtures("interruptible")
@@ -67,7 +67,7 @@ class TestOneProcess:
         assert (content["epoch"], content["updates"]) == (epoch, steps)
         assert f"after {steps} optimizer steps" in str(left.value)
         assert f"model={trainer.last} resume=True" in str(left.value)
-        end = read_events(trainer.save_dir / "guard.jsonl")[-1]
+        end = list(read_events(trainer.save_dir / "guard.jsonl"))[-1]
         assert (end["event"], end["status"]) == ("end", "interrupted")
         assert signal.getsignal(wish) is not trainer.asked._handle
 
@@ -194,7 +194,7 @@ def test_ctrl_c_with_spawned_workers_saves_and_leaves(tmp_path: Path, arguments:
     assert "TrainingInterruptedError: SIGINT: training stopped in epoch" in said
     assert "Everything is saved" in said
     assert "DataLoader" not in said, "no worker has died"
-    assert (read_events(log)[-1]["event"], read_events(log)[-1]["status"]) == ("end", "interrupted")
+    assert (list(read_events(log))[-1]["event"], list(read_events(log))[-1]["status"]) == ("end", "interrupted")
 
 
 def until_an_epoch(log: Path) -> None:

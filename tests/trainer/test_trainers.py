@@ -33,7 +33,7 @@ from yolo_stable import (
     load_hyp,
 )
 from yolo_stable.guard import Verdict
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.label_filter import disarm
 from yolo_stable.trainer.trainers import TRAINERS
 
@@ -161,7 +161,7 @@ class TestTasks:
         trainer = train(Faulty, arguments(task, epochs=1))
         assert Faulty.fired == 1
         assert (trainer.guard.counts.rejected_micro_batches, trainer.guard.counts.applied) == (1, 3)
-        events = read_events(trainer.save_dir / "guard.jsonl")
+        events = list(read_events(trainer.save_dir / "guard.jsonl"))
         assert next(e["reason"] for e in events if e["event"] == "rejection") == reason
 
 
@@ -481,7 +481,7 @@ class TestAfter:
         assert summary["counts"] == trainer.guard.counts.to_dict()
         assert [(i["epoch"], i["batch"], len(i["files"])) for i in summary["incidents"]] == [(1, 2, 3), (2, 4, 3)]
         assert summary["checkpoint"] == str(trainer.last)
-        events = read_events(trainer.save_dir / "guard.jsonl")
+        events = list(read_events(trainer.save_dir / "guard.jsonl"))
         assert [e["event"] for e in events] == ["start", *["rejection", "incident", "epoch"] * 2, "end"]
         assert {e["cause"] for e in events if e["event"] == "incident"} == {"data"}
         assert {e["schema"] for e in events} == {1}

@@ -17,7 +17,7 @@ from ultralytics.utils.torch_utils import EarlyStopping
 from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import Fault
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.runlog.events import read_events
+from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import validation as recovering
 from yolo_stable.trainer.fitness_collapse import is_worse, rise
 

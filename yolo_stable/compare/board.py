@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ..report.results_rows import read_results
+from ..runlog.results_csv import read_results
 from .outcome import DONE, INTERRUPTED, Outcome
 from .trial import Trial
 

@@ -64,8 +64,8 @@ def measure(folder: Path) -> Measured:
         norm_median=median,
         norm_95=high,
         norm_max=most,
-        rejections=history.rejected if run.guarded else None,
-        rollbacks=history.rollbacks if run.guarded else None,
+        rejections=history.tally.rejected if run.guarded else None,
+        rollbacks=history.tally.rollbacks if run.guarded else None,
         starts=history.processes if run.guarded else None,
         epoch_seconds=seconds_per_epoch(run),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runlog.events import read_events
+from ..runlog.reader import read_events
 
 WAITING, RUNNING, DONE, HALTED, FAILED, INTERRUPTED = "waiting", "running", "done", "halted", "failed", "interrupted"
 STATUSES = (WAITING, RUNNING, DONE, HALTED, FAILED, INTERRUPTED)
@@ -110,9 +110,11 @@ def _end_of_stock(path: Path) -> dict[str, Any] | None:
 
 def _end_of_guarded(path: Path) -> dict[str, Any] | None:
     """Return the event ``end``, unless the run was started again after it."""
+    last: dict[str, Any] = {}
     try:
-        events = read_events(path)
-    except (OSError, ValueError):
+        for event in read_events(path):
+            if event["event"] in ("start", "end"):
+                last = event
+    except OSError:
         return None
-    last = next((event for event in reversed(events) if event.get("event") in ("start", "end")), {})
     return last if last.get("event") == "end" else None

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .._shared.numbers import finite, number, text
 from .curve import Point
-from .numbers import finite, number, text
 from .run import Run
 
 POINTS = 2000

@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from .numbers import count, duration, finite, short
+from .._shared.numbers import count, duration, finite, short
 from .run import Run
 from .verdict import measure_name
 
@@ -51,11 +51,11 @@ def figures(run: Run) -> list[Figure]:
         ),
         Figure("95 %", short(high), of, apart=False),
         Figure("largest", short(most), apart=False),
-        Figure("rejected", f"{history.rejected:,}" if run.guarded else ""),
+        Figure("rejected", f"{history.tally.rejected:,}" if run.guarded else ""),
         Figure(
             "rollbacks",
-            f"{history.rollbacks:,}" if run.guarded else "",
-            f"{count(history.undone, 'step')} undone" if history.undone else "",
+            f"{history.tally.rollbacks:,}" if run.guarded else "",
+            f"{count(history.tally.undone, 'step')} undone" if history.tally.undone else "",
         ),
         Figure("per epoch", duration(seconds) if seconds is not None else "", "median" if seconds is not None else ""),
     ]

@@ -7,24 +7,22 @@ whose counter began anew, as without the side file of its checkpoint, is counted
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._shared.numbers import count, finite, number, short, text, whole
+from ..runlog.tally import EPOCHS, Tally
 from .curve import Curve
 from .incident import WORDS, Incident
 from .levels import Levels
-from .numbers import count, finite, number, short, text, whole
 from .timeline import Entry, Timeline
 
 INCIDENTS = 200
 """Incidents that are kept; further ones are counted."""
 CURVES = 64
 LAYERS = 1000
-EPOCHS = 100_000
 STARTS = 50
-CAUSE = "cause: "
 NAME = 200
 """Characters of the name of a curve or of a layer; a longer one is none."""
 _MEASURED = ("norm", "clip", "scale", "seconds", "memory")
@@ -55,13 +53,7 @@ class History:
     ends: dict[int, int] = field(default_factory=lambda: {0: 0})
     """Epochs to the step that they ended with."""
     incidents: list[Incident] = field(default_factory=list)
-    incidents_in_all: int = 0
-    causes: dict[str, int] = field(default_factory=dict)
-    rejected: int = 0
-    rollbacks: int = 0
-    repairs: int = 0
-    undone: int = 0
-    """Steps that climbs have undone."""
+    tally: Tally = field(default_factory=Tally)
     left_out: list[str] = field(default_factory=list)
     warnings: int = 0
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -75,7 +67,6 @@ class History:
     firsts: set[int] = field(default_factory=set)
     """Epochs (from 1) that a process began with: the clock of ``results.csv`` begins anew there."""
     processes: int = 0
-    _by_epoch: dict[int, Counter[str]] = field(default_factory=dict)
     _offset: int = 0
     _resumed: int | None = None
     _latest: Incident | None = None
@@ -91,6 +82,7 @@ class History:
             self.last_time = time
         if epoch is not None and epoch <= EPOCHS:
             self.epoch = epoch
+        self.tally.add(event)
         take = getattr(self, f"_on_{event['event']}", None) if event["event"] in KNOWN else None
         if take is not None:
             take(event)
@@ -153,7 +145,6 @@ class History:
     def _on_rejection(self, event: Mapping[str, Any]) -> None:
         found = Incident.from_rejection(event)
         found.step = self._place(event)
-        self._tally("rejected")
         self._count(found)
         self._tell("rejection", f"{WORDS[found.kind]}: {found.reason}", event, found)
 
@@ -162,9 +153,6 @@ class History:
         found.step = self._place(event)
         if found.to_step is not None:
             found.to_step += self._offset
-        self._tally("repairs", found.kind == "repair")
-        self._tally("rollbacks", found.kind in ("roll_back", "lower_precision"))
-        self._tally("undone", found.lost)
         if found.kind != "repair" and found.to_step is not None:
             for curve in self.curves.values():
                 curve.cut(found.to_step)
@@ -188,10 +176,6 @@ class History:
         else:
             found.looked_into(event)
             self._keep(found)
-        cause = found.cause or "undecided"
-        if cause in self.causes or len(self.causes) < 50:
-            self.causes[cause] = self.causes.get(cause, 0) + 1
-            self._by_epoch.setdefault(self.epoch, Counter())[CAUSE + cause] += 1
         self._tell("incident", found.headline, event, found)
 
     def _on_warning(self, event: Mapping[str, Any]) -> None:
@@ -227,21 +211,8 @@ class History:
 
     # ---- what they share -------------------------------------------------------------------------------------------------
 
-    def _tally(self, name: str, amount: int = 1) -> None:
-        setattr(self, name, getattr(self, name) + amount)
-        self._by_epoch.setdefault(self.epoch, Counter())[name] += amount
-
     def _forget(self, before: int) -> None:
-        """Take back what was counted of epochs that a resumed run does again; the timeline keeps it."""
-        for epoch in [epoch for epoch in self._by_epoch if epoch > before]:
-            for name, amount in self._by_epoch.pop(epoch).items():
-                if name.startswith(CAUSE):
-                    cause = name.removeprefix(CAUSE)
-                    self.causes[cause] -= amount
-                    if not self.causes[cause]:
-                        del self.causes[cause]
-                else:
-                    setattr(self, name, getattr(self, name) - amount)
+        """Drop the incidents of epochs that a resumed run does again; the timeline keeps them."""
         for found in [found for found in self.incidents if found.epoch > before]:
             found.kept = False
             self.incidents.remove(found)
@@ -288,7 +259,6 @@ class History:
             layer.most, layer.most_step = share, step
 
     def _count(self, found: Incident) -> None:
-        self._tally("incidents_in_all")
         self._numbered += 1
         found.number = self._numbered
         self._latest = found

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from .numbers import count, finite, number, short, text, text_of_lines, whole
+from .._shared.numbers import count, finite, number, short, text, text_of_lines, whole
+from ..runlog.tally import kind_of
 
 FILES = 20
 """Image files that are kept of an incident; further ones are counted."""
@@ -61,7 +62,7 @@ class Incident:
         files = event.get("files")
         files = files if isinstance(files, list) else []
         return cls(
-            kind="window" if event.get("what") == "window" else "micro_batch",
+            kind=kind_of(event),
             epoch=whole(event.get("epoch")) or 0,
             reason=text(event.get("reason")),
             time=finite(event.get("time")),
@@ -77,9 +78,8 @@ class Incident:
     @classmethod
     def from_climb(cls, event: Mapping[str, Any]) -> Incident:
         """Read a ``climb``."""
-        rung = event.get("rung")
         return cls(
-            kind=rung if isinstance(rung, str) and rung in WORDS else "roll_back",
+            kind=kind_of(event),
             epoch=whole(event.get("epoch")) or 0,
             reason=text(event.get("reason")),
             time=finite(event.get("time")),

@@ -18,12 +18,12 @@ from typing import Any
 from urllib.parse import quote
 
 from .._shared.atomic_file import reason, write_whole
+from .._shared.numbers import text
 from ..errors import InvalidCallError
 from ..pages import render
 from .charts import anchor_of, page_data
 from .figures import figures
 from .incident import WORDS, Incident
-from .numbers import text
 from .pictures import Pictures
 from .run import Run, read_run
 from .settings_table import changed, defaults_known, differing, shown
@@ -176,7 +176,7 @@ def _shown(i: int, run: Run, out: Path, pictures: Pictures) -> dict[str, Any]:
             for entry in run.history.timeline.entries
         ],
         "incidents": [_incident(i, n, run, found, out, pictures) for n, found in enumerate(run.incidents)],
-        "incidents_in_all": run.history.incidents_in_all,
+        "incidents_in_all": run.history.tally.incidents,
         "changed": rows,
         "unchanged": same,
         "has_settings": bool(run.settings),

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
+from .._shared.numbers import count, finite, text, text_of_lines, whole
 from ..errors import InvalidCallError
 from ..runlog.events import SCHEMA
+from ..runlog.reader import Damage, read_events
+from ..runlog.results_csv import Results, read_results
 from .history import History
 from .incident import Incident
-from .lines import Damage, read_lines
-from .numbers import count, finite, text, text_of_lines, whole
-from .results_rows import Results, read_results
 
 LARGEST = 1 << 24
 """Bytes of an ``args.yaml`` or ``summary.json`` that are read."""
@@ -132,7 +132,7 @@ def read_run(folder: Path) -> Run:
     if log.is_file():
         damage = Damage()
         try:
-            for event in read_lines(log, damage):
+            for event in read_events(log, damage):
                 run.history.add(event)
         except OSError as error:
             run.notices.append(f"guard.jsonl cannot be read: {error.strerror or error}.")
@@ -159,8 +159,8 @@ def read_run(folder: Path) -> Run:
         run.notices.insert(0, f"Faults were put into this run on purpose: {names}.")
     if run.guarded:
         _read_summary(run)
-    if len(run.incidents) < run.history.incidents_in_all:
-        more = run.history.incidents_in_all - len(run.incidents)
+    if len(run.incidents) < run.history.tally.incidents:
+        more = run.history.tally.incidents - len(run.incidents)
         run.notices.append(f"{count(more, 'incident is', 'incidents are')} not listed one by one, only counted.")
     return run
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .._shared.numbers import text
 from ..errors import InvalidCallError
 from ..presets.ultralytics_settings import default_hyp
-from .numbers import text
 from .run import Run
 
 OURS = frozenset({"save_dir", "name", "project", "mode", "exist_ok"})

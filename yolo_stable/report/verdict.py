@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._shared.numbers import count, finite, short, text
 from .incident import Incident
-from .numbers import count, finite, short, text
 from .run import Run
 
 SEEN = 0.05
@@ -59,7 +59,7 @@ def verdict(run: Run) -> Verdict:
     if run.status == "done":
         where = f", {best}" if (best := best_words(run)) else ""
         words = f"{_ending(run)}{where}. {guard}{' ' + trouble if trouble else ''}"
-        careful = run.history.rollbacks or run.history.incidents_in_all > run.history.repairs or trouble
+        careful = run.history.tally.rollbacks or run.history.tally.incidents > run.history.tally.repairs or trouble
         return Verdict("bad" if trouble else "mind" if careful and not _explained(run) else "good", words, _next(run))
     of = f" of {run.epochs_planned}" if run.epochs_planned else ""
     epoch = f"epoch {max(run.history.epoch, 1)}{of}"
@@ -116,7 +116,7 @@ def measure_name(run: Run) -> str:
 
     Examples:
         >>> from pathlib import Path
-        >>> from .results_rows import Results
+        >>> from yolo_stable.runlog.results_csv import Results
         >>> measure_name(Run(folder=Path(), name="a", results=Results(columns=["metrics/mAP50-95(B)"])))
         'mAP50-95'
     """
@@ -136,15 +136,15 @@ def guard_words(run: Run) -> str:
     """Return what the guard did, a sentence or several."""
     history = run.history
     done = []
-    if history.rejected:
+    if history.tally.rejected:
         batches = finite(run.counts.get("micro_batches"))
-        of = f" of {int(batches):,} batches" if batches else f" {'batch' if history.rejected == 1 else 'batches'}"
-        done.append(f"rejected {history.rejected:,}{of}")
-    if history.rollbacks:
-        times = "once" if history.rollbacks == 1 else f"{history.rollbacks:,} times"
-        done.append(f"went back {times} ({count(history.undone, 'step')} undone)")
-    if history.repairs:
-        done.append(f"put the EMA back {'once' if history.repairs == 1 else f'{history.repairs:,} times'}")
+        of = f" of {int(batches):,} batches" if batches else f" {'batch' if history.tally.rejected == 1 else 'batches'}"
+        done.append(f"rejected {history.tally.rejected:,}{of}")
+    if history.tally.rollbacks:
+        times = "once" if history.tally.rollbacks == 1 else f"{history.tally.rollbacks:,} times"
+        done.append(f"went back {times} ({count(history.tally.undone, 'step')} undone)")
+    if history.tally.repairs:
+        done.append(f"put the EMA back {'once' if history.tally.repairs == 1 else f'{history.tally.repairs:,} times'}")
     if not done:
         return "The guard had nothing to do."
     return f"The guard {' and '.join([', '.join(done[:-1]), done[-1]] if len(done) > 1 else done)}.{_causes(run)}"
@@ -195,22 +195,22 @@ def _ending(run: Run) -> str:
 
 def _causes(run: Run) -> str:
     """Return what the autopsies found, the guilty files of the most frequent cause counted."""
-    causes, history = run.history.causes, run.history
+    causes, history = run.history.tally.causes, run.history
     if not causes:
         return ""
     known = {cause: amount for cause, amount in causes.items() if cause != "undecided"}
     looked, found = sum(causes.values()), sum(known.values())
     if not found:
         return f" No cause was found for {count(looked, 'incident')}."
-    all_of = found == looked == history.incidents_in_all
+    all_of = found == looked == history.tally.incidents
     extent = "Cause found" if found == 1 and all_of else "Causes found for all" if all_of else (
-        f"Causes found for {found:,} of {count(history.incidents_in_all, 'incident')}"
+        f"Causes found for {found:,} of {count(history.tally.incidents, 'incident')}"
     )  # fmt: skip
     return f" {extent}: {', '.join(_cause_words(run, cause) for cause in sorted(known, key=lambda c: (-known[c], c)))}."
 
 
 def _cause_words(run: Run, cause: str) -> str:
-    amount = run.history.causes[cause]
+    amount = run.history.tally.causes[cause]
     same = [found for found in run.incidents if found.cause == cause]
     files = {path for found in same for path in found.guilty}
     if cause != "data" or not files:
@@ -226,8 +226,8 @@ def _cause_words(run: Run, cause: str) -> str:
 
 def _explained(run: Run) -> bool:
     """Whether all that happened is data that was found and dealt with."""
-    known = run.history.causes
-    return set(known) == {"data"} and known["data"] == run.history.incidents_in_all
+    known = run.history.tally.causes
+    return set(known) == {"data"} and known["data"] == run.history.tally.incidents
 
 
 def _next(run: Run) -> str:

@@ -129,27 +129,3 @@ def _end_last_line(path: Path) -> None:
             file.truncate(start)
         else:
             file.write(b"\n")  # only the line's end is missing
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a log, oldest first; a last line that a killed run left unfinished is dropped.
-
-    Args:
-        path: A ``guard.jsonl``.
-
-    Returns:
-        One dictionary for each line.
-
-    Raises:
-        ValueError: A line other than the last is not JSON; says which.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    events = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            events.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}:{number}: not a line of JSON ({error}).") from error
-    return events

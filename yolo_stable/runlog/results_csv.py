@@ -1,11 +1,119 @@
-"""``results.csv`` of a run that changes hands or is resumed."""
+"""``results.csv``: its rows by epoch, whatever wrote them, and what a resumed run has to change in them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._shared.atomic_file import write_whole
+from .._shared.numbers import count, number, text, whole
+
+ROWS = 100_000
+COLUMNS = 200
+MEASURES = ("metrics/mAP50-95", "metrics/mAP_0.5:0.95", "metrics/accuracy_top1")
+"""How Ultralytics and YOLOv5 call what says best how good a network is; what a column is called may go on, as with ``(M)``."""
+
+
+@dataclass
+class Results:
+    """What was written after each epoch; numbers may be NaN, and what is no number is left out."""
+
+    epochs: list[int] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    """By column, as ``metrics/mAP50-95(B)``; one for each of ``epochs``."""
+    columns: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    known: bool = True
+    """False: a table of another form, of which nothing was read."""
+
+    def column(self, name: str) -> list[tuple[int, float]]:
+        """Return a column as epochs and numbers, without the rows that lack it."""
+        return [(epoch, row[name]) for epoch, row in zip(self.epochs, self.rows, strict=True) if name in row]
+
+    @property
+    def measure(self) -> str:
+        """The column that says best how good the network is; empty when there is none.
+
+        Of a task with boxes and masks or points, these: they are what it is trained for.
+        """
+        for known in MEASURES:
+            found = [name for name in self.columns if name.startswith(known)]
+            if found:
+                return found[-1]
+        return ""
+
+    @property
+    def beside(self) -> str:
+        """The column that is shown beside the measure, as mAP50; empty when there is none."""
+        pairs = (("50-95", "50"), ("_0.5:0.95", "_0.5"), ("top1", "top5"))
+        name = next((self.measure.replace(a, b) for a, b in pairs if a in self.measure), "")
+        return name if name in self.columns else ""
+
+    @property
+    def from_zero(self) -> bool:
+        """Whether epochs are counted from 0, as YOLOv5 and other programs do."""
+        return self.epochs[:1] == [0]
+
+    @property
+    def done(self) -> int:
+        """How many epochs were finished."""
+        return self.epochs[-1] + self.from_zero if self.epochs else 0
+
+
+def read_results(path: Path) -> Results:
+    """Read a ``results.csv``; of an epoch that is there twice, the later row.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    found: dict[int, dict[str, float]] = {}
+    results, broken, again = Results(), 0, 0
+    head: list[str] = []
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = csv.reader(_whole(file))
+        try:
+            head = [name.strip() for name in next(lines, [])][:COLUMNS]
+            place = head.index("epoch") if "epoch" in head else None
+            for line in lines if place is not None else ():
+                cells = [cell.strip() for cell in line]
+                epoch = whole(number(cells[place]), ROWS) if place is not None and place < len(cells) else None
+                if epoch is None or len(cells) < len(head):
+                    again += cells[: len(head)] == head
+                    broken += bool(line) and cells[: len(head)] != head
+                    continue
+                values = {name: number(cell) for name, cell in zip(head, cells, strict=False)}
+                found[epoch] = {name: value for name, value in values.items() if value is not None}
+        except csv.Error:
+            broken += 1
+    results.columns = head if found else []
+    results.epochs = sorted(found)
+    results.rows = [found[epoch] for epoch in results.epochs]
+    if head and "epoch" not in head:
+        results.known = False
+        results.notices.append(
+            "results.csv is no table that is known here: it has no column 'epoch', but begins with"
+            f" {text(', '.join(head), 80)!r}."
+        )
+        return results
+    if again:
+        results.notices.append(
+            f"results.csv has its header {again + 1} times, as after several runs into one folder: of an epoch, the later row"
+            " counts."
+        )
+    if not found:
+        results.notices.append("results.csv has no row: no epoch was finished.")
+    if broken:
+        results.notices.append(f"results.csv: {count(broken, 'row is', 'rows are')} damaged and left out.")
+    return results
+
+
+def _whole(file: Iterable[str]) -> Iterator[str]:
+    """Yield lines; of one that is still being written, without its last cell, of which a part may be missing."""
+    for line in file:
+        line = line.replace("\0", "")
+        yield line if line.endswith(("\n", "\r")) else line.rpartition(",")[0] + ","
 
 
 def end_last_row(path: Path) -> None:

@@ -17,18 +17,15 @@ from ..guard import Climb, Counts, Decision
 from ..presets.run_plan import RunPlan
 from .epoch_metrics import EpochTelemetry
 from .events import SCHEMA, Event, EventLog
-from .format import FILES_SHOWN, incident_row, name_files, what_was_done
+from .format import name_files, what_was_done
 from .step_record import StepRecord
+from .summary import Summary
 from .warning_rules import Caution
 
 LINES_PER_EPOCH = 20
 """Rejections printed in an epoch; further ones are counted and recorded, not printed."""
 FILES_KEPT = 1024
 """Image files recorded of a window."""
-INCIDENTS_KEPT = 100
-"""Rejections listed in ``summary.json``; the log has all of them."""
-UNREADABLE_KEPT = 1000
-"""Unreadable images listed there."""
 
 
 class RunLog:
@@ -47,17 +44,13 @@ class RunLog:
         self._printed = 0
         self._batch: Iterable[str] = ()
         self._window: list[Iterable[str]] = []
-        self._incidents: list[dict[str, Any]] = []
-        self._rejections = 0  # with several GPUs the guard does not count the micro-batches that spoilt a window
-        self._climbs = self._lost = 0
-        self._causes: dict[str, int] = {}
-        self._left_out: list[str] = []
-        self._unreadable: list[dict[str, Any]] = []
-        self._warnings: dict[str, int] = {}
+        self._summary = Summary()
         self._saved: tuple[Path, int] | None = None
         self.saved_step = 0
         self._untrained = False
         self._injected: tuple[str, ...] = ()
+        if resumed and write:
+            self._summary.read(folder / "guard.jsonl")
 
     def start(self, plan: RunPlan, **setup: str | int) -> None:
         """Record the set-up before the first step."""
@@ -112,10 +105,6 @@ class RunLog:
                 "files": files,
             },
         )
-        self._rejections += 1
-        if len(self._incidents) < INCIDENTS_KEPT:
-            incident = {"epoch": epoch, "batch": batch, "what": what, "reason": decision.reason}
-            self._incidents.append({**incident, "files": files[:FILES_SHOWN], "files_in_all": len(files)})
         self._printed += 1
         if self._printed > LINES_PER_EPOCH:
             return ""
@@ -134,7 +123,6 @@ class RunLog:
     def warning(self, caution: Caution, epoch: int, step: int) -> None:
         """Record that somebody should look at the run."""
         self._epoch = epoch
-        self._warnings[caution.what] = self._warnings.get(caution.what, 0) + 1
         about = {"what": caution.what, "message": caution.message, "value": caution.value, "limit": caution.limit}
         self._write("warning", {**about, "step": step})
 
@@ -168,11 +156,6 @@ class RunLog:
             "precision": climb.precision or None,
         }
         self._write("climb", details)
-        self._climbs += 1
-        self._lost += climb.lost
-        if len(self._incidents) < INCIDENTS_KEPT:
-            what = climb.rung.value
-            self._incidents.append({"epoch": epoch, "what": what, "reason": climb.reason})
         return f"epoch {epoch}: {what_was_done(climb)}. Reason: {climb.reason}."
 
     def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
@@ -189,13 +172,11 @@ class RunLog:
         answer = {key: value for key, value in report.to_json().items() if key != "schema"}
         on_record = {"injected": list(injected)} if injected else {}
         self._write("incident", {"kind": kind, "folder": str(folder) if folder else None, **answer, **on_record})
-        self._causes[report.cause] = self._causes.get(report.cause, 0) + 1
         where = f" Bundle: {folder}" if folder else ""
         return f"{report.headline()}.{where} Next: " + "\n    ".join(report.next.split("\n"))
 
     def left_out(self, path: str) -> None:
         """Record that an image is left out of the rest of the run."""
-        self._left_out.append(path)
         self._write("left_out", {"path": path})
 
     def unreadable(self, path: str, why: str, split: str, lost: int, images: int) -> None:
@@ -208,10 +189,7 @@ class RunLog:
             lost: How many files of these images are lost by now.
             images: How many there are.
         """
-        self._unreadable.append({"path": path, "why": why, "split": split})
-        if split == "train":
-            self._left_out.append(path)
-        self._write("unreadable", {**self._unreadable[-1], "lost": lost, "images": images})
+        self._write("unreadable", {"path": path, "why": why, "split": split, "lost": lost, "images": images})
 
     def validation_not_finite(self, epoch: int, names: list[str]) -> None:
         """Record that a validation of healthy weights was not finite."""
@@ -259,37 +237,17 @@ class RunLog:
             "epochs": self._epoch,
             "counts": counts.to_dict(),
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
-            "incidents": self._incidents,
-            "incidents_in_all": self._rejections + self._climbs,
-            "steps_undone": self._lost,
-            "causes": self._causes,
-            "left_out": self._left_out,
-            "unreadable": self._unreadable[:UNREADABLE_KEPT],
-            "unreadable_in_all": len(self._unreadable),
-            "warnings": self._warnings,
+            **self._summary.to_dict(),
             **({"injected": list(self._injected)} if self._injected else {}),
         }
         rows = [
             ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
             ("rejected", f"micro-batches: {counts.rejected_micro_batches}, windows: {counts.rejected_windows}"),
+            *self._summary.rows(self.folder),
         ]
-        if self._climbs:
-            rows.append(("put back", f"{self._climbs} times, {self._lost} steps undone"))
-        if self._causes:
-            found = ", ".join(f"{cause}: {count}" for cause, count in sorted(self._causes.items()))
-            rows.append(("causes found", f"{found}; see {self.folder / 'incidents'}"))
-        if self._warnings:
-            given = ", ".join(f"{what}: {count}" for what, count in sorted(self._warnings.items()))
-            rows.append(("warnings", f"{given}; what to do stands above and in guard.jsonl"))
-        if self._unreadable:
-            first = self._unreadable[0]
-            rows.append(("unreadable", f"{len(self._unreadable)} images; first: {first['path']} {first['why']}"))
         if self._injected:
             rows.append(("injected", f"on purpose: {', '.join(self._injected)}"))
-        rows += [("left out", path) for path in self._left_out[:10]]
-        rows += [("", incident_row(incident)) for incident in self._incidents[:10]]
-        if len(self._incidents) > 10:
-            rows.append(("", f"and {self._rejections + self._climbs - 10} more, in guard.jsonl"))
+        rows += self._summary.listed()
         if self._log is not None:
             self._log.close()
             problems = [self._log.problem, _write_summary(self.folder / "summary.json", summary)]
@@ -298,6 +256,7 @@ class RunLog:
         return rows
 
     def _write(self, event: str, details: dict[str, Any]) -> None:
+        self._summary.add({"event": event, "epoch": self._epoch, **details})
         if self._log is not None:
             self._log.write(Event(event=event, epoch=self._epoch, details=details))
 

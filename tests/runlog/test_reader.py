@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from report_rig import Log
 
-from yolo_stable.report import lines
-from yolo_stable.report.lines import Damage, read_lines
+from yolo_stable.runlog import reader
+from yolo_stable.runlog.reader import Damage, read_events
 
 
 def read(path: Path) -> tuple[list[str], Damage]:
     damage = Damage()
-    return [event["event"] for event in read_lines(path, damage)], damage
+    return [event["event"] for event in read_events(path, damage)], damage
 
 
 def test_a_whole_log_is_read_without_a_notice(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_schema_that_is_not_known_is_said(tmp_path: Path, schema: Any) -> None
 
 
 def test_an_endless_line_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "LONGEST", 1000)
+    monkeypatch.setattr(reader, "LONGEST", 1000)
     path = Log().start().write(tmp_path) / "guard.jsonl"
     tail = json.dumps({"schema": 1, "event": "end", "time": 2, "epoch": 1})
     path.write_text(path.read_text() + '{"event": "' + "x" * 5500 + '"}\n' + tail + "\n")

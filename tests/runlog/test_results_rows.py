@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from report_rig import write_results
 
-from yolo_stable.report.results_rows import read_results
+from yolo_stable.runlog.results_csv import read_results
 
 
 def test_rows_are_read_by_epoch(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The lines of a ``guard.jsonl``, one at a time, whatever has happened to the file."""
+"""Reader of ``guard.jsonl``: its events one at a time, whatever has happened to the file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runlog.events import SCHEMA
-from .numbers import count, text
+from .._shared.numbers import count, text
+from .events import SCHEMA
 
 LONGEST = 1 << 24
 """Bytes of a line that is still read: a window of a thousand files with long paths has a tenth of it."""
@@ -55,8 +55,8 @@ class Damage:
         return said
 
 
-def read_lines(path: Path, damage: Damage) -> Iterator[dict[str, Any]]:
-    """Yield the events of a log in their order, in bounded memory.
+def read_events(path: Path, damage: Damage | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log in their order, in bounded memory; what is damaged is left out.
 
     Args:
         path: A ``guard.jsonl``.
@@ -65,6 +65,7 @@ def read_lines(path: Path, damage: Damage) -> Iterator[dict[str, Any]]:
     Raises:
         OSError: The file cannot be read.
     """
+    damage = damage if damage is not None else Damage()
     with open(path, "rb") as file:
         while line := file.readline(LONGEST):
             damage.lines += 1
