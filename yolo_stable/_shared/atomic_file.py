@@ -1,4 +1,4 @@
-"""Files that are there whole: a crash at any byte leaves the old one or the new one."""
+"""Atomic files: a crash at any byte leaves the old file or the new one."""
 
 from __future__ import annotations
 

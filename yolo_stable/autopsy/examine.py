@@ -1,4 +1,4 @@
-"""The autopsy of one rejected batch: replay it, name what broke, who broke it and why."""
+"""Autopsy of one rejected batch: replay it, name what broke, who broke it and why."""
 
 from __future__ import annotations
 

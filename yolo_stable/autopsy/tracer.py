@@ -1,4 +1,4 @@
-"""The dispatch mode that sees each operation of a pass, and notes where a value that is not finite is born."""
+"""Tracer: the dispatch mode that sees each operation of a pass and notes where a value that is not finite is born."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What float16 cannot hold: found before it is rounded, and put back behind Ultralytics' rounding."""
+"""Float16 overflow: what float16 cannot hold is found before it is rounded, and put back behind Ultralytics' rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that a run needs to go on as if it had not been stopped: the state of training, and what the loop remembers."""
+"""Loop state: the state of training and what the loop remembers, so that a run goes on as if it had not been stopped."""
 
 from __future__ import annotations
 

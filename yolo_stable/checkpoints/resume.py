@@ -1,4 +1,4 @@
-"""How a guarded trainer resumes a run: in full precision, with what may be changed changed, and with nothing damaged."""
+"""Resume: in full precision, with what may be changed changed, and with nothing damaged."""
 
 from __future__ import annotations
 

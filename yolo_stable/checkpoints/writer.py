@@ -1,4 +1,4 @@
-"""How a guarded trainer writes its checkpoints: whole, healthy, and in Ultralytics' own format."""
+"""Checkpoint writer: whole, healthy, and in Ultralytics' own format."""
 
 from __future__ import annotations
 

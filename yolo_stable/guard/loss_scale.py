@@ -1,4 +1,4 @@
-"""The loss scale's policy: back off as torch does, and go back up when scaling was not the cause."""
+"""Loss-scale policy: back off as torch does, and go back up when scaling was not the cause."""
 
 from __future__ import annotations
 

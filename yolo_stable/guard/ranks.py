@@ -1,4 +1,4 @@
-"""The ranks that train one model, and what they tell each other; only when something is wrong, and always all of them."""
+"""Ranks: the processes that train one model, and what they tell each other: only when something is wrong, and always all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going back: snapshots of healthy states, the audit that says what is healthy, and the ladder that uses them."""
+"""Recovery: snapshots of healthy states, the audit that says what is healthy, and the ladder that uses them."""
 
 from __future__ import annotations
 

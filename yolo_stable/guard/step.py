@@ -1,4 +1,4 @@
-"""How a window is turned into an optimizer step: norm, decision, clip, step, loss scale.
+"""Reference step: turns a window into an optimizer step by norm, decision, clip, step, loss scale.
 
 Stock clips ``model.parameters()`` and steps what the optimizer holds. The two need not be the same parameters:
 

@@ -1,4 +1,4 @@
-"""An Ultralytics model from an incident, without pickle: described in plain values, and built from them anew.
+"""Rebuilding an Ultralytics model from an incident, without pickle: described in plain values, and built from them anew.
 
 What built the model in the run builds it again, from the same YAML, after `network_yaml` let it through; then each number is
 put in its place. A description and a state may come from a stranger.

@@ -1,4 +1,4 @@
-"""Records, in a data set's own pipeline, what goes into each training image; and leaves quarantined images out of it.
+"""Traced data set: its own pipeline records what goes into each training image, and leaves quarantined images out.
 
 A data set is asked for one more key, nothing else of what it gives changes: not the images, not the labels, not the random
 numbers drawn on the way. All that is put into it can be pickled, so loader workers may be forked or spawned. What is recorded

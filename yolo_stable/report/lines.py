@@ -1,4 +1,4 @@
-"""The lines of a ``guard.jsonl``, one at a time, whatever has happened to the file."""
+"""Line reader: the lines of a ``guard.jsonl``, one at a time, whatever has happened to the file."""
 
 from __future__ import annotations
 

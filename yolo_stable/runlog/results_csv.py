@@ -1,4 +1,4 @@
-"""``results.csv`` of a run that changes hands or is resumed."""
+"""Results table: ``results.csv`` of a run that changes hands or is resumed."""
 
 from __future__ import annotations
 

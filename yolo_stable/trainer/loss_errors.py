@@ -1,4 +1,4 @@
-"""A loss that raises because numbers are not finite: its batch is rejected like any other bad one.
+"""Loss errors: a loss that raises because numbers are not finite has its batch rejected like any other bad one.
 
 What is NaN becomes an index of -9e18 when it is made a whole number, and the loss raises before the guard is ever asked. No
 prediction does that to Ultralytics' losses, and no label that passes `labels.disarm` (outputs of fifteen modules of each

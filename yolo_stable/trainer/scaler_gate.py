@@ -1,4 +1,4 @@
-"""The place between forward and backward of Ultralytics' training loop."""
+"""Scaler gate: the place between forward and backward of Ultralytics' training loop."""
 
 from __future__ import annotations
 

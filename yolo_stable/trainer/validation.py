@@ -1,4 +1,4 @@
-"""What a guarded trainer does when rejecting a batch was not enough."""
+"""Validation of a guarded trainer, and going back where rejecting a batch was not enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does this device compute YOLO training rightly? A battery of checks against float64 on the CPU.
+"""Device validation: does a device compute YOLO training rightly? A battery of checks against float64 on the CPU.
 
 The ways in are :func:`validate` and :func:`run_one`; neither needs torch in the calling process.
 """

@@ -1,4 +1,4 @@
-"""Carries out ``yolo-stable validate``: the battery and the search for what heals, or the comparison of results."""
+"""The command ``yolo-stable validate``: the battery and the search for what heals, or the comparison of results."""
 
 from __future__ import annotations
 
