@@ -1,4 +1,7 @@
-"""Results table: ``results.csv`` of a run that changes hands or is resumed."""
+"""Results table: ``results.csv`` of a run that changes hands or is resumed.
+
+Ultralytics appends the rows. Where columns are missing or rows have to go, the file is replaced whole.
+"""
 
 from __future__ import annotations
 
