@@ -8,9 +8,8 @@ Stock clips ``model.parameters()`` and steps what the optimizer holds. The two n
   zeroed: its gradient adds up from window to window. A rejected window leaves it as it was when the window began.
 
 The steps alone call an optimizer: :class:`ReferenceStep`, and :class:`~yolo_stable.guard.fused.FusedStep`, which derives from it
-and has kernels in ``sgd.py`` and ``musgd.py``. ``loss_scale.py`` alone updates a scaler, ``ladder.py`` alone sets a learning
-rate, for the time of one step, and ``state.py`` writes optimizer and scaler where a state is restored
-(``tests/test_architecture.py``).
+and has kernels in ``sgd.py`` and ``musgd.py``. But for a restored state (``state.py``), ``loss_scale.py`` alone updates a scaler,
+and ``ladder.py`` alone sets a learning rate, for the time of one step (``tests/test_architecture.py``).
 """
 
 from __future__ import annotations

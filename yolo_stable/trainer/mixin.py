@@ -13,12 +13,11 @@ when one of them moves):
 - ``save_model``, ``final_eval``: how checkpoints are written, see ``checkpoints/writer.py``;
 - ``check_resume``, ``resume_training``, ``_load_checkpoint_state``: how a run is resumed, see ``checkpoints/resume.py``;
 - ``_build_train_pipeline``, ``_setup_train``, ``train``: see each;
-
 - ``model.loss``: stood in for during one call, from ``remember`` on; a copy or a pickle made in that time is one without it, see
   ``trainer/loss_errors.py``.
 
-After a rejection ``self.loss`` and ``self.loss_items`` are those of the last healthy batch: Ultralytics' recovery and its validator
-look at them. An epoch in which the guard was never asked is an error (``trainer/reporter.py``).
+After a rejection ``self.loss`` and ``self.loss_items`` are those of the last healthy batch: Ultralytics' recovery and its
+validator look at them. An epoch in which the guard was never asked is an error (``trainer/reporter.py``).
 
 No hook is on the model and nothing stays attached to it: what is on it is copied into the EMA and pickled into the checkpoints.
 ``guard`` and ``preset`` never enter ``trainer.args`` of a process that trains, since the validator refuses unknown keys and
