@@ -1,4 +1,4 @@
-"""``python -m yolo_stable`` is the command ``yolo-stable``."""
+"""Entry point: ``python -m yolo_stable`` is the command ``yolo-stable``."""
 
 from .cli.main import main
 

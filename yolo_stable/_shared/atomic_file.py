@@ -1,4 +1,7 @@
-"""Files that are there whole: a crash at any byte leaves the old one or the new one."""
+"""Atomic files: a crash at any byte leaves the old file or the new one.
+
+The new one is written beside the old one, flushed, read back and renamed; then the folder is flushed.
+"""
 
 from __future__ import annotations
 

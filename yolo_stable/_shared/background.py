@@ -1,4 +1,4 @@
-"""A job on a thread beside the training: one at a time, and whoever wants what came of it waits."""
+"""Background job: one at a time, on a thread beside the training; whoever wants its result waits."""
 
 from __future__ import annotations
 

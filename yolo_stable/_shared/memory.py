@@ -1,4 +1,4 @@
-"""How much memory this machine has."""
+"""Machine memory: how much there is in all."""
 
 from __future__ import annotations
 

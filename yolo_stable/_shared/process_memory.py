@@ -1,4 +1,4 @@
-"""How much memory a training holds."""
+"""Process memory: how much a training holds."""
 
 from __future__ import annotations
 

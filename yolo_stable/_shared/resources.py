@@ -1,4 +1,4 @@
-"""Where the presets (``hyp/``) and data sets (``datasets/``) are, in a checkout and when installed."""
+"""Resource folders: where the presets (``hyp/``) and data sets (``datasets/``) are, in a checkout and when installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be typed into a shell, in a text for people: each command stands on a line of its own, so that it can be copied."""
+"""Shell text: commands in a text for people, each on a line of its own, so that it can be copied."""
 
 from __future__ import annotations
 

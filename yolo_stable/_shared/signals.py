@@ -1,4 +1,4 @@
-"""Ending a run when it is asked to end, at a place where that does no harm."""
+"""Signals: a run that is asked to end ends at a place where that does no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The next step after an incident: sentences, and commands on lines of their own, each of which does something when typed."""
+"""Advice: the next step after an incident, as sentences and as commands on lines of their own, each of which does something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation read: its arguments, and those that it wrote over as they were before."""
+"""Arguments of an operation: what it read, and what it wrote over as it was before."""
 
 from __future__ import annotations
 

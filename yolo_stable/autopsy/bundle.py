@@ -1,4 +1,4 @@
-"""An incident on the disk: what a training saw and was, just before a batch broke it.
+"""Bundle: an incident on the disk, with what a training saw and was just before a batch broke it.
 
 A folder with ``incident.json`` (strict JSON, schema 1: the incident's own keys, and ``bundle`` with all that is no tensor),
 ``batch.safetensors`` (the batch after preprocessing), ``state.safetensors`` (the state before it), and whatever else was given,

@@ -1,4 +1,4 @@
-"""From evidence to a cause: pure rules."""
+"""Cause of a rejection: pure rules that lead from evidence to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a batch to the image files, tiles and label rows that break it."""
+"""Culprits: the image files, tiles and label rows of a batch that break it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of an autopsy; each adds to the evidence."""
+"""Examination: the steps of an autopsy; each adds to the evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""The autopsy of one rejected batch: replay it, name what broke, who broke it and why."""
+"""Autopsy of one rejected batch: replay it, name what broke, who broke it and why.
+
+Evidence is collected cheapest first: labels, pixels and weights; one traced replay; samples, by what the break itself shows or by
+halves, then tiles, then label rows; other precisions and other weights. ``cause.judge`` is a pure function of it. Each replay is
+inside `untouched`.
+
+An autopsy in a run begins when the activations of the rejected batch are free (``guard/graph.py``). It holds nothing in cycles,
+keeps wider precisions from saving more than the batch did (``frugal``), and ends undecided when memory runs out; measured by
+``python -m benchmarks.rejections``.
+"""
 
 from __future__ import annotations
 

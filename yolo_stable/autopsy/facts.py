@@ -1,4 +1,4 @@
-"""What is told of a break and of sick weights: in JSON, and in words."""
+"""Facts about a break and about sick weights, in JSON and in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found: the break, and all that is known about the pass that it happened in."""
+"""Findings: a break, and all that is known about the pass that it happened in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an operation of the backward pass to the forward operation whose gradient it computes."""
+"""Autograd's history: the forward operation whose gradient an operation of the backward pass computes."""
 
 from __future__ import annotations
 

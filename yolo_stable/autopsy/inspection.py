@@ -1,4 +1,4 @@
-"""What can be told of images and weights by looking at them, without running anything."""
+"""Inspection of images and weights: what can be told by looking, without running anything."""
 
 from __future__ import annotations
 

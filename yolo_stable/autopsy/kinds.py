@@ -1,4 +1,4 @@
-"""What an ATen operation does to memory: makes a view, hands out raw memory, writes into an argument, or computes."""
+"""Kinds of ATen operations by what they do to memory: make a view, hand out raw memory, write into an argument, or compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tensors lie in memory: kept beside a file of contiguous ones, so that a replay runs the same kernels."""
+"""Memory layout of tensors, kept beside a file of contiguous ones, so that a replay runs the same kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Name the operation that broke a forward and backward pass, of any PyTorch module."""
+"""Locator: names the operation that broke a forward and backward pass, of any PyTorch module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loss keeps from batch to batch, when it is not finite: named, and another number put in its place."""
+"""Loss memory that is not finite: named, and another number put in its place."""
 
 from __future__ import annotations
 

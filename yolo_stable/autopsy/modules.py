@@ -1,4 +1,4 @@
-"""Which module an operation belongs to: a stack of the modules that are running, and where in the code that is."""
+"""Module of an operation: a stack of the modules that are running, and where in the code that is."""
 
 from __future__ import annotations
 

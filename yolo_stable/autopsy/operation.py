@@ -1,4 +1,4 @@
-"""One operation again, in float64 on the CPU: was the number too large, or did the device compute wrongly?"""
+"""Recomputation of one operation in float64 on the CPU: was the number too large, or did the device compute wrongly?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is it finite, and what range of values does it hold? Asked of one tensor, cheaply."""
+"""Value range of one tensor, and whether it is finite; cheap to ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass through the network again, watched by a clock, that leaves no trace."""
+"""Replay: one pass through the network again, watched by a clock, that leaves no trace."""
 
 from __future__ import annotations
 

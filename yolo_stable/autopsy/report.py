@@ -1,4 +1,4 @@
-"""The answer of an autopsy: for machines as JSON, schema 1, and for people as text."""
+"""Report of an autopsy: for machines as JSON, schema 1, and for people as text."""
 
 from __future__ import annotations
 

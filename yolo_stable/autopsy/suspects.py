@@ -1,4 +1,4 @@
-"""Which of several suspects is guilty, found by asking of parts of them whether they break the training."""
+"""Suspects: which of several is guilty, found by asking of parts of them whether they break the training."""
 
 from __future__ import annotations
 

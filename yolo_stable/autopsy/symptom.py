@@ -1,4 +1,4 @@
-"""What was seen in training when a batch was rejected, and what the same would look like in a replay."""
+"""Symptom: what training saw when a batch was rejected, and what the same would look like in a replay."""
 
 from __future__ import annotations
 

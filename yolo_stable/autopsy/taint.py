@@ -1,4 +1,4 @@
-"""Where a value that is not finite comes from: remembered per storage, and handed on from operation to operation."""
+"""Taint: where a value that is not finite comes from, kept per storage and handed on from operation to operation."""
 
 from __future__ import annotations
 

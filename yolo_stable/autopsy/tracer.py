@@ -1,4 +1,10 @@
-"""The dispatch mode that sees each operation of a pass, and notes where a value that is not finite is born."""
+"""Tracer: the dispatch mode that sees each operation of a pass and notes where a value that is not finite is born.
+
+Blame is causal. What is not finite carries the break that it comes from, by storage, to all that depends on it (``taint.py``),
+and in the end the outcome is asked which breaks it depends on: an infinity that is masked away is not blamed. A backward
+operation is mapped to its forward one by autograd's sequence number (``history.py``). The operation is done once more in float64
+on the CPU (``operation.py``): finite there and in range means that the device computed wrongly.
+"""
 
 from __future__ import annotations
 

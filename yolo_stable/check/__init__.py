@@ -1,4 +1,8 @@
-"""Everything about a data set that can be known before training: files, labels, duplicates, balance."""
+"""Everything about a data set that can be known before training: files, labels, duplicates, balance.
+
+``tests/check/test_corpus.py`` holds it against what Ultralytics' trainers make of some 830 odd files, descriptions and class
+folders.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often each class is there."""
+"""Class balance: how often each class occurs."""
 
 from __future__ import annotations
 

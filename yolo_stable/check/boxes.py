@@ -1,4 +1,4 @@
-"""What is wrong with boxes: classes, coordinates, sizes; decided for many files in one go."""
+"""Box rules: classes, coordinates and sizes, decided for many files in one go."""
 
 from __future__ import annotations
 

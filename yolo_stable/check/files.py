@@ -1,4 +1,4 @@
-"""Which images a split has, listed as Ultralytics lists them, and what is wrong with folders, links and names."""
+"""Image files of a split, listed as Ultralytics lists them, and what is wrong with folders, links and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thing that is wrong with a data set: where it is, and by which rule."""
+"""Finding: one thing that is wrong with a data set, where it is, and by which rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an image file says of itself, without decoding it: format, size, depth, orientation, whether it is whole."""
+"""Image header: format, size, depth, orientation, and whether the file is whole, without decoding it."""
 
 from __future__ import annotations
 

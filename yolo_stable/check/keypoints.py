@@ -1,4 +1,4 @@
-"""What is wrong with keypoints."""
+"""Keypoint rules: what is wrong with keypoints."""
 
 from __future__ import annotations
 

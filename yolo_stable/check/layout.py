@@ -1,4 +1,4 @@
-"""What is known of a data set before its files are looked at: splits, classes, keypoints."""
+"""Layout of a data set, known before its files are looked at: splits, classes, keypoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the pixels tell: whether an image can be decoded to its end, whether it is of one colour, what it looks like."""
+"""Pixel rules: whether an image can be decoded to its end, whether it is of one colour, what it looks like."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the word ``DATA`` to a layout: a built-in data set, a ``data.yaml``, or a folder of one kind or the other."""
+"""Place of a data set: the word ``DATA`` names a built-in one, a ``data.yaml``, or a folder of one kind or the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the outlines of objects."""
+"""Polygon rules: what is wrong with the outlines of objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of a check: all findings, as a table, as JSON, and as an exit code."""
+"""Report of a check: all findings, as a table, as JSON, and as an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All images and label files of a data set, looked at in parallel, a few dozen at a time."""
+"""Scan: all images and label files of a data set, looked at in parallel, a few dozen at a time."""
 
 from __future__ import annotations
 

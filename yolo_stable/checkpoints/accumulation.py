@@ -1,4 +1,4 @@
-"""When the loop steps: a window that was open when a run was saved is closed by the resumed run at the same batch."""
+"""Accumulation across a resume: the resumed run closes a window that was open at the save at the same batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What float16 cannot hold: found before it is rounded, and put back behind Ultralytics' rounding."""
+"""Float16 overflow: what float16 cannot hold is found before it is rounded, and put back behind Ultralytics' rounding.
+
+Tensors of the network and of the optimizer's state with a number beyond 65504 stay in float32, also behind the final strip.
+Ultralytics' ``load_checkpoint`` calls ``.float()``, so a mixed network loads everywhere.
+"""
 
 from __future__ import annotations
 

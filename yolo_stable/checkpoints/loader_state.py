@@ -1,4 +1,4 @@
-"""Where the loader is in the data: its generator, the images kept for mosaics, the generators of the augmentation library."""
+"""Loader state: its generator, the images kept for mosaics, the generators of the augmentation library."""
 
 from __future__ import annotations
 

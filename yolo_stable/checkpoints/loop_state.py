@@ -1,4 +1,8 @@
-"""All that a run needs to go on as if it had not been stopped: the state of training, and what the loop remembers."""
+"""Loop state: the state of training and what the loop remembers, so that a run goes on as if it had not been stopped.
+
+Not kept: the order of loader workers, which are ahead of the loop; random numbers of ranks other than 0; BatchNorm as it was at
+the start of a window that is open across the stop (if that window is then rejected, statistics go back to the stop).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: is this one whole, and if not, which one is."""
+"""Checkpoint reader: whether a file on the disk is whole, and if not, which one is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""How a guarded trainer resumes a run: in full precision, with what may be changed changed, and with nothing damaged."""
+"""Resume: in full precision, with what may be changed changed, and with nothing damaged.
+
+The order: ``check_resume`` checks the files and takes arguments over; Ultralytics loads the rounded state; after the guard has
+been built ``restore_training_state`` puts the exact one in its place, and changed arguments over the saved groups (``EFFECTS``);
+at the first ``on_train_epoch_start``, after all callbacks, come the gradients of an open window, what the loss keeps, the order
+of the data and, last, the random numbers: nothing draws between there and the first batch. Generators are restored on the first
+rank only, whose they are: on the others they would draw what it draws.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""One save, apart from the trainer: its content is checked, and its files are written in the order that survives a crash."""
+"""One save, apart from the trainer: its content is checked, and its files are written in the order that survives a crash.
+
+It looks for what is not finite, loads the content once, restores what Ultralytics has clamped, and writes the side file, then
+``last.pt``, then the copies, each with ``write_whole``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows the loop beside the optimizer: the learning-rate scheduler and the weights of the loss."""
+"""Schedules that follow the loop beside the optimizer: the learning rate's, and that of the weights of the loss."""
 
 from __future__ import annotations
 

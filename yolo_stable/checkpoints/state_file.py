@@ -3,6 +3,11 @@
 A safetensors file. Its tensors are those of :class:`~yolo_stable.guard.state.TrainingState`, the gradients of an open window
 (``gradient/NAME``) and the order of the data (``data/...``). Its metadata have three entries: ``yolo-stable`` (the schema, 1),
 ``plain`` (JSON: everything that is no tensor) and ``sha256`` (over all names, shapes, bytes, and ``plain``).
+
+It is written before ``last.pt``, and knows the SHA-256 of the checkpoint it goes with and of the one before. A resume takes it
+with the former. With the latter a crash came between the two: it is the newer one, complete, and taken. With neither it is left
+out with a warning where the checkpoint is of a later epoch, and else refused. Where it cannot be written but ``last.pt`` then
+is, the old one goes, as it would have that ``last.pt`` refused.
 """
 
 from __future__ import annotations

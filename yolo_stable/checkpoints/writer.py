@@ -1,4 +1,19 @@
-"""How a guarded trainer writes its checkpoints: whole, healthy, and in Ultralytics' own format."""
+"""Checkpoint writer: whole, healthy, and in Ultralytics' own format.
+
+Ultralytics' own ``save_model`` makes the content: while it runs, ``last``, ``best`` and ``wdir`` are paths whose ``write_bytes``
+keeps the bytes, so that its branches for quantization and distillation stay its own. Its final strip is replaced by one that
+calls its ``strip_optimizer`` on a temporary file.
+
+The thread that trains has the state audited, lets Ultralytics make the content and copies the state to the host; a thread of its
+own (``_shared/background.py``) does the rest with what was copied (``save.py``). Until that is done, one copy of model, EMA and
+optimizer, and the content up to twice, are held beyond the training's own memory. Two saves never run at a time: a new one waits
+for the one before, and so does the end of an epoch, so that a crash costs one epoch at most, however short they are.
+
+Whatever reads files waits: ``last``, ``best`` and ``wdir`` of the trainer are properties that do; ``save_model`` returns with all
+written when callbacks that are not Ultralytics' own run behind it (``on_model_save``, ``on_fit_epoch_end``), as they may know the
+paths; the strip, a halt, a signal, an error and the end of ``train()`` wait as well. What the thread could not do is said by the
+thread that trains, after the next batch (``tests/checkpoints/test_save.py``).
+"""
 
 from __future__ import annotations
 

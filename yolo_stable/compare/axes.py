@@ -1,4 +1,4 @@
-"""What a comparison varies, and the runs that come of it."""
+"""Axes of a comparison: what it varies, and the runs that come of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown while runs are trained: a line for each on a terminal, two lines for each elsewhere."""
+"""Board: the runs of a comparison while they are trained, a line for each on a terminal, two lines for each elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the words of ``yolo-stable compare`` to its runs; nothing is written before everything has been checked."""
+"""Call of ``yolo-stable compare``: from its words to its runs; nothing is written before everything has been checked."""
 
 from __future__ import annotations
 

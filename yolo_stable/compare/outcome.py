@@ -1,4 +1,4 @@
-"""What became of a run: told by its exit code where somebody saw it end, else by what it has left behind."""
+"""Outcome of a run: told by its exit code where somebody saw it end, else by what it has left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains one run of a comparison from wherever it was: taken up, resumed or begun."""
+"""Trial runner: trains one run of a comparison from wherever it was: taken up, resumed or begun."""
 
 from __future__ import annotations
 

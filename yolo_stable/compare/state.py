@@ -1,4 +1,4 @@
-"""``comparison.json``: the call of a comparison and what became of each run so far. Schema 1.
+"""State of a comparison in ``comparison.json``: its call, and what became of each run so far. Schema 1.
 
 Keys: ``schema`` (1), ``call`` (all that decides what the runs come to, see :meth:`CompareCall.record`), ``runs``: for each one
 ``name``, ``choice``, ``status`` (one of :data:`~yolo_stable.compare.outcome.STATUSES`), ``reason``, ``exit_code`` (null: nobody

@@ -1,6 +1,7 @@
-"""``python -m yolo_stable.compare.stock_run``: one run by Ultralytics' own trainer, with the arguments of a guarded one.
+"""Stock run: one run by Ultralytics' own trainer, with the arguments of a guarded one.
 
-It takes the words of ``yolo-stable train``. Presets are laid under them as there; settings of the guard count for nothing.
+Started by ``python -m yolo_stable.compare.stock_run`` with the words of ``yolo-stable train``. Presets are laid under them as
+there; settings of the guard count for nothing.
 """
 
 from __future__ import annotations

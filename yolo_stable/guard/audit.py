@@ -1,4 +1,4 @@
-"""Is the training state itself healthy? Asked of everything at once, before it is copied, validated or saved."""
+"""Audit: is the training state itself healthy? Asked of everything at once, before it is copied, validated or saved."""
 
 from __future__ import annotations
 

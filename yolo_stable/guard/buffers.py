@@ -2,6 +2,15 @@
 
 A forward pass in training mode writes BatchNorm's running mean, variance and counter before anybody has seen the loss.
 Skipping the optimizer step does not take that back: one NaN stays in the buffers for ever (pytorch/pytorch#88474).
+
+The copies are exchanged by reference, so a micro-batch costs one concatenation and one check, and a healthy window nothing more.
+A backward pass that writes the statistics again (gradient checkpointing) is noticed by the buffers' version counters.
+
+The check is one number, read with the loss: the largest ``|after| / (|before| + 1)`` of all statistics. It is not finite when
+any statistic is not, and it jumps when one is ruined by a number that BatchNorm itself hides. Honest training of eight networks,
+also with ten times the usual learning rate, was measured below 1.5; the guarded trainers allow 10, and believe what jumps three
+times in a row. Before any batch was accepted the statistics come from elsewhere, and a jump is believed when all images are of
+one scale (``of_one_scale`` of ``StepGuard.backward``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which snapshot is put back: with several ranks the same one on all, though each only knows its own loss."""
+"""Choice of the snapshot that is put back: with several ranks the same one on all, though each only knows its own loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What exactly is wrong with a ruined state: which numbers, and what they were in the newest snapshot."""
+"""Damage to a ruined state: which numbers, and what they were in the newest snapshot."""
 
 from __future__ import annotations
 

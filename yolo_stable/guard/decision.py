@@ -1,4 +1,4 @@
-"""What the guard decides: pure rules from numbers that were read once to a verdict with its reason."""
+"""Decisions of the guard: pure rules from numbers that were read once to a verdict with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When training may have diverged although every number is finite: loss or gradient norm out of line for long."""
+"""Divergence rule: loss or gradient norm out of line for long is a suspicion, although every number is finite."""
 
 from __future__ import annotations
 

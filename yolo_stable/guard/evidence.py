@@ -1,4 +1,11 @@
-"""Evidence: what the model says to a suspicion of the divergence rule."""
+"""Evidence: what the model says to a suspicion of the divergence rule.
+
+A suspicion runs the micro-batch at hand under the weights of now and under those of a snapshot from before it, one a step, for up
+to 16 steps (``witness.py`` measures, ``inquiry.py`` compares). Where the older state is no better, the level goes to what is seen
+and snapshots go on; where it is far better, it is restored. A rollback that has not helped quarters the learning rate. A forward
+pass that fails or would wait for other ranks leaves the suspicion undecided, which is said once and is no alarm. A loop without
+``again=`` leaves every suspicion undecided; there only a rise by 1e8 counts. Nothing is read while nothing is out of line.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,14 @@ to be clipped, those of parameters that only the optimizer holds, are multiplied
 
 Where reading a number costs nothing (the CPU) the host decides and the kernel is not asked to skip. On an accelerator the
 device decides, everything is queued, and then the norm is read, once.
+
+Traps, each with its test in ``tests/guard/test_fused.py``:
+
+- ``SGD(fused=True)`` takes uninitialised memory for momentum when the first step is skipped, so momentum is made as zeros before.
+- The kernels compare ``found_inf`` with 1, so it is exactly 0 or 1.
+- The groups' fused flags are set for the step alone, so state dicts are as in stock (``fused_groups.py``).
+- Gradients and state are laid out as their parameters, since the kernels walk all of them in memory order.
+- Hooks that run before the optimizer's step get clipped gradients, so they send the window through the reference step.
 """
 
 from __future__ import annotations

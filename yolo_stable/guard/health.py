@@ -1,4 +1,4 @@
-"""Is it finite? Asked on the device, for many tensors at once."""
+"""Health: whether tensors are finite, asked on the device for many at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done when rejecting a batch is not enough: roll back, lower the precision, halt. Pure rules, and the brake."""
+"""Ladder: what is done when rejecting a batch is not enough: roll back, lower the precision, halt. Pure rules, and the brake."""
 
 from __future__ import annotations
 

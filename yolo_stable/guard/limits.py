@@ -1,4 +1,4 @@
-"""How often the guard has acted, and when it is enough."""
+"""Limits: how often the guard has acted, and when it is enough."""
 
 from __future__ import annotations
 

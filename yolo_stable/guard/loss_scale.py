@@ -1,4 +1,10 @@
-"""The loss scale's policy: back off as torch does, and go back up when scaling was not the cause."""
+"""Loss-scale policy: back off as torch does, and go back up when scaling was not the cause.
+
+A micro-batch whose loss is not finite never reaches the scaler. A window whose gradients are not finite although every loss was
+may have overflowed because of the scale, so the scale backs off, never below ``guard.min_scale``. A finite but absurd norm leaves
+the scale alone: unscaled, it would be the same at any scale. Healthy windows read nothing for this. The policy's numbers are in
+``StepGuard.state_dict()``.
+"""
 
 from __future__ import annotations
 

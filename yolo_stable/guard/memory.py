@@ -6,6 +6,10 @@ dictionaries, sets, deques, slots, tensors and arrays, nested as they like.
 
 Not part of it: the model's own parameters and statistics, which are guarded elsewhere; the trainer and its arguments; optimizers,
 data sets, loggers; random number generators, as a rejected batch was drawn all the same.
+
+Each object has a holder (``holders.py``) that copies one level of it. Identity tells what has changed, and a tensor's version
+where only torch or Ultralytics writes to it. A stock loss takes 11 to 34 holders, no operation on the device and no read. Plain
+attributes that somebody puts on a module of torch or Ultralytics itself are not covered.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The ranks that train one model, and what they tell each other; only when something is wrong, and always all of them."""
+"""Ranks: the processes that train one model, and what they tell each other: only when something is wrong, and always all.
+
+While all is well no collective is added. After a rejected window the ranks ask each other, and only windows count in their
+limits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a share of the newest windows was lost: what tells bad batches now and then from data that cannot be trained."""
+"""Recent windows: the share that was lost tells bad batches now and then from data that cannot be trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,22 @@
-"""Going back: snapshots of healthy states, the audit that says what is healthy, and the ladder that uses them."""
+"""Recovery: snapshots of healthy states, the audit that says what is healthy, and the ladder that uses them.
+
+The state is audited every ``snapshot_every`` steps and before each validation and save: one fused pass, one read. Only a state
+that was found healthy becomes a snapshot, and none is taken while loss or norm are out of line.
+
+A rollback restores parameters, buffers, optimizer, EMA and loss scale. What follows the loop stays: schedules, hyperparameters of
+the groups, counters, and the random number generators, since the same numbers drawn again could lead to the same fault for ever.
+
+A rollback costs steps, not learning. The brake halves the learning rate only where training went astray; all else is a setback
+(``setbacks.py``). What it was is looked at on this rare path only (``damage.py``): most weights far off are training's doing,
+also when they are not finite any more; one weight out of all proportion is a flipped bit, also when it is finite, and the newest
+snapshot without it is restored. Rejections past their limit are the batches' doing, until steps taken with the restored state led
+there again.
+
+Bounds: a ruined number costs at most ``snapshot_every`` steps; a divergence also the ``patience`` steps in which it shows. The
+third time in a row that nothing new was learned from a snapshot, an older one is restored, which loses as many again. A fault
+that never goes away halts within ``ladder.most_micro_batches``, with the state of a snapshot. Measured by
+``python -m benchmarks.rollbacks``.
+"""
 
 from __future__ import annotations
 

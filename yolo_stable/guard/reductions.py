@@ -5,6 +5,8 @@ PyTorch promises that norms and maxima pass NaN and infinity on. Backends have b
 very calls are tried with NaN and infinities at the first, the middle and the last element of tensors of several sizes. A
 device on which one fails is doubted: there, whether numbers are finite is asked by ``isfinite``, which costs a pass more. A
 device that fails in that as well cannot be guarded.
+
+``python -m benchmarks.faults --lying`` trains on a backend that loses NaN and infinity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which step a guard takes: the fused one when a rehearsal on a few numbers shows that it can be trusted here."""
+"""Rehearsal: the guard takes the fused step where a rehearsal on a few numbers shows that it can be trusted here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting right an averaged model that is ruined alone."""
+"""Repair of an averaged model that is ruined alone."""
 
 from __future__ import annotations
 

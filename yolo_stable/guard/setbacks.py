@@ -1,4 +1,4 @@
-"""Rollbacks that say nothing about the learning rate: how many without a step forward, and which numbers are ruined again."""
+"""Setbacks: rollbacks that say nothing about the learning rate; how many without a step forward, which numbers ruined again."""
 
 from __future__ import annotations
 

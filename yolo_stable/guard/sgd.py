@@ -1,4 +1,4 @@
-"""``torch.optim.SGD`` as calls of its fused kernel, on lists that are kept between steps.
+"""Fused SGD: ``torch.optim.SGD`` as calls of its fused kernel, on lists that are kept between steps.
 
 ``SGD.step()`` walks all parameters in Python, looks each one's state up and puts it back; for a small network that takes a
 quarter as long as the kernel itself. What the step means stays as it is: hooks that run after it, state, hyperparameters

@@ -1,4 +1,4 @@
-"""Which modules the gradient of a window comes from."""
+"""Gradient shares: which modules the gradient of a window comes from."""
 
 from __future__ import annotations
 

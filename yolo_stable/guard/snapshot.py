@@ -1,4 +1,4 @@
-"""Copies of the whole training state in memory, a few of them, full precision."""
+"""Snapshots: a few copies of the whole training state in memory, in full precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole state of a training, as named tensors and plain values: what a snapshot copies and a file keeps."""
+"""Training state: named tensors and plain values; what a snapshot copies and a file keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a window is turned into an optimizer step: norm, decision, clip, step, loss scale.
+"""Reference step: turns a window into an optimizer step by norm, decision, clip, step, loss scale.
 
 Stock clips ``model.parameters()`` and steps what the optimizer holds. The two need not be the same parameters:
 
@@ -7,8 +7,9 @@ Stock clips ``model.parameters()`` and steps what the optimizer holds. The two n
 - What only the model holds (a *stray*: the optimizer was exchanged, a layer came later) is in the norm and is clipped, but never
   zeroed: its gradient adds up from window to window. A rejected window leaves it as it was when the window began.
 
-This is the one place where an optimizer is touched, and with ``loss_scale.py`` a scaler; a faster step replaces
-:class:`ReferenceStep` and nothing else.
+The steps alone call an optimizer: :class:`ReferenceStep`, and :class:`~yolo_stable.guard.fused.FusedStep`, which derives from it
+and has kernels in ``sgd.py`` and ``musgd.py``. But for a restored state (``state.py``), ``loss_scale.py`` alone updates a scaler,
+and ``ladder.py`` alone sets a learning rate, for the time of one step (``tests/test_architecture.py``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whatever is done with the model in here, it is as before when one leaves."""
+"""Untouched: a context that leaves the model as it was, whatever is done with it inside."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Walking a module tree for its parameters takes longer than a fused step of a small network. Asking whether the tree is still the
 one that was walked takes a tenth of that: every parameter and every module in it is compared by identity.
+
+What a callback adds, exchanges or takes away counts from the next window on.
 """
 
 from __future__ import annotations

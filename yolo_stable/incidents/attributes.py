@@ -1,4 +1,4 @@
-"""What training has set on the modules of a model beside parameters and buffers: noted as plain values, and set again."""
+"""Attributes of modules beside parameters and buffers that training has set: noted as plain values, and set again."""
 
 from __future__ import annotations
 

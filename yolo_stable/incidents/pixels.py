@@ -1,4 +1,4 @@
-"""What the pixels of a batch say about their own scale."""
+"""Pixel scale: what the pixels of a batch say about their own scale."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""An Ultralytics model from an incident, without pickle: described in plain values, and built from them anew.
+"""Rebuilding an Ultralytics model from an incident, without pickle: described in plain values, and built from them anew.
 
-What built the model in the run builds it again, from the same YAML, after `network_yaml` let it through; then each number is
-put in its place. A description and a state may come from a stranger.
+What built the model in the run builds it again, from the same YAML, after ``yaml_allowlist.py`` let it through and it was
+sized on the meta device, before any memory is taken; then each number is put in its place. A description and a state may come
+from a stranger.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known of an incident, as data: the batch that was drawn, the circumstances, and the record on the disk."""
+"""Incident record: the batch that was drawn, the circumstances, and what is written to the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries out ``yolo-stable autopsy``: replays an incident from its bundle."""
+"""Replay of an incident from its bundle, as ``yolo-stable autopsy`` carries it out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of layers of a network, when a stranger wrote it: only what a known layer can be is let through.
+"""YAML allowlist: of a list of layers that a stranger wrote, only what a known layer can be is let through.
 
 Ultralytics builds a network by evaluating what its YAML says: names of modules, an activation as Python code, and sizes. Here it
 is decided from the values alone, without running any of it, whether that is safe.

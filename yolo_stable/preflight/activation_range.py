@@ -1,4 +1,4 @@
-"""How large the numbers are that each module gives out, in one forward pass."""
+"""Activation range: how large the numbers are that each module gives out, in one forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many samples of a batch there is time for."""
+"""Time budget: how many samples of a batch there is time for."""
 
 from __future__ import annotations
 

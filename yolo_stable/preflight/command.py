@@ -1,4 +1,4 @@
-"""Carries out ``yolo-stable preflight``: the stages of any model on Ultralytics' own trainer, with those that it adds."""
+"""The command ``yolo-stable preflight``: the stages of any model on Ultralytics' own trainer, with those that it adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gradients of a model are like at one moment."""
+"""Gradient summary: what the gradients of a model are like at one moment."""
 
 from __future__ import annotations
 

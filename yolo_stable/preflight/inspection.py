@@ -1,4 +1,4 @@
-"""The way in for any PyTorch model: one honest training step, stage by stage."""
+"""Inspection of any PyTorch model: one honest training step, stage by stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many parameters in few words."""
+"""Naming: many parameters in few words."""
 
 from __future__ import annotations
 

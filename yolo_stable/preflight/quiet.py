@@ -1,4 +1,4 @@
-"""Ultralytics kept from talking, and what it would have said."""
+"""Quiet: Ultralytics kept from talking, and what it would have said."""
 
 from __future__ import annotations
 

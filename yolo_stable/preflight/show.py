@@ -1,4 +1,4 @@
-"""What a preflight shows: a row for each stage when it has ended, and the verdict last. Colours on a terminal only."""
+"""Display of a preflight: a row for each stage when it has ended, and the verdict last. Colours on a terminal only."""
 
 from __future__ import annotations
 

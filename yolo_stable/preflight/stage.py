@@ -1,4 +1,4 @@
-"""What a stage of a preflight came to, and what all of them came to together."""
+"""Stage results: what each stage of a preflight came to, and what all of them came to together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at: a model with all that one training step of it needs."""
+"""Subject of a preflight: a model with all that one training step of it needs."""
 
 from __future__ import annotations
 

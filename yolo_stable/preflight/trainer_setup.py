@@ -1,4 +1,4 @@
-"""Ultralytics' own trainer, set up as for a training, that does not begin."""
+"""Trainer set-up: Ultralytics' own trainer as for a training, which does not begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much learning a schedule allows: Ultralytics' warm-up and decay as plain numbers, before anything runs."""
+"""Learning-rate schedule: Ultralytics' warm-up and decay as plain numbers, before anything runs."""
 
 from __future__ import annotations
 

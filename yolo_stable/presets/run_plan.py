@@ -1,4 +1,4 @@
-"""What a run was asked to do beyond Ultralytics' own arguments: guard settings and preset."""
+"""Run plan: guard settings and preset, which a run was asked for beyond Ultralytics' own arguments."""
 
 from __future__ import annotations
 

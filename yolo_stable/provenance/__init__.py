@@ -1,1 +1,1 @@
-"""What each training image was made of, and which images are left out."""
+"""Provenance: what each training image was made of, and which images are left out."""

@@ -1,8 +1,12 @@
-"""Records, in a data set's own pipeline, what goes into each training image; and leaves quarantined images out of it.
+"""Traced data set: its own pipeline records what goes into each training image, and leaves quarantined images out.
 
 A data set is asked for one more key, nothing else of what it gives changes: not the images, not the labels, not the random
 numbers drawn on the way. All that is put into it can be pickled, so loader workers may be forked or spawned. What is recorded
 is what was read (``provenance/reading.py``), not what was asked for; where that is not known, there is no path.
+
+What is noted is a recipe, a few numbers for each transform (``transforms.py``). The rows behind boxes are noted by class labels
+that carry row numbers along (``labels.py``); they are worked out when somebody asks, or when a worker sends them. Polygons are
+worked out when somebody asks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where in a training image the files lie that went into it, worked out from the recipe of the image.
+"""Geometry: where in a training image the files lie that went into it, worked out from the recipe of the image.
 
 A recipe says how an image was put together. It is made while an image is loaded, so it is cheap: nested tuples of plain
 numbers. It is read only when somebody asks. Its kinds:

@@ -1,4 +1,4 @@
-"""Class labels that remember the rows they come from.
+"""Traced labels: class labels that remember the rows they come from.
 
 Every transform of Ultralytics chooses and joins the classes of an image together with its boxes. So an array of classes that
 carries its rows along through choosing and joining tells in the end which row is behind each box. That is asked of hardly any

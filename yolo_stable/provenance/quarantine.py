@@ -1,4 +1,4 @@
-"""Images that are left out of the rest of a run, because they were found guilty twice, or cannot be read."""
+"""Quarantine: images that are left out of the rest of a run, as they were found guilty twice, or cannot be read."""
 
 from __future__ import annotations
 

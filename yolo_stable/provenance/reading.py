@@ -2,6 +2,10 @@
 
 Our classes come last before Ultralytics' ``BaseDataset`` and ``ClassificationDataset``: whatever a class of somebody's own does
 with indices in between, here it is known which file is read. One that cannot be read, or is left out, is refused here.
+
+What was read while a sample was made is compared with what comes out of it: one read or an untouched array is named, several are
+named together, none has no name (``tests/provenance/test_what_was_read.py``). An image that a data set keeps in memory is known
+by the array itself.
 """
 
 from __future__ import annotations
@@ -88,7 +92,7 @@ class Watch:
     def __init__(self, dataset: Any, states: PathStates, start: int, *, skip: bool, own_draw: Any = None) -> None:
         self.states, self.start, self.skip, self.own_draw = states, start, skip, own_draw
         self.tracer: Any = None
-        """Notes what is read and made, see ``tracing.Tracer``; None: nobody does."""
+        """Notes what is read and made, see ``dataset.Tracer``; None: nobody does."""
         self.channels_seen = False
         """Whether a sample had the data set's number of channels: then another number is a fault."""
         # Images that were read into memory before: by index, as long as they are where they were.

@@ -1,4 +1,4 @@
-"""What went into a training image: its files, where they lie in it, and the label row behind each box."""
+"""Provenance of one training image: its files, where they lie in it, and the label row behind each box."""
 
 from __future__ import annotations
 

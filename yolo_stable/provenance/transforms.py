@@ -1,4 +1,4 @@
-"""Ultralytics' augmentations, with a note of what each did to the image; they do nothing else differently.
+"""Traced transforms: Ultralytics' augmentations with a note of what each did to the image; nothing else differs.
 
 An object in a data set's own pipeline is given the class with the note (``follow``). Its attributes stay, and no random number
 is drawn. What is noted are recipes, see ``provenance/geometry.py``; they go along with the labels of an image, under :data:`KEY`.

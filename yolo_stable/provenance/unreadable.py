@@ -1,7 +1,7 @@
 """Unreadable images: whether a file, or what belongs to it, can be used at all, and why not.
 
 Asked only after something has gone wrong while a sample was made: what is told here decides whether an image is left out or an
-error is somebody else's. So each question is put to the file itself, and not to the error.
+error is somebody else's, and is raised. So each question is put to the file itself, and not to the error.
 """
 
 from __future__ import annotations

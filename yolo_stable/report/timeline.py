@@ -1,4 +1,4 @@
-"""What the guard did, in order; brought together by epochs when it was too much to be read."""
+"""Timeline: what the guard did, in order; brought together by epochs when it was too much to be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run came to, in one sentence, and what to do next: a pure function of the run."""
+"""Verdict on a run: what it came to, in one sentence, and what to do next; a pure function of the run."""
 
 from __future__ import annotations
 

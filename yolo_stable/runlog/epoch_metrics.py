@@ -1,4 +1,4 @@
-"""Running means over the batches that were accepted, and what the guard did in each epoch."""
+"""Epoch metrics: running means over the batches that were accepted, and what the guard did in each epoch."""
 
 from __future__ import annotations
 

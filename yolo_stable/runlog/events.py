@@ -1,4 +1,4 @@
-"""What happened in a run, one JSON object a line in ``guard.jsonl``.
+"""Events: what happened in a run, one JSON object a line in ``guard.jsonl``.
 
 Schema 1. Every line has ``schema`` (1), ``event``, ``time`` (seconds since the epoch) and ``epoch`` (from 1; 0 before
 training). The events, with their further keys:

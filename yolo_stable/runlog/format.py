@@ -1,4 +1,4 @@
-"""The lines that the terminal shows of what the guard did."""
+"""Log lines: what the terminal shows of what the guard did."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that were put into a run on purpose: which, how often each has fired, and whether one has just now.
+"""Injections: faults that were put into a run on purpose, how often each has fired, and whether one has just now.
 
 They are put into a trainer's class from outside (`chaos`, ``--inject``) and change nothing here. What a run says of its incidents
 has to know of them all the same: a healthy picture is not to be repaired, nor a healthy device to be suspected.

@@ -1,4 +1,7 @@
-"""``results.csv``: its rows by epoch, whatever wrote them, and what a resumed run has to change in them."""
+"""Results table: the rows of ``results.csv`` by epoch, whatever wrote them, and what a resumed run has to change in them.
+
+Ultralytics appends the rows. Where columns are missing or rows have to go, the file is replaced whole.
+"""
 
 from __future__ import annotations
 

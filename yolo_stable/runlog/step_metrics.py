@@ -1,4 +1,4 @@
-"""What is kept of every optimizer step, and the record of each N-th.
+"""Step metrics: what is kept of every optimizer step, and the record of each N-th.
 
 A step in between costs a few additions of numbers that the host has already. What is not there yet is fetched for the N-th step
 alone: the shares of the modules are read together with its norm.

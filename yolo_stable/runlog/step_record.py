@@ -1,4 +1,4 @@
-"""What is written about one optimizer step."""
+"""Step record: what is written about one optimizer step."""
 
 from __future__ import annotations
 

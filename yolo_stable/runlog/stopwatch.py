@@ -1,4 +1,4 @@
-"""How long training itself has taken, without what comes in between."""
+"""Stopwatch: how long training itself has taken, without what comes in between."""
 
 from __future__ import annotations
 

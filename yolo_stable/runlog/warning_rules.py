@@ -1,4 +1,4 @@
-"""When a run that goes on needs a look: pure rules from recorded numbers to a sentence that a person can act on."""
+"""Warning rules: pure rules from the numbers of a run that goes on to a sentence that a person can act on."""
 
 from __future__ import annotations
 

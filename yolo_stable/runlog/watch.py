@@ -1,4 +1,4 @@
-"""The newest records of a run, and what they warn of; each warning once an epoch."""
+"""Watch: the newest records of a run, and what they warn of; each warning once an epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind of the guard: lines on the terminal, ``guard.jsonl`` and ``summary.json``."""
+"""Run log: lines on the terminal, ``guard.jsonl`` and ``summary.json``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From the words of ``yolo-stable train`` to a finished run."""
+"""Training by command: from the words of ``yolo-stable train`` to a finished run."""

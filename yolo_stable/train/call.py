@@ -1,4 +1,4 @@
-"""From the words of ``yolo-stable train`` to a checked call; nothing is written before everything has been checked."""
+"""Call of ``yolo-stable train``: from its words to a checked call; nothing is written before everything has been checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is checked of a call of ``yolo-stable train`` with the help of Ultralytics, which is imported only then."""
+"""Checks of a call of ``yolo-stable train`` that need Ultralytics, which is imported only then."""
 
 from __future__ import annotations
 

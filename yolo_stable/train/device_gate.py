@@ -1,4 +1,4 @@
-"""Whether a device is fit to be trained on: asked before ``yolo-stable train`` trains, and warned of where nobody ever asked."""
+"""Device gate: ``yolo-stable train`` asks whether a device is fit to be trained on, and warns where nobody ever asked."""
 
 from __future__ import annotations
 

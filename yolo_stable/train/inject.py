@@ -1,4 +1,4 @@
-"""``--inject``: faults for people who want to see what happens, written as ``nan-pixel@2.10``.
+"""Injected faults of ``--inject``, for people who want to see what happens, written as ``nan-pixel@2.10``.
 
     KIND[:DETAIL]@EPOCH.BATCH[xN | +]
 

@@ -1,4 +1,4 @@
-"""Carries out a checked call of ``yolo-stable train``."""
+"""Run of a checked call of ``yolo-stable train``."""
 
 from __future__ import annotations
 

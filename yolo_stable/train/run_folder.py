@@ -1,4 +1,4 @@
-"""The folder of a run that is about to begin: whether it can be made, and that nothing of it stays if the run never began."""
+"""Run folder: whether that of a run about to begin can be made, and that nothing of it stays if the run never began."""
 
 from __future__ import annotations
 

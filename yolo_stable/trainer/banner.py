@@ -1,4 +1,4 @@
-"""Before the first step: is everything finite, and what is switched on."""
+"""Banner: before the first step, whether everything is finite, and what is switched on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a run that no longer improves may end."""
+"""Early stopping: when a run that no longer improves may end."""
 
 from __future__ import annotations
 

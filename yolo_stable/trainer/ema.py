@@ -1,4 +1,4 @@
-"""Ultralytics' EMA as one call of a kernel on the CPU, where torch has it as a loop over hundreds of tensors."""
+"""Averaged model (EMA): Ultralytics' as one kernel call on the CPU, where torch loops over hundreds of tensors."""
 
 from __future__ import annotations
 

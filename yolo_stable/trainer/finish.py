@@ -1,4 +1,4 @@
-"""How a guarded training ends: what has to be true for it to be done, and what is said and saved when it is not."""
+"""Finish: what has to be true for a guarded training to be done, and what is said and saved when it is not."""
 
 from __future__ import annotations
 

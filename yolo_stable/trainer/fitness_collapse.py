@@ -1,4 +1,4 @@
-"""A run that collapses: the validation finds next to nothing any more of what it once found, and training has lost it too."""
+"""Fitness collapse: a validation finds next to nothing of what it once found, and training has lost it too."""
 
 from __future__ import annotations
 

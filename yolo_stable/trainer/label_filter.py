@@ -1,4 +1,4 @@
-"""Labels that no loss can use, found on the host before the batch goes to the device.
+"""Label filter: labels that no loss can use, found on the host before the batch goes to the device.
 
 Ultralytics checks label files when it scans a data set, not what its augmentations, a cache or the memory have made of them
 since. A class out of range then ends the process inside the loss (on CUDA with an assertion that takes the device with

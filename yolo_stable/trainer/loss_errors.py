@@ -1,7 +1,7 @@
-"""A loss that raises because numbers are not finite: its batch is rejected like any other bad one.
+"""Loss errors: a loss that raises because numbers are not finite has its batch rejected like any other bad one.
 
 What is NaN becomes an index of -9e18 when it is made a whole number, and the loss raises before the guard is ever asked. No
-prediction does that to Ultralytics' losses, and no label that passes `labels.disarm` (outputs of fifteen modules of each
+prediction does that to Ultralytics' losses, and no label that passes `label_filter.disarm` (outputs of fifteen modules of each
 task were tried, NaN, infinite and huge, on the CPU); a broken number within the assignment of boxes does, or in
 a loss of one's own. On CUDA such an index is an assertion on the device, which no process survives: that error is left alone.
 """

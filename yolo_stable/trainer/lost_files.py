@@ -1,4 +1,8 @@
-"""Lost files inside an Ultralytics trainer: told once, counted, and the end of a run that has lost too many."""
+"""Lost files inside an Ultralytics trainer: told once, counted, and the end of a run that has lost too many.
+
+With several ranks each draws files of its own. At the end of an epoch, where ranks wait for each other anyway, they exchange what
+was lost, and the first one tells of it.
+"""
 
 from __future__ import annotations
 

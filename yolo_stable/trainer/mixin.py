@@ -5,15 +5,23 @@ when one of them moves):
 
 - ``scaler``: the loop calls ``self.scaler.scale(self.loss).backward()``, the one place between forward and backward;
 - ``optimizer_step``: the guard's step, and the EMA only when it was applied;
-- ``tloss``: the running loss, set after each batch, over accepted batches only;
+- ``tloss``: the running loss, set after each batch, over accepted batches only, by stock's formula in float32, and two
+  numbers more for the progress bar;
 - ``run_callbacks``, ``preprocess_batch``: to know epoch, batch and image files;
 - ``label_loss_items``, ``save_metrics``, ``progress_string``: what is shown, see ``trainer/progress.py``;
 - ``validate``, ``_handle_nan_recovery``: before and after a validation, see ``trainer/validation.py``;
 - ``save_model``, ``final_eval``: how checkpoints are written, see ``checkpoints/writer.py``;
 - ``check_resume``, ``resume_training``, ``_load_checkpoint_state``: how a run is resumed, see ``checkpoints/resume.py``;
-- ``_build_train_pipeline``, ``_setup_train``, ``train``: see each.
+- ``_build_train_pipeline``, ``_setup_train``, ``train``: see each;
+- ``model.loss``: stood in for during one call, from ``remember`` on; a copy or a pickle made in that time is one without it, see
+  ``trainer/loss_errors.py``.
 
-Nothing is ever attached to the model: what is on it is copied into the EMA and pickled into the checkpoints.
+After a rejection ``self.loss`` and ``self.loss_items`` are those of the last healthy batch: Ultralytics' recovery and its
+validator look at them. An epoch in which the guard was never asked is an error (``trainer/reporter.py``).
+
+No hook is on the model and nothing stays attached to it: what is on it is copied into the EMA and pickled into the checkpoints.
+``guard`` and ``preset`` never enter ``trainer.args`` of a process that trains, since the validator refuses unknown keys and
+checkpoints store the arguments. ``args.yaml`` has them, and a multi-GPU launch passes them on.
 """
 
 from __future__ import annotations

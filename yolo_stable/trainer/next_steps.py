@@ -1,4 +1,4 @@
-"""What a guarded trainer tells to type next: advice, with the names of its own run put in."""
+"""Next steps: what a guarded trainer tells to type, as advice with the names of its own run put in."""
 
 from __future__ import annotations
 

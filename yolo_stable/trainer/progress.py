@@ -1,4 +1,4 @@
-"""What a guarded trainer shows: columns, and the head of the progress bar."""
+"""Progress: the guard's columns of ``results.csv``, and the head of the progress bar."""
 
 from __future__ import annotations
 

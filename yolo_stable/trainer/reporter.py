@@ -1,4 +1,4 @@
-"""What a guarded trainer tells while it runs: what is on, each rejection, the numbers of the steps, and warnings."""
+"""Reporter: what a guarded trainer tells while it runs: what is on, rejections, the numbers of the steps, and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The place between forward and backward of Ultralytics' training loop."""
+"""Scaler gate: the place between forward and backward of Ultralytics' training loop.
+
+A copy of ``_do_train`` would freeze one version of Ultralytics; ``scaler.scale(loss)`` is the one call between forward and
+backward in every version.
+"""
 
 from __future__ import annotations
 

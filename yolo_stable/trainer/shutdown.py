@@ -1,4 +1,4 @@
-"""Ending a guarded training when a signal asks for it: after the step, with everything saved."""
+"""Shutdown: a guarded training that a signal asks to end ends after the step, with everything saved."""
 
 from __future__ import annotations
 

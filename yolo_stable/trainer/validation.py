@@ -1,4 +1,10 @@
-"""What a guarded trainer does when rejecting a batch was not enough."""
+"""Validation of a guarded trainer, and going back where rejecting a batch was not enough.
+
+The state is looked at before each validation. A fitness that is not finite does not count. The first validation of healthy
+weights in a run that is not finite is gone through once more (``incidents/validation_batch.py``), and its first batch that is
+not finite becomes an incident like any other. Ultralytics' recovery, which does an epoch again, is never taken: it would load
+weights rounded to float16.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training batches that are kept aside to hold two states of a run against each other."""
+"""Witnesses: training batches that are kept aside to hold two states of a run against each other."""
 
 from __future__ import annotations
 

@@ -1,6 +1,16 @@
-"""Does this device compute YOLO training rightly? A battery of checks against float64 on the CPU.
+"""Device validation: does a device compute YOLO training rightly? A battery of checks against float64 on the CPU.
 
 The ways in are :func:`validate` and :func:`run_one`; neither needs torch in the calling process.
+
+A check is data: an operation, shapes, layouts, types, and a gate with its reason and source. Inputs come from an integer hash, so
+that every machine has the same. The reference is float64 on the CPU. Two metrics judge, the norm of the error (``rms``) and its
+largest element in units of rounding (``q``), and tell the precision that was really used. One worker process touches the device,
+is restarted when it dies or hangs, and can be given environment variables before torch reads them, which is also how the search
+for a healing setting works. CUDA and ROCm are told apart by ``torch.version.hip`` alone.
+
+Faults are data as well: ``benchmarks/device_faults.py`` has each of them caught by the check that should, and
+``benchmarks/device_outside.py`` has faults from outside. Checks are added by kind, not for one fault: types, layouts (a chunk of
+channels, mixed orders), sizes of which the ends are compared, special numbers, long lists, broadcast forms.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a fault changes the result of an operation."""
+"""Changes: how a fault changes the result of an operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries out ``yolo-stable validate``: the battery and the search for what heals, or the comparison of results."""
+"""The command ``yolo-stable validate``: the battery and the search for what heals, or the comparison of results."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def examine(
     """Validate a device, look for what heals its failures, and keep the verdict for trainings to come.
 
     Args:
-        device: As for ``device.validate``, which the others go to as well.
+        device: As for :func:`~yolo_stable.validate.run.validate`, which the others go to as well.
         tier: ``quick``, ``default`` or ``full``.
         seed: Of the inputs.
         inject: A fault to put in; the verdict is not kept then.

@@ -1,4 +1,4 @@
-"""Two or more machines side by side: what the later ones compute otherwise than the first. Needs no torch."""
+"""Comparison of machines side by side: what the later ones compute otherwise than the first. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In what the results of one machine differ from those of another, check by check, and which differences are regressions."""
+"""Differences between the results of two machines, check by check, and which of them are regressions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the system knows of a device: its driver, and the name of the CPU."""
+"""Driver of a device, and the name of the CPU, which only the system knows."""
 
 from __future__ import annotations
 

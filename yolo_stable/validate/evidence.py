@@ -1,4 +1,4 @@
-"""What an operation hands over to be judged, and the judgement."""
+"""Evidence: what an operation hands over to be judged, and the judgement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs one case on a machine: finds the operation, hands it its inputs, judges what comes back."""
+"""Execution of one case on a machine: finds the operation, hands it its inputs, judges what comes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation may deviate from its float64 reference by, as data with reason and source; and the judgement."""
+"""Gate: what an operation may deviate from its float64 reference by, as data with reason and source; and the judgement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which machine is meant: a real one, a real one with a fault, or one that only claims to be of a kind."""
+"""Machine that is meant: a real one, a real one with a fault, or one that only claims to be of a kind."""
 
 from __future__ import annotations
 

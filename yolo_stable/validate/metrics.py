@@ -1,4 +1,4 @@
-"""How far a tensor is from its float64 reference, and which precision that speaks of."""
+"""Error metrics: how far a tensor is from its float64 reference, and which precision that speaks of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a fault changes certain operations."""
+"""Mistakes: how a fault changes certain operations."""
 
 from __future__ import annotations
 

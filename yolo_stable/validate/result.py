@@ -1,4 +1,4 @@
-"""What a validation has found, as plain data; needs no torch, so that results can be read and compared anywhere."""
+"""Result of a validation as plain data; needs no torch, so that results can be read and compared anywhere."""
 
 from __future__ import annotations
 

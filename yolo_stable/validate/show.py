@@ -1,4 +1,4 @@
-"""What a validation shows on the terminal: where it is, the verdict, and the table. Colours and a bar on a terminal only."""
+"""Display of a validation on the terminal: where it is, the verdict, the table. Colours and a bar on a terminal only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the environment says before anything is computed."""
+"""Environment: what it says before anything is computed."""
 
 from __future__ import annotations
 

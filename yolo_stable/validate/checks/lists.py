@@ -1,4 +1,4 @@
-"""What optimizers, clipping, loss scaler and EMA call on long lists of tensors."""
+"""Long lists of tensors, as optimizers, clipping, loss scaler and EMA call on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where numbers go: reductions of which one number matters, indices, orders, and what is drawn by chance."""
+"""Places of numbers: reductions of which one number matters, indices, orders, and what is drawn by chance."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the checks compute, a file for each family."""
+"""Operations: what the checks compute, a file for each family."""

@@ -1,4 +1,4 @@
-"""What the checks of the assign family compute: the real assigner and the real loss."""
+"""Operations of the assign family: the real assigner and the real loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of the attention family compute."""
+"""Operations of the attention family."""
 
 from __future__ import annotations
 

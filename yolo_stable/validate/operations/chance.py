@@ -1,4 +1,4 @@
-"""What must hold of numbers that a device draws by chance, whatever they are."""
+"""Chance: what must hold of numbers that a device draws, whatever they are."""
 
 from __future__ import annotations
 

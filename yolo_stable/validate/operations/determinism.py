@@ -1,4 +1,4 @@
-"""What the checks of the determinism family do."""
+"""Operations of the determinism family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of the elementwise family compute."""
+"""Operations of the elementwise family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of the environment, and what of it is a reason for a warning."""
+"""Environment: what is read of it, and what of it is a reason for a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of the exact family compute."""
+"""Operations of the exact family."""
 
 from __future__ import annotations
 

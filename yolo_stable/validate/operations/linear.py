@@ -1,4 +1,4 @@
-"""What the checks of the linear family compute."""
+"""Operations of the linear family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of the norm family compute."""
+"""Operations of the norm family."""
 
 from __future__ import annotations
 

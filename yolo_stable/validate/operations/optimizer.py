@@ -1,4 +1,4 @@
-"""What the checks of the optimizer family do."""
+"""Operations of the optimizer family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of NaN and infinity in the calls that health is read from: norms, maxima, optimizers' kernels, copies."""
+"""NaN and infinity in the calls that health is read from: norms, maxima, optimizers' kernels, copies."""
 
 from __future__ import annotations
 

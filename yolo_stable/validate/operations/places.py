@@ -1,4 +1,4 @@
-"""Where numbers go: reductions of which one number matters, indices and orders."""
+"""Places of numbers: reductions of which one number matters, indices and orders."""
 
 from __future__ import annotations
 

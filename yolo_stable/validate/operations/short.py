@@ -1,4 +1,4 @@
-"""What the checks of the short family do."""
+"""Operations of the short family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of the step family do."""
+"""Operations of the step family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of the transfer family do."""
+"""Operations of the transfer family."""
 
 from __future__ import annotations
 
