@@ -9,11 +9,9 @@ from .finding import Finding, Severity, number
 from .label_file import Rows
 from .rules import found
 
-MOST_PAIRS = 10**8
-"""Pairs of edges of a chunk of images that are looked at, a few seconds; a hundred times what careful outlines have. Whether the
-outlines beyond cross themselves is not said."""
-_BLOCK = 512
-"""Edges that are compared with all others in one go."""
+MOST_PAIRS = 2 * 10**9
+"""Pairs of edges of a chunk of images that there may be: a hundred outlines of 4,000 points. Most are told apart by their columns;
+where that fails for all of them it takes some seconds. Whether the outlines beyond cross themselves is not said."""
 
 
 def check_polygons(rows: Rows, findings: list[Finding]) -> None:
@@ -73,11 +71,18 @@ def crosses_itself(points: np.ndarray) -> bool:
         True
     """
     start, end = points, np.roll(points, -1, axis=0)
-    for at in range(0, len(points), _BLOCK):
-        a, b = start[at : at + _BLOCK, None], end[at : at + _BLOCK, None]
-        one = _side(a, b, start[None]) * _side(a, b, end[None])
-        other = _side(start[None], end[None], a) * _side(start[None], end[None], b)
-        if ((one < 0) & (other < 0)).any():
+    order = np.argsort(np.minimum(start, end)[:, 0], kind="stable")  # by their left ends
+    start, end = start[order], end[order]
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    for step in range(1, len(points)):
+        one = np.flatnonzero(low[step:, 0] <= high[:-step, 0])  # those whose columns overlap
+        if not len(one):
+            break
+        other = one + step
+        close = (low[one, 1] <= high[other, 1]) & (low[other, 1] <= high[one, 1])
+        one, other = one[close], other[close]
+        a, b, c, d = start[one], end[one], start[other], end[other]
+        if ((_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)).any():
             return True
     return False
 
