@@ -76,7 +76,7 @@ def test_a_crash_at_any_byte_leaves_the_old_file(
 KILLED = """
 import os, sys
 from pathlib import Path
-from yolo_stable import whole_file
+from yolo_stable._shared import atomic_file
 path, at = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
 def dying(function):
@@ -89,7 +89,7 @@ def dying(function):
     return call
 for name in ("fsync", "replace"):
     setattr(os, name, dying(getattr(os, name)))
-whole_file.write_whole(path, b"new")
+atomic_file.write_whole(path, b"new")
 """
 
 

@@ -286,7 +286,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 MAKER = """
 import pathlib, sys, time
-from yolo_stable.builtin_data import generator, make
+from yolo_stable.data.builtin import generator, make
 shapes, wait = generator("shapes"), pathlib.Path(sys.argv[1])
 scene = shapes.scene
 def slow(number, **kwargs):

@@ -88,10 +88,10 @@ def loss_of(model: nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
 IN_A_FRESH_PROCESS = """
 import sys, json, torch
 torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.incidents.rebuild import rebuild_model
-from test_rebuilding import loss_of
+from test_rebuild import loss_of
 from safetensors.torch import save_file
 for task in {tasks!r}:
     bundle = read_bundle({folder!r} + "/" + task)
@@ -127,7 +127,9 @@ class TestTheSameModel:
             write_bundle(tmp_path / task, {}, batch=batch_for(task), state=state_of(model), plain=plain)
             found = loss_of(model, batch_for(task))
             expected[task] = {"loss": found["loss"], **found["gradients"], **found["after"]}
-        code = IN_A_FRESH_PROCESS.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path), tasks=TASKS)
+        code = IN_A_FRESH_PROCESS.format(
+            tests=[str(p) for p in list(Path(__file__).parents)[:2]], folder=str(tmp_path), tasks=TASKS
+        )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         for task in TASKS:
