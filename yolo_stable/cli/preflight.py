@@ -44,7 +44,7 @@ def preflight(
     """Take one honest training step before a run, stage by stage, and stop at the first that fails, with the fix.
 
     Environment, device, data, parameters, forward pass, loss, backward pass, gradients of every trainable parameter, optimizer
-    step, EMA, validation, memory, precisions, and how far lr0 is from where the loss diverges. Nothing of it stays: no run
+    step, EMA, validation, memory, precisions, and how far lr0 is from where the loss diverges. It leaves nothing behind: no run
     folder, no weights; only Ultralytics' own scan of the data set writes its cache beside the labels.
 
     Exit codes: 0 clean or warnings, 1 a stage failed, 2 the call is wrong.

@@ -38,7 +38,7 @@ def run(
     used: float = 0.0,
     show: Show | None = None,
 ) -> Preflight:
-    """Check a call as ``train`` would, then take one step of that training, stage by stage. Nothing of it stays.
+    """Check a call as ``train`` would, then take one step of that training, stage by stage. It leaves nothing behind.
 
     Ultralytics' scan of the data set writes its cache beside the labels, and a built-in data set or weights that are not here
     are made or downloaded, as by ``train``.
