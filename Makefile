@@ -29,7 +29,7 @@ lint: setup-test
 
 # Small changes of meaning, one at a time in a copy of the project: which of them do the tests not notice? About an hour.
 mutants: setup-test
-	$(RUN) -m benchmarks.mutants --jobs 2
+	$(RUN) -m benchmarks.mutants --jobs 2 --trace $(VENV)/.trace.json
 
 setup-demo: $(VENV)/.demo
 setup-test: $(VENV)/.test

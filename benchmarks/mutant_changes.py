@@ -95,6 +95,8 @@ class Mutant:
     """Its path in the project."""
     line: int
     operator: str
+    occurrence: int
+    """Which of the places of the operator in the module it is."""
     source: str
     """The whole module, changed."""
     before: str
@@ -134,11 +136,33 @@ def mutants(root: Path, modules: Sequence[str], count: int, draw: random.Random)
         if found == count:
             return
         name, occurrence = draw.choice(places[module, start])
-        changed = mutate_code(sources[module], applied[name], occurrence)
-        if changed is not None and _means_something_else(sources[module], changed):
+        mutant = _mutant(sources[module], applied[name], module, start[0], name, occurrence)
+        if mutant is not None:
             found += 1
-            before, after = _changed_lines(sources[module], changed)
-            yield Mutant(module=module, line=start[0], operator=name, source=changed, before=before, after=after)
+            yield mutant
+
+
+def again(root: Path, module: str, line: int, operator: str, occurrence: int) -> Mutant | None:
+    """Return a mutant that was drawn before; see :class:`Mutant`. None where there is none any more."""
+    source = (root / module).read_text(encoding="utf-8")
+    return _mutant(source, operators()[operator], module, line, operator, occurrence)
+
+
+def _mutant(source: str, applied: Any, module: str, line: int, operator: str, occurrence: int) -> Mutant | None:
+    """Return None for a change that means nothing."""
+    changed = mutate_code(source, applied, occurrence)
+    if changed is None or not _means_something_else(source, changed):
+        return None
+    before, after = _changed_lines(source, changed)
+    return Mutant(
+        module=module,
+        line=line,
+        operator=operator,
+        occurrence=occurrence,
+        source=changed,
+        before=before,
+        after=after,
+    )
 
 
 def _means_something_else(before: str, after: str) -> bool:

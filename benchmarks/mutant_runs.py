@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -17,12 +18,15 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks.mutant_trace import Trace
 
 COPIED = (
     "yolo_stable",
@@ -50,6 +54,7 @@ LIBRARIES = (
     *(
         "hypothesis",
         "_hypothesis_pytestplugin",
+        "xdist.plugin",
         "jinja2",
         "rich.console",
         "typer",
@@ -59,10 +64,12 @@ LIBRARIES = (
     ),
 )
 """What a child has without the time that it takes to import."""
+PLUGINS = ("--disable-plugin-autoload", "-p", "xdist.plugin", "-p", "_hypothesis_pytestplugin")
+"""The others take half a second to be imported, and no test needs them."""
 QUIET = ("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
 """What is loaded before pytest would change its assertions: the plugins of other libraries, which have none of ours."""
-HANG = 45.0
-"""Seconds that no single test takes, on a busy machine too."""
+HANG = 20.0
+"""Seconds that a test may take which is known to take none; ten times its own are allowed too, on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +86,51 @@ class Verdict:
 
 
 class _Report:
-    """A plugin of pytest that ends the run when its time is up, and keeps what failed and how long each file took."""
+    """A plugin of pytest that runs the chosen tests in their order, ends the run when its time is up, and keeps what failed.
 
-    def __init__(self, budget: float, tests: Sequence[str]) -> None:
+    A test that never comes to its end is ended by an alarm that nothing handles, and the process with it.
+
+    Args:
+        folder: Of the copy; its ``now.txt`` says which test is being run.
+        budget: Seconds after which no other test is begun.
+        tests: Files, of which all tests are run, and single tests by their node ids.
+        limits: Seconds that a test may take, by its node id; empty: any time.
+        hang: Seconds that any other may take.
+        share: Seconds of the processor that the tests of one file may take before the others are left out; 0: any.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        budget: float,
+        tests: Sequence[str],
+        limits: Mapping[str, float],
+        hang: float,
+        share: float,
+    ) -> None:
+        self.folder = folder
         self.end = time.monotonic() + budget
+        self.share = share
+        self.spent: defaultdict[str, float] = defaultdict(float)
+        self._file, self._began = "", time.process_time()
         self.order = {name: n for n, name in enumerate(tests)}
+        self.limits, self.hang = limits, hang
+        self.now = os.open(folder / "now.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self.tests = 0
         self.stopped = False
         self.code: int | None = None
         self.failed: list[str] = []
-        self.took: dict[str, float] = {}
+
+    def place_of(self, item: Any) -> int | None:
+        """Return when a test is run; None: it was not chosen."""
+        return self.order.get(item.nodeid, self.order.get(item.nodeid.partition("::")[0]))
+
+    def alarm(self, seconds: float) -> None:
+        """Let the process end in some time; 0: never."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        file = report.nodeid.partition("::")[0]
-        self.took[file] = self.took.get(file, 0.0) + report.duration
         self.tests += report.when == "call"
         if report.failed:
             self.failed.append(report.nodeid)
@@ -101,18 +139,43 @@ class _Report:
         if report.failed:
             self.failed.append(report.nodeid)
 
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """End the process when nothing is traced: what pytest still has to do takes longer than most tests."""
+        self.alarm(0.0)
         self.code = int(exitstatus)
+        if self.hang:
+            self.write()
+            os._exit(self.code)
+
+    def write(self) -> None:
+        """Keep what was seen for the parent process."""
+        seen = {"failed": self.failed, "tests": self.tests, "stopped": self.stopped, "code": self.code}
+        (self.folder / "verdict.json").write_text(json.dumps(seen))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Keep the order of the files, which the project's own hook changes."""
-        items.sort(key=lambda item: self.order.get(item.nodeid.partition("::")[0], 0))
+        """Keep what was chosen in its order, which the project's own hook changes."""
+        chosen = [(place, n, item) for n, item in enumerate(items) if (place := self.place_of(item)) is not None]
+        items[:] = [item for *_, item in sorted(chosen, key=lambda one: one[:2])]
 
-    def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> bool | None:
+        """Return True for a test that is not run."""
         if time.monotonic() > self.end:
             self.stopped = True
             item.session.shouldstop = "time is up"
+            return True
+        self.spent[self._file] += time.process_time() - self._began
+        self._file, self._began = item.nodeid.partition("::")[0], time.process_time()
+        if self.share and self.spent[self._file] > self.share:
+            item.session._setupstate.teardown_exact(nextitem)  # as after a test
+            return True
+        os.ftruncate(self.now, 0)
+        os.pwrite(self.now, item.nodeid.encode(), 0)
+        if self.hang:
+            self.alarm(max(self.hang, 10 * self.limits.get(item.nodeid, 0.0)))
+        return None
 
 
 def warm_up() -> None:
@@ -123,6 +186,7 @@ def warm_up() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
+    gc.freeze()  # each child would look through all of it when it collects what it has made
     if any(name.partition(".")[0] == "yolo_stable" for name in sys.modules):
         raise RuntimeError("the project was imported before it was copied: no mutant would be seen")
 
@@ -155,17 +219,29 @@ class Place:
         (self.folder / "temporary").mkdir()
 
     def begin(
-        self, tests: Sequence[str], budget: float, module: str = "", source: str = "", *options: str, hang: float = HANG
+        self,
+        tests: Sequence[str],
+        budget: float,
+        module: str = "",
+        source: str = "",
+        *options: str,
+        seconds: Mapping[str, float] | None = None,
+        hang: float = HANG,
+        share: float = 0.0,
+        traced: Sequence[str] = (),
     ) -> None:
         """Begin to run tests.
 
         Args:
-            tests: Files below the root of the project.
+            tests: Files below the root of the project, and single tests by their node ids, in the order in which they are run.
             budget: Seconds after which no other test is begun.
             module: The file that is changed; empty: none.
             source: What it holds.
             *options: Of pytest.
-            hang: Seconds that a single test may take.
+            seconds: How long tests are known to take.
+            hang: Seconds that a single test may take of which no more is known; 0: any time.
+            share: Seconds of the processor that the tests of one file may take before the others are left out; 0: any.
+            traced: The modules whose lines are noted: which tests execute them.
         """
         if module:
             path = self.folder / module
@@ -174,15 +250,17 @@ class Place:
             for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
                 compiled.unlink()
         (self.folder / "verdict.json").unlink(missing_ok=True)
-        self._begun, self._limit = time.monotonic(), budget + hang
+        self._begun, self._limit = time.monotonic(), budget + (3 * hang or 10 * HANG)
         sys.stdout.flush()
         self._pid = os.fork()
         if self._pid == 0:
-            _child(self.folder, tests, budget, options, written=not module)
+            report = _Report(self.folder, budget, tests, seconds or {}, hang, share)
+            trace = Trace(self.folder, traced) if traced else None
+            _child(self.folder, report, trace, options, written=not module)
 
     def poll(self) -> Verdict | None:
         """Return what came of it; None while it is under way."""
-        done, _ = os.waitpid(self._pid, os.WNOHANG)
+        done, status = os.waitpid(self._pid, os.WNOHANG)
         seconds = time.monotonic() - self._begun
         late = not done and seconds > self._limit
         if not done and not late:
@@ -199,11 +277,12 @@ class Place:
             self._original = None
         shutil.rmtree(self.folder / "temporary", ignore_errors=True)
         (self.folder / "temporary").mkdir()
-        if late:
-            return Verdict("timeout", seconds=seconds)
+        now = (self.folder / "now.txt").read_text()
+        if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM):
+            return Verdict("timeout", by=now, seconds=seconds)
         seen = self.seen()
-        if seen is None:  # it ended the process, or could not even be imported by the tests
-            return Verdict("killed", by="the process ended", seconds=seconds)
+        if seen is None:  # it ended the process
+            return Verdict("killed", by=f"the process ended in {now or 'the collection'}", seconds=seconds)
         failed, tests = seen["failed"], seen["tests"]
         broken = seen["code"] in {
             pytest.ExitCode.INTERNAL_ERROR,
@@ -220,9 +299,9 @@ class Place:
         except (FileNotFoundError, ValueError):
             return None
 
-    def run(self, tests: Sequence[str], budget: float, module: str = "", source: str = "", *options: str) -> Verdict:
-        """Run tests to their end; see :meth:`begin`."""
-        self.begin(tests, budget, module, source, *options)
+    def run(self, tests: Sequence[str], budget: float, *options: str, **more: Any) -> Verdict:
+        """Run tests of the project as it is to their end; see :meth:`begin`."""
+        self.begin(tests, budget, "", "", *options, **more)
         while (verdict := self.poll()) is None:
             time.sleep(0.05)
         return verdict
@@ -232,7 +311,7 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _child(folder: Path, tests: Sequence[str], budget: float, options: Sequence[str], *, written: bool) -> None:
+def _child(folder: Path, report: _Report, trace: Trace | None, options: Sequence[str], *, written: bool) -> None:
     """Run pytest and end the process. Compiled files are only written where nothing is changed, for the others to read."""
     code = int(pytest.ExitCode.INTERNAL_ERROR)
     try:
@@ -249,19 +328,23 @@ def _child(folder: Path, tests: Sequence[str], budget: float, options: Sequence[
         if not written:
             sys.dont_write_bytecode = True
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        report = _Report(budget, tests)
+        files = list(dict.fromkeys(test.partition("::")[0] for test in report.order))
+        plugins: list[Any] = [report]
+        if trace is not None:
+            plugins.append(trace)
+            trace.begin()
+        if report.hang:
+            report.alarm(3 * report.hang)  # for the collection
         try:
-            code = int(pytest.main(["-q", "-p", "no:cacheprovider", *QUIET, *options, *tests], plugins=[report]))
+            code = int(
+                pytest.main(["-q", "-p", "no:cacheprovider", *PLUGINS, *QUIET, *options, *files], plugins=plugins)
+            )
         except BaseException:  # noqa: BLE001 - what is left open when the time is up may be told after the last test
             traceback.print_exc()
-        code = code if report.code is None else report.code
-        seen = {
-            "failed": report.failed,
-            "tests": report.tests,
-            "took": report.took,
-            "stopped": report.stopped,
-            "code": code,
-        }
-        (folder / "verdict.json").write_text(json.dumps(seen))
+        if trace is not None:
+            trace.end()
+            (folder / "trace.json").write_text(json.dumps(trace.found()))
+        report.code = code = code if report.code is None else report.code
+        report.write()
     finally:
         os._exit(code)  # nothing may return into the parent's loop

@@ -1,28 +1,32 @@
 """Mutants: do the tests notice a small change of meaning? A sample of them over the rooms whose faults cost most.
 
-Each mutant is put into a copy of the project, and the tests that mirror its module are run until one fails. What survives is
-printed as a change of a line: it wants a test, or a place in ``mutants_equivalent.yaml`` with the reason why no test can tell it.
+Each mutant is put into a copy of the project, and the tests that execute the changed line are run until one fails. What survives
+is printed as a change of a line: it wants a test, or a place in ``mutants_equivalent.yaml`` with the reason why no test tells it.
 
-    python -m benchmarks.mutants --count 400 --jobs 2
+    python -m benchmarks.mutants --count 400 --jobs 2 --trace trace.json
+    python -m benchmarks.mutants --only-survivors-of benchmarks/results/mutants.json --trace trace.json
+
+The second tests what survived against the tests as they are now, and puts the results of both together.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
+import json
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.mutant_changes import Mutant, mutants
+from benchmarks.mutant_changes import Mutant, again, mutants
 from benchmarks.mutant_runs import Place, Verdict, warm_up
+from benchmarks.mutant_tests import ROOT, Chosen
 
-ROOT = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.yaml")
 ROOMS: dict[str, tuple[float, tuple[str, ...]]] = {
     "guard": (0.25, ("guard/*",)),
@@ -36,6 +40,8 @@ ROOMS: dict[str, tuple[float, tuple[str, ...]]] = {
     "metrics and gates": (0.1, ("validate/metrics", "validate/gate", "validate/checks/gates")),
 }
 """The share of the mutants, and the modules that they are drawn from."""
+LATE = 3.0
+"""How many times as long as they were known to take the tests of a mutant are given, on a busy machine."""
 
 
 def modules_of(room: str) -> list[str]:
@@ -45,74 +51,44 @@ def modules_of(room: str) -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in found if path.name != "__init__.py")
 
 
-def files_for(module: str, importers: Mapping[str, set[str]]) -> list[str]:
-    """Return the files that test a module: its own examples, the one of the same name, and those that import it."""
-    inside = module.removeprefix("yolo_stable/")
-    mirror = f"tests/{inside}".replace(Path(inside).name, f"test_{Path(inside).name}")
-    own = [module] if ">>>" in (ROOT / module).read_text(encoding="utf-8") else []
-    mirrors = [mirror] if (ROOT / mirror).exists() else []
-    name = module.removesuffix(".py").replace("/", ".")
-    return own + mirrors + sorted(importers.get(name, set()) - {mirror})
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A mutant with what became of it, as it is kept."""
+
+    room: str
+    module: str
+    line: int
+    operator: str
+    occurrence: int
+    before: str
+    after: str
+    outcome: str
+    by: str
+    tests: int
+    seconds: float
+
+    @property
+    def diff(self) -> str:
+        """The change in two lines or a few."""
+        return f"{self.module}:{self.line} {self.operator}\n- {self.before}\n+ {self.after}"
+
+    @property
+    def noticed(self) -> bool:
+        """Whether a test failed, or never came to its end."""
+        return self.outcome in {"killed", "timeout"}
 
 
-def importers() -> dict[str, set[str]]:
-    """Return the test files that import each module of the project, by its dotted name."""
-    found: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("yolo_stable"):
-                for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                    found.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
-    return found
+def judged(room: str, mutant: Mutant, verdict: Verdict) -> Tested:
+    """Return what became of a mutant."""
+    change = {key: value for key, value in asdict(mutant).items() if key != "source"}
+    return Tested(room=room, **change, **{**asdict(verdict), "seconds": round(verdict.seconds, 2)})
 
 
-class Chosen:
-    """The test files for each module, the fastest first, as far as the time reaches.
-
-    Args:
-        modules: Paths of all that are changed.
-        budget: Seconds that the tests of one mutant may take.
-    """
-
-    def __init__(self, modules: Sequence[str], budget: float) -> None:
-        known = importers()
-        self.of = {module: files_for(module, known) for module in modules}
-        self.budget = budget
-        self.took: dict[str, float] = {}
-        self.left_out: list[str] = []
-
-    def measure(self, place: Place) -> None:
-        """Run all of them without a mutant: how long each takes, and which fail here and are left out."""
-        files = sorted({file for files in self.of.values() for file in files})
-        place.run(files, 3600.0)
-        seen = place.seen()
-        if seen is None:
-            raise SystemExit(f"the tests did not run: see {place.folder}/log.txt")
-        self.took, self.left_out = seen["took"], seen["failed"]
-
-    def files(self, module: str) -> list[str]:
-        """Return the files for a module; its own examples and its mirror however long they take."""
-        own, others = self.of[module][:2], self.of[module][2:]
-        total = sum(self.took.get(file, 0.0) for file in own)
-        for file in sorted(others, key=lambda file: self.took.get(file, 0.0)):
-            total += self.took.get(file, 0.0)
-            if total > self.budget:
-                break
-            own.append(file)
-        return own
-
-    def options(self) -> list[str]:
-        """Return what pytest is told for a mutant."""
-        return ["-x", *(f"--deselect={test}" for test in self.left_out)]
-
-
-def try_out(
-    drawn: Sequence[Mutant], chosen: Chosen, places: Sequence[Place], until: float
-) -> list[tuple[Mutant, Verdict]]:
+def try_out(drawn: Sequence[tuple[str, Mutant]], chosen: Chosen, places: Sequence[Place], until: float) -> list[Tested]:
     """Test mutants, as many at a time as there are copies.
 
     Args:
-        drawn: The mutants.
+        drawn: The mutants with their rooms.
         chosen: The tests.
         places: Copies of the project.
         until: The moment after which no other one is begun.
@@ -120,24 +96,65 @@ def try_out(
     Returns:
         Those that were tested.
     """
-    waiting, under_way, found = list(reversed(drawn)), {}, []
+    waiting, found = list(reversed(drawn)), []
+    under_way: dict[int, tuple[str, Mutant]] = {}
+
+    def end(room: str, mutant: Mutant, verdict: Verdict) -> None:
+        found.append(one := judged(room, mutant, verdict))
+        print(f"[{len(found)}/{len(drawn)}] {one.outcome}, {one.tests} tests, {one.seconds:.1f} s: ", end="")
+        print(f"{one.module}:{one.line} by {one.by}" if one.noticed else one.diff, flush=True)
+
     while waiting or under_way:
         for n, place in enumerate(places):
             if n in under_way and (verdict := place.poll()) is not None:
-                mutant = under_way.pop(n)
-                found.append((mutant, verdict))
-                if verdict.outcome not in {"killed", "timeout"}:
-                    print(
-                        f"[{len(found)}/{len(drawn)}] {verdict.outcome} {verdict.tests} tests: {mutant.diff}",
-                        flush=True,
-                    )
+                room, mutant = under_way.pop(n)
+                end(room, mutant, verdict)
             if n not in under_way and waiting and time.monotonic() < until:
-                under_way[n] = mutant = waiting.pop()
-                files = chosen.files(mutant.module)
-                place.begin(files, chosen.budget, mutant.module, mutant.source, *chosen.options())
+                room, mutant = waiting.pop()
+                if tests := chosen.tests(mutant):
+                    under_way[n] = room, mutant
+                    late = LATE * chosen.budget
+                    place.begin(tests, late, mutant.module, mutant.source, "-x", seconds=chosen.seconds)
+                else:
+                    end(room, mutant, Verdict("no tests"))
         if not under_way and time.monotonic() >= until:
             break
-        time.sleep(0.05)
+        time.sleep(0.02)
+    return found
+
+
+def drawn_anew(count: int, seed: int, rooms: Sequence[str], parts: Sequence[str]) -> list[tuple[str, Mutant]]:
+    """Draw mutants, and mix the rooms: when the time is up each has had its share.
+
+    Args:
+        count: How many of all rooms.
+        seed: Of the draw.
+        rooms: Which of the rooms; the shares of the others are theirs.
+        parts: Only modules with one of these in their paths; empty: all.
+    """
+    together: list[tuple[str, Mutant]] = []
+    for room in rooms:
+        modules = [module for module in modules_of(room) if not parts or any(part in module for part in parts)]
+        share = round(count * ROOMS[room][0] / sum(ROOMS[one][0] for one in rooms))
+        together += [(room, one) for one in mutants(ROOT, modules, share, random.Random(f"{seed} {room}"))]
+    random.Random(seed).shuffle(together)
+    return together
+
+
+def drawn_before(earlier: Sequence[Tested]) -> list[tuple[str, Mutant]]:
+    """Return the mutants of an earlier run that no test had noticed, but for those that are listed as equivalent.
+
+    Raises:
+        SystemExit: One of their modules has changed so that they are no longer there.
+    """
+    same, found = equivalents(), []
+    for one in earlier:
+        if one.noticed or (one.module, one.before, one.after) in same:
+            continue
+        mutant = again(ROOT, one.module, one.line, one.operator, one.occurrence)
+        if mutant is None or (mutant.before, mutant.after) != (one.before, one.after):
+            raise SystemExit(f"{one.module} has changed since: {one.diff} is no longer there. Draw all mutants anew")
+        found.append((one.room, mutant))
     return found
 
 
@@ -147,21 +164,21 @@ def equivalents() -> dict[tuple[str, str, str], str]:
     return {(one["module"], one["before"], one["after"]): one["reason"] for one in listed}
 
 
-def row(room: str, tested: Sequence[tuple[Mutant, Verdict]]) -> dict[str, Any]:
+def row(room: str, found: Sequence[Tested]) -> dict[str, Any]:
     """Return the figures of a room."""
     same = equivalents()
-    counted = [(m, v) for m, v in tested if (m.module, m.before, m.after) not in same]
+    counted = [one for one in found if one.noticed or (one.module, one.before, one.after) not in same]
     names = ("killed", "timeout", "survived", "out of time", "no tests")
-    of = {name: sum(v.outcome == name for _, v in counted) for name in names}
+    of = {name: sum(one.outcome == name for one in counted) for name in names}
     return {
         "room": room,
-        "mutants": len(tested),
-        "equivalent": len(tested) - len(counted),
+        "mutants": len(found),
+        "equivalent": len(found) - len(counted),
         **of,
         "share killed": (of["killed"] + of["timeout"]) / max(1, len(counted)),
-        "seconds a mutant": sum(v.seconds for _, v in tested) / max(1, len(tested)),
-        "survivors": [m.diff for m, v in counted if v.outcome in {"survived", "no tests"}],
-        "not settled": [m.diff for m, v in counted if v.outcome == "out of time"],
+        "seconds a mutant": sum(one.seconds for one in found) / max(1, len(found)),
+        "survivors": [one.diff for one in counted if not one.noticed],
+        "verdicts": [asdict(one) for one in found],
     }
 
 
@@ -171,48 +188,55 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rooms", nargs="+", choices=list(ROOMS), default=list(ROOMS))
-    parser.add_argument("--modules", nargs="+", help="only of these: parts of their paths")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants that are tested at a time")
-    parser.add_argument("--budget", type=float, default=40.0, help="seconds for the tests of one mutant")
-    parser.add_argument("--minutes", type=float, default=1e6, help="after which no other mutant is begun")
+    parser.add_argument("--modules", nargs="+", default=[], help="only of these: parts of their paths")
     parser.add_argument(
-        "--without-control", action="store_true", help="all tests are known to pass here; none is timed"
+        "--only-survivors-of", type=Path, metavar="JSON", help="a file of results: no other mutant is drawn"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="mutants that are tested at a time")
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds for the tests of one mutant")
+    parser.add_argument("--minutes", type=float, default=1e6, help="after which no other mutant is begun")
+    parser.add_argument("--trace", type=Path, help="keep here which lines the tests execute, for the next time")
+    parser.add_argument("--trace-minutes", type=float, default=60.0, help="after which no other test is traced")
+    parser.add_argument("--trace-share", type=float, default=60.0, help="seconds of the processor for each test file")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
-    drawn: dict[str, list[Mutant]] = {}
-    for room in args.rooms:
-        modules = [m for m in modules_of(room) if not args.modules or any(part in m for part in args.modules)]
-        count = round(args.count * ROOMS[room][0] / sum(ROOMS[one][0] for one in args.rooms))
-        drawn[room] = list(mutants(ROOT, modules, count, random.Random(f"{args.seed} {room}")))
-    together = [(room, mutant) for room, found in drawn.items() for mutant in found]
-    random.Random(args.seed).shuffle(together)  # when the time is up each room has had its share
-    print(f"{len(together)} mutants, {', '.join(f'{room}: {len(found)}' for room, found in drawn.items())}", flush=True)
-    room_of = {id(mutant): room for room, mutant in together}
-
-    warm_up()
-    places = [Place(ROOT) for _ in range(args.jobs)]
-    try:
-        chosen = Chosen(sorted({mutant.module for _, mutant in together}), args.budget)
-        if not args.without_control:
-            chosen.measure(places[0])
+    earlier: list[Tested] = []
+    settings = {"count": args.count, "seed": args.seed, "budget": args.budget}
+    if args.only_survivors_of:
+        before = json.loads(args.only_survivors_of.read_text(encoding="utf-8"))
+        earlier = [Tested(**one) for room in before["rows"] for one in room["verdicts"]]
+        drawn = drawn_before(earlier)
+        so_far = before["settings"].get("tested again", [])
+        now = {"survivors": len(drawn), "budget": args.budget}
+        settings = {**before["settings"], "tested again": [*so_far, now]}
+    else:
+        drawn = drawn_anew(args.count, args.seed, args.rooms, args.modules)
+    print(f"{len(drawn)} mutants", flush=True)
+    places: list[Place] = []
+    again_tested: list[Tested] = []
+    if drawn:
+        warm_up()
+        try:
+            places += [Place(ROOT) for _ in range(args.jobs)]
+            chosen = Chosen(sorted({mutant.module for _, mutant in drawn}), args.budget)
+            chosen.measure(places[0], 60 * args.trace_minutes, args.trace, share=args.trace_share)
             print(
-                f"{sum(chosen.took.values()):.0f} s for {len(chosen.took)} files; left out: {chosen.left_out}",
+                f"{len(chosen.seconds)} tests of {sum(chosen.seconds.values()):.0f} s; failed: {chosen.failed}",
                 flush=True,
             )
-        until = time.monotonic() + 60 * args.minutes
-        tested = try_out([mutant for _, mutant in together], chosen, places, until)
-    finally:
-        for place in places:
-            place.remove()
-    rows = [row(room, [(m, v) for m, v in tested if room_of[id(m)] == room]) for room in drawn]
+            again_tested = try_out(drawn, chosen, places, time.monotonic() + 60 * args.minutes)
+        finally:
+            for place in places:
+                place.remove()
+    newer = {(one.module, one.operator, one.occurrence): one for one in again_tested}
+    found = [newer.pop((one.module, one.operator, one.occurrence), one) for one in earlier] + list(newer.values())
+    rows = [row(room, of) for room in ROOMS if (of := [one for one in found if one.room == room])]
 
     from benchmarks import record  # not before: it imports the project, which the children must import from their copy
 
     record.show("mutants", [{key: value for key, value in one.items() if not isinstance(value, list)} for one in rows])
-    settings = {"count": args.count, "seed": args.seed, "budget": args.budget, "tested": len(tested)}
-    print(record.keep("mutants", rows, settings, args.json))
+    print(record.keep("mutants", rows, {**settings, "tested": len(found)}, args.json))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from yolo_stable._shared import background
 from yolo_stable._shared.background import Background
 
 
@@ -70,3 +71,14 @@ def test_a_process_that_ends_otherwise_ends_the_job_first(tmp_path: object) -> N
     assert done.returncode == 3
     with open(path) as file:
         assert file.read() == "whole"
+
+
+def test_forks_wait_by_one_hook_however_many_jobs_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks: list[object] = []
+    monkeypatch.setattr(background, "_waits", False)
+    monkeypatch.setattr(os, "register_at_fork", lambda *, before: hooks.append(before), raising=False)
+    for number in range(3):
+        job = Background[int]()
+        job.start(lambda number=number: number)
+        assert job.result() == number
+    assert len(hooks) == 1

@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from yolo_stable.autopsy.modules import OUTSIDE
-from yolo_stable.autopsy.taint import KEPT, RAW, Birth, Origin, Taint, earliest, is_whole, key_of, outside, version_of
+from yolo_stable.autopsy.taint import (
+    KEPT,
+    LITERAL,
+    RAW,
+    Birth,
+    Origin,
+    Taint,
+    earliest,
+    is_whole,
+    key_of,
+    outside,
+    version_of,
+)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -116,3 +128,30 @@ def test_how_often_a_tensor_was_written_is_not_known_in_inference() -> None:
     before = version_of(tensor)
     tensor.add_(1.0)
     assert version_of(tensor) == before + 1
+
+
+def test_a_result_that_is_a_part_of_its_memory_comes_from_what_made_it_alone() -> None:
+    taint, tensor = Taint(), torch.zeros(4)
+    first, second = Origin("a", soft=False), Origin("b", soft=False)
+    taint.mark(tensor, {first})
+    taint.mark(tensor[:2], {second})
+    assert taint.of(tensor) == {second}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_memory_that_nobody_has_written_is_not_known_to_be_bad_whatever_its_size(count: int) -> None:
+    taint, tensor = Taint(), torch.zeros(count)
+    taint.mark(tensor, {RAW})
+    assert taint.look(tensor) == (frozenset({RAW}), False)
+
+
+def test_an_input_is_blamed_before_what_the_first_operation_made() -> None:
+    made = [Birth(0, False, OUTSIDE, {}) for _ in range(KEPT)]
+    given = Origin("input x", soft=False)
+    assert earliest([given, *made]) == {given, *made[:-1]}
+
+
+def test_that_a_number_of_the_code_went_in_is_remembered_beside_many_births() -> None:
+    taint, tensor = Taint(), torch.zeros(4)
+    taint.mark(tensor, [*(Birth(n, False, OUTSIDE, {}) for n in range(1, 20)), LITERAL])
+    assert LITERAL in taint.of(tensor)

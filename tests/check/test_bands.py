@@ -12,8 +12,9 @@ import pytest
 from check.planted import BOX, Planted, clean, encoded, found_in, picture
 from PIL import Image
 
-from yolo_stable.check import Severity, check
+from yolo_stable.check import Severity, bands, check
 from yolo_stable.check.bands import delivered
+from yolo_stable.check.header import Header
 
 
 def pages(channels: int, seed: int = 0) -> list[np.ndarray]:
@@ -162,3 +163,11 @@ def test_what_ultralytics_cannot_read_is_an_error_and_no_wide_image(tmp_path: Pa
         report = check(data.root, sample=0)
     wide = [f.severity for f in report.findings if f.rule.id != "image-grey"]
     assert wide == [Severity.ERROR]
+
+
+def test_what_the_reader_of_ultralytics_makes_nothing_of_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "delivered", lambda path, channels: None)
+    header, findings = Header(width=96, height=64), []
+    assert bands.check_bands("a.tif", header, 3, findings) is None
+    assert header.damaged
+    assert [finding.rule.id for finding in findings] == ["image-unreadable"]

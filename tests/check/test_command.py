@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from check.planted import BOX, clean
+from check.planted import BOX, clean, encoded, picture
 from rich.console import Console
 
-from yolo_stable.check import run_check
+from yolo_stable.check import command, run_check
 from yolo_stable.check.report import PLACES
 from yolo_stable.errors import InvalidCallError
 
@@ -97,3 +98,23 @@ def test_without_a_sample_neither_pytorch_nor_ultralytics_is_loaded(tmp_path: Pa
     command = [sys.executable, "-c", code, str(clean(tmp_path).root)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_box_of_a_pixel_at_the_size_that_training_has_by_default_is_no_finding(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    wide = encoded(picture(5, 1280, 640))
+    data.add("large", wide, labels=[f"0 0.5 0.5 {1.0005 / 640} 0.4", f"1 0.5 0.5 {0.9995 / 640} 0.4"])
+    _, out = call(data.root)
+    assert out.count("pixels at imgsz=640") == 1
+
+
+@pytest.mark.parametrize(("progress", "terminal"), [(True, True), (True, False), (False, True), (False, False)])
+def test_progress_is_shown_on_a_terminal_to_who_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progress: bool, terminal: bool
+) -> None:
+    asked: list[bool] = []
+    inner = command.check
+    monkeypatch.setattr(command, "check", lambda *a, progress, **k: asked.append(progress) or inner(*a, **k))
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
+    call(clean(tmp_path).root, progress=progress)
+    assert asked == [progress and terminal]

@@ -183,3 +183,17 @@ def test_a_yaml_of_ultralytics_is_found_by_its_name() -> None:
     report = check("coco8.yaml", sample=0)
     assert {finding.rule.id for finding in report.findings} >= {"path-missing"}
     assert not (Path(os.getcwd()) / "coco8").exists()
+
+
+@pytest.mark.parametrize("shape", [[1, 2], [1, 3], [17, 3]])
+def test_one_keypoint_makes_a_pose_as_many_do(tmp_path: Path, shape: list[int]) -> None:
+    layout = read_layout(str(clean(tmp_path, kpt_shape=shape, names=["a"]).root))
+    assert (layout.task, layout.keypoints) == ("pose", tuple(shape))
+    assert [f for f in layout.findings if f.rule.id == "kpt-shape"] == []
+
+
+@pytest.mark.parametrize("names", [{0: "a", "0": "b"}, {0: "a", 10**30: "b"}], ids=["twice", "beyond any number"])
+def test_names_whose_numbers_cannot_be_told_are_none(tmp_path: Path, names: dict[object, str]) -> None:
+    layout = read_layout(str(clean(tmp_path, names=names).root))
+    assert layout.names == {}
+    assert [f.rule.id for f in layout.findings] == ["names-nc"]

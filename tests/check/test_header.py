@@ -75,3 +75,19 @@ def test_equal_files_have_equal_keys(tmp_path: Path) -> None:
     other, _ = header_of(tmp_path / "b.png", encoded(picture(1)))
     third, _ = header_of(tmp_path / "c.png", encoded(picture(2)))
     assert one.key == other.key != third.key
+
+
+def test_an_image_that_is_a_link_is_read_as_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    file, link = tmp_path / "a.png", tmp_path / "b.png"
+    file.write_bytes(encoded(picture(1)))
+    link.symlink_to(file)
+    findings: list[Finding] = []
+    one, other = (read_header(str(path), findings, whole=True, channels=3) for path in (file, link))
+    assert findings == []
+    assert (other.width, other.height, other.key) == (one.width, one.height, one.key) == (96, 64, one.key)
+
+
+@pytest.mark.parametrize("side", [12, 24, 200])
+def test_a_small_picture_is_not_taken_for_one_colour(tmp_path: Path, side: int) -> None:
+    noisy = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    assert not header_of(tmp_path / "a.png", encoded(noisy))[0].suspect

@@ -12,7 +12,7 @@ import pytest
 from check.planted import LINES, Planted, encoded, picture
 from PIL import Image, ImageFilter
 
-from yolo_stable.check import check
+from yolo_stable.check import check, near
 from yolo_stable.check.limits import LIMITS
 from yolo_stable.check.near import CROWD, near_duplicates
 from yolo_stable.check.pixels import SIDE
@@ -170,3 +170,34 @@ def test_an_image_that_goes_while_it_is_compared_is_like_no_other() -> None:
 
     gone = small_colours("no/such/file.png")
     assert (gone.shape, int(gone.max())) == ((3, COLOURS, COLOURS), 0)
+
+
+def test_a_copy_that_is_turned_is_said_to_be_turned(tmp_path: Path) -> None:
+    data = Planted(tmp_path)
+    image = photograph(3)
+    data.add("a.png", encoded(np.asarray(image)))
+    data.add("b.jpg", jpeg(image))
+    data.add("c.jpg", KINDS["a mirror"](image), split="val")
+    found = {Path(f.path).name: f.message for f in check(data.write()).findings if f.rule.id.startswith("near")}
+    assert found.keys() == {"b.jpg", "c.jpg"}
+    assert [", turned or mirrored: likeness" in found[name] for name in ("b.jpg", "c.jpg")] == [False, True]
+
+
+def test_a_crowd_is_shown_by_the_image_that_it_is_found_at(tmp_path: Path) -> None:
+    data = Planted(tmp_path)
+    first = data.add("00000.png", encoded(picture(3)))
+    for number in range(1, CROWD + 4):
+        (first.parent / f"{number:05d}.png").hardlink_to(first)
+    small = np.asarray(Image.fromarray(picture(3)).convert("L").resize((SIDE, SIDE)), dtype=np.int16)
+    (finding,) = near_duplicates(scans_of(np.stack([small] * (CROWD + 4)), first.parent), [], str, LIMIT)
+    assert finding.image == finding.path == str(first.parent / "00001.png")
+
+
+def test_few_pictures_are_kept_however_many_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Planted(tmp_path)
+    monkeypatch.setattr(near, "_KEPT", 3)
+    colours = near._Colours()
+    paths = [str(data.add(f"{number}")) for number in range(8)]
+    for path in paths:
+        assert colours[path] is colours[path]
+        assert len(colours._kept) <= 3

@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from check.planted import BOX, Planted, clean, picture, plant_images, plant_labels
+from check.planted import BOX, Planted, clean, encoded, picture, plant_images, plant_labels
 from PIL import Image
 
 from yolo_stable.check import check
-from yolo_stable.check.page import SIDE, page_of, thumbnail
+from yolo_stable.check.page import SIDE, _outline, page_of, thumbnail
 
 EVIL = "<script>alert(1)</script>&\"'.png"
 
@@ -92,3 +92,29 @@ def test_a_thumbnail_of_16_bits_is_as_bright_as_the_image(tmp_path: Path) -> Non
 
 def test_a_clean_data_set_has_a_page_too(tmp_path: Path) -> None:
     assert "0 errors" in page_of(check(clean(tmp_path).root, near=False, sample=0))
+
+
+def test_a_page_shows_the_first_places_of_a_rule_and_counts_the_others(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    data.add("wrong", labels=[f"9 0.5 0.5 0.{number} 0.4" for number in range(100, 305)])
+    text = page_of(check(data.root, near=False, sample=0))
+    part = text[text.index('id="error-class-range"') :].partition("</section>")[0]
+    assert (part.count("<li>"), part.count("<img")) == (200, 24)
+    assert "and 5 more; the JSON file has all" in part
+
+
+def test_a_thumbnail_of_a_large_image_is_small(tmp_path: Path) -> None:
+    data = clean(tmp_path)
+    data.add("large", encoded(picture(5, 960, 640)), labels=["9 0.5 0.5 0.5 0.5"])
+    finding = next(f for f in check(data.root, near=False, sample=0).findings if f.rule.id == "class-range")
+    assert Image.open(io.BytesIO(base64.b64decode(thumbnail(finding)))).size == (240, 160)
+
+
+@pytest.mark.parametrize(
+    "corners", [((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)), ((0.25, 0.5), (0.75, 0.5))]
+)
+def test_an_outline_is_two_pixels_wide(corners: tuple[tuple[float, float], ...]) -> None:
+    image = Image.new("RGB", (100, 100))
+    _outline(image, corners)
+    column = np.asarray(image)[:, 50, 0] > 0
+    assert column.sum() == 2 * len({y for _, y in corners})

@@ -63,3 +63,13 @@ def test_parts_that_are_joined_by_a_line_there_and_back_do_not_cross() -> None:
     """As Ultralytics' converter writes objects of several parts."""
     joined = np.array([[0, 0], [1, 0], [1, 1], [3, 1], [3, 0], [4, 0], [4, 1], [3, 1], [1, 1], [0, 1]], dtype=float)
     assert not crosses_itself(joined)
+
+
+def test_an_outline_beyond_the_image_is_told_once(tmp_path: Path) -> None:
+    data = clean(tmp_path, lines=[HOUSE, TILTED])
+    for number, line in enumerate(
+        ("1 1.2 0.2 1.6 0.2 1.6 0.4", "1 0.2 -0.6 0.6 -0.6 0.6 -0.2", "1 0.7 0.7 1.2 0.7 1.2 0.9")
+    ):
+        data.add(f"{number}", labels=[HOUSE, line])
+    found = [(Path(f.path).stem, f.rule.id) for f in check(data.root, near=False, sample=0).findings]
+    assert found == [("0", "coordinate-above-one"), ("1", "coordinate-negative"), ("2", "coordinate-above-one")]

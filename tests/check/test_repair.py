@@ -13,7 +13,7 @@ from check.planted import BOX, LINES, Planted, clean, encoded, picture, plant_ar
 
 from yolo_stable.check import Severity, check, run_check
 from yolo_stable.check.opening import open_path
-from yolo_stable.check.repair import repair
+from yolo_stable.check.repair import _Names, repair
 from yolo_stable.errors import InvalidCallError
 
 
@@ -274,3 +274,27 @@ class TestWhatIsHonestStays:
         data = clean(tmp_path / "data")
         with pytest.raises(InvalidCallError, match="whole data sets"):
             run_check(str(data.root), split="train", fix=tmp_path / "out", sample=0)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_class_whose_last_image_in_a_split_is_left_out_is_told(tmp_path: Path, split: str) -> None:
+    data = clean(tmp_path / "data", lines=[BOX], names=["a", "b"])
+    other = "val" if split == "train" else "train"
+    data.add("only", b"no image", labels=["1 0.5 0.5 0.4 0.4"], split=split)
+    data.add("another", labels=["1 0.5 0.5 0.4 0.4"], split=other)
+    done = repair(check(data.root, near=False, sample=0), tmp_path / "out")
+    assert done.unmended == [("b", "class-unused", f"the last images of this class in {split} are left out")]
+
+
+def test_an_outline_that_leaves_the_image_a_little_ends_at_its_edge(tmp_path: Path) -> None:
+    data = clean(tmp_path / "data", lines=["0 0.2 0.8 0.2 0.4 0.5 0.1 0.8 0.4 0.8 0.8"])
+    data.add("some", labels=["0 -0.005 0.2 0.5 0.2 1.005 0.8 0.5 0.9 0.3 0.7"])
+    repair(check(data.root, near=False, sample=0), tmp_path / "out")
+    assert (tmp_path / "out/labels/train/some.txt").read_text() == "0 0 0.2 0.5 0.2 1 0.8 0.5 0.9 0.3 0.7\n"
+
+
+def test_images_of_one_name_get_numbers(tmp_path: Path) -> None:
+    names = _Names(tmp_path)
+    placed = [names.place(f"{folder}/{name}.png", tmp_path).name for folder, name in zip("xyzw", "aaAb", strict=True)]
+    assert placed == ["a.png", "a-2.png", "A-3.png", "b.png"]
+    assert names.place("x/a.png", tmp_path / "other").name == "a.png"

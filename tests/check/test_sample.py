@@ -10,6 +10,7 @@ import torch
 from check.planted import clean, found_in
 
 from yolo_stable.check import check
+from yolo_stable.check.place import read_layout
 from yolo_stable.check.sample import check_sample
 
 GOOD = {"img": torch.zeros(3, 4, 4), "bboxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]]), "cls": torch.tensor([[1.0]])}
@@ -63,8 +64,25 @@ def test_a_pipeline_that_cannot_be_built_is_a_finding(tmp_path: Path, monkeypatc
 
 
 def test_nothing_to_draw_from_is_no_finding(tmp_path: Path) -> None:
-    from yolo_stable.check.place import read_layout
-
     layout = read_layout(str(clean(tmp_path).root))
     layout.task = "detect"
     assert check_sample(layout, {"train": []}, [], 8) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "drawn"),
+    [({}, True), ({"names": {1: "a", 3: "b"}}, False), ({"names": {}}, False), ({"task": None}, False)],
+)
+def test_images_of_a_description_that_ultralytics_would_refuse_are_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], drawn: bool
+) -> None:
+    data, asked = clean(tmp_path), []
+    layout = read_layout(str(data.root))
+    vars(layout).update({"task": "detect", **change})
+    monkeypatch.setattr(
+        "yolo_stable.check.sample._detected",
+        lambda *_: asked.append(1) or Faulty(str(tmp_path / "images/train"), GOOD),
+    )
+    images = sorted(map(str, (data.root / "images/train").iterdir()))
+    check_sample(layout, {"train": images}, [], 8)
+    assert bool(asked) is drawn

@@ -60,3 +60,20 @@ def test_ctrl_c_in_the_middle_ends_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         scan(images, Job(None, 3, 640, True, LIMITS), 2, stop)
+
+
+def test_what_cannot_be_read_is_told_once_and_not_decoded(tmp_path: Path) -> None:
+    data = Planted(tmp_path)
+    images = [str(data.add("text.png", b"no image")), str(data.add("small.png", encoded(picture(1, 64, 9))))]
+    found = scan(images, Job(None, 3, 640, True, LIMITS), 1, lambda done: None).findings
+    assert [finding.rule.id for finding in found] == ["image-unreadable", "image-small"]
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_objects_are_counted_over_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("yolo_stable.check.scan.CHUNK", chunk)
+    data = clean(tmp_path)  # six images with an object of each class
+    data.add("two more", labels=["1 0.3 0.3 0.2 0.2", "1 0.7 0.7 0.2 0.2"])
+    images = sorted(map(str, (data.root / "images/train").iterdir()))
+    found = scan(images, Job(Format("detect", (0, 1)), 3, 640, False, LIMITS), 1, lambda done: None)
+    assert found.counts.tolist() == [6, 8]

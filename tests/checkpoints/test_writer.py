@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import io
+import itertools
+import logging
 import os
 import random
 from collections import Counter
@@ -22,8 +26,11 @@ from ultralytics.utils.torch_utils import strip_optimizer
 from yolo_stable import InvalidCallError, StableDetectionTrainer, YoloStableError
 from yolo_stable._shared import atomic_file as whole_file
 from yolo_stable.checkpoints import state_file
+from yolo_stable.checkpoints import writer as checkpoint
 from yolo_stable.checkpoints.reader import culprits, digest, load, load_good, network_of, newest_good
+from yolo_stable.checkpoints.save import Outcome, Save
 from yolo_stable.checkpoints.state_file import NAME
+from yolo_stable.checkpoints.writer import GuardedCheckpoints
 
 Arguments = Callable[..., dict[str, Any]]
 
@@ -405,3 +412,225 @@ class TestFiles:
         content = random.Random(size).randbytes(size)
         (tmp_path / "file").write_bytes(content)
         assert digest(tmp_path / "file") == digest(content) == hashlib.sha256(content).hexdigest()
+
+
+class Log:
+    """Stands in for the log of a run."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def saved(self, *told: Any) -> None:
+        self.calls.append(("saved", *told))
+
+    def checkpoint_kept(self, *told: Any) -> None:
+        self.calls.append(("kept", *told))
+
+    def good_checkpoint(self) -> str:
+        return "last_good.pt is healthy."
+
+
+class Bare(GuardedCheckpoints):
+    """A trainer that only saves."""
+
+    def __init__(self) -> None:
+        self.log: Any = Log()
+        self.run_log = self.log
+        self.callbacks: dict[str, list[Any]] = {}
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(checkpoint, "LOGGER", SimpleNamespace(warning=lines.append, info=lines.append))
+    return lines
+
+
+class TestWhatCameOfASave:
+    LAST, SIDE = Path("weights/last.pt"), Path("weights") / NAME
+
+    def outcome(self, **came: Any) -> Outcome:
+        state = state_file.SavedState({}, {})
+        save = Save(
+            epoch=2, step=40, content=b"", state=state, last=self.LAST, copies=(), state_file=self.SIDE, before=None
+        )
+        return Outcome(save, **came)
+
+    def test_one_that_was_written_is_recorded_with_its_epoch_from_one_and_its_step(self, said: list[str]) -> None:
+        trainer = Bare()
+        trainer._take_over(self.outcome(digest="abc"))
+        assert trainer.log.calls == [("saved", self.LAST, 3, 40)]
+        assert (trainer._digest_on_disk, trainer.finish_save(), said) == ("abc", True, [])
+
+    def test_one_that_was_not_is_told_with_the_checkpoint_that_is_good(self, said: list[str]) -> None:
+        trainer = Bare()
+        trainer._take_over(self.outcome(damage="cut off"))
+        assert said == ["", "checkpoint of epoch 3 not written: it is cut off. last_good.pt is healthy."]
+        assert (trainer.log.calls, trainer.finish_save()) == ([], False)
+
+    def test_what_is_not_finite_is_named(self, said: list[str]) -> None:
+        trainer = Bare()
+        trainer._take_over(self.outcome(culprits=("model.0.weight", "model.1.bias")))
+        names = "model.0.weight, model.1.bias"
+        assert said[1:] == [f"checkpoint of epoch 3 not written, not finite: {names}. last_good.pt is healthy."]
+        assert trainer.log.calls == [("kept", 3, ("model.0.weight", "model.1.bias"))]
+
+    def test_what_float16_cannot_hold_is_told_once(self, said: list[str]) -> None:
+        trainer = Bare()
+        for _ in range(2):
+            trainer._take_over(self.outcome(digest="abc", beyond_half=("model.0.weight", "model.1.bias")))
+        (line,) = said
+        assert line.startswith("model.0.weight and 1 more hold numbers that float16 cannot (above 65504)")
+
+    def test_a_full_disk_is_told_each_time_and_a_state_that_no_file_can_hold_once(self, said: list[str]) -> None:
+        trainer = Bare()
+        for error in (OSError(errno.ENOSPC, "full"), TypeError("no number"), TypeError("no number")):
+            trainer._take_over(self.outcome(digest="abc", failed={self.SIDE: error}))
+        told = [line for line in said if line]
+        assert [line.split(". ")[0] for line in told] == [
+            f"{self.SIDE} could not be written: full",
+            f"{self.SIDE} could not be written: no number",
+        ]
+        trainer._take_over(self.outcome(digest="abc", failed={self.SIDE: OSError(errno.ENOSPC, "full")}))
+        assert len([line for line in said if line]) == 3
+
+    def test_another_file_that_failed_is_tried_again(self, said: list[str]) -> None:
+        best = Path("weights/best.pt")
+        Bare()._take_over(self.outcome(digest="abc", failed={best: OSError(errno.ENOSPC, "full")}))
+        assert said == [
+            "",
+            f"{best} could not be written: full. Training goes on and tries again with the next save;"
+            " there is no older one.",
+        ]
+
+    def test_a_save_of_now_is_one_that_was_begun_and_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for begun, written in itertools.product((False, True), repeat=2):
+            monkeypatch.setattr(Bare, "save_soon", lambda self, epoch, begun=begun: begun)
+            monkeypatch.setattr(Bare, "finish_save", lambda self, written=written: written)
+            assert Bare().save_now(3) is (begun and written)
+
+    def test_callbacks_that_are_not_ultralytics_own_may_read_the_files(self) -> None:
+        trainer = Bare()
+        assert not trainer._has_readers()
+        for name in ("on_model_save", "on_fit_epoch_end"):
+            trainer.callbacks = {name: [DetectionTrainer.save_model]}
+            assert not trainer._has_readers()
+            trainer.callbacks = {name: [DetectionTrainer.save_model, train]}
+            assert trainer._has_readers()
+
+
+def test_only_the_line_that_names_a_temporary_file_is_kept_back() -> None:
+    def passes(message: str) -> bool:
+        return bool(checkpoint.LOGGER.filter(logging.LogRecord("x", logging.INFO, "", 0, message, None, None)))
+
+    with checkpoint._without_its_line():
+        assert [passes(text) for text in ("Optimizer stripped from a.part", "another")] == [False, True]
+    assert passes("Optimizer stripped from a.pt")
+
+
+class TestWhatIsSaved:
+    @pytest.mark.parametrize(
+        ("healthy", "bad", "told"),
+        [
+            (True, (), ("saved", TestWhatCameOfASave.LAST, 3)),
+            (True, ("weight",), ("kept", 3, ("weight",))),
+            (False, (), ("kept", 3, ("EMA weight",))),
+        ],
+    )
+    def test_only_a_state_that_is_healthy_is(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        said: list[str],
+        healthy: bool,
+        bad: tuple[str, ...],
+        told: tuple[Any, ...],
+    ) -> None:
+        trainer: Any = Bare()
+        trainer.guard, trainer.last = SimpleNamespace(inspect=lambda: healthy), TestWhatCameOfASave.LAST
+        monkeypatch.setattr(Bare, "_live_culprits", lambda self: bad)
+        monkeypatch.setattr(Bare, "_unhealthy", lambda self, guard: ("EMA weight",))
+        monkeypatch.setattr(Bare, "_contents", lambda self: {})  # a trainer behind this one writes in its own way
+        saved = healthy and not bad
+        assert trainer._begin_save(2, at_the_end_of_an_epoch=True) is saved
+        assert (trainer.log.calls, trainer.finish_save()) == ([told], saved)
+        assert ["not healthy" in line for line in said] == ([] if saved else [not healthy])
+
+    @pytest.mark.parametrize("ruined", ["", "model", "optimizer", "average"])
+    def test_without_snapshots_all_is_looked_at(self, ruined: str) -> None:
+        trainer: Any = Bare()
+        trainer.model, average = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+        trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1, momentum=0.9)
+        trainer.model(torch.ones(1, 2)).sum().backward()
+        trainer.optimizer.step()
+        trainer.ema, trainer.guard = SimpleNamespace(ema=average), SimpleNamespace(recovery=None)
+        places = {
+            "model": trainer.model.weight.data,
+            "optimizer": trainer.optimizer.state[trainer.model.weight]["momentum_buffer"],
+            "average": average.weight.data,
+        }
+        if ruined:
+            places[ruined][0, 0] = float("nan")
+        found = trainer._live_culprits()
+        assert len(found) == bool(ruined)
+        assert all("weight" in name for name in found)
+        assert ruined != "average" or found == ("EMA weight",)
+
+    @pytest.mark.parametrize("save", [True, False])
+    def test_a_state_that_cannot_be_copied_is_saved_without_its_plain_values(self, said: list[str], save: bool) -> None:
+        class Odd(Bare):
+            def collect_state(self, *, at_the_end_of_an_epoch: bool) -> state_file.SavedState:
+                raise TypeError("a schedule of your own")
+
+        trainer: Any = Odd()
+        trainer.args, trainer.wdir = SimpleNamespace(save=save), Path("weights")
+        trainer.guard = SimpleNamespace(state=SimpleNamespace(live=lambda: {"model/a": torch.ones(2)}))
+        found = trainer._copied(True)
+        assert (list(found.tensors), found.plain) == (["model/a"], {})
+        assert ["could not be written: a schedule of your own" in line for line in said] == [True] * save
+
+
+def test_what_ultralytics_writes_is_taken_from_its_hands(tmp_path: Path) -> None:
+    class Writes:
+        def save_model(self) -> None:
+            trainer: Any = self
+            trainer.wdir.mkdir(parents=True, exist_ok=True)
+            trainer.last.write_bytes(b"last")
+            (trainer.wdir / "epoch3.pt").write_bytes(b"third")
+
+    class Trainer(GuardedCheckpoints, Writes):
+        """Saves as stock does, into memory."""
+
+    trainer: Any = Trainer()
+    trainer.wdir = tmp_path / "weights"
+    trainer.last, trainer.best = trainer.wdir / "last.pt", trainer.wdir / "best.pt"
+    assert trainer._contents() == {trainer.last: b"last", trainer.wdir / "epoch3.pt": b"third"}
+    assert not trainer.wdir.exists()
+    assert type(trainer.last) is type(tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"model": 3}, [1, 2], {}], ids=repr)
+def test_a_file_of_torch_without_a_network_is_no_checkpoint(content: object) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with pytest.raises(InvalidCallError):
+        load(buffer.getvalue())
+
+
+@pytest.mark.parametrize(("name", "copied"), [("last.pt", True), ("best.pt", False)])
+def test_the_good_copy_is_stripped_with_the_last_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, said: list[str], tmp_path: Path, name: str, copied: bool
+) -> None:
+    def strip(path: Path, part: str, updates: Any) -> dict[str, Any]:
+        Path(part).write_bytes(b"s" * 2_340_000)
+        return {"epoch": -1}
+
+    monkeypatch.setattr(checkpoint, "load", lambda content: {})
+    monkeypatch.setattr(checkpoint, "network_of", lambda content: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(checkpoint, "strip_optimizer", strip)
+    monkeypatch.setattr(checkpoint, "_without_its_line", contextlib.nullcontext)
+    trainer: Any = Bare()
+    trainer.last = tmp_path / "last.pt"
+    assert trainer._strip(tmp_path / name) == {"epoch": -1}
+    names = {name, "last_good.pt"} if copied else {name}
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == dict.fromkeys(names, 2_340_000)
+    assert said == [f"Optimizer stripped from {tmp_path / name}, 2.3MB"]

@@ -446,3 +446,21 @@ def test_the_model_does_not_know_the_shadow() -> None:
     assert_buffers(twin, before)
     spoil(twin)
     assert bool(guard.shadow.capture()[1][0].isfinite())
+
+
+def test_what_a_second_forward_pass_has_written_is_taken_as_well() -> None:
+    """Gradient checkpointing runs forward once more in the backward pass."""
+    norm = nn.BatchNorm1d(1, momentum=0.5)
+    shadow = BufferShadow(norm)
+    forward(norm, pair(4.0))
+    taken, _ = captured(shadow)
+    versions = shadow.versions()
+    forward(norm, pair(4.0))
+    assert shadow.versions() != versions
+    shadow.recapture(taken)
+    shadow.accept(taken)
+    twice = values(norm)
+    forward(norm, pair(NAN))
+    bad, _ = captured(shadow)
+    shadow.reject(bad)
+    assert_buffers(norm, twice)

@@ -131,3 +131,20 @@ def test_all_over_is_more_than_half_of_the_weights() -> None:
         }
         assert all_over({k: v.detach().requires_grad_() for k, v in ruined.items()}, before) is expected
     assert not all_over({"model/a": torch.tensor([NAN], requires_grad=True)}, {"model/a": torch.zeros(1)}), "who knows"
+
+
+def test_where_all_was_zero_what_is_next_to_zero_is_not_absurd() -> None:
+    before, live = {"a": torch.zeros(3)}, {"a": torch.tensor([0.0, 1e-25, 0.0])}
+    (found,) = damages(live, ["a"], before)
+    assert (found.bad, found.index) == (0, (1,)), "the largest one is named"
+    live["a"][2] = 1e-20
+    (found,) = damages(live, ["a"], before)
+    assert (found.bad, found.index) == (1, (2,))
+
+
+def test_what_is_absurd_is_so_beside_the_largest_number_of_before() -> None:
+    live = {"a": torch.tensor([1.0, 5e8, 2e9])}
+    assert [found.bad for found in damages(live, ["a"], {"a": torch.full((3,), 1e3)})] == [1]
+    assert [found.bad for found in damages(live, ["a"], {"a": torch.ones(3)})] == [2]
+    assert [found.bad for found in damages(live, ["a"], None)] == [2], "beside 1 where nothing is known"
+    assert [found.bad for found in damages(live, ["a"], {"a": torch.ones(2)})] == [2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -154,3 +155,19 @@ def test_the_anchor_outlives_a_norm_that_was_believed() -> None:
     assert 1500 < step < 1800
     assert "times its lowest of 6" in why
     assert run.asked[-1][1] < 520
+
+
+@pytest.mark.parametrize(("rise", "what"), [(1.9, "gradient norm"), (2.1, "loss")])
+def test_where_losses_are_not_watched_one_that_has_doubled_counts_when_norms_are_out_of_line(
+    rise: float, what: str
+) -> None:
+    run = Run(
+        lambda state, step: 6.0 * (rise if state > 200 else 1.0), lambda state, step: 100.0 if state > 200 else 5.0
+    )
+    stands_in: Any = run
+    run.evidence = Evidence(stands_in, dataclasses.replace(GuardConfig.for_trainer(None), max_loss_rise=None))
+    run.divergence = Divergence(None, 10.0, run.evidence.patience)
+    run.take()
+    run.go(400)
+    ((_, why),) = run.alarms
+    assert f"batches the largest {what} is" in why

@@ -1013,3 +1013,39 @@ def test_a_window_has_no_more_operations_than_stock(
     print(f"operations: stock {counts[0]}, guarded {counts[1]}")
     # The one read more is that of the norm, for which a generic step that clips has saved nothing in return.
     assert 0 < counts[1] <= counts[0] + (clipped and kind in GENERIC)
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.1, 1e6])
+def test_what_only_the_optimizer_holds_takes_its_step_whether_or_not_the_model_is_clipped(
+    max_norm: float | None,
+) -> None:
+    def stepped(kind: Any, **options: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        model, outside = nn.Linear(3, 2), nn.Parameter(torch.ones(4))
+        optimizer = torch.optim.AdamW([*model.parameters(), outside], lr=0.1)
+        step = kind(model, optimizer, None, GuardConfig(max_norm=max_norm), **options)
+        for _ in range(2):
+            model(torch.ones(1, 3)).square().sum().backward()
+            outside.grad = torch.full((4,), 3.0)
+            assert step.run()
+        return [p.detach() for p in (*model.parameters(), outside)]
+
+    for mine, theirs in zip(stepped(FusedStep, on_device=True), stepped(ReferenceStep), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_state_that_was_loaded_gets_the_layout_and_the_device_of_its_parameter() -> None:
+    for device in ("cpu", "meta"):
+        model = nn.Conv2d(3, 4, 3, bias=False, device=device).to(memory_format=torch.channels_last)
+        weight = model.weight
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        flat = torch.arange(weight.numel(), dtype=torch.float32, device=device).reshape(weight.shape)
+        parameter: Any = weight
+        optimizer.state[weight] = {"step": torch.tensor(1.0), "exp_avg": flat.clone(), "exp_avg_sq": flat.clone()}
+        weight.grad = flat.clone()
+        (grad,) = FusedStep(model, optimizer, None, GuardConfig())._lay_out([parameter], [parameter.grad])
+        state = optimizer.state[weight]
+        assert state["step"].device.type == device
+        for tensor in (grad, state["exp_avg"], state["exp_avg_sq"]):
+            assert tensor.stride() == weight.stride() != flat.stride()
+            assert device == "meta" or torch.equal(tensor, flat)

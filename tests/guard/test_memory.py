@@ -423,3 +423,22 @@ def test_a_deep_copy_of_the_model_has_a_memory_of_its_own() -> None:
     before = run.kept()
     copy.deepcopy(run.model)(windows()[1][0])
     assert run.kept() == before
+
+
+def test_what_a_network_no_longer_has_is_let_go_when_all_is_looked_through_anew() -> None:
+    class Own(nn.Module):
+        """Keeps a list that nobody knows."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = [torch.zeros(3)]
+
+    model = Own()
+    memory = Memory(model)
+    held, kept = len(memory._holders), model.seen
+    assert any(holder.held is kept for holder in memory._holders)
+    memory.resync()
+    assert len(memory._holders) == held
+    model.seen = []
+    memory.resync()
+    assert not any(holder.held is kept for holder in memory._holders)

@@ -119,3 +119,20 @@ def test_a_tensor_of_another_shape_or_type_takes_the_place_of_the_one_that_is_th
     assert torch.equal(after.criterion.mean, kept)
     assert after.criterion.mean.dtype is kept.dtype
     assert said == told == []
+
+
+def test_where_a_loss_computes_is_where_this_run_does() -> None:
+    def memory_of(model: Model) -> Memory:
+        model.criterion = Mean()
+        return Memory(model)
+
+    before, after = Model("Deque"), Model("Deque")
+    memory, fresh = memory_of(before), memory_of(after)
+    memory.before_forward()
+    before.criterion.place, before.criterion.old_place = torch.device("cpu"), torch.device("cpu")
+    memory.accept()
+    memory.commit()
+    tensors, entries = record(memory)
+    after.criterion.old_place = torch.device("meta")
+    put_back(fresh, tensors, json.loads(json.dumps(entries)))
+    assert (after.criterion.place, after.criterion.old_place) == (torch.device("cpu"), torch.device("meta"))

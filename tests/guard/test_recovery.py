@@ -865,3 +865,14 @@ def test_going_back_ends_a_streak_also_when_the_copy_was_taken_within_it() -> No
     assert rig.guard.inspect()
     assert rig.climbs[0].to_step == 7
     assert not recovery.divergence.suspicious
+
+
+def test_a_wish_to_go_back_ends_with_a_new_beginning() -> None:
+    rig = Rig(snapshot_every=2)
+    for x in batches(4):
+        rig.step(x)
+    assert rig.guard.recovery is not None
+    rig.guard.recovery.wish = "the loss is out of line"
+    rig.guard.recovery.begin()
+    rig.step(batches(1)[0] * NAN)
+    assert rungs(rig) == []

@@ -211,3 +211,13 @@ def test_a_healthy_run_on_a_lying_device_is_the_same_bit_for_bit() -> None:
     honest = run()
     with lying():
         assert_same(run(), honest)
+
+
+@pytest.mark.parametrize("size", [0, 1, 33, 4_097, 262_145])
+def test_a_call_that_loses_what_is_not_finite_at_some_size_is_found_out(size: int) -> None:
+    """A scalar tail, a vector loop with a tail, several blocks, several launches."""
+
+    def largest(values: Tensor) -> list[Tensor]:
+        return [(values.nan_to_num(1.0, 1.0, 1.0) if values.numel() == size else values.abs()).max()]
+
+    assert reductions._passes_on(largest, CPU, torch.float32) is (size == 0)

@@ -327,3 +327,9 @@ def test_what_is_in_the_groups_does_not_matter() -> None:
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     optimizer.add_param_group({"params": [frozen], "lr": Tensor([0.1])})
     assert StepGuard(model, optimizer).step_name == "fused SGD"
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int32, torch.complex64], ids=str)
+def test_parameters_of_a_type_that_no_fused_kernel_was_tried_with_are_an_obstacle(dtype: torch.dtype) -> None:
+    parameter = nn.Parameter(torch.zeros(2).to(dtype), requires_grad=False)
+    assert obstacle(torch.optim.SGD([parameter], lr=0.1)) == f"a parameter is {dtype}"

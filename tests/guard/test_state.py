@@ -14,7 +14,7 @@ from rig import AVERAGES, OPTIMIZERS, Rig, batches, network
 from torch import Tensor, nn
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.guard.state import TrainingState
+from yolo_stable.guard.state import TrainingState, _plain, _set
 
 NAN, INF = math.nan, math.inf
 ROLLBACKS = 34
@@ -502,3 +502,14 @@ def test_state_of_an_optimizer_that_has_grown_since_is_made_anew() -> None:
     optimizer.state[model.weight]["history"] = torch.tensor([7, 8])
     state.restore(tensors, plain)
     assert optimizer.state[model.weight]["history"].dtype is torch.float32
+
+
+@pytest.mark.parametrize(("value", "plain"), [(0.5, 0.5), ([0.5], 0.5), ([0.5, 0.25], [0.5, 0.25])])
+def test_a_learning_rate_that_is_a_tensor_becomes_a_number_and_stays_a_tensor(value: Any, plain: Any) -> None:
+    assert _plain({"lr": torch.tensor(value)}) == {"lr": plain}
+    mine = torch.zeros_like(torch.tensor(value))
+    group: dict[str, Any] = {"lr": mine}
+    if not isinstance(plain, list):
+        _set(group, "lr", plain)
+        assert group["lr"] is mine
+        assert torch.equal(mine, torch.tensor(value))

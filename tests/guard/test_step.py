@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.optim import MuSGD
 
-from yolo_stable.guard import GuardConfig, StepGuard, Verdict
+from yolo_stable.guard import GuardConfig, StepGuard, Verdict, step
 from yolo_stable.guard.step import ReferenceStep, to_device_vector
 
 NAN, INF = math.nan, math.inf
@@ -542,3 +543,25 @@ def test_scalars_of_any_dtype_make_one_vector(dtypes: list[torch.dtype], expecte
     assert vector.dtype == expected
     assert vector.tolist() == [1.0] * len(dtypes)
     assert not vector.requires_grad
+
+
+class Npu(Tensor):
+    """A tensor that says that it lies on an NPU."""
+
+    @property
+    def device(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return SimpleNamespace(type="npu")
+
+
+@pytest.mark.parametrize(("kind", "foreach"), [(Tensor, None), (Npu, False)])
+def test_norms_on_an_npu_are_taken_without_foreach_kernels_which_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Tensor], foreach: bool | None
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(step, "get_total_norm", lambda *_, foreach: asked.append(foreach) or torch.tensor(math.nan))
+    model = nn.Linear(2, 2)
+    taken = ReferenceStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, GuardConfig())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter).as_subclass(kind)
+    assert taken.run().verdict is Verdict.REJECT_WINDOW
+    assert asked == [foreach]

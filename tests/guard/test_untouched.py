@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_stable.autopsy import locate, untouched
+from yolo_stable.guard.untouched import device_of
 
 
 def network() -> nn.Sequential:
@@ -100,3 +101,10 @@ def test_gradients_that_are_being_accumulated_are_set_aside() -> None:
     assert found.bad_gradients == ()
     assert bool(model.weight.grad[0, 0] != model.weight.grad[0, 0])
     assert float(model.weight.grad[1, 1]) == 3.0
+
+
+def test_the_device_is_that_of_the_first_parameter_or_else_of_the_first_buffer() -> None:
+    with_buffer = nn.Module()
+    with_buffer.register_buffer("mean", torch.zeros(2, device="meta"))
+    models = (nn.Linear(2, 2, device="meta"), nn.Sequential(nn.Linear(2, 2), with_buffer), with_buffer, nn.Module())
+    assert [device_of(model).type for model in models] == ["meta", "cpu", "meta", "cpu"]

@@ -111,3 +111,25 @@ def test_what_went_through_something_unknown_is_nowhere() -> None:
     found = pieces(("warp", ("unknown", A, B), [1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0], 9, 9))
     assert [(p.path, p.how, p.polygons) for p in found] == [("a.jpg", "image", None), ("b.jpg", "unknown", None)]
     assert pieces(("unknown",)) == []
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[1, 1, 10], [0, 1, 5], [0, 0, 1]],
+        [[1, 0, 10], [1, 1, 5], [0, 0, 1]],
+        [[0.8, -0.6, 30], [0.6, 0.8, 10], [0, 0, 1]],
+        [[1, 0, 10], [0, 1, 5], [0.01, 0.02, 1]],
+    ],
+)
+def test_a_warp_takes_a_corner_where_its_matrix_takes_the_point_half_a_pixel_before(matrix: list[list[float]]) -> None:
+    taken = set()
+    for x, y in ((0, 0), (40, 0), (40, 20), (0, 20)):
+        right, down, depth = np.array(matrix) @ (x - 0.5, y - 0.5, 1)
+        taken.add((round(right / depth + 0.5, 6), round(down / depth + 0.5, 6)))
+    assert corners(only(("warp", A, np.ravel(matrix).tolist(), 100, 100))) == taken
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(20, 0), (-40, 0), (0, 20), (0, -20)])
+def test_a_file_that_only_touches_a_tile_is_not_to_be_seen_in_it(dx: int, dy: int) -> None:
+    assert only(("mosaic", ((A, dx, dy, 0, 0, 20, 20),))).polygons == ()

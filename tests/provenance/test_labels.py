@@ -83,3 +83,28 @@ def test_sorting_in_place_forgets_the_rows(labels: TracedLabels) -> None:
 def test_a_tensor_of_them_is_a_plain_tensor(labels: TracedLabels) -> None:
     assert type(torch.from_numpy(labels)) is torch.Tensor
     assert torch.from_numpy(labels).tolist() == [[10.0], [11.0], [12.0], [13.0]]
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda x: np.concatenate([x, x], 1),
+        lambda x: x.reshape(2, 2)[:1],
+        lambda x: (x + 1)[[0, 1]],
+        lambda x: np.concatenate([x, [[14.0]]]),
+        lambda x: with_note(np.zeros(3), ("file", 0, 2)),
+    ],
+    ids=["side by side by position", "half of two columns", "chosen of others", "joined with a list", "another number"],
+)
+def test_rows_that_would_be_those_of_other_labels_are_not_told(labels: TracedLabels, do: object) -> None:
+    other = do(labels)  # type: ignore[operator]
+    assert rows_of(other).tolist() == [-1] * len(other)
+
+
+def test_a_label_that_becomes_a_number_is_one() -> None:
+    assert with_note(np.array([[7.0]]), ("file", 0, 1)).reshape(()) == 7.0
+
+
+def test_none_chosen_before_others_leaves_their_rows_known(labels: TracedLabels) -> None:
+    for nothing in ([], np.array([], dtype=int), slice(0, 0)):
+        assert rows_of(np.concatenate([labels[nothing], labels])).tolist() == [0, 1, 2, 3]

@@ -7,6 +7,8 @@ from array import array
 import pytest
 
 from yolo_stable.errors import InvalidCallError
+from yolo_stable.provenance import recipe as provenance
+from yolo_stable.provenance.geometry import pieces
 from yolo_stable.provenance.recipe import ROW_BITS, Provenance, Source, unknown
 
 A = ("image", 0, 5, "a.jpg", 40, 20)
@@ -143,3 +145,27 @@ def test_json_that_is_not_its_own_is_refused(text: str, says: str) -> None:
 
 def test_the_good_json_is_read() -> None:
     assert Provenance.from_json(json.dumps(GOOD)).tile(0) == [0, 0, 1, 1]
+
+
+def test_the_first_and_the_last_pixel_of_a_column_are_in_the_image() -> None:
+    image = made(A)
+    assert [[s.path for s in image.at(x, y)] for x, y in ((0, 0), (39, 19), (0, 20), (0, -1), (-1, 0))] == [
+        ["a.jpg"],
+        ["a.jpg"],
+        [],
+        [],
+        [],
+    ]
+
+
+def test_one_of_nothing_has_no_size() -> None:
+    assert (Provenance().size, Provenance().sources, unknown().size) == ((0, 0), (), (0, 0))
+
+
+def test_a_recipe_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple] = []
+    monkeypatch.setattr(provenance, "pieces", lambda recipe: asked.append(recipe) or pieces(recipe))
+    image = made(SIDE_BY_SIDE, (1, 3))
+    for _ in range(3):
+        assert (image.files(), image.rows) == (("a.jpg", "b.jpg"), ((1, 3),))
+    assert len(asked) == 1

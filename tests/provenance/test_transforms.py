@@ -15,8 +15,9 @@ from traced_data import GREY, ROWS, colour, dataset, make_images, seed
 from ultralytics.data import augment
 
 from yolo_stable.provenance.dataset import trace
+from yolo_stable.provenance.labels import rows_of, with_note
 from yolo_stable.provenance.recipe import Provenance, Source
-from yolo_stable.provenance.transforms import follow
+from yolo_stable.provenance.transforms import KEY, TracedAlbumentations, TracedMosaic, _TracedRows, follow
 
 COUNT = 24
 EDGE = 1.6
@@ -410,3 +411,44 @@ def test_the_rig_tells_its_files_apart() -> None:
     assert len(colours) == COUNT
     assert (GREY,) * 3 not in colours
     assert traced_data.ROWS * COUNT < 400
+
+
+def test_pixels_that_no_transform_has_moved_are_where_they_were() -> None:
+    image, moving = np.zeros((4, 4, 3), np.uint8), TracedAlbumentations(p=0.0)
+    moving.contains_spatial = True  # it may move pixels, and does nothing this time
+    assert moving({"img": image, KEY: ("image",)})[KEY] == ("image",)
+
+
+def test_nine_tiles_lie_on_the_canvas_without_its_border(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is moved by the border, and cut to twice the size of an image."""
+    mosaic = object.__new__(TracedMosaic)
+    mosaic.n, mosaic.imgsz, mosaic.border = 9, 16, (-6, -4)  # rows, then columns
+    places = [(10, 12, 10, 12, 26, 28), (0, 0, 0, 0, 12, 14), (30, 32, 30, 32, 48, 48)]
+    keys = ("padw", "padh", "x1", "y1", "x2", "y2")
+    layout = [
+        {"labels_patch": {KEY: ("image", n)}, **dict(zip(keys, place, strict=True))} for n, place in enumerate(places)
+    ]
+    monkeypatch.setattr(augment.Mosaic, "apply_image", lambda self, labels, params=None: labels)
+    assert mosaic.apply_image({}, {"layout": layout})[KEY] == (
+        "mosaic",
+        (
+            (("image", 0), 6, 6, 6, 6, 22, 22),
+            (("image", 1), -4, -6, 0, 0, 8, 8),
+            (("image", 2), 26, 26, 26, 26, 32, 32),
+        ),
+    )
+
+
+def test_rows_that_format_puts_into_another_order_are_those_of_the_labels_that_only_it_sees() -> None:
+    class Base:
+        def _format_segments(self, instances: Any, cls: Any, w: int, h: int) -> Any:
+            return None, None, cls[[1, 0]]
+
+    class Formats(_TracedRows, Base):
+        """Puts the second one first."""
+
+    labels = with_note(np.array([[5.0], [6.0]]), ("file", 0, 2))
+    Formats()._format_segments(None, labels, 4, 4)
+    assert rows_of(labels).tolist() == [1, 0]
+    plain = np.array([[5.0], [6.0]])
+    assert Formats()._format_segments(None, plain, 4, 4)[2].tolist() == [[6.0], [5.0]]

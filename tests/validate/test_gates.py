@@ -217,3 +217,10 @@ def test_limits_of_one_element_are_powers_of_two() -> None:
     limits = [limit for group in groups for gate in group.values() for limit in (gate.q, gate.q_fail) if limit]
     assert len(limits) > 25
     assert [limit for limit in limits if not math.log2(limit).is_integer()] == []
+
+
+def test_forms_pass_with_what_was_measured_and_the_nearest_fault_does_not() -> None:
+    found = [errors(2.1e-6, 62), errors(1e-4, 62), errors(2.1e-6, 10_000)]
+    assert [gates.FORMS.judge(one)[0] for one in found] == [PASS, FAIL, FAIL]
+    assert gates.FORMS.q is not None
+    assert math.log2(gates.FORMS.q).is_integer()

@@ -150,3 +150,14 @@ def test_the_terms_of_an_element_are_its_size_and_that_of_its_neighbours() -> No
 def test_any_two_kinds_of_numbers_are_told_apart(mine: float, theirs: float) -> None:
     alike = mine == theirs or (mine != mine and theirs != theirs)
     assert measure(torch.tensor([mine, 2.0]), torch.tensor([theirs, 2.0]).double()).nf == (0 if alike else 1)
+
+
+def test_a_roundoff_is_half_the_distance_from_one_to_the_next_number_of_a_type() -> None:
+    assert {dtype: torch.finfo(dtype).eps / 2 for dtype in UNIT} == UNIT
+    assert torch.float64 in UNIT
+
+
+@pytest.mark.parametrize("theirs", [1e-30, 0.0])
+def test_what_is_computed_where_nothing_should_be_is_without_measure(theirs: float) -> None:
+    errors = measure(torch.tensor([theirs]), torch.zeros(1, dtype=torch.float64))
+    assert errors.rms == errors.maxrel == (INF if theirs else 0.0)
