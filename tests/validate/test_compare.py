@@ -20,7 +20,7 @@ SLICE = (
     CONV, "linear/conv-stem/channels_last/strict", "linear/depthwise3x3/contiguous/bfloat16",
     "linear/grouped2/contiguous/float16", "linear/matmul-nt/contiguous/strict", "linear/matmul-tt/view/strict",
 )  # fmt: skip
-SLOW = ("determinism", "assign", "step", "short")
+SLOW = ("determinism", "assign", "shadow", "step", "short")
 """Families that take seconds for each case."""
 FAST = [
     fault

@@ -11,7 +11,7 @@ from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.mistakes import CHANGES
 from yolo_stable.validate.simulated import SimulatedDevice
 
-SLOW = ("step", "short", "determinism", "assign")
+SLOW = ("shadow", "step", "short", "determinism", "assign")
 """Families whose faults `benchmarks/device_faults.py` proves; here they would cost minutes."""
 FAST = [fault for fault in FAULTS if fault.family not in SLOW and fault.change not in ("hang", "die")]
 

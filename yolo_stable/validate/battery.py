@@ -23,6 +23,7 @@ from .checks import (
     places,
     products,
     ranges,
+    shadow,
     short,
     special,
     step,
@@ -48,6 +49,7 @@ _GROUPS = (
     optimizer,
     lists,
     determinism,
+    shadow,
     step,
     short,
 )

@@ -11,8 +11,8 @@ from .gate import Gate
 TIERS = ("quick", "default", "full")
 """Each contains what is in those before it."""
 FAMILIES = (
-    "env", "transfer", "exact", "elementwise", "linear", "norm", "attention", "assign", "optimizer", "determinism", "step",
-    "short",
+    "env", "transfer", "exact", "elementwise", "linear", "norm", "attention", "assign", "optimizer", "determinism", "shadow",
+    "step", "short",
 )  # fmt: skip
 """In the order in which they run: what the later ones need is checked by the earlier ones."""
 PRECISIONS = ("strict", "configured", "float16", "bfloat16", "exact")

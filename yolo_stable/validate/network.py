@@ -58,6 +58,17 @@ def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.fl
         noise: Relative size of a disturbance of each weight.
     """
     model = copy.deepcopy(_built(params["model"], params["classes"]))
+    draw_weights(model, draw)
+    with torch.no_grad():
+        model.to(dtype)
+        if noise:
+            for name, p in model.named_parameters():
+                p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(dtype))
+    return model
+
+
+def draw_weights(model: nn.Module, draw: Draw) -> None:
+    """Give a network hashed weights, in place; biases of layers stay."""
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.ndim > 1:
@@ -68,11 +79,6 @@ def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.fl
             elif name.endswith("bn.bias"):
                 p.copy_(draw(f"weight/{name}", *p.shape, low=-0.1, high=0.1))
             # other biases are those of the head, set by Ultralytics to constants
-        model.to(dtype)
-        if noise:
-            for name, p in model.named_parameters():
-                p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(dtype))
-    return model
 
 
 def place(model: nn.Module, machine: Machine) -> None:
@@ -85,8 +91,9 @@ def place(model: nn.Module, machine: Machine) -> None:
                     there = machine.place(tensor.detach())
                     is_parameter = isinstance(tensor, nn.Parameter)
                     tensors[name] = nn.Parameter(there, tensor.requires_grad) if is_parameter else there
-    head = model.model[-1]  # type: ignore[index]
-    head.stride = machine.place(head.stride)  # type: ignore[union-attr,operator]
+    layers = getattr(model, "model", [None])
+    if isinstance(getattr(layers[-1], "stride", None), Tensor):  # the head of a detector
+        layers[-1].stride = machine.place(layers[-1].stride)
 
 
 def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
