@@ -165,7 +165,7 @@ def test_where_losses_are_not_watched_one_that_has_doubled_counts_when_norms_are
         lambda state, step: 6.0 * (rise if state > 200 else 1.0), lambda state, step: 100.0 if state > 200 else 5.0
     )
     stands_in: Any = run
-    run.evidence = Evidence(stands_in, dataclasses.replace(GuardConfig.for_trainer(None), max_loss_rise=None))
+    run.evidence = Evidence(stands_in, dataclasses.replace(GuardSettings.of().guard, max_loss_rise=None))
     run.divergence = Divergence(None, 10.0, run.evidence.patience)
     run.take()
     run.go(400)

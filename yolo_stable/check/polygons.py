@@ -10,7 +10,7 @@ from .label_file import Rows
 from .rules import found
 
 MOST_PAIRS = 2 * 10**9
-"""Pairs of edges of a chunk of images that there may be: a hundred outlines of 4,000 points. Most are told apart by their columns;
+"""Pairs of edges of a chunk of images that there may be: a hundred outlines of 4,000 points. Most are told apart by columns;
 where that fails for all of them it takes some seconds. Whether the outlines beyond cross themselves is not said."""
 
 

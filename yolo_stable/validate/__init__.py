@@ -10,7 +10,10 @@ for a healing setting works. CUDA and ROCm are told apart by ``torch.version.hip
 
 Faults are data as well: ``benchmarks/device_faults.py`` has each of them caught by the check that should, and
 ``benchmarks/device_outside.py`` has faults from outside. Checks are added by kind, not for one fault: types, layouts (a chunk of
-channels, mixed orders), sizes of which the ends are compared, special numbers, long lists, broadcast forms.
+channels, mixed orders), sizes of which the ends are compared, special numbers, long lists, broadcast forms. What no check was
+written for is seen by a shadowed step (``shadow.py``): small networks of Ultralytics' modules are trained and validated under a
+dispatch mode, which takes the inputs of each operation to the host before it runs, computes the same call there in float64 and
+holds the results together.
 """
 
 from __future__ import annotations
