@@ -1,6 +1,6 @@
 """Every fault of the catalogue in a real training: stock, clip-and-skip and guarded, each against its own clean run.
 
-    python -m benchmarks.faults [--only NAME ...] [--trainers NAME ...] [--start-epochs 30] [--lying] [--json F]
+    python -m benchmarks.faults [--only NAME ...] [--trainers NAME ...] [--start-epochs 30] [--images 128] [--lying] [--json F]
 
 A narrow detector is trained once with stock; each case goes on from there for three epochs (six for the learning rate) of 16
 steps with one fault in them. A case that crashes is a row. The verdicts:
@@ -33,7 +33,7 @@ from yolo_stable.chaos import CATALOGUE, Fault, LyingBackend
 from yolo_stable.errors import TrainingHaltedError
 
 from .contenders import TRAINERS, quiet
-from .narrow import BATCHES, settings, trained
+from .narrow import BATCH, IMAGES, settings, trained
 from .record import keep, show
 
 TOLERANCE = 0.1
@@ -130,19 +130,21 @@ def verdict(run: Row, clean: Row) -> str:
     return "as clean" if kept else "mAP lost"
 
 
-def cases(names: Iterable[str], contenders: Iterable[str], folder: Path, start_epochs: int) -> Iterable[Row]:
+def cases(
+    names: Iterable[str], contenders: Iterable[str], folder: Path, start_epochs: int, images: int = IMAGES
+) -> Iterable[Row]:
     """Train the start, then a clean run for each contender and length, then each case, and yield its row."""
-    start = str(trained(folder, start_epochs))
+    start = str(trained(folder, start_epochs, images))
     clean: dict[tuple[str, int], Row] = {}
     contenders = list(contenders)
     for name in names:
         epochs = epochs_for(name)
-        overrides = settings(folder, model=start, epochs=epochs, lr0=0.002, warmup_epochs=0.5)
+        overrides = settings(folder, images, model=start, epochs=epochs, lr0=0.002, warmup_epochs=0.5)
         for contender in contenders:
             if (contender, epochs) not in clean:
                 clean[contender, epochs] = train(contender, None, {**overrides, "name": f"clean-{contender}-{epochs}"})
             reference = clean[contender, epochs]
-            run = train(contender, CATALOGUE[name](epochs, BATCHES), {**overrides, "name": f"case-{contender}"})
+            run = train(contender, CATALOGUE[name](epochs, images // BATCH), {**overrides, "name": f"case-{contender}"})
             yield {
                 "fault": name,
                 "trainer": contender,
@@ -170,6 +172,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(CATALOGUE), default=list(CATALOGUE))
     parser.add_argument("--trainers", nargs="+", metavar="NAME", choices=list(TRAINERS), default=list(TRAINERS))
     parser.add_argument("--start-epochs", type=int, default=30)
+    parser.add_argument("--images", type=int, default=IMAGES, help="of the training set, in batches of 8")
     parser.add_argument("--lying", action="store_true", help="on a backend that loses NaN; kept as faults_lying")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -178,17 +181,18 @@ def main() -> None:
     rows: list[Row] = []
     contenders = ["guarded"] if options.lying else options.trainers
     with tempfile.TemporaryDirectory() as folder, LyingBackend(infinity=True) if options.lying else nullcontext():
-        for row in cases(options.only, contenders, Path(folder), options.start_epochs):
+        for row in cases(options.only, contenders, Path(folder), options.start_epochs, options.images):
             rows.append(row)
             print(f"{row['fault']} | {row['trainer']}: {row['verdict']} {row['error']}", flush=True)
     show("mAP50 of the last epoch, of the clean run's", overview(rows))
-    whole = set(options.only) == set(CATALOGUE) and (options.lying or set(options.trainers) == set(TRAINERS))
+    contended = options.lying or set(options.trainers) == set(TRAINERS)
+    whole = contended and set(options.only) == set(CATALOGUE) and options.images == IMAGES
     if options.json or whole:  # a part does not take the place of the kept results
         print(
             keep(
                 "faults_lying" if options.lying else "faults",
                 rows,
-                {"start_epochs": options.start_epochs, "batches": BATCHES},
+                {"start_epochs": options.start_epochs, "batches": options.images // BATCH},
                 options.json,
             )
         )

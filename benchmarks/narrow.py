@@ -39,11 +39,12 @@ NETWORK = {
 """YOLO11's layers at an eighth of the smallest width, strides 8 and 16."""
 
 
-def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+def settings(folder: Path, images: int = IMAGES, **changes: Any) -> dict[str, Any]:
     """Return trainer overrides: shapes of 64 px, AdamW, a step after every batch, on the CPU.
 
     Args:
         folder: For the data set, the network's YAML and the runs.
+        images: Of the training set.
         **changes: Further overrides.
     """
     network = folder / "narrow.yaml"
@@ -51,7 +52,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         network.write_text(yaml.safe_dump(NETWORK), encoding="utf-8")
     common = {
         "model": str(network),
-        "data": str(make("shapes", cache=folder, train=IMAGES, val=32, imgsz=64)),
+        "data": str(make("shapes", cache=folder, train=images, val=32, imgsz=64)),
         "imgsz": 64,
         "batch": BATCH,
         "nbs": BATCH,
@@ -68,9 +69,9 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     return {**common, **changes}
 
 
-def trained(folder: Path, epochs: int) -> Path:
+def trained(folder: Path, epochs: int, images: int = IMAGES) -> Path:
     """Train from scratch with stock Ultralytics and return the best checkpoint; 30 epochs find most of the figures."""
     start = {"lr0": 0.004, "warmup_epochs": 1, "warmup_bias_lr": 0.01, "epochs": epochs, "name": "trained"}
-    trainer = DetectionTrainer(overrides=settings(folder, **start))
+    trainer = DetectionTrainer(overrides=settings(folder, images, **start))
     trainer.train()
     return trainer.best

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import functools
 import gc
+import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # Before the first import of Ultralytics: its settings file goes to a folder of our own, and nothing asks the network.
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="yolo-stable-tests-")
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", MPLBACKEND="Agg")
+# The tests run in parallel, a process for each core; what they start has one thread as well.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 import yaml
 from hypothesis import HealthCheck, Phase, settings
 from ultralytics.engine.trainer import BaseTrainer
+from warmed import Warmed
 
 # The suite draws the same few examples each time; `--hypothesis-profile=thorough` draws many, and others each time. What fails is
 # shown as it was drawn: to shrink it takes longer than to read it.
@@ -35,12 +41,15 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("suite"), max_examples=200, derandomize=False)
 settings.load_profile("suite")
 
-torch.set_num_threads(1)  # the tests run in parallel, a process for each core
+torch.set_num_threads(1)
 
 
 LONGEST = (
+    "test_faults",
     "test_notebooks",
     "test_trainer_ranks",
+    "test_advice_works",
+    "test_benchmarks",
     "test_interrupting",
     "test_benchmarks_autopsies",
     "test_resuming",
@@ -83,10 +92,10 @@ BACKBONE: list[list[Any]] = [
 NECK: list[list[Any]] = [
     [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
     [[-1, 4], 1, "Concat", [1]],
-    [-1, 1, "C3k2", [32, False]],
+    [-1, 1, "Conv", [32, 3, 1]],
     [-1, 1, "Conv", [32, 3, 2]],
     [[-1, 6], 1, "Concat", [1]],
-    [-1, 1, "C3k2", [32, True]],
+    [-1, 1, "Conv", [32, 3, 1]],
 ]
 HEADS: dict[str, list[Any]] = {
     "detect": [[9, 12], 1, "Detect", ["nc"]],
@@ -112,9 +121,34 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def warm_python() -> Iterator[str]:
+    """Return what is as ``sys.executable`` for programs to which it is no matter when torch was imported; see ``warmed.py``."""
+    if not hasattr(os, "fork"):
+        yield sys.executable
+        return
+    with Warmed() as warmed:
+        yield str(warmed.executable)
+
+
+@pytest.fixture
+def warm_programs(warm_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let programs that are started with ``sys.executable`` start in milliseconds."""
+    monkeypatch.setattr(sys, "executable", warm_python)
+
+
+@pytest.fixture(scope="session")
+def warm_workers() -> Any:
+    """Return what stands for ``multiprocessing`` where a worker is spawned: it is forked from a process with all imports."""
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["ultralytics.models", "yolo_stable.incidents.replay"])
+    return SimpleNamespace(get_context=lambda method: forking)
+
+
+@pytest.fixture(scope="session")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Return the path of a network YAML for a task: YOLO11's layers at an eighth of the smallest width, strides 8 and 16.
 
+    In the neck a convolution stands for each block: a training of seconds spends its time on the number of modules.
     ``end2end`` is a detector with YOLO26's pair of heads and its loss schedule.
     """
     folder = tmp_path_factory.mktemp("models")

@@ -31,7 +31,8 @@ def load(start_method: str) -> None:
     """Read data by workers, in a process group that gets Ctrl-C while they start and while they work."""
     from yolo_stable.trainer import shutdown as interrupting
 
-    loader = DataLoader(Slow(), batch_size=1, num_workers=2, multiprocessing_context=start_method)
+    workers = 2 if start_method == "fork" else 1  # each of the others imports torch, in each pass
+    loader = DataLoader(Slow(), batch_size=1, num_workers=workers, multiprocessing_context=start_method)
     interrupting._leave_ctrl_c_to_parent(loader)
     seen: list[float] = []
     over = Event()

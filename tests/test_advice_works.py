@@ -27,6 +27,7 @@ from ultralytics.utils import LOGGER
 
 from yolo_stable.autopsy.bundle import BundleError
 from yolo_stable.cli import main as cli
+from yolo_stable.incidents import worker as autopsy_worker
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import incidents as looking_into
 from yolo_stable.trainer.trainers import StableDetectionTrainer
@@ -226,12 +227,18 @@ def forget_gate() -> None:
 
 @pytest.fixture(scope="module")
 def desk(
-    tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]
+    tmp_path_factory: pytest.TempPathFactory,
+    narrow: Callable[[str], str],
+    shapes: Callable[..., str],
+    warm_python: str,
+    warm_workers: Any,
 ) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("advice")
     desk = Desk(folder, shapes(), narrow("detect"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validate_run, "validate", partial(of_one_family, validate_run.validate))
+        patch.setattr(sys, "executable", warm_python)
+        patch.setattr(autopsy_worker, "multiprocessing", warm_workers)
         set_up(desk)
         yield desk
         forget_gate()

@@ -35,15 +35,25 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.fixture
+def kernels(tmp_path: Path, warm_python: str) -> Path:
+    """Return a folder in which Jupyter finds how Python's kernel is started."""
+    spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    command = [warm_python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}))
+    return tmp_path / "jupyter"
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(notebook: Path, tmp_path: Path, narrow: Callable[[str], str]) -> None:
+def test_it_runs(notebook: Path, tmp_path: Path, narrow: Callable[[str], str], kernels: Path) -> None:
     """With a narrower network, which shows the same in a third of the time."""
     copy, written = tmp_path / notebook.name, notebook.read_text()
     copy.write_text(written.replace("yolo11n.yaml", narrow("detect")))
     environment = {
         **os.environ,
         "YOLO_STABLE_CACHE": str(tmp_path),
-        "OMP_NUM_THREADS": "1",
+        "JUPYTER_PATH": str(kernels),
         "IPYTHONDIR": str(tmp_path),
     }
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", str(copy)]

@@ -152,6 +152,7 @@ trainer.train()
 """
 
 
+@pytest.mark.usefixtures("warm_programs")
 @pytest.mark.parametrize("how", ["command | head -n 1", "script with a terminal that hangs up"])
 def test_a_training_goes_on_when_its_reader_leaves(how: str, tmp_path: Path, arguments: Arguments) -> None:
     settings = arguments(epochs=3, verbose=True)

@@ -186,6 +186,7 @@ class TestWritten:
         assert (incident / INCIDENT).read_bytes() == before
         assert os.listdir(incident.parent) == ["0001"]
 
+    @pytest.mark.usefixtures("warm_programs")
     def test_what_a_killed_process_left_is_removed(self, tmp_path: Path) -> None:
         code = (
             "import os, torch, yolo_stable.autopsy.bundle as b\n"

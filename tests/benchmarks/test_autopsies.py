@@ -30,6 +30,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     rig.close()
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_a_slice_of_all_of_it(tmp_path: Path) -> None:
     file = tmp_path / "autopsies.json"
     command = [sys.executable, "-m", "benchmarks.autopsies", "--quick", "--rigs", "classify", "--json", str(file)]

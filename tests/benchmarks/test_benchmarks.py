@@ -15,6 +15,7 @@ import torch
 
 from benchmarks import faults
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
 ROOT = Path(__file__).parents[2]
 
 
@@ -100,14 +101,14 @@ def test_the_telemetry_is_measured_in_turns(results: Callable[..., Any], narrow:
 
 def test_every_fault_gets_a_verdict_and_a_crash_is_a_row(results: Callable[..., Any]) -> None:
     names, trainers = ("overflow in every step from epoch 2", "class out of range"), ("stock", "guarded")
-    rows = results("faults", "--start-epochs", "2", "--trainers", *trainers, "--only", *names)
+    rows = results("faults", "--start-epochs", "1", "--images", "32", "--trainers", *trainers, "--only", *names)
     found = {(row["fault"], row["trainer"]): row for row in rows}
     assert [*found] == [(name, trainer) for name in names for trainer in trainers]
     assert all(row["fired"] for row in rows)
     overflow, label = ({t: found[name, t] for t in trainers} for name in names)
     assert overflow["stock"]["verdict"] == label["stock"]["verdict"] == "crash"
     assert overflow["stock"]["error"].startswith("RuntimeError: ")
-    assert overflow["guarded"]["steps lost"] == 32, "every step of the second and third epoch"
+    assert overflow["guarded"]["steps lost"] == 8, "every step of the second and third epoch"
     assert (label["guarded"]["steps lost"], label["guarded"]["counts"]["rejected_micro_batches"]) == (1, 1)
     assert (label["guarded"]["last.pt"], label["guarded"]["best.pt"]) == ("healthy", "healthy")
 

@@ -158,6 +158,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory, arguments_in: Arguments) -> A
     return finish(unfinished(StableDetectionTrainer)(overrides=arguments_in(folder, epochs=3, val=False)))
 
 
+@pytest.mark.usefixtures("warm_programs")
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_a_run_that_was_killed_between_its_row_and_its_checkpoint(arguments: Arguments, twin: Any) -> None:
     call = arguments(epochs=3, val=False)

@@ -13,6 +13,7 @@ import pytest
 from yolo_stable.cli import main as cli
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_two_optimizers_are_compared(
     tmp_path: Path,
     arguments: Callable[..., dict[str, Any]],

@@ -293,6 +293,7 @@ def test_nothing_is_watched_when_no_rise_is_given() -> None:
     assert divergence.state_dict() == watch().state_dict()
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_it_is_quiet_in_healthy_runs_and_sees_those_that_diverge(tmp_path: Path) -> None:
     """The short form of ``python -m benchmarks.alarms``; the bars are below the figures of the long one."""
     file = tmp_path / "alarms.json"

@@ -76,20 +76,23 @@ every_way = pytest.mark.parametrize("way", ["reference", "host", "device"])
 # ---- not caused by scaling -----------------------------------------------------------------------------------------------
 
 
-def test_after_a_hundred_thousand_bad_windows_one_clean_one_restores_the_scale() -> None:
+def test_after_any_number_of_bad_windows_one_clean_one_restores_the_scale() -> None:
+    """What a bad window finds at the floor of the scale it leaves as it was, all of it: a thousand are as a hundred thousand."""
     loop = Loop()
     loop.windows(0.5, 3)
     weight = loop.model.weight.detach().clone()
     assert loop.step is not None
-    rejected = 0
-    for number in range(100_000):
+    states = []
+    for _ in range(1000):
         loop.model.weight.grad = torch.full((1, 1), NAN)
-        rejected += loop.step.run().rejected
-        if number % 1000 == 0:
-            assert torch.equal(loop.model.weight, weight)
-    assert rejected == 100_000
+        assert loop.step.run().rejected
+        states.append([each.state_dict() for each in (loop.scaler, loop.step.loss_scale, loop.optimizer)])
+        states[-1].append({name: repr(value) for name, value in vars(loop.step).items()})
     assert torch.equal(loop.model.weight, weight)
     assert loop.scale == 2.0**-14
+    for state in states[30:]:
+        assert state == states[29], "it counts"
+    assert states[28] != states[29], "the scale was on its way"
     decision = loop.window(0.5)
     assert decision
     assert decision.reason == ""

@@ -49,6 +49,7 @@ def incident(blocks: Any, tmp_path: Path, narrow: Callable[[str], str], argument
     return trainer.save_dir / "incidents" / "0001"
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_it_is_replayed_by_the_command_that_was_printed(
     incident: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_what_was_known_before_is_known_again_afterwards(blocks: Any) -> None:
     assert not hasattr(tasks, "Own")
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_the_command_says_how_a_class_becomes_known(tmp_path: Path, narrow: Callable[[str], str], shapes: Any) -> None:
     spec = yaml.safe_load(Path(narrow("detect")).read_text())
     spec["backbone"].append([-1, 1, "Foreign", [1]])

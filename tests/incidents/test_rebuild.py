@@ -428,6 +428,7 @@ class TestHostile:
         assert "forward" not in vars(model.model[0])
         assert "callback" not in vars(model.model[0])
 
+    @pytest.mark.usefixtures("warm_programs")
     def test_a_bundle_is_read_and_built_without_what_runs_code(self, described: Any, tmp_path: Path) -> None:
         description, state = described
         write_bundle(tmp_path / "0001", {}, batch=batch_for("detect"), state=state, plain={"model": description})

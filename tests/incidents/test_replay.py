@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verb import carried_out
 
 from yolo_stable.chaos import NAN, Fault, LayerFault
 from yolo_stable.errors import InvalidCallError
+from yolo_stable.incidents import worker as autopsy_worker
 from yolo_stable.incidents.replay import run
 from yolo_stable.trainer.trainers import TRAINERS
 
@@ -83,6 +85,7 @@ def test_the_command_in_a_fresh_process(bundle: Path, tmp_path: Path) -> None:
     assert (answer["schema"], answer["bitwise"], answer["cause"]) == (1, True, "data")
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_the_debugger_stops_at_the_operation(bundle: Path) -> None:
     done = command(str(bundle), "--pdb", keys="p op_result.shape\nc\n")
     assert done.returncode == 0
@@ -115,11 +118,19 @@ def test_nothing_is_written_but_the_answer(bundle: Path) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_call_is_one_line_and_exit_code_two(words: list[str], says: str, bundle: Path) -> None:
-    done = command(*[word.format(bundle=bundle) for word in words])
-    assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_wrong_call_is_one_line_and_exit_code_two(
+    words: list[str],
+    says: str,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    warm_workers: Any,
+) -> None:
+    monkeypatch.setattr(autopsy_worker, "multiprocessing", warm_workers)
+    code, out, err = carried_out(capsys, monkeypatch, "autopsy", *[word.format(bundle=bundle) for word in words])
+    assert (code, out) == (2, "")
+    assert says in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,6 +185,7 @@ def test_a_state_that_was_tampered_with_is_refused(
 
 
 class TestNextStep:
+    @pytest.mark.usefixtures("warm_programs")
     def test_it_works_when_it_is_pasted(self, bundle: Path) -> None:
         text = run(bundle).splitlines()[-1]
         words = shlex.split(text.partition("yolo-stable ")[2])

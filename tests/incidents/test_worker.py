@@ -100,7 +100,10 @@ def test_what_would_never_end_is_one_line_within_its_time(change: Change, bundle
         pytest.param("import os; os.abort()", "without an answer (signal 6)", id="dies"),
     ],
 )
-def test_whatever_the_code_in_it_does_is_one_line(code: str, says: str, bundle: Path, tmp_path: Path) -> None:
+def test_whatever_the_code_in_it_does_is_one_line(
+    code: str, says: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_workers: Any
+) -> None:
+    monkeypatch.setattr(autopsy_worker, "multiprocessing", warm_workers)
     (tmp_path / "mine.py").write_text(code + "\n")
     with pytest.raises(InvalidCallError) as refused:
         run_apart(bundle, seconds=1.0, imports=[str(tmp_path / "mine.py")])

@@ -20,14 +20,14 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import CATALOGUE, STATE_PLACES
 from yolo_stable.runlog.reader import read_events
 
-EPOCHS, BATCHES = 3, 16
+EPOCHS, BATCHES, BATCH = 3, 8, 8
 REJECTED = [name for name in CATALOGUE if CATALOGUE[name](EPOCHS, BATCHES).place in {"pixel", "loss", "gradient"}]
 """The faults that the guard sees in the batch itself, and undoes with it."""
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]) -> str:
-    """Return weights that already find the figures, so that losing them would show."""
+    """Return weights that already find the figures, so that losing them would show; saved and validated once, at the end."""
     trainer = StableDetectionTrainer(
         overrides={
             "model": narrow("detect"),
@@ -41,6 +41,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], st
             "warmup_epochs": 1,
             "warmup_bias_lr": 0.01,
             "mosaic": 0.0,
+            "val": False,
+            "save": False,
             "amp": False,
             "device": "cpu",
             "plots": False,
@@ -58,9 +60,9 @@ def go_on(trained: str, arguments: Callable[..., dict[str, Any]], shapes: Callab
     """Train three epochs more from the trained weights, with a trainer class of the caller's."""
 
     def run(trainer_class: type, **changes: Any) -> Any:
-        data = shapes("detect", train=128, val=32)
-        settings = {"model": trained, "data": data, "batch": 8, "nbs": 8, "epochs": EPOCHS, "mosaic": 0.0, "lr0": 0.002}
-        trainer = trainer_class(overrides=arguments("detect", **{**settings, **changes}))
+        data = shapes("detect", train=BATCHES * BATCH, val=32)
+        settings = {"data": data, "batch": BATCH, "nbs": BATCH, "epochs": EPOCHS, "mosaic": 0.0, "lr0": 0.002}
+        trainer = trainer_class(overrides=arguments("detect", model=trained, **{**settings, **changes}))
         trainer.train()
         return trainer
 
@@ -96,6 +98,7 @@ def test_the_matrix_has_all_its_faults() -> None:
     assert len(REJECTED) == 16
 
 
+@pytest.mark.usefixtures("without_final_evaluation")
 @pytest.mark.parametrize("name", REJECTED)
 def test_a_fault_costs_its_batch_and_nothing_else(
     name: str,
@@ -129,17 +132,18 @@ def test_a_fault_costs_its_batch_and_nothing_else(
     assert all(math.isfinite(float(value)) for row in table for value in row.values())
     assert sum(float(row["guard/rejected"]) for row in table) == trainer.chaos.fired
     shown = [line for line in capfd.readouterr().out.replace("\r", "\n").splitlines() if "rejected:" not in line]
-    bars = [line for line in shown if "it/s" in line or "/16" in line]
+    bars = [line for line in shown if "it/s" in line or f"/{BATCHES}" in line]
     assert bars
     assert not any("nan" in line.lower().split() for line in bars)
     rejections = [e for e in read_events(trainer.save_dir / "guard.jsonl") if e["event"] == "rejection"]
     assert [(e["epoch"] - 1) * BATCHES + e["batch"] - 1 for e in rejections] == list(fault.at)
-    assert all(len(e["files"]) == 8 and Path(e["files"][0]).is_file() for e in rejections)
+    assert all(len(e["files"]) == BATCH and Path(e["files"][0]).is_file() for e in rejections)
 
 
 PUT_BACK = sorted(name for name, make in CATALOGUE.items() if make(EPOCHS, BATCHES).place in STATE_PLACES)
 
 
+@pytest.mark.usefixtures("without_final_evaluation")
 @pytest.mark.parametrize("name", PUT_BACK)
 def test_a_ruined_state_is_put_back_and_costs_16_steps_at_most(
     name: str, go_on: Callable[..., Any], clean: dict[str, float]

@@ -173,6 +173,8 @@ def main(rank: int, model: str, data: str, folder: Path) -> None:
         "optimizer": "SGD",
         "warmup_epochs": 0.0,
         "mosaic": 0.0,
+        "val": False,  # but for the last epoch, and saved only then: what is compared is in the trainer
+        "save": False,
         "amp": False,
         "device": "cpu",
         "plots": False,

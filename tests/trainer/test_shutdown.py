@@ -216,6 +216,7 @@ def test_a_run_that_was_started_to_ignore_ctrl_c_ignores_it(arguments: Arguments
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.usefixtures("warm_programs")
 @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_leaves_with_the_code_of_the_signal_and_goes_on_as_it_says(
     tmp_path: Path, arguments: Arguments, wish: signal.Signals

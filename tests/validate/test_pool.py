@@ -57,6 +57,7 @@ def test_a_process_that_cannot_be_killed_is_left_behind(monkeypatch: pytest.Monk
     assert (asked._process, Stuck.waited) == (None, pool._KILL_SECONDS)
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_what_hangs_twice_in_a_check_is_not_tried_a_third_time() -> None:
     views = [find_case(f"linear/depthwise7x7/{layout}/strict") for layout in ("contiguous", "channels_last", "view")]
     with Pool("cpu", inject="hangs", seconds=1.0) as asked:

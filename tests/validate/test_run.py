@@ -23,6 +23,7 @@ def test_a_clean_cpu_passes_and_its_result_survives_the_file() -> None:
     assert from_json(to_json(result)) == from_json(to_json(from_json(to_json(result))))
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_a_kernel_that_kills_the_process_fails_alone_and_the_rest_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     layouts = [f"linear/depthwise7x7/{layout}/strict" for layout in ("contiguous", "channels_last", "view")]
     slice_of_battery(monkeypatch, "linear/bmm/view/strict", *layouts, "linear/matmul-nn/contiguous/strict")
