@@ -93,7 +93,8 @@ class Modified(Machine):
 
 def hurry() -> None:
     """Leave out what files and comparisons need and verdicts do not, and draw each input once."""
-    evidence.sketch = lambda tensor: (0.0,) * sketch.SIZE
+    evidence.brief_sketch = lambda tensor: (0.0,) * sketch.SIZE
+    evidence.total_sketch = recipe.total_sketch = lambda tensors: ()
     evidence.sha256_of = recipe.sha256_of = lambda tensors: ""
     hashed.hash_stream = lru_cache(maxsize=4096)(hashed.hash_stream)
 

@@ -10,8 +10,8 @@ from yolo_stable.validate import Errors, Gate, Status
 from yolo_stable.validate.checks import gates
 
 PASS, WARN, FAIL = Status.PASS, Status.WARN, Status.FAIL
-HALF, BRAIN = 2.0**-11, 2.0**-8
-"""Unit roundoffs of float16 and bfloat16."""
+SINGLE, HALF, BRAIN = 2.0**-24, 2.0**-11, 2.0**-8
+"""Unit roundoffs of float32, float16 and bfloat16."""
 
 
 def errors(rms: float = 0.0, q: float = 0.0, maxrel: float = 0.0, nf: int = 0) -> Errors:
@@ -173,6 +173,38 @@ STORIES: list[tuple[str, Gate, list[tuple[Status, Errors]]]] = [
         [(PASS, errors(2.5e-4, 1)), (FAIL, errors(2.5e-3, 1))],
     ),
     ("the same in bfloat16", gates.ACCUMULATED["bfloat16"], [(PASS, errors(2.0e-3, 1)), (FAIL, errors(2e-2, 1))]),
+    (
+        "an element of any size, by other roundings of exp, and flushed to zero",
+        gates.COVER["strict"],
+        [
+            (PASS, errors(1e-7, 11)),
+            (PASS, errors(1e-7, 100)),
+            (FAIL, errors(1e-9, 1 / SINGLE)),
+            (FAIL, errors(1e-7, 1000)),
+        ],
+    ),
+    ("the same in float16", gates.COVER["float16"], [(PASS, errors(3e-4, 2.2)), (FAIL, errors(1e-6, 1 / HALF))]),
+    ("the same in bfloat16", gates.COVER["bfloat16"], [(PASS, errors(4e-3, 2.4)), (FAIL, errors(1e-6, 1 / BRAIN))]),
+    (
+        "gradients of maps and rows, and one of its elements lost",
+        gates.COVER_GRADIENTS["strict"],
+        [(PASS, errors(1e-6, 223)), (FAIL, errors(1e-6, 1 / SINGLE / 9))],
+    ),
+    (
+        "the same in float16",
+        gates.COVER_GRADIENTS["float16"],
+        [(PASS, errors(6e-4, 7.6)), (FAIL, errors(1e-4, 1 / HALF / 9))],
+    ),
+    (
+        "the same in bfloat16, and a quarter off",
+        gates.COVER_GRADIENTS["bfloat16"],
+        [(PASS, errors(5e-3, 8.6)), (FAIL, errors(1e-3, 0.25 / BRAIN))],
+    ),
+    (
+        "normalisations of nearly equal numbers, and without epsilon",
+        gates.COVER_NORMS["strict"],
+        [(PASS, errors(2e-5, 910)), (FAIL, errors(1e-5, 1e6))],
+    ),
     (
         "a grid",
         gates.GRID_SAMPLE["strict"],

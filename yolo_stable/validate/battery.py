@@ -9,6 +9,7 @@ from .check import FAMILIES, TIERS, Case, Check
 from .checks import (
     assign,
     attention,
+    cover,
     determinism,
     elementwise,
     env,
@@ -41,6 +42,7 @@ _GROUPS = (
     ranges,
     forms,
     large,
+    cover,
     linear,
     products,
     norm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +13,9 @@ from .deviation import Errors
 from .gate import SEVERITY, Status
 from .hashed import sha256_of
 from .metrics import measure, precision_class
+from .packing import Pieces, worst_piece
 from .result import CheckResult, Part
-from .sketch import SIZE, sketch
+from .sketch import brief_sketch, total_sketch
 
 _SAMPLES = 8
 
@@ -36,6 +38,8 @@ class Comparison:
     """Unit roundoff of what it was computed in, where its type is finer."""
     call: int = 1
     """Which call of the operation it is from."""
+    pieces: Pieces = ()
+    """The combinations that it is packed from; empty: it is one output."""
 
 
 @dataclass(kw_only=True)
@@ -77,7 +81,12 @@ def conclude(case: Case, evidence: Evidence) -> CheckResult:
         verdict, why = case.gate.judge(errors)
         if verdict is not Status.PASS:
             call = "" if comparison.call == 1 else f", call {comparison.call}"
-            reasons.append(f"{comparison.name}{call}: {why}")
+            where = ""
+            if comparison.pieces:
+                where = (
+                    f" at {worst_piece(comparison.value, comparison.reference, comparison.scale, comparison.pieces)}"
+                )
+            reasons.append(f"{comparison.name}{call}{where}: {why}")
             status = _worse(status, verdict)
         if evidence.is_linear:
             classes.add(precision_class(comparison.value.dtype, errors))
@@ -91,8 +100,7 @@ def conclude(case: Case, evidence: Evidence) -> CheckResult:
         status, reasons = Status.SKIP, [evidence.skip]
     reference = evidence.reference
     if reference is None:
-        first = [sketch(c.reference) for c in evidence.comparisons if c.call == 1]
-        reference = tuple(sum(s[k] for s in first) for k in range(SIZE)) if first else ()
+        reference = total_sketch(c.reference for c in evidence.comparisons if c.call == 1)
     order = ("broken", "fp16", "bf16", "tf32", "ieee-fp32")
     return CheckResult.of(
         case,
@@ -128,19 +136,22 @@ def _top(*values: float) -> float:
 def _part(comparison: Comparison, errors: Errors) -> Part:
     value = comparison.value
     flat = value.reshape(-1).double()
-    finite = torch.where(torch.isfinite(flat), flat, torch.zeros_like(flat))
-    infinite = int((flat.abs() == torch.inf).sum())
+    finite, wrong, infinite = flat, 0, 0
+    if not math.isfinite(float(flat.sum())):
+        finite = torch.where(torch.isfinite(flat), flat, torch.zeros_like(flat))
+        infinite = int((flat.abs() == torch.inf).sum())
+        wrong = int((flat != flat).sum())
     step = max(flat.numel() // _SAMPLES, 1)
     return Part(
         name=comparison.name,
         shape=tuple(value.shape),
         sha256=sha256_of({"": value}),
-        nan=int((~torch.isfinite(flat)).sum()) - infinite,
+        nan=wrong,
         inf=infinite,
         l2=float(finite.norm()),
         absmax=float(finite.abs().max()) if flat.numel() else 0.0,
         mean=float(finite.mean()) if flat.numel() else 0.0,
-        sketch=sketch(value),
+        sketch=brief_sketch(value),
         sample=tuple(float(v).hex() for v in flat[::step][:_SAMPLES]),
         errors=errors,
     )

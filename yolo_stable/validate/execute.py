@@ -46,7 +46,8 @@ class Executor:
         self._recompute = recompute_reference
         self._memory: dict[Any, Any] = {}
         self._recipe: tuple[str, Recipe] | None = None
-        """That of the last check: its layouts and precisions come one after another, with the same inputs."""
+        self._draw = Draw("")
+        """Those of the last check: its layouts and precisions come one after another, with the same inputs."""
 
     @property
     def golden(self) -> Golden:
@@ -73,7 +74,8 @@ class Executor:
         return replace(result, ms=round((time.perf_counter() - start) * 1e3, 3))
 
     def _evidence(self, case: Case) -> Evidence:
-        draw = Draw(f"{self.seed}/{case.check.id}")
+        key = f"{self.seed}/{case.check.id}"
+        draw = self._draw = self._draw if self._draw.key == key else Draw(key)
         if case.precision == "configured" and not self.machine.reduced():
             return Evidence(skip="nothing reduces float32 here: the same as strict")
         operations = import_module(f".operations.{case.check.family}", __package__)

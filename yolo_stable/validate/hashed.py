@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,11 +41,16 @@ class Draw:
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self._drawn: dict[tuple[Any, ...], Tensor] = {}
+        """The layouts and precisions of a check ask for the same again."""
 
     def __call__(self, name: str, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
-        """Return float64 numbers between ``low`` and ``high``, evenly distributed."""
-        bits = hash_stream(f"{self.key}/{name}", math.prod(shape)) & ((1 << _BITS) - 1)
-        return (low + (high - low) * (bits.double() / (1 << _BITS))).reshape(shape)
+        """Return float64 numbers between ``low`` and ``high``, evenly distributed; a tensor of one's own."""
+        asked = (name, shape, low, high)
+        if asked not in self._drawn:
+            bits = hash_stream(f"{self.key}/{name}", math.prod(shape)) & ((1 << _BITS) - 1)
+            self._drawn[asked] = bits.double().mul_((high - low) / (1 << _BITS)).add_(low).reshape(shape)
+        return self._drawn[asked].clone()
 
     def integers(self, name: str, *shape: int, below: int) -> Tensor:
         """Return int64 numbers from 0 to ``below - 1``."""

@@ -53,12 +53,17 @@ class Machine:
         """Return a copy on the CPU. Syncs: one."""
         return tensor.detach().to("cpu", copy=True)
 
-    def dirty(self, value: float) -> None:
+    def dirty(self, value: float, most: int = _DIRTY[-1]) -> None:
         """Fill free memory, so that an element that a kernel leaves unwritten shows.
 
         The blocks are freed at once: the allocator hands them out to what comes next.
+
+        Args:
+            value: What to fill with.
+            most: Elements of the largest block that is of use; larger ones cost time.
         """
-        blocks = [torch.full((n,), value, device=self.device) for n in _DIRTY for _ in range(2)]
+        sizes = [n for n in _DIRTY if n <= max(most, _DIRTY[0])]
+        blocks = [torch.full((n,), value, device=self.device) for n in sizes for _ in range(2)]
         del blocks
 
     def synchronize(self) -> None:

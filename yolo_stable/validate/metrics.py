@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,14 +47,16 @@ def measure(
     if not value.is_floating_point():
         wrong = int((value != reference.to(value.dtype)).sum())
         share = wrong / max(value.numel(), 1)
-        return Errors(rms=share**0.5, q=None, maxrel=float(wrong > 0), nf=0)
+        q = float("inf") if wrong else None  # a limit of one element allows no wrong place or truth
+        return Errors(rms=share**0.5, q=q, maxrel=float(wrong > 0), nf=0)
     unit = max(unit or 0.0, UNIT[value.dtype])
     y, r = value.double(), reference.double()
-    finite = torch.isfinite(y) & torch.isfinite(r)
-    nf = int((kinds(y) != kinds(r)).sum())
     zero = torch.zeros((), dtype=torch.float64)
-    error = torch.where(finite, y - r, zero).abs()
-    size = torch.where(finite, r, zero)
+    nf, error, size, finite = 0, (y - r).abs(), r, None
+    if not math.isfinite(float(error.sum())):
+        finite = torch.isfinite(y) & torch.isfinite(r)
+        nf = int((kinds(y) != kinds(r)).sum())
+        error, size = torch.where(finite, error, zero), torch.where(finite, r, zero)
     total = float(error.norm())
     rms = total / norm if (norm := max(float(size.norm()), floor)) > 0 else (0.0 if total == 0 else float("inf"))
     largest = float(error.max()) if error.numel() else 0.0
@@ -60,7 +64,11 @@ def measure(
     maxrel = largest / top if top > 0 else (0.0 if largest == 0 else float("inf"))
     q = None
     if scale is not None and error.numel():
-        terms = torch.where(finite, scale.double(), torch.ones((), dtype=torch.float64))
+        terms = (
+            scale.double()
+            if finite is None
+            else torch.where(finite, scale.double(), torch.ones((), dtype=torch.float64))
+        )
         per = torch.where(error == 0, zero, error / (unit * terms))  # 0 / 0 is no error
         q = float(per.max())
     return Errors(rms=rms, q=q, maxrel=maxrel, nf=nf)
@@ -70,6 +78,23 @@ def value_scale(reference: Tensor) -> Tensor:
     """Return the terms of elements whose operation is not linear: their own size and that of their neighbours."""
     r = torch.where(torch.isfinite(reference), reference, torch.zeros_like(reference)).abs().double()
     return r + float(r.square().mean().sqrt()) if r.numel() else r
+
+
+def element_scale(reference: Tensor, dtype: torch.dtype, *, near: bool = False) -> Tensor:
+    """Return the terms by which each element counts against itself, however small it is.
+
+    Args:
+        reference: float64, or whole numbers.
+        dtype: What was computed in: arithmetic may flush what is below its smallest normal number to zero.
+        near: Whether terms may cancel: an element then counts against the size of its neighbours as well.
+
+    Returns:
+        Terms of the same shape.
+    """
+    terms = value_scale(reference) if near else reference.double().abs()
+    tiny = torch.finfo(dtype).tiny
+    flushed = torch.where(terms < 2 * tiny, tiny / UNIT[dtype], 0.0)
+    return torch.maximum(torch.where(torch.isfinite(terms), terms, torch.ones_like(terms)), flushed)
 
 
 def precision_class(dtype: torch.dtype, errors: Errors) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +13,14 @@ from .check import Case
 from .evidence import Comparison, Evidence
 from .hashed import Draw, sha256_of
 from .machine import Machine
-from .metrics import UNIT, value_scale
+from .metrics import UNIT, element_scale, value_scale
+from .packing import MARK, Packing, Pieces, misshapen
+from .sketch import total_sketch
 
 Tensors = dict[str, Tensor]
-Scale = Literal["linear", "value", "none"] | Callable[[Tensors], Tensors]
+Scale = Literal["linear", "value", "element", "none"] | Callable[[Tensors], Tensors]
+_OUTPUTS = 16
+"""Times the largest input: no larger than that is what an operation takes its memory from."""
 LOW = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -31,7 +35,8 @@ class Recipe:
     gradients: tuple[str, ...] = ()
     """The inputs whose gradients are compared as well."""
     scale: Scale = "value"
-    """What ``q`` is measured in: ``linear``: the operation on absolute values; ``value``: the size of the result itself."""
+    """What ``q`` is measured in: ``linear``: the operation on absolute values; ``value``: the size of the result and its
+    neighbours; ``element``: the size of each element alone, except in outputs whose operation is called ``...~``."""
     in_float32: tuple[str, ...] = ()
     """Inputs that stay in float32 in a lower precision, such as BatchNorm's parameters."""
     same_type: bool = False
@@ -40,6 +45,8 @@ class Recipe:
     """Whether a gradient's error is divided by a millionth of the norm of all gradients at least."""
     plain: tuple[str, ...] = ()
     """Inputs that keep their layout, such as indices and grids."""
+    packed: bool = False
+    """Whether the outputs are many and small, called ``operation|combination``: those of one operation are judged together."""
 
 
 def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory: dict[Any, Any]) -> Evidence:
@@ -62,10 +69,14 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
     key = (draw.key, low)
     if memory.get("key") != key:
         memory.clear()
-        memory.update(key=key, made=_reference(recipe, inputs, draw))
+        made = _reference(recipe, inputs, draw)
+        memory.update(key=key, made=made, sketch=total_sketch(_shown(recipe, made[0])), sha256=sha256_of(inputs))
     reference, scales = memory["made"]
+    pieces: dict[str, Pieces] = {}
     evidence = Evidence(
-        input_sha256=sha256_of(inputs), is_linear=recipe.scale == "linear" and case.precision != "exact"
+        input_sha256=memory["sha256"],
+        reference=memory["sketch"],
+        is_linear=recipe.scale == "linear" and case.precision != "exact",
     )
     calls = []
     with machine.computing(strict=case.precision != "configured"):
@@ -74,9 +85,17 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
                 n: machine.place(t) if n in recipe.plain else lay_out(machine.place(t), case.layout, first=i == 0)
                 for i, (n, t) in enumerate(inputs.items())
             }
-            machine.dirty(dirt)
+            machine.dirty(dirt, _OUTPUTS * max((t.numel() for t in inputs.values()), default=0))
             parts = compute_on(recipe, placed, draw, low, machine, layout=case.layout)
             calls.append({name: machine.fetch(t) for name, t in parts.items()})
+    if recipe.packed:
+        evidence.problems += misshapen(calls[0], reference)
+        if evidence.problems:
+            return evidence
+        packing = Packing.of(calls[0])
+        pieces = packing.pieces(calls[0])
+        calls = [packing.pack(values) for values in calls]
+        reference, scales = packing.pack(reference), packing.pack(scales) if scales else {}
     first, second = calls
     all_gradients = sum(float(r.norm()) ** 2 for n, r in reference.items() if n.startswith("grad:")) ** 0.5
     for name, r in reference.items():
@@ -94,10 +113,17 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
                         floor=floor,
                         unit=UNIT[low],
                         call=call,
+                        pieces=pieces.get(name, ()),
                     )
                 )
     evidence.determinism["poison"] = describe_change(first, second)
     return evidence
+
+
+def _shown(recipe: Recipe, reference: Tensors) -> Iterable[Tensor]:
+    """Return the tensors that a reference is sketched by."""
+    every = reference.values()
+    return [torch.cat([t.reshape(-1).double() for t in every])] if recipe.packed else every
 
 
 def lay_out(tensor: Tensor, layout: str, *, first: bool = False) -> Tensor:
@@ -170,6 +196,8 @@ def _reference(recipe: Recipe, inputs: Tensors, draw: Draw) -> tuple[Tensors, Te
         return results, compute_on(recipe, positive, draw, low, None, absolute=True)
     if callable(recipe.scale):
         return results, recipe.scale(exact)
+    if recipe.scale == "element":
+        return results, {n: element_scale(r, low, near=n.split(MARK)[0].endswith("~")) for n, r in results.items()}
     return results, {n: value_scale(r) for n, r in results.items() if r.is_floating_point()}
 
 

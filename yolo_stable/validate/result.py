@@ -13,7 +13,7 @@ from .gate import SEVERITY, Status
 
 SCHEMA = 1
 """Version of the file's form."""
-SUITE = "1"
+SUITE = "2"
 """Version of the battery: another one has other inputs, shapes or limits, and its results are not comparable."""
 
 

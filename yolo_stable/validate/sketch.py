@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
@@ -11,16 +13,13 @@ from .hashed import hash_stream
 
 SIZE = 16
 _MOST = 1 << 20
-"""Elements that are looked at; of a larger tensor, evenly spaced ones."""
-
-
 _AT_ONCE = 1 << 14
 """Elements up to which all sums are one product: its signs take 2 MB."""
 
 
-@lru_cache(maxsize=64)
-def _few_signs(count: int) -> Tensor:
-    return _signs(count).double()
+@lru_cache(maxsize=1)
+def _few_signs() -> Tensor:
+    return _signs(_AT_ONCE).double()
 
 
 @lru_cache(maxsize=8)
@@ -29,11 +28,12 @@ def _signs(count: int) -> Tensor:
     return torch.stack([1 - 2 * ((bits >> k) & 1) for k in range(SIZE)]).to(torch.int8)
 
 
-def sketch(tensor: Tensor) -> tuple[float, ...]:
+def sketch(tensor: Tensor, most: int = _MOST) -> tuple[float, ...]:
     """Return the sixteen sums of a tensor; what is not finite counts as zero.
 
     Args:
         tensor: Any real type, on the CPU.
+        most: Elements that are looked at; of a larger tensor, evenly spaced ones stand for all.
 
     Returns:
         Sixteen float64 numbers. For two tensors a and b, the mean of the squared differences of their sketches is an
@@ -42,11 +42,26 @@ def sketch(tensor: Tensor) -> tuple[float, ...]:
     Source: Alon, Matias, Szegedy, "The space complexity of approximating the frequency moments", 1996.
     """
     flat = tensor.detach().reshape(-1)
-    flat = flat[:: max(flat.numel() // _MOST, 1)][:_MOST].double()
-    flat = torch.where(torch.isfinite(flat), flat, torch.zeros_like(flat))
-    if flat.numel() <= _AT_ONCE:
-        return tuple((_few_signs(flat.numel()) @ flat).tolist())
+    step = max(-(-flat.numel() // most), 1)
+    flat = flat[::step].double()
+    if step > 1:
+        flat = flat * math.sqrt(step)
+    if not math.isfinite(float(flat.sum())):
+        flat = torch.where(torch.isfinite(flat), flat, torch.zeros_like(flat))
+    if flat.numel() <= _AT_ONCE:  # of a longer stream, the beginning is the same
+        return tuple((_few_signs()[:, : flat.numel()] @ flat).tolist())
     return tuple(float((signs * flat).sum()) for signs in _signs(flat.numel()))
+
+
+def brief_sketch(tensor: Tensor) -> tuple[float, ...]:
+    """Return the sketch of what a check compares: of a large tensor, of few of its elements."""
+    return sketch(tensor, _AT_ONCE)
+
+
+def total_sketch(tensors: Iterable[Tensor]) -> tuple[float, ...]:
+    """Return the sum of the sketches of tensors; empty where there are none."""
+    sketches = [brief_sketch(tensor) for tensor in tensors]
+    return tuple(sum(s[k] for s in sketches) for k in range(SIZE)) if sketches else ()
 
 
 def distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:

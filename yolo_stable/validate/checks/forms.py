@@ -25,7 +25,7 @@ _LOW = ("contiguous/float16", "contiguous/bfloat16")
 
 
 def _quick(name: str) -> tuple[str, ...]:
-    layouts = ("contiguous", "transposed") if name in _ROWS else ("contiguous", "channels_last", "mixed")
+    layouts = ("contiguous",) if name in _ROWS else ("contiguous", "channels_last", "mixed")
     return (*(f"{layout}/strict" for layout in (*layouts, *(["chunk"] if name in _PIECES else []))), *_LOW)
 
 

@@ -162,6 +162,27 @@ ACCUMULATED = {
     "bfloat16": _low(2**-8, 32, "measured rms 2.0e-3"),
 }
 """Products of positive numbers: rounding of the result is all that may be lost."""
+COVER = {
+    "strict": Gate(q=512, reason="each element against itself: measured q up to 11", source=_CPU),
+    "float16": Gate(q=16, reason="each element against itself: measured q up to 2.2", source=_CPU),
+    "bfloat16": Gate(q=16, reason="each element against itself: measured q up to 2.4", source=_CPU),
+}
+"""Functions in all pairs of forms: their numbers have all magnitudes, and none may be wrong."""
+COVER_GRADIENTS = {
+    "strict": Gate(
+        q=2048, reason="terms of softmax cancel: measured q up to 223; one lost element gives 1e6", source=_CPU
+    ),
+    "float16": Gate(q=32, reason="measured q up to 9; a lost element gives 200", source=_CPU),
+    "bfloat16": Gate(q=32, reason="measured q up to 9; an element that is off by a quarter gives 64", source=_CPU),
+}
+"""Maps and rows with their gradients in all pairs of layouts."""
+COVER_NORMS = {
+    "strict": Gate(
+        q=65536,
+        reason="a mean of 5 deviations costs digits: measured q up to 910; a lost epsilon gives 1e6",
+        source=_CPU,
+    )
+}
 POOL = {
     "strict": Gate(rms=1e-6, q=64, reason="forward is a copy; gradients are sums of a few terms", source=_CPU),
 }

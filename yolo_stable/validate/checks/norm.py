@@ -46,6 +46,8 @@ CHECKS = (
     _bn("bn-eval-layouts", (3, 13, 10, 11), training=False, layouts=_LAYOUTS, quick=_EVERY),
     _bn("bn-mean-of-three", (4, 9, 12, 13), training=True, offset=3.0, note="the variance of 16 bits as a difference of squares"),
     _bn("bn-wide-100k", (2, 2, 257, 258), training=True, gates=NORM_WIDE, quick=_QUICK[:1], note="132,000 elements a channel"),
+    _bn("bn-million", (2, 2, 513, 512), training=True, offset=40.0, gates=NORM_OFFSET, tier="default", quick=(),
+        layouts=_LAYOUTS[:1], note="a mean far above the deviation, over more than 2^20 numbers"),
     Check(
         id="norm/layer-norm", family="norm", operation="layer_norm", params={"shape": (200, 128)}, layouts=("contiguous", "view"),
         gates=NORM,

@@ -15,12 +15,14 @@ _SINGLE = ("vector", "vector-16", "bins", "outer", "dot", "columns-1", "one-term
 POSITIVE = ("keys-400", "keys-1000", "long-2200", "long-tn", "rows-nt", "batch-nt", "self", "vector")
 """Whose sums are long enough for an accumulator in 16 bits to stall."""
 _QUICK = ("contiguous/strict", "contiguous/float16", "contiguous/bfloat16", "transposed/strict")
+_FEW = ("contiguous/strict", "contiguous/bfloat16")
+"""Other types and layouts of products are covered by whole numbers, exactly."""
 
 CHECKS = (
     *(
         Check(
             id=f"linear/product-{name}", family="linear", operation="product", params={"name": name},
-            layouts=("contiguous", "transposed", "view"), gates=LINEAR_SINGLE if name in _SINGLE else LINEAR, quick=_QUICK,
+            layouts=("contiguous", "transposed", "view"), gates=LINEAR_SINGLE if name in _SINGLE else LINEAR, quick=_FEW,
         )
         for name in PRODUCTS
     ),

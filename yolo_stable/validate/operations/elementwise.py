@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe, Scale
-from . import forms, large, ranges
+from . import cover_maps, cover_places, cover_pointwise, forms, large, ranges
 
 Builder = Callable[[Mapping[str, Any], Draw], Recipe]
 
@@ -278,4 +278,7 @@ RECIPES: dict[str, Builder] = {
     **ranges.RECIPES,
     **forms.RECIPES,
     **large.RECIPES,
+    **cover_maps.RECIPES,
+    **cover_places.RECIPES,
+    **cover_pointwise.RECIPES,
 }

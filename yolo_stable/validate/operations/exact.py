@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe, Tensors
-from . import chance, large, places, special
+from . import chance, cover_chance, cover_copies, cover_places, cover_sums, cover_whole, large, places, special
 from .passing import passes_on
 
 _NAN, _INF = float("nan"), float("inf")
@@ -200,4 +200,9 @@ RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
     **chance.RECIPES,
     **special.RECIPES,
     **large.RECIPES,
+    **cover_chance.RECIPES,
+    **cover_copies.RECIPES,
+    **cover_places.RECIPES,
+    **cover_sums.RECIPES,
+    **cover_whole.RECIPES,
 }

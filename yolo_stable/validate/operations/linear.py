@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe
-from . import products
+from . import cover_sums, products
 
 
 def conv2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -83,5 +83,5 @@ def linear(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 RECIPES = {
     "conv2d": conv2d, "conv_transpose2d": conv_transpose2d, "matmul": matmul, "matmul_range": matmul_range, "linear": linear,
-    **products.RECIPES,
+    **products.RECIPES, **cover_sums.RECIPES,
 }  # fmt: skip

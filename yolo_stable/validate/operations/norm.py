@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..hashed import Draw
 from ..recipe import Recipe
+from . import cover_maps
 
 _EPS, _MOMENTUM = 1e-3, 0.03
 """Ultralytics' values."""
@@ -58,4 +59,4 @@ def group_norm(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, gradients=("x", "weight", "bias"), plain=("weight", "bias"))
 
 
-RECIPES = {"batch_norm": batch_norm, "layer_norm": layer_norm, "group_norm": group_norm}
+RECIPES = {"batch_norm": batch_norm, "layer_norm": layer_norm, "group_norm": group_norm, **cover_maps.RECIPES}
