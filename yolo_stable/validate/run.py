@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import groupby
 from typing import Any
 
+from ..errors import InvalidCallError
 from .battery import cases, find_case
+from .check import Case
 from .pool import START_SECONDS, Pool
 from .result import CheckResult, ValidationResult
 from .stress import stress
+
+MANY = 200
+"""Cases for which a second process is worth its start, some four seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +33,71 @@ class Progress:
     """Of the case, or what is being repeated."""
     result: CheckResult | None
     """None before it is run."""
+
+
+class Cases:
+    """Cases that one process or two run, each taking the next check as it is done with one.
+
+    Args:
+        planned: In their order.
+        say: Is told of each case before and after it, by one thread at a time.
+    """
+
+    def __init__(self, planned: Sequence[Case], say: Callable[[Progress], None]) -> None:
+        self._total, self._say, self._lock = len(planned), say, threading.Lock()
+        self._results: dict[int, CheckResult] = {}
+        self._waiting = iter([list(part) for _, part in groupby(enumerate(planned), lambda pair: pair[1].check.id)])
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def run(self, pool: Pool, beside: Pool | None = None) -> list[CheckResult]:
+        """Return the results in the order of the cases.
+
+        Args:
+            pool: A process that runs.
+            beside: One that is started here, and does its part as soon as it answers; if it never does, the other does all.
+        """
+        thread = threading.Thread(target=self._help, args=(beside,), name="yolo-stable validate") if beside else None
+        if thread is not None:
+            thread.start()
+        try:
+            self._work(pool)
+        except BaseException:  # Ctrl-C, or the caller does not want to be told any more
+            self._ended = True
+            if beside is not None:
+                beside.close()
+            raise
+        finally:
+            if thread is not None:
+                thread.join()
+        if self._error is not None:
+            raise self._error
+        return [self._results[index] for index in range(self._total)]
+
+    def _help(self, beside: Pool) -> None:
+        try:
+            with beside:
+                self._work(beside)
+        except InvalidCallError:  # it did not start; the first one does its part as well
+            return
+        except BaseException as error:  # noqa: BLE001 - it is raised where the results are asked for
+            self._error = error
+
+    def _work(self, pool: Pool) -> None:
+        while not self._ended:
+            with self._lock:
+                check = next(self._waiting, None)
+            if check is None:
+                return
+            for index, case in check:
+                if self._ended:
+                    return
+                with self._lock:
+                    self._say(Progress(done=len(self._results), total=self._total, id=case.id, result=None))
+                result = pool.run(case)
+                with self._lock:
+                    self._results[index] = result
+                    self._say(Progress(done=len(self._results), total=self._total, id=case.id, result=result))
 
 
 def validate(
@@ -70,20 +143,23 @@ def validate(
     begin, started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     results: list[CheckResult] = []
     say = progress or (lambda _: None)
-    with Pool(
-        device, seed=seed, inject=inject, settings=settings, recompute_reference=recompute_reference, seconds=seconds,
-        start_seconds=start_seconds,
-    ) as pool:  # fmt: skip
+
+    def pool_of_one() -> Pool:
+        return Pool(
+            device, seed=seed, inject=inject, settings=settings, recompute_reference=recompute_reference, seconds=seconds,
+            start_seconds=start_seconds,
+        )  # fmt: skip
+
+    with pool_of_one() as pool:
         hello = pool.hello
         planned = [
             case
             for case in cases(tier, hello["backend"])
             if (case.precision != "configured" or hello["reduced"]) and (not families or case.check.family in families)
         ]
-        for done, case in enumerate(planned):
-            say(Progress(done=done, total=len(planned), id=case.id, result=None))
-            results.append(pool.run(case))
-            say(Progress(done=done + 1, total=len(planned), id=case.id, result=results[-1]))
+        # A CPU with several cores has room for a second process. A fault that counts calls counts those of one.
+        room = hello["backend"] == "cpu" and (os.cpu_count() or 1) > 1 and len(planned) >= MANY and not inject
+        results += Cases(planned, say).run(pool, pool_of_one() if room else None)
         if stress_minutes > 0:
             whole = round(60 * stress_minutes)
 
