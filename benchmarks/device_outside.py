@@ -37,11 +37,15 @@ from yolo_stable.validate.gate import Status
 from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.result import CheckResult
 
-from . import device_outside_faults, device_outside_faults_second
+from . import device_outside_faults, device_outside_faults_second, device_outside_faults_third
 from .record import keep, show
 
 Row = dict[str, Any]
-LISTS = {"first": device_outside_faults.FAULTS, "second": device_outside_faults_second.FAULTS}
+LISTS = {
+    "first": device_outside_faults.FAULTS,
+    "second": device_outside_faults_second.FAULTS,
+    "third": device_outside_faults_third.FAULTS,
+}
 TRAININGS = ("step", "short", "determinism")
 """Families whose cases take longest."""
 

@@ -44,29 +44,30 @@ settings.load_profile("suite")
 torch.set_num_threads(1)
 
 
+TESTS = Path(__file__).parent
 LONGEST = (
-    "test_faults",
+    "trainer/test_faults",
     "test_notebooks",
-    "test_trainer_ranks",
+    "trainer/test_ranks",
     "test_advice_works",
-    "test_benchmarks",
-    "test_interrupting",
-    "test_benchmarks_autopsies",
-    "test_resuming",
-    "test_trainers",
-    "test_recovering",
-    "test_cli",
-    "test_looking_into",
-    "test_chaos",
-    "test_lost_files",
+    "benchmarks/test_benchmarks",
+    "trainer/test_shutdown",
+    "benchmarks/test_autopsies",
+    "checkpoints/test_resume",
+    "trainer/test_trainers",
+    "trainer/test_validation",
+    "cli/test_main",
+    "trainer/test_incidents",
+    "trainer/test_chaos",
+    "trainer/test_lost_files",
 )
 """Modules that take half a minute or more."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest modules: a module stays on one core, and no other core should wait for it at the end."""
-    order = {name: n for n, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    order = {TESTS / f"{name}.py": n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def pytest_collection_finish() -> None:
