@@ -7,10 +7,11 @@ check fails; it is *not fired* when no check runs it, and counts as not found. O
 run, the others cannot see it; the fastest first, those of trainings last. Digests and sketches, which no verdict needs, are left
 out, and inputs and references are kept: a run takes minutes instead of hours.
 
-Each list is a blind test once, of the battery that its author had not seen: of the first, of 338 faults, ``quick`` found 252 and
-``default`` without its trainings 259; of the second, of 256, 217 and 220; of the third, of 297, 291 and 293. After the first and the
-second one checks were added for the kinds that were missed, with the list at hand: what is found of these now is no blind figure.
-Blind rows are kept in the result under ``"when": "blind"``; ``--blind F`` takes them over from an earlier result.
+Each list is a blind test once, of the battery that its author had not seen: of the first, of 338 faults, ``quick`` found 252
+and ``default`` without its trainings 259; of the second, of 256, 217 and 220; of the third, of 297, 291 and 293. After the
+first and the second one checks were added for the kinds that were missed, with the list at hand: what is found of these now is
+no blind figure. Blind rows are kept in the result under ``"when": "blind"``; ``--blind F`` takes them over from an earlier
+result.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ is restarted when it dies or hangs, and can be given environment variables befor
 for a healing setting works. CUDA and ROCm are told apart by ``torch.version.hip`` alone.
 
 Faults are data as well: ``benchmarks/device_faults.py`` has each of them caught by the check that should, and
-``benchmarks/device_outside.py`` has faults from outside. Checks are added by kind, not for one fault: types, layouts (a chunk of
-channels, mixed orders), sizes of which the ends are compared, special numbers, long lists, broadcast forms. Covering
-arrays (``covering.py``, ``operations/cover_*.py``) run each operation of a training in all pairs of types, layouts, broadcasts,
-forms, sizes and values; their many small outputs are packed and judged together (``packing.py``), each element against itself. Sums
-are of whole numbers that float32 adds up exactly in any order, and of which no 16-bit type holds the partial sums. What no check was
-written for is seen by a shadowed step (``shadow.py``): small networks of Ultralytics' modules are trained and validated under a
-dispatch mode, which takes the inputs of each operation to the host before it runs, computes the same call there in float64 and
-holds the results together.
+``benchmarks/device_outside.py`` has faults from outside. Checks are added by kind, not for one fault: types, layouts (a chunk
+of channels, mixed orders), sizes of which the ends are compared, special numbers, long lists, broadcast forms. Covering arrays
+(``covering.py``, ``operations/cover_*.py``) run each operation of a training in all pairs of types, layouts, broadcasts, forms,
+sizes and values; their many small outputs are packed and judged together (``packing.py``), each element against itself. Sums
+are of whole numbers that float32 adds up exactly in any order, and of which no 16-bit type holds the partial sums. What no
+check was written for is seen by a shadowed step (``shadow.py``): small networks of Ultralytics' modules are trained and
+validated under a dispatch mode, which takes the inputs of each operation to the host before it runs, computes the same call
+there in float64 and holds the results together.
 """
 
 from __future__ import annotations
