@@ -16,6 +16,7 @@ from ultralytics.utils.torch_utils import ModelEMA
 from yolo_stable import StableDetectionTrainer, StepGuard
 from yolo_stable.checkpoints.accumulation import Cadence
 from yolo_stable.presets.guard_settings import GuardSettings
+from yolo_stable.presets.run_plan import RunPlan
 from yolo_stable.runlog.epoch_metrics import EpochTelemetry
 from yolo_stable.runlog.injections import Injections
 from yolo_stable.runlog.writer import RunLog
@@ -82,7 +83,8 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
     trainer.optimizer = trainer.build_optimizer(trainer.model, optimizer, lr=0.001, momentum=0.9, decay=5e-4)
     trainer.ema = ModelEMA(trainer.model)
     if name == "guarded":
-        config = GuardSettings.of({"step": step}).guard
+        trainer.plan = RunPlan(guard=GuardSettings.of({"step": step}).guard)
+        config = trainer.plan.guard
         trainer.guard = StepGuard(trainer.model, trainer.optimizer, ema=trainer.ema, config=config)
     return trainer
 

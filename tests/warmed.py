@@ -111,7 +111,10 @@ def serve(address: str) -> None:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     usual = [path for path in sys.path[1:] if path not in paths]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that keep the programs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that of a terminal is for the programs
+    for (
+        number
+    ) in SIGNALS:  # that of a terminal is for the programs, and what a test sends to all children is not for this one
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()

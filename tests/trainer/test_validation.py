@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from equality import assert_same
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.utils.torch_utils import EarlyStopping
@@ -463,10 +464,18 @@ class TestOrderOfTheData:
                 assert_same(dict(theirs.state_dict()), dict(ours.state_dict()))
             assert torch.equal(generator, torch.get_rng_state())
 
-    def test_a_learning_rate_that_is_far_too_high_from_the_first_step_on_is_undone(self, arguments: Arguments) -> None:
+    def test_a_learning_rate_that_is_far_too_high_from_the_first_step_on_is_undone(
+        self, arguments: Arguments, tmp_path: Path
+    ) -> None:
         fault = Fault("lr", 100.0, since=0)
         guard = {"patience": 8, "snapshot_every": 4, "max_jump": None}
-        trainer = run(fault.on(StableDetectionTrainer), arguments(epochs=8, val=False, warmup_epochs=0.0, guard=guard))
+        settings = arguments(epochs=8, val=False, warmup_epochs=0.0, guard=guard)
+        network = yaml.safe_load(Path(settings["model"]).read_text())
+        assert [network["head"][layer][2] for layer in (2, 5)] == ["Conv", "Conv"]
+        network["head"][2] = [-1, 1, "C3k2", [32, False]]  # of plain convolutions the loss falls at this rate as well
+        network["head"][5] = [-1, 1, "C3k2", [32, True]]
+        (tmp_path / "blocks.yaml").write_text(yaml.safe_dump(network))
+        trainer = run(fault.on(StableDetectionTrainer), {**settings, "model": str(tmp_path / "blocks.yaml")})
         assert trainer.chaos.fired > 8
         climbs = events(trainer, "climb")
         assert climbs
