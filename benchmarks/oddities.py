@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 # Before the first import of Ultralytics: its settings file goes to a folder of our own, and nothing asks the network.
-os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="oddities-")
+os.environ.setdefault("YOLO_CONFIG_DIR", OWN := tempfile.mkdtemp(prefix="oddities-"))
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", MPLBACKEND="Agg")
 
 import torch
@@ -157,7 +157,7 @@ def main() -> int:
     whole = set(options.only) == set(STORIES) and set(options.steps) == set(PASSES)
     if options.json or whole:  # a part does not take the place of the kept results
         print(keep("oddities", [*overview, *rows], {"jobs": options.jobs, "seed": options.seed}, options.json))
-    shutil.rmtree(os.environ["YOLO_CONFIG_DIR"], ignore_errors=True)
+    shutil.rmtree(OWN, ignore_errors=True)
     return int(any(faults(row) for row in rows))
 
 
