@@ -183,6 +183,28 @@ def test_the_guard_brings_no_ultralytics_into_a_process() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("{'torch'}\n", "", 0)
 
 
+@pytest.mark.parametrize("room", ["guard", "autopsy"])
+def test_a_room_for_any_loop_works_where_nothing_but_torch_is_installed(room: str) -> None:
+    """A missing library is one whose import is refused; ``locate`` and ``StepGuard`` are used, not only imported."""
+    missing = ("ultralytics", "plotly", "cv2", "albumentations", "torchvision", "rich", "typer", "jinja2", "yaml")
+    use = {
+        "guard": "from yolo_stable.guard import StepGuard\n"
+        "guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.1))\n"
+        "print(bool(guard.backward(model(x).sum())), bool(guard.step()))",
+        "autopsy": "from yolo_stable.autopsy import locate\n"
+        "found = locate(model, x, lambda y: (y * 0).log().sum())\n"
+        "print(found.first.op == 'aten.log.default', not found.healthy)",
+    }[room]
+    done = in_fresh_process(
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({missing!r}))\n"
+        "import torch\n"
+        "model, x = torch.nn.Linear(2, 1), torch.ones(3, 2)\n"
+        f"{use}\n"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("True True\n", "", 0)
+
+
 def test_importing_the_package_does_nothing_that_can_be_noticed() -> None:
     done = in_fresh_process(
         "import os, sys, warnings, logging\n"
