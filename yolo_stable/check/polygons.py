@@ -9,9 +9,9 @@ from .finding import Finding, Severity, number
 from .label_file import Rows
 from .rules import found
 
-MOST_PAIRS = 2 * 10**9
-"""Pairs of edges of a chunk of images that there may be: a hundred outlines of 4,000 points. Most are told apart by columns;
-where that fails for all of them it takes some seconds. Whether the outlines beyond cross themselves is not said."""
+MOST_PAIRS = 10**8
+"""Pairs of edges of a chunk of images that are looked at, a few seconds. Careful outlines of thousands of points take tens of
+thousands each, as most edges are told apart by columns. Whether the outlines beyond cross themselves is not said."""
 
 
 def check_polygons(rows: Rows, findings: list[Finding]) -> None:
@@ -41,7 +41,10 @@ def check_polygons(rows: Rows, findings: list[Finding]) -> None:
         if distinct < 3:
             message = f"{distinct} different points; an outline has 3 or more"
             findings.append(found("polygon-zero-area", path, message, **place))
-        elif (left := left - len(points) ** 2) >= 0 and crosses_itself(points):
+            continue
+        crosses, looked_at = crossing(points, left)
+        left -= looked_at
+        if crosses:
             findings.append(found("polygon-crossing", path, "two edges of the outline cross; none may", **place))
         elif area(points) <= 1e-12:
             findings.append(found("polygon-zero-area", path, "all points lie on a line", **place))
@@ -58,23 +61,31 @@ def area(points: np.ndarray) -> float:
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
-def crosses_itself(points: np.ndarray) -> bool:
+def crossing(points: np.ndarray, most: int = MOST_PAIRS) -> tuple[bool, int]:
     """Say whether two edges of a closed outline cross; those that only touch, or lie upon each other, do not.
 
     Args:
         points: ``(K, 2)``.
+        most: Pairs of edges after which no more are looked at.
+
+    Returns:
+        Whether two of the edges that were looked at cross, and how many pairs were.
 
     Examples:
-        >>> crosses_itself(np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]))
+        >>> crossing(np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]))[0]
         False
-        >>> crosses_itself(np.array([[0, 0], [1, 1], [1, 0], [0, 1.0]]))
+        >>> crossing(np.array([[0, 0], [1, 1], [1, 0], [0, 1.0]]))[0]
         True
     """
     start, end = points, np.roll(points, -1, axis=0)
     order = np.argsort(np.minimum(start, end)[:, 0], kind="stable")  # by their left ends
     start, end = start[order], end[order]
     low, high = np.minimum(start, end), np.maximum(start, end)
+    pairs = 0
     for step in range(1, len(points)):
+        pairs += len(points) - step
+        if pairs > most:
+            break
         one = np.flatnonzero(low[step:, 0] <= high[:-step, 0])  # those whose columns overlap
         if not len(one):
             break
@@ -83,8 +94,8 @@ def crosses_itself(points: np.ndarray) -> bool:
         one, other = one[close], other[close]
         a, b, c, d = start[one], end[one], start[other], end[other]
         if ((_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)).any():
-            return True
-    return False
+            return True, pairs
+    return False, pairs
 
 
 def _side(a: np.ndarray, b: np.ndarray, p: np.ndarray) -> np.ndarray:
