@@ -159,6 +159,18 @@ def test_no_module_goes_through_the_front_door(name: str, path: Path) -> None:
         assert at_once == [], f"yolo_stable imports {', '.join(at_once)} before it is needed"
 
 
+def test_imports_within_the_package_are_relative() -> None:
+    for name, path in EVERY_MODULE:
+        absolute = [
+            node.lineno
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.ImportFrom)
+            and not node.level
+            and (node.module or "").split(".")[0] == "yolo_stable"
+        ]
+        assert absolute == [], f"{name}: line {absolute[0]}"
+
+
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_a_light_module_imports_nothing_heavy_when_it_is_imported(name: str) -> None:
     """Follows the imports through the package, as one light module must not bring a heavy one along."""

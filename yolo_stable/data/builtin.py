@@ -23,8 +23,8 @@ from typing import IO, Any
 
 import yaml
 
-from yolo_stable._shared.resources import resource_dir
-from yolo_stable.errors import InvalidCallError, nearest
+from .._shared.resources import resource_dir
+from ..errors import InvalidCallError, nearest
 
 BUILTIN: tuple[str, ...] = ("digits", "shapes")
 CACHE_VARIABLE = "YOLO_STABLE_CACHE"

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from yolo_stable.errors import InvalidCallError
+from ..errors import InvalidCallError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from yolo_stable.errors import InvalidCallError
+from ..errors import InvalidCallError
 
 _ADAM_LR0 = 0.001  # default.yaml on lr0: "SGD=1e-2, Adam/AdamW=1e-3"; the default itself is meant for SGD
 # RMSprop divides by the size of the gradient as Adam does, so a rate means the same to it.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo_stable._shared.resources import resource_dir
-from yolo_stable.errors import InvalidCallError, nearest
-from yolo_stable.presets.commented_yaml import CommentedYaml
-from yolo_stable.presets.ultralytics_settings import check_setting, default_hyp
+from .._shared.resources import resource_dir
+from ..errors import InvalidCallError, nearest
+from .commented_yaml import CommentedYaml
+from .ultralytics_settings import check_setting, default_hyp
 
 AUTO = "auto"
 """In the place of a preset's name: let the model decide."""

@@ -18,8 +18,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from yolo_stable.errors import InvalidCallError, nearest
-from yolo_stable.presets.commented_yaml import CommentedYaml
+from ..errors import InvalidCallError, nearest
+from .commented_yaml import CommentedYaml
 
 _PYTHON_ONLY = ("augmentations", "save_dir")  # train() takes these two although default.yaml does not list them
 _WIDER = {  # where Ultralytics accepts more than the comment in default.yaml says
