@@ -166,6 +166,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--blind", type=Path, metavar="F", help="a result whose blind rows are kept in the new one")
     options = parser.parse_args()
+    if options.blind is not None and not options.blind.is_file():
+        parser.error(f"--blind: there is no file {options.blind}")
     torch.set_num_threads(1)
     hurry()
     warnings.simplefilter("ignore")

@@ -151,7 +151,8 @@ def drawn_before(earlier: Sequence[Tested]) -> list[tuple[str, Mutant]]:
     for one in earlier:
         if one.noticed or (one.module, one.before, one.after) in same:
             continue
-        mutant = again(ROOT, one.module, one.line, one.operator, one.occurrence)
+        there = (ROOT / one.module).is_file()
+        mutant = again(ROOT, one.module, one.line, one.operator, one.occurrence) if there else None
         if mutant is None or (mutant.before, mutant.after) != (one.before, one.after):
             raise SystemExit(f"{one.module} has changed since: {one.diff} is no longer there. Draw all mutants anew")
         found.append((one.room, mutant))
@@ -203,6 +204,8 @@ def main() -> None:
 
     earlier: list[Tested] = []
     settings = {"count": args.count, "seed": args.seed, "budget": args.budget}
+    if args.only_survivors_of and not args.only_survivors_of.is_file():
+        parser.error(f"--only-survivors-of: there is no file {args.only_survivors_of}")
     if args.only_survivors_of:
         before = json.loads(args.only_survivors_of.read_text(encoding="utf-8"))
         earlier = [Tested(**one) for room in before["rows"] for one in room["verdicts"]]
