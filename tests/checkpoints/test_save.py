@@ -32,6 +32,7 @@ class Slow:
         self.may_write = threading.Event()
         self.running = self.most = 0
         self.written: list[int] = []
+        self.first: list[bool] = []
         monkeypatch.setattr(checkpoint, "write", self)
 
     def __call__(self, save: Save) -> Any:
@@ -39,6 +40,7 @@ class Slow:
         self.most = max(self.most, self.running)
         assert self.may_write.wait(60), "nobody has allowed it"
         outcome = write(save)
+        self.first.append(save.is_first)
         self.running -= 1
         self.written.append(save.epoch)
         return outcome
@@ -138,6 +140,7 @@ class TestBeside:
         assert before == []
         assert whole == [(0, []), (1, [0]), (2, [0, 1])], "no epoch ends before the one before is on the disk"
         assert begun == slow.written == [0, 1, 2]
+        assert slow.first == [True, False, False], "one content of a run is loaded, the others are only checked"
         assert slow.most == 1
         assert [load(trainer.wdir / f"epoch{n}.pt")["epoch"] for n in range(3)] == [0, 1, 2]
         assert trainer._writing.idle
@@ -254,22 +257,56 @@ class TestWrite:
         assert side.follows("that of before")
         assert digest(save.last) == digest(save.copies[0]) == outcome.digest
 
-    @pytest.mark.parametrize("what", ["state", "optimizer", "network", "cut off"])
-    def test_what_is_not_whole_and_finite_is_not_written(self, save: Save, what: str) -> None:
-        content = load(save.content)
+    @pytest.mark.parametrize("is_first", [True, False])
+    @pytest.mark.parametrize(
+        "what", ["state", "half", "complex", "double", "optimizer", "network", "cut off", "flipped"]
+    )
+    def test_what_is_not_whole_and_finite_is_not_written(self, save: Save, what: str, is_first: bool) -> None:
+        content, tensors = load(save.content), save.state.tensors
         if what == "state":  # of which Ultralytics has made a zero
-            save.state.tensors["ema/weight"][1, 1] = float("nan")
+            tensors["ema/weight"][1, 1] = float("nan")
+        elif what == "half":
+            tensors["model/weight"] = torch.tensor([1.0, float("inf")], dtype=torch.float16)
+        elif what == "complex":
+            tensors["model/weight"] = torch.tensor([complex(1.0, float("inf"))])
+        elif what == "double":
+            tensors["model/weight"] = torch.tensor([1e300, float("nan")], dtype=torch.float64)
         elif what == "optimizer":
             content["optimizer"]["state"][0]["momentum_buffer"][1] = float("inf")
         elif what == "network":
             content["ema"].weight.data[0, 1] = float("nan")
-        bad = dumped(content)[:-200] if what == "cut off" else dumped(content)
-        outcome = write(dataclasses.replace(save, content=bad))
+        bad = bytearray(dumped(content)[:-200] if what == "cut off" else dumped(content))
+        if what == "flipped":
+            bad[bad.index(bytes(content["ema"].weight.untyped_storage()))] ^= 0x10
+        outcome = write(dataclasses.replace(save, content=bytes(bad), is_first=is_first))
+        if (
+            what in {"optimizer", "network"} and not is_first
+        ):  # what was copied is finite, and the rounding is known to be
+            assert outcome.written
+            return
         assert not outcome.written
         named = {"state": ("ema/weight",), "optimizer": ("optimizer 0/momentum_buffer",), "network": ("weight",)}
+        named |= dict.fromkeys(("half", "complex", "double"), ("model/weight",))
         assert outcome.culprits == named.get(what, ())
-        assert bool(outcome.damage) is (what == "cut off")
+        assert bool(outcome.damage) is (what in {"cut off", "flipped"})
         assert list(save.last.parent.iterdir()) == []
+
+    def test_a_finite_number_that_float32_cannot_hold_is_refused_by_name(self, save: Save) -> None:
+        save.state.tensors["ema/weight"] = torch.full((2, 2), 1e300, dtype=torch.float64)
+        outcome = write(save)
+        assert (outcome.written, outcome.culprits) == (False, ("weight",))
+
+    def test_a_content_is_loaded_once_in_a_run(self, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+        loads: list[int] = []
+
+        def counted(content: bytes) -> dict[str, Any]:
+            loads.append(len(content))
+            return load(content)
+
+        monkeypatch.setattr("yolo_stable.checkpoints.save.load", counted)
+        for is_first in (True, False, False):
+            assert write(dataclasses.replace(save, is_first=is_first)).written
+        assert loads == [len(save.content)]
 
     def test_what_was_clamped_is_put_back(self, save: Save) -> None:
         save.state.tensors["ema/weight"][0, 1] = 3e6

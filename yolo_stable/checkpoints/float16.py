@@ -22,10 +22,10 @@ KEPT = ("step", "exp_avg", "exp_avg_sq", "square_avg")
 
 
 def beyond_half(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Return copies on the host, in float32, of the tensors with a number whose magnitude float16 cannot hold.
+    """Return copies on the host, in float32, of the tensors with a number whose magnitude float16 cannot hold, or NaN.
 
     Args:
-        named: Finite tensors of any dtype; those that are not floating are left out.
+        named: Tensors of any dtype; those that are not real and floating, and those in float16, are left out.
 
     Syncs: one per device and dtype.
 
@@ -40,7 +40,7 @@ def beyond_half(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     found = {}
     for group in groups.values():
         for (name, tensor), size in zip(group, largest([tensor for _, tensor in group]).tolist(), strict=True):
-            if size > LARGEST:
+            if not size <= LARGEST:  # NaN compares with nothing
                 found[name] = tensor.float().cpu().clone(memory_format=torch.contiguous_format)
     return found
 

@@ -29,26 +29,44 @@ def load(source: Path | bytes) -> dict[str, Any]:
     Raises:
         InvalidCallError: It is not whole, or not a checkpoint; says what is wrong, without the name of the file.
     """
-    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    require_whole(source)
     try:
-        with zipfile.ZipFile(stream) as archive:
+        content = torch.load(_stream(source), map_location="cpu", weights_only=False)
+    except Exception as error:  # unpickling damaged bytes can raise anything
+        raise _damaged(error) from error
+    if not isinstance(content, dict) or not isinstance(network_of(content), nn.Module):
+        raise InvalidCallError("not a checkpoint of Ultralytics: there is no network in it")
+    return content
+
+
+def require_whole(source: Path | bytes) -> None:
+    """Require that every byte of a checkpoint is as it was written; nothing in it is loaded.
+
+    Args:
+        source: A file, or what would be in it.
+
+    Raises:
+        InvalidCallError: As :func:`load` does, but for what only loading shows.
+    """
+    try:
+        with zipfile.ZipFile(_stream(source)) as archive:
             bad = archive.testzip()
-        if bad is not None:
-            raise InvalidCallError(f"damaged: the checksum of its part {bad} is wrong")
-        if isinstance(stream, io.BytesIO):
-            stream.seek(0)
-        content = torch.load(stream, map_location="cpu", weights_only=False)
-    except InvalidCallError:
-        raise
     except FileNotFoundError as error:
         raise InvalidCallError("not there") from error
     except zipfile.BadZipFile as error:
         raise InvalidCallError("empty, cut off, or no checkpoint at all") from error
-    except Exception as error:  # unpickling damaged bytes can raise anything
-        raise InvalidCallError(f"damaged ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
-    if not isinstance(content, dict) or not isinstance(network_of(content), nn.Module):
-        raise InvalidCallError("not a checkpoint of Ultralytics: there is no network in it")
-    return content
+    except Exception as error:  # a name of a part that is no text, a kind of compression that is not known, ...
+        raise _damaged(error) from error
+    if bad is not None:
+        raise InvalidCallError(f"damaged: the checksum of its part {bad} is wrong")
+
+
+def _stream(source: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _damaged(error: Exception) -> InvalidCallError:
+    return InvalidCallError(f"damaged ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
 
 
 def network_of(content: dict[str, Any]) -> Any:

@@ -1,14 +1,15 @@
 """One save, apart from the trainer: its content is checked, and its files are written in the order that survives a crash.
 
-It looks for what is not finite, loads the content once, restores what Ultralytics has clamped, and writes the side file, then
-``last.pt``, then the copies, each with ``write_whole``.
+It looks for what is not finite, checks the content, restores what Ultralytics has clamped, and writes the side file, then
+``last.pt``, then the copies, each with ``write_whole``. The first content of a run is loaded as well. Later ones come out of the
+same code, so their checksums are enough; loading takes a third of the writing, most of it with the interpreter's lock held.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from .._shared.atomic_file import Content, write_whole
 from ..errors import InvalidCallError
 from ..guard.health import all_finite, non_finite_names
 from .float16 import beyond_half, put_back, rounded
-from .reader import culprits, digest, load, network_of
+from .reader import culprits, digest, load, network_of, require_whole
 from .state_file import SavedState, encode
 
 CHECKED = ("model/", "ema/", "optimizer/")
@@ -46,6 +47,8 @@ class Save:
     """The side file; None: this run has none."""
     before: str | None
     """SHA-256 of the ``last.pt`` that is there."""
+    is_first: bool = True
+    """Whether no content of this run has been loaded yet."""
 
 
 @dataclass
@@ -93,31 +96,39 @@ def write(save: Save) -> Outcome:
 
 def _checked(save: Save, outcome: Outcome) -> bytes | None:
     """Return the content of the checkpoint, with what Ultralytics has clamped put back; None when it is not to be written."""
-    state = [(name, tensor) for name, tensor in save.state.tensors.items() if name.startswith(CHECKED)]
-    if not all_finite(tensor for _, tensor in state):  # Ultralytics would have written zeros instead
-        outcome.culprits = non_finite_names(state)
+    state = {name: tensor for name, tensor in save.state.tensors.items() if name.startswith(CHECKED)}
+    beyond = beyond_half(
+        state.items()
+    )  # one look at each tensor for both: what is NaN or infinite is beyond float16 as well
+    looked_past = [tensor for tensor in state.values() if tensor.dtype is torch.float16 or tensor.is_complex()]
+    if not all_finite(
+        [*(state[name] for name in beyond), *looked_past]
+    ):  # Ultralytics would have written zeros instead
+        outcome.culprits = non_finite_names(state.items())
         return None
+    kept = dict(_part(beyond, "ema/"))
+    of_optimizer = dict(rounded(_part(beyond, "optimizer/")))
     try:
+        if not (kept or of_optimizer or save.is_first):
+            require_whole(save.content)
+            return save.content
         checkpoint = load(save.content)
     except InvalidCallError as error:
         outcome.damage = str(error)
         return None
-    kept = beyond_half(_named(save, "ema/"))
-    of_optimizer = beyond_half(rounded(_named(save, "optimizer/")))
-    if kept or of_optimizer:
-        outcome.beyond_half = tuple(kept)
-        put_back(network_of(checkpoint), kept)
-        for index, values in checkpoint["optimizer"]["state"].items():
-            for key in values:
-                values[key] = of_optimizer.get(f"{index}/{key}", values[key])
+    outcome.beyond_half = tuple(kept)
+    put_back(network_of(checkpoint), kept)
+    for index, values in checkpoint["optimizer"]["state"].items() if of_optimizer else ():
+        for key in values:
+            values[key] = of_optimizer.get(f"{index}/{key}", values[key])
     outcome.culprits = culprits(checkpoint)
     if outcome.culprits:
         return None
-    return save.content if not kept and not of_optimizer else _dumped(checkpoint)
+    return _dumped(checkpoint) if kept or of_optimizer else save.content
 
 
-def _named(save: Save, part: str) -> Iterator[tuple[str, Tensor]]:
-    return ((name.removeprefix(part), tensor) for name, tensor in save.state.tensors.items() if name.startswith(part))
+def _part(named: Mapping[str, Tensor], part: str) -> Iterator[tuple[str, Tensor]]:
+    return ((name.removeprefix(part), tensor) for name, tensor in named.items() if name.startswith(part))
 
 
 def _dumped(checkpoint: dict[str, Any]) -> bytes:

@@ -73,6 +73,8 @@ class GuardedCheckpoints(_Base):
     """The thread that trains, which alone takes over what came of a save."""
     _stands = False
     """Whether the newest save that was asked for was written."""
+    _was_loaded = False
+    """Whether a content of this run was loaded, before it was written."""
     _said_beyond_half = False
     _said_not_kept = False
 
@@ -178,6 +180,7 @@ class GuardedCheckpoints(_Base):
             copies=(*copies, self.last.with_name(LAST_GOOD)),
             state_file=self.wdir / STATE_FILE if self.args.save else None,
             before=self._digest_on_disk,
+            is_first=not self._was_loaded,
         )
         self._writing = self._writing or Background()
         self._writing.start(lambda: write(save))
@@ -206,6 +209,7 @@ class GuardedCheckpoints(_Base):
             good = self.run_log.good_checkpoint()
             LOGGER.warning(f"checkpoint of epoch {epoch + 1} not written: it is {outcome.damage}. {good}")
         if outcome.written:
+            self._was_loaded = True
             self._digest_on_disk = outcome.digest
             self.run_log.saved(save.last, epoch + 1, save.step)
         for path, error in outcome.failed.items():
