@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from .trainer_view import TrainerView
 
 FAR = 1 << 40
 """More batches than any run has."""
@@ -21,7 +21,7 @@ class Cadence:
         self._held: int | None = None
         self._nominal = 1
 
-    def nominal(self, trainer: Any) -> int:
+    def nominal(self, trainer: TrainerView) -> int:
         """Return how many batches make a window at present."""
         return self._nominal if self._held else trainer.accumulate
 
@@ -29,36 +29,34 @@ class Cadence:
         """The loop has forgotten its last step (out of memory, an epoch done again)."""
         self.last_step, self._held = -1, None
 
-    def stepped(self, trainer: Any, batch: int) -> None:
-        """The loop has closed a window.
-
-        Args:
-            trainer: The trainer.
-            batch: Number of the batch within its epoch, from 1.
-        """
-        self.last_step = _number(trainer, batch)
+    def stepped(self, trainer: TrainerView) -> None:
+        """The loop has closed a window with the batch at hand."""
+        self.last_step = _number(trainer)
 
     def continue_from(self, last_step: int) -> None:
         """Continue the windows of a run whose last one was closed after batch ``last_step``."""
         self.last_step, self._held = last_step, 0
 
-    def before_forward(self, trainer: Any, batch: int) -> None:
-        """Hold the loop back until the window that it does not know of is full; called after the warm-up's arithmetic.
+    def before_forward(self, trainer: TrainerView) -> int:
+        """Return ``accumulate`` of the trainer, which holds the loop back until the window that it does not know of is full.
+
+        Called after the warm-up's arithmetic.
 
         Args:
-            trainer: The trainer.
-            batch: Number of the batch within its epoch, from 1.
+            trainer: Read for the batch at hand, and ``accumulate`` as it is.
         """
         if self._held is None:
-            return
+            return trainer.accumulate
         if trainer.accumulate != self._held:  # the warm-up has set it anew
             self._nominal = trainer.accumulate
-        ni = _number(trainer, batch)
+        ni = _number(trainer)
         if ni - self.last_step >= self._nominal:
-            trainer.accumulate, self._held = self._nominal, None
-        else:
-            trainer.accumulate = self._held = FAR + ni
+            self._held = None
+            return self._nominal
+        self._held = FAR + ni
+        return self._held
 
 
-def _number(trainer: Any, batch: int) -> int:
-    return batch - 1 + len(trainer.train_loader) * trainer.epoch
+def _number(trainer: TrainerView) -> int:
+    """Return the number of the batch at hand over all epochs, from 0."""
+    return trainer.batch_number - 1 + len(trainer.train_loader) * trainer.epoch

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,32 +22,42 @@ from ..guard.wrappers import plain_name, plainly_named
 from .accumulation import Cadence
 from .loader_state import restore_order, save_order
 from .state_file import SavedState
+from .trainer_view import TrainerView
 
 GRADIENT = "gradient/"
 OF_THE_DEVICE = ("fused", "foreach", "capturable", "differentiable")
 """Settings of an optimizer's groups that choose a kernel; the device of now decides, not the one that saved."""
 
 
+class LoopMemory(NamedTuple):
+    """What Ultralytics' loop remembers of the epochs before in attributes of the trainer."""
+
+    best_fitness: float | None
+    nan_recovery_attempts: int
+
+
 def collect(
-    trainer: Any, cadence: Cadence, *, at_the_end_of_an_epoch: bool
+    trainer: TrainerView, cadence: Cadence, epoch: int, *, at_the_end_of_an_epoch: bool
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and plain values for the side file: the tensors themselves, and copies of all else.
 
     Args:
         trainer: A guarded trainer, after an epoch or in the middle of one.
         cadence: Knows which window is open.
+        epoch: The last whole one, from 0; -1 in the middle of the first one.
         at_the_end_of_an_epoch: The window that is open goes on; in the middle of an epoch it is dropped.
 
     Syncs: none on the CPU; those of ``TrainingState.aside``.
     """
-    guard: StepGuard = trainer.guard
+    guard = trainer.guard
+    assert guard is not None
     tensors = dict(guard.state.live())
     generators, plain = guard.state.aside()
     learned, plain["memory"] = record(guard.memory)
     order, data = save_order(trainer.train_loader)
     batches = len(trainer.train_loader)
     strides: dict[str, list[int]] = {}  # of gradients: norms are summed in the order of memory
-    is_open = at_the_end_of_an_epoch and cadence.last_step < batches * (trainer.epoch + 1) - 1
+    is_open = at_the_end_of_an_epoch and cadence.last_step < batches * (epoch + 1) - 1
     if is_open:
         for name, parameter in _with_gradients(guard):
             if parameter.grad is not None:
@@ -58,16 +68,15 @@ def collect(
     remembered = ("best_fitness", "best_epoch", "possible_stop", "zero_since")
     stopper = {key: of_stopper[key] for key in remembered if key in of_stopper}
     plain["loop"] = {
-        "epoch": trainer.epoch,
+        "epoch": epoch,
         "epochs": trainer.epochs,
         "batches": batches,
         "batch": trainer.batch_size,
         "accumulate": cadence.nominal(trainer),
-        "last_step": cadence.last_step if at_the_end_of_an_epoch else batches * (trainer.epoch + 1) - 1,
+        "last_step": cadence.last_step if at_the_end_of_an_epoch else batches * (epoch + 1) - 1,
         "losses": list(guard._losses) if is_open else [],
         "strides": strides,
-        "mosaic_closed": bool(trainer.args.close_mosaic)
-        and trainer.epoch >= trainer.epochs - trainer.args.close_mosaic,
+        "mosaic_closed": bool(trainer.args.close_mosaic) and epoch >= trainer.epochs - trainer.args.close_mosaic,
         "best_fitness": None if fitness is None else float(fitness),
         "stopper": stopper,
         "nan_recovery_attempts": trainer.nan_recovery_attempts,
@@ -82,9 +91,9 @@ def collect(
 
 
 def restore_training(
-    trainer: Any, saved: SavedState, *, same_optimizer: bool, same_scale: bool, generators: bool
-) -> None:
-    """Put back weights, EMA, optimizer, loss scale, guard, and what the loop remembers of the epochs before.
+    trainer: TrainerView, saved: SavedState, *, same_optimizer: bool, same_scale: bool, generators: bool
+) -> LoopMemory:
+    """Put back weights, EMA, optimizer, loss scale, guard, and what the log and the early stopping remember.
 
     Args:
         trainer: A guarded trainer that is set up, before its loop; its optimizer's groups have the numbers of now.
@@ -94,10 +103,14 @@ def restore_training(
             never move a level that has settled: by that of the old data or gains, every step would be an alarm.
         generators: Also the random number generators, which are those of the rank that saved.
 
+    Returns:
+        What the loop itself remembers of the epochs before, to be given to it.
+
     Raises:
         InvalidCallError: It is the state of another model; nothing has been changed.
     """
-    guard: StepGuard = trainer.guard
+    guard = trainer.guard
+    assert guard is not None
     tensors, plain = dict(saved.tensors), dict(saved.plain)
     groups = [{k: v for k, v in group.items() if k != "params"} for group in trainer.optimizer.param_groups]
     if same_optimizer:
@@ -112,14 +125,13 @@ def restore_training(
         of_guard["divergence"] = guard.recovery.divergence.state_dict()  # as it is before the first step
     _load_guard(guard, of_guard)
     loop = plain["loop"]
-    trainer.best_fitness = loop["best_fitness"]
     trainer.stopper.__dict__.update(loop["stopper"])
-    trainer.nan_recovery_attempts = loop["nan_recovery_attempts"]
     # An epoch without a step or without an accepted batch shows the numbers of the one before.
     trainer.telemetry.norm, trainer.telemetry.loss = loop["shown"]["norm"], dict(loop["shown"]["loss"])
+    return LoopMemory(loop["best_fitness"], loop["nan_recovery_attempts"])
 
 
-def restore_late(trainer: Any, saved: SavedState, held: int) -> None:
+def restore_late(trainer: TrainerView, saved: SavedState, held: int) -> None:
     """Put back parameters that a callback has given the optimizer since the rest was put back.
 
     Args:
@@ -127,12 +139,13 @@ def restore_late(trainer: Any, saved: SavedState, held: int) -> None:
         saved: From the side file; of an optimizer of this class.
         held: How many parameters the optimizer had then.
     """
-    guard: StepGuard = trainer.guard
+    guard = trainer.guard
+    assert guard is not None
     if sum(len(group["params"]) for group in trainer.optimizer.param_groups) > held:
         guard.state.restore_late(saved.tensors, saved.plain, held)
 
 
-def restore_memory(trainer: Any, saved: SavedState) -> None:
+def restore_memory(trainer: TrainerView, saved: SavedState) -> None:
     """Put back what the loss has kept from batch to batch; a loss that is made with the first batch only is made now.
 
     Args:
@@ -140,7 +153,8 @@ def restore_memory(trainer: Any, saved: SavedState) -> None:
         saved: From the side file.
     """
     entries = saved.plain.get("memory") or []  # files of earlier versions have none
-    guard: StepGuard = trainer.guard
+    guard = trainer.guard
+    assert guard is not None
     model: Any = guard.state.model
     if not entries:
         return
@@ -149,7 +163,7 @@ def restore_memory(trainer: Any, saved: SavedState) -> None:
     put_back(guard.memory, saved.tensors, entries)
 
 
-def restore_data(trainer: Any, saved: SavedState, *, generators: bool) -> None:
+def restore_data(trainer: TrainerView, saved: SavedState, *, generators: bool) -> None:
     """Put back the order of the data and, last, the random number generators; nothing may draw before the first batch.
 
     Args:
@@ -163,7 +177,7 @@ def restore_data(trainer: Any, saved: SavedState, *, generators: bool) -> None:
         restore_random_state(saved.tensors, saved.plain["rng"], trainer.device)
 
 
-def restore_window(trainer: Any, cadence: Cadence, saved: SavedState) -> None:
+def restore_window(trainer: TrainerView, cadence: Cadence, saved: SavedState) -> None:
     """Put back the gradients of the window that was open, and when it is full; not, when batches are counted otherwise now.
 
     Args:
@@ -176,7 +190,8 @@ def restore_window(trainer: Any, cadence: Cadence, saved: SavedState) -> None:
     if now != (loop["batches"], loop["batch"]):
         return
     cadence.continue_from(loop["last_step"])
-    guard: StepGuard = trainer.guard
+    guard = trainer.guard
+    assert guard is not None
     gradients = {plain_name(name): tensor for name, tensor in saved.tensors.items() if name.startswith(GRADIENT)}
     strides = dict(plainly_named(loop["strides"].items()))
     for name, parameter in _with_gradients(guard):

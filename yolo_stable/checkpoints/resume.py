@@ -1,19 +1,18 @@
 """Resume: in full precision, with what may be changed changed, and with nothing damaged.
 
-The order: ``check_resume`` checks the files and takes arguments over; Ultralytics loads the rounded state; after the guard has
-been built ``restore_training_state`` puts the exact one in its place, and changed arguments over the saved groups (``EFFECTS``);
-at the first ``on_train_epoch_start``, after all callbacks, come the gradients of an open window, what the loss keeps, the order
-of the data and, last, the random numbers: nothing draws between there and the first batch. Generators are restored on the first
-rank only, whose they are: on the others they would draw what it draws.
+The order: ``check`` checks the files and takes arguments over; Ultralytics loads the rounded state; behind the building of the
+guard ``restore`` puts the exact one in its place, and changed arguments over the saved groups (``EFFECTS``); at the first
+``on_train_epoch_start``, after all callbacks, ``begin_epoch`` puts back the gradients of an open window, what the loss keeps, the
+order of the data and, last, the random numbers: nothing draws between there and the first batch. Generators are restored on the
+first rank only, whose they are: on the others they would draw what it draws.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from ultralytics.utils import LOGGER, RANK
@@ -22,20 +21,23 @@ from .._shared.atomic_file import PART
 from .._shared.error_text import one_line
 from .._shared.shell_text import AGAIN
 from ..errors import InvalidCallError
-from ..guard import StepGuard
 from ..guard.wrappers import plainly_named, unwrap
-from ..presets.run_plan import RunPlan, checkpoint_to_resume
+from ..presets.run_plan import checkpoint_to_resume
 from ..runlog.results_csv import keep_epochs
 from .accumulation import Cadence
 from .loader_state import restore_behind_reset
-from .loop_state import collect, restore_data, restore_late, restore_memory, restore_training, restore_window
+from .loop_state import (
+    LoopMemory,
+    collect,
+    restore_data,
+    restore_late,
+    restore_memory,
+    restore_training,
+    restore_window,
+)
 from .reader import LAST, LAST_GOOD, digest, load_good
 from .state_file import NAME, SavedState, on_host, read
-
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
+from .trainer_view import TrainerView
 
 OF_THE_RUN = ("model", "mode", "resume", "pretrained", "task", "data", "cfg", "project", "name", "exist_ok", "save_dir")
 """What a resumed run does not take from its call as it does the rest: it is the same run, in its folder."""
@@ -64,30 +66,35 @@ SAME_SCALE = frozenset(OF_THE_SCHEDULE + OF_THE_MACHINE + OF_THE_OUTPUT)
 """Arguments whose change leaves loss and gradients as large as they were; any other may make the old levels wrong for ever."""
 
 
-class GuardedResume(_Base):
-    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that resumes."""
+class ResumeSession:
+    """Resumes a run, and collects what a later one needs to be resumed.
 
-    plan: RunPlan
-    guard: StepGuard | None
-    batch_number: int
-    filled: Callable[[str], str]
-    _digest_on_disk: str | None
-    _cadence: Cadence
-    _saved: SavedState | None = None
-    _same_optimizer = True
-    _held = 0
-    """How many parameters the optimizer held when its state was put back."""
-    _args_before: str | None = None
-    """The ``args.yaml`` of the run that is resumed, as it was."""
-    _fresh: bool = True
-    """Whether the loop has yet to begin its first epoch."""
+    Args:
+        trainer: Read for the call, the state that is put back and the place in the run.
+        filled: Puts the names of the run into the commands of a text.
+    """
 
-    # ---- saving --------------------------------------------------------------------------------------------------------
+    def __init__(self, trainer: TrainerView, filled: Callable[[str], str]) -> None:
+        self._trainer, self._filled = trainer, filled
+        self.digest: str | None = None
+        """SHA-256 of the checkpoint that is resumed; None: none is, or Ultralytics has found it."""
+        self._cadence = Cadence()
+        self._saved: SavedState | None = None
+        self._same_optimizer = True
+        self._held = 0
+        """How many parameters the optimizer held when its state was put back."""
+        self._args_before: str | None = None
+        """The ``args.yaml`` of the run that is resumed, as it was."""
+        self._fresh = True
+        """Whether the loop has yet to begin its first epoch."""
 
-    def collect_state(self, *, at_the_end_of_an_epoch: bool) -> SavedState:
+    # ---- saving ----------------------------------------------------------------------------------------------------------
+
+    def collect(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> SavedState:
         """Return what the side file of a checkpoint holds, copied to the host.
 
         Args:
+            epoch: The last whole one, from 0; -1 in the middle of the first one.
             at_the_end_of_an_epoch: False in the middle of one.
 
         Raises:
@@ -95,205 +102,239 @@ class GuardedResume(_Base):
 
         Syncs: one per tensor that is not on the host.
         """
-        tensors, plain = collect(self, self._cadence, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
+        tensors, plain = collect(self._trainer, self._cadence, epoch, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
         return SavedState(on_host(tensors), plain)
 
-    def final_eval(self) -> None:
-        """Evaluate and strip as stock; a run that is over has nothing to resume, and its side file goes."""
-        super().final_eval()
-        if RANK in {-1, 0}:
-            for path in (self.wdir / NAME, *self.wdir.glob(f"*{PART}")):
-                with contextlib.suppress(OSError):  # it does no harm: the checkpoint that it belongs to is another now
-                    path.unlink(missing_ok=True)
+    def end(self) -> None:
+        """Remove the side file of a run that is over: it has nothing to resume."""
+        if RANK not in {-1, 0}:
+            return
+        folder = self._trainer.wdir
+        for path in (folder / NAME, *folder.glob(f"*{PART}")):
+            with contextlib.suppress(OSError):  # it does no harm: the checkpoint that it belongs to is another now
+                path.unlink(missing_ok=True)
 
-    # ---- resuming ------------------------------------------------------------------------------------------------------
+    # ---- resuming --------------------------------------------------------------------------------------------------------
 
-    def check_resume(self, overrides: Any) -> None:
+    def check(self, overrides: dict[str, Any], stock: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Find and check what is resumed, and take over its arguments; those of the call win.
+
+        Args:
+            overrides: Of the call.
+            stock: Ultralytics' ``check_resume``.
+
+        Returns:
+            Arguments that differ from what the run was saved with, beside those that the plan names: key to (before, now).
 
         Raises:
             InvalidCallError: The checkpoint or its side file is damaged, they do not belong together, or it is of another task.
         """
-        self._cadence = Cadence()
-        path = checkpoint_to_resume({**overrides, "resume": self.args.resume})
+        trainer = self._trainer
+        path = checkpoint_to_resume({**overrides, "resume": trainer.args.resume})
         if path is None:  # no resume, or the newest run that Ultralytics finds
-            super().check_resume(overrides)
-            return
+            stock(overrides)
+            return {}
         checkpoint = load_good(path)
         before: dict[str, Any] = checkpoint.get("train_args") or {}
-        if before.get("task") and before["task"] != self.args.task:  # what takes its part would not know the network
+        if before.get("task") and before["task"] != trainer.args.task:  # what takes its part would not know the network
             raise InvalidCallError(
-                f"{path} was trained for task={before['task']}, and {type(self).__name__} trains task={self.args.task}."
+                f"{path} was trained for task={before['task']}, and {trainer.name} trains task={trainer.args.task}."
                 f" Resume it with task={before['task']}, or begin a new run from it: without resume."
             )
         given = {key: value for key, value in overrides.items() if key not in OF_THE_RUN}
-        self.args.resume = str(path)
-        super().check_resume({})
+        trainer.args.resume = str(path)
+        stock({})
+        args = trainer.args  # those of the checkpoint by now
         if overrides.get("save_dir"):  # a worker of a multi-GPU run is told its folder
-            self.args.save_dir = overrides["save_dir"]
+            args.save_dir = overrides["save_dir"]
         elif path.parent.name == "weights":  # where it is now: the folder may have been moved, or be a copy
-            self.args.save_dir = str(path.parent.parent)
-        self._args_before = _text_of(Path(self.args.save_dir) / "args.yaml") if self.args.save_dir else None
-        changed = dict(self.plan.changed)
+            args.save_dir = str(path.parent.parent)
+        self._args_before = _text_of(Path(args.save_dir) / "args.yaml") if args.save_dir else None
+        changed = {}
         for key, value in given.items():
-            old = getattr(self.args, key, None)
+            old = getattr(args, key, None)
             if value != old:
                 changed[key] = old, value
-                setattr(self.args, key, value)
-        if before.get("data") and not _same_place(before["data"], self.args.data):
-            changed["data"] = before["data"], self.args.data
-            LOGGER.warning(f"the run was begun with other data: {before['data']}; it goes on with {self.args.data}.")
-        self.plan = dataclasses.replace(self.plan, changed=changed)
+                setattr(args, key, value)
+        if before.get("data") and not _same_place(before["data"], args.data):
+            changed["data"] = before["data"], args.data
+            LOGGER.warning(f"the run was begun with other data: {before['data']}; it goes on with {args.data}.")
         self._saved = _fitting_state(path, before_epoch=int(checkpoint.get("epoch", -1)))
         if self._saved is None:
             LOGGER.warning(f"there is no {NAME} for {path.name}: resuming from weights that were rounded to float16.")
-        self._digest_on_disk = digest(path)
+        self.digest = digest(path)
+        return changed
 
-    def setup_model(self) -> Any:
+    def build_model(self, stock: Callable[[], Any]) -> Any:
         """Build the network as stock does; one that is resumed has to be that of the checkpoint.
+
+        Args:
+            stock: Ultralytics' ``setup_model``.
 
         Raises:
             InvalidCallError: It is another one, as with data of another number of classes; nothing has been changed.
         """
-        if not self.resume:
-            return super().setup_model()
+        trainer = self._trainer
+        if not trainer.resume:
+            return stock()
+        args = trainer.args
         try:
-            ckpt = super().setup_model()
+            ckpt = stock()
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
             raise InvalidCallError(
-                f"{self.args.model} cannot be resumed as {self.args.task} by {type(self).__name__}: its network could not be"
+                f"{args.model} cannot be resumed as {args.task} by {trainer.name}: its network could not be"
                 f" built again ({type(error).__name__}: {one_line(error)}). Resume it with the task that it was trained for."
             ) from error
         try:
-            require_same_network(self.model, ckpt, str(self.args.model), str(self.args.data), self.data.get("nc"))
+            require_same_network(trainer.model, ckpt, str(args.model), str(args.data), trainer.data.get("nc"))
         except InvalidCallError as error:
             raise InvalidCallError(
-                self.filled(f"{error}\nTo train it on these data begin a new run from it:\n{AGAIN}")
+                self._filled(f"{error}\nTo train it on these data begin a new run from it:\n{AGAIN}")
             ) from error
         return ckpt
 
-    def leave_arguments_as_they_were(self) -> None:
+    def undo(self) -> None:
         """Undo what a resume has written before its first batch, as it was refused or failed."""
-        if self._args_before is not None and self._fresh and RANK in {-1, 0}:
+        folder = getattr(self._trainer, "save_dir", None)  # there is none before Ultralytics has looked at the call
+        if folder is not None and self._args_before is not None and self._fresh and RANK in {-1, 0}:
             with contextlib.suppress(OSError):
-                (self.save_dir / "args.yaml").write_text(self._args_before, encoding="utf-8")
+                (folder / "args.yaml").write_text(self._args_before, encoding="utf-8")
 
-    def resume_training(self, ckpt: Any) -> None:
+    def load(self, ckpt: Any, resume: Callable[[Any], object], load_state: Callable[[Any], object]) -> None:
         """Resume as stock does; also from a checkpoint that was saved in the middle of the first epoch.
+
+        Args:
+            ckpt: As loaded; None: nothing is resumed.
+            resume: Ultralytics' ``resume_training``.
+            load_state: The trainer's ``_load_checkpoint_state``.
 
         Raises:
             InvalidCallError: The run is over.
         """
-        if ckpt is None or not self.resume:
-            super().resume_training(ckpt)
+        trainer = self._trainer
+        if ckpt is None or not trainer.resume:
+            resume(ckpt)
             return
         if self._saved is not None:
             ckpt["epoch"] = self._saved.epoch
         start = ckpt.get("epoch", -1) + 1
-        if ckpt.get("optimizer") is None or start >= self.epochs:
-            done = f"it was trained for {start} of {self.epochs} epochs" if start else "it is the result of a whole run"
+        if ckpt.get("optimizer") is None or start >= trainer.epochs:
+            done = (
+                f"it was trained for {start} of {trainer.epochs} epochs" if start else "it is the result of a whole run"
+            )
             # Without the state of the optimizer no number of epochs makes it resumable.
-            more = f"Go on with more epochs:\n{AGAIN} resume=True epochs={start + self.epochs}\n"
+            more = f"Go on with more epochs:\n{AGAIN} resume=True epochs={start + trainer.epochs}\n"
             way = f"{'' if ckpt.get('optimizer') is None else more}Begin a new run from it:\n{AGAIN}"
-            raise InvalidCallError(self.filled(f"{self.args.model} has nothing left to resume: {done}.\n{way}"))
+            raise InvalidCallError(self._filled(f"{trainer.args.model} has nothing left to resume: {done}.\n{way}"))
         if start > 0:
-            super().resume_training(ckpt)
+            resume(ckpt)
         else:
-            self._load_checkpoint_state(ckpt)
+            load_state(ckpt)
         if RANK in {-1, 0}:
             kept = "" if self._saved is None else self._saved.plain["loop"]["results"]
-            keep_epochs(self.csv, start, kept)
+            keep_epochs(trainer.csv, start, kept)
 
-    def _load_checkpoint_state(self, ckpt: Any) -> None:
-        """Load as stock does, but let changed arguments win over the numbers that the optimizer had."""
-        assert self.optimizer is not None
-        now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        if self.resume and not self._is_of_this_optimizer(ckpt):
+    def load_state(self, ckpt: Any, stock: Callable[[Any], object]) -> None:
+        """Load as stock does, but let changed arguments win over the numbers that the optimizer had.
+
+        Args:
+            ckpt: As loaded.
+            stock: Ultralytics' ``_load_checkpoint_state``.
+        """
+        trainer = self._trainer
+        now = _numbers_of(trainer.optimizer)
+        if trainer.resume and not self._is_of_this_optimizer(ckpt):
             self._same_optimizer = self._saved is not None and self._is_of_this_optimizer(ckpt, with_more=True)
             ckpt["optimizer"] = None
             if not self._same_optimizer:
                 LOGGER.warning(
-                    f"the optimizer is {type(self.optimizer).__name__} now: it starts without the state of the one before."
+                    f"the optimizer is {type(trainer.optimizer).__name__} now: it starts without the state of the one before."
                 )
-        super()._load_checkpoint_state(ckpt)
+        stock(ckpt)
         self._take_changes(now)
-        if self.guard is not None:
-            self.guard.state.ema = self.ema  # stock has made a new one
+        if trainer.guard is not None:
+            trainer.guard.state.ema = trainer.ema  # stock has made a new one
 
-    def restore_training_state(self) -> None:
+    def restore(self) -> LoopMemory | None:
         """Put back the state of the side file, if there is one; called when the guard has been built.
+
+        Returns:
+            What the loop remembers of the epochs before; None: nothing is resumed, or without a side file.
 
         Raises:
             InvalidCallError: It is the state of another model.
         """
         if self._saved is None:
-            return
-        assert self.optimizer is not None
-        assert self.scheduler is not None
-        now = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        same = self._same_optimizer and self._saved.plain["optimizer"]["class"] == type(self.optimizer).__name__
-        other_scale = sorted(key for key in self.plan.changed if key not in SAME_SCALE)
+            return None
+        trainer = self._trainer
+        now = _numbers_of(trainer.optimizer)
+        same = self._same_optimizer and self._saved.plain["optimizer"]["class"] == type(trainer.optimizer).__name__
+        other_scale = sorted(key for key in trainer.plan.changed if key not in SAME_SCALE)
         if other_scale:
             LOGGER.info(f"how large loss and gradients usually are is learned anew: changed {', '.join(other_scale)}.")
         how = {"same_optimizer": same, "same_scale": not other_scale}
-        self._held = sum(len(group["params"]) for group in self.optimizer.param_groups)
-        restore_training(self, self._saved, **how, generators=RANK in {-1, 0})
+        self._held = sum(len(group["params"]) for group in trainer.optimizer.param_groups)
+        remembered = restore_training(trainer, self._saved, **how, generators=RANK in {-1, 0})
         self._take_changes(now)
-        self.scheduler.last_epoch = self.start_epoch - 1  # as stock leaves it: the loop moves it on
+        trainer.scheduler.last_epoch = trainer.start_epoch - 1  # as stock leaves it: the loop moves it on
+        return remembered
 
     def _is_of_this_optimizer(self, ckpt: Any, *, with_more: bool = False) -> bool:
         """Return whether a checkpoint has the state of such an optimizer; or of one with more groups, which a callback adds."""
-        assert self.optimizer is not None
-        saved = ckpt.get("optimizer")
+        saved, optimizer = ckpt.get("optimizer"), self._trainer.optimizer
         if saved is None:
             return True
         name = str((ckpt.get("train_args") or {}).get("optimizer", "auto")).lower()
         sizes = [len(group["params"]) for group in saved["param_groups"]]
-        mine = [len(group["params"]) for group in self.optimizer.param_groups]
+        mine = [len(group["params"]) for group in optimizer.param_groups]
         same_shape = (sizes[: len(mine)] if with_more else sizes) == mine
-        return same_shape and name in {"auto", type(self.optimizer).__name__.lower()}
+        return same_shape and name in {"auto", type(optimizer).__name__.lower()}
 
     def _take_changes(self, now: list[dict[str, Any]]) -> None:
         """Set what changed arguments mean in the optimizer's groups, after the saved groups were loaded."""
-        assert self.optimizer is not None
-        keys = {key for name in self.plan.changed for key in EFFECTS.get(name, ())}
-        for group, values in zip(self.optimizer.param_groups, now, strict=True):
+        keys = {key for name in self._trainer.plan.changed for key in EFFECTS.get(name, ())}
+        for group, values in zip(self._trainer.optimizer.param_groups, now, strict=True):
             group.update({key: values[key] for key in keys if key in values})
 
-    # ---- the loop ------------------------------------------------------------------------------------------------------
+    # ---- the loop --------------------------------------------------------------------------------------------------------
 
-    def run_callbacks(self, event: str) -> None:
-        """Put back what the loop draws from, at the last moment before it draws: after all callbacks."""
-        super().run_callbacks(event)
-        if event == "on_train_epoch_start" and self._fresh:
-            self._fresh = False
-            saved, self._saved = self._saved, None  # its tensors are not needed any more
-            if saved is None:
-                return
-            if self._same_optimizer and saved.plain["optimizer"]["class"] == type(self.optimizer).__name__:
-                restore_late(self, saved, self._held)
-            restore_window(self, self._cadence, saved)
-            restore_memory(self, saved)
-            assert self.guard is not None
-            self.guard.resync()  # the first snapshot was taken before all was there
-            will_close = self.args.close_mosaic and self.epoch >= self.epochs - self.args.close_mosaic
-            own = RANK in {-1, 0}  # the generators that were saved are those of the first rank
-            if will_close and saved.plain["loop"]["mosaic_closed"]:
-                restore_behind_reset(self.train_loader, dict(saved.tensors), saved.plain["data"], generators=own)
-            restore_data(self, saved, generators=own)
+    def begin_epoch(self) -> None:
+        """Put back what the loop draws from, at the last moment before it draws: after all callbacks, in the first epoch."""
+        if not self._fresh:
+            return
+        self._fresh = False
+        saved, self._saved = self._saved, None  # its tensors are not needed any more
+        if saved is None:
+            return
+        trainer = self._trainer
+        if self._same_optimizer and saved.plain["optimizer"]["class"] == type(trainer.optimizer).__name__:
+            restore_late(trainer, saved, self._held)
+        restore_window(trainer, self._cadence, saved)
+        restore_memory(trainer, saved)
+        assert trainer.guard is not None
+        trainer.guard.resync()  # the first snapshot was taken before all was there
+        will_close = trainer.args.close_mosaic and trainer.epoch >= trainer.epochs - trainer.args.close_mosaic
+        own = RANK in {-1, 0}  # the generators that were saved are those of the first rank
+        if will_close and saved.plain["loop"]["mosaic_closed"]:
+            restore_behind_reset(trainer.train_loader, dict(saved.tensors), saved.plain["data"], generators=own)
+        restore_data(trainer, saved, generators=own)
 
-    def preprocess_batch(self, batch: Any) -> Any:
-        """Hold the loop's next step back until the window that was open is full."""
-        self._cadence.before_forward(self, self.batch_number)
-        return super().preprocess_batch(batch)
+    def accumulate(self) -> int:
+        """Return ``accumulate`` of the loop, which holds its next step back until the window that was open is full."""
+        return self._cadence.before_forward(self._trainer)
 
-    def note_step(self) -> None:
+    def stepped(self) -> None:
         """The loop has called for a step."""
-        self._cadence.stepped(self, self.batch_number)
+        self._cadence.stepped(self._trainer)
 
-    def _build_train_pipeline(self) -> None:
+    def began(self) -> None:
+        """The loop begins anew, and has forgotten its last step."""
         self._cadence.began()
-        super()._build_train_pipeline()
+
+
+def _numbers_of(optimizer: Any) -> list[dict[str, Any]]:
+    """Return copies of an optimizer's groups without their parameters."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
 def _fitting_state(path: Path, before_epoch: int) -> SavedState | None:

@@ -1,8 +1,8 @@
 """Checkpoint writer: whole, healthy, and in Ultralytics' own format.
 
-Ultralytics' own ``save_model`` makes the content: while it runs, ``last``, ``best`` and ``wdir`` are paths whose ``write_bytes``
-keeps the bytes, so that its branches for quantization and distillation stay its own. Its final strip is replaced by one that
-calls its ``strip_optimizer`` on a temporary file.
+Ultralytics' own ``save_model`` makes the content: while it runs, ``last``, ``best`` and ``wdir`` of the trainer, which it keeps
+here, are paths whose ``write_bytes`` keeps the bytes, so that its branches for quantization and distillation stay its own. Its
+final strip is replaced by one that calls its ``strip_optimizer`` on a temporary file.
 
 The thread that trains has the state audited, lets Ultralytics make the content and copies the state to the host; a thread of its
 own (``_shared/background.py``) does the rest with what was copied (``save.py``). Until that is done, one copy of model, EMA and
@@ -20,9 +20,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import ultralytics.engine.trainer as stock
@@ -34,56 +34,90 @@ from .._shared.background import Background
 from ..errors import InvalidCallError
 from ..guard import StepGuard
 from ..guard.health import all_finite, non_finite_names
-from ..runlog.writer import RunLog
 from .float16 import beyond_half, put_back
 from .live_state import CLASS_WEIGHTS, named_state
 from .reader import LAST, LAST_GOOD, load, network_of
 from .save import Outcome, Save, write
 from .state_file import NAME as STATE_FILE
 from .state_file import SavedState, on_host
+from .trainer_view import TrainerView
 
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
+PLACES = ("last", "best", "wdir")
+"""Attributes of a trainer that say where its checkpoints are; they are kept by its writer."""
 
 
-def _awaited(name: str) -> Any:
-    """Return an attribute of a trainer that is read only when no save is being written."""
+class CheckpointWriter:
+    """Writes ``weights/`` of a guarded trainer.
 
-    def read(trainer: Any) -> Any:
-        trainer.finish_save()
+    Args:
+        trainer: Read for the live state, the place in the run and the log.
+        collect_state: Returns copies of what the checkpoint lacks; called with the last whole epoch, and
+            ``at_the_end_of_an_epoch=``.
+        make_content: Has Ultralytics' ``save_model`` make a checkpoint of a last whole epoch, and write it.
+    """
+
+    def __init__(
+        self,
+        trainer: TrainerView,
+        *,
+        collect_state: Callable[..., SavedState],
+        make_content: Callable[[int], object],
+    ) -> None:
+        self._trainer, self._collect_state, self._make_content = trainer, collect_state, make_content
+        self._places: dict[str, Path] = {}
+        self._slots: dict[str, Path] = {}
+        """What stands in the place of each while Ultralytics makes a checkpoint."""
+        self._digest_on_disk: str | None = None
+        """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
+        self._writing: Background[Outcome] | None = None
+        self._saved_by: int | None = None
+        """The thread that trains, which alone takes over what came of a save."""
+        self._stands = False
+        """Whether the newest save that was asked for was written."""
+        self._was_loaded = False
+        """Whether a content of this run was loaded, before it was written."""
+        self._said_beyond_half = False
+        self._said_not_kept = False
+
+    # ---- where they are --------------------------------------------------------------------------------------------------
+
+    def place(self, name: str) -> Path:
+        """Return one of the ``PLACES`` when no save is being written.
+
+        Raises:
+            AttributeError: Ultralytics has not set it yet.
+        """
+        self.finish()
         try:
-            return vars(trainer)[name]
+            return self._slots.get(name) or self._places[name]
         except KeyError:
-            raise AttributeError(f"{type(trainer).__name__} has no {name} yet") from None
+            raise AttributeError(f"{self._trainer.name} has no {name} yet") from None
 
-    return property(read, lambda trainer, value: vars(trainer).__setitem__(name, value))
+    def put_place(self, name: str, path: Path) -> None:
+        """Take one of the ``PLACES`` from Ultralytics."""
+        self._places[name] = path
 
+    def resumed_from(self, last_digest: str | None) -> None:
+        """Go on behind a checkpoint.
 
-class GuardedCheckpoints(_Base):
-    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that writes ``weights/``."""
+        Args:
+            last_digest: Its SHA-256.
+        """
+        self._digest_on_disk = last_digest
 
-    guard: StepGuard | None
-    run_log: RunLog
-    _digest_on_disk: str | None = None
-    """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
-    _writing: Background[Outcome] | None = None
-    _saved_by: int | None = None
-    """The thread that trains, which alone takes over what came of a save."""
-    _stands = False
-    """Whether the newest save that was asked for was written."""
-    _was_loaded = False
-    """Whether a content of this run was loaded, before it was written."""
-    _said_beyond_half = False
-    _said_not_kept = False
+    @property
+    def _state_file(self) -> Path:
+        return self._places["wdir"] / STATE_FILE
 
-    last = _awaited("last")
-    best = _awaited("best")
-    wdir = _awaited("wdir")
+    # ---- saving ----------------------------------------------------------------------------------------------------------
 
-    def save_model(self) -> Any:
-        """Save, unless something is not finite: then the checkpoints on disk stay as they are.
+    @property
+    def is_writing(self) -> bool:
+        """Whether files are being written at this moment."""
+        return self._writing is not None and not self._writing.idle
+
+    def save(self) -> bool:
+        """Save at the end of an epoch, unless something is not finite: then the checkpoints on disk stay as they are.
 
         Stock would write zeros in the place of NaN, and 65504 in the place of what float16 cannot hold; the latter stays
         float32 here. What cannot be written (a full disk) is said, and training goes on.
@@ -95,8 +129,8 @@ class GuardedCheckpoints(_Base):
         Returns:
             Whether ``last.pt`` is written, or is being written.
         """
-        begun = self._begin_save(self.epoch, at_the_end_of_an_epoch=True)
-        return begun and (self.finish_save() if self._has_readers() else True)
+        begun = self._begin(self._trainer.epoch, at_the_end_of_an_epoch=True)
+        return begun and (self.finish() if self._has_readers() else True)
 
     def save_now(self, epoch_completed: int) -> bool:
         """Save in the middle of an epoch, so that a resumed run begins this epoch anew with the weights of now.
@@ -110,7 +144,7 @@ class GuardedCheckpoints(_Base):
         Returns:
             Whether it was written.
         """
-        return self.save_soon(epoch_completed) and self.finish_save()
+        return self.save_soon(epoch_completed) and self.finish()
 
     def save_soon(self, epoch_completed: int) -> bool:
         """Begin to save as :meth:`save_now` does; the files are written beside the training that goes on.
@@ -121,15 +155,9 @@ class GuardedCheckpoints(_Base):
         Returns:
             Whether it was begun: nothing was found that is not finite.
         """
-        if RANK not in {-1, 0}:
-            return False
-        epoch, self.epoch = getattr(self, "epoch", 0), epoch_completed
-        try:
-            return self._begin_save(epoch_completed, at_the_end_of_an_epoch=False)
-        finally:
-            self.epoch = epoch
+        return RANK in {-1, 0} and self._begin(epoch_completed, at_the_end_of_an_epoch=False)
 
-    def finish_save(self) -> bool:
+    def finish(self) -> bool:
         """Wait for the save that is being written, if there is one, and tell of what could not be.
 
         Another thread, such as one that watches the files, only waits: what came of it is the training thread's to tell.
@@ -137,48 +165,43 @@ class GuardedCheckpoints(_Base):
         Returns:
             Whether the newest save that was asked for was written, as far as the training thread knows.
         """
-        if self._writing is not None and not self._writing.idle:
+        if self._writing is not None and self.is_writing:
             if threading.get_ident() == self._saved_by:
                 self._take_over(self._writing.result())
             else:
                 self._writing.wait()
         return self._stands
 
-    def notice_save(self) -> None:
+    def notice(self) -> None:
         """Tell of a save that has been written meanwhile, without waiting for one."""
         if self._writing is not None and self._writing.done:
-            self.finish_save()
+            self.finish()
 
-    if TYPE_CHECKING:
-
-        def collect_state(self, *, at_the_end_of_an_epoch: bool) -> SavedState:
-            """Return copies of what the checkpoint lacks; see :class:`~yolo_stable.checkpoints.resume.GuardedResume`."""
-            ...
-
-    def _begin_save(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
-        self.finish_save()  # never two at a time: what is copied for one is held in memory until it is written
+    def _begin(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
+        self.finish()  # never two at a time: what is copied for one is held in memory until it is written
         self._stands, self._saved_by = False, threading.get_ident()
-        assert self.guard is not None
+        trainer, last = self._trainer, self._places["last"]
+        assert trainer.guard is not None
         # With several ranks a ruined state waits for the next window to be put right, and may be finite.
-        if not self.guard.inspect():
-            return self._refuse(epoch, self._unhealthy(self.guard), "not healthy")
+        if not trainer.guard.inspect():
+            return self._refuse(epoch, _unhealthy(trainer.guard), "not healthy")
         bad = self._live_culprits()
         if bad:
             return self._refuse(epoch, bad)
-        files = self._contents()
-        if self.last not in files:  # a trainer behind this one writes in its own way
-            self.run_log.saved(self.last, epoch + 1)
+        files = self._contents(epoch)
+        if last not in files:  # a trainer behind this one writes in its own way
+            trainer.run_log.saved(last, epoch + 1)
             self._stands = True
             return True
-        copies = [path for path in files if path != self.last] if at_the_end_of_an_epoch else []
+        copies = [path for path in files if path != last] if at_the_end_of_an_epoch else []
         save = Save(
             epoch=epoch,
-            step=self.guard.counts.applied,
-            content=files[self.last],
-            state=self._copied(at_the_end_of_an_epoch),
-            last=self.last,
-            copies=(*copies, self.last.with_name(LAST_GOOD)),
-            state_file=self.wdir / STATE_FILE if self.args.save else None,
+            step=trainer.guard.counts.applied,
+            content=files[last],
+            state=self._copied(epoch, at_the_end_of_an_epoch),
+            last=last,
+            copies=(*copies, last.with_name(LAST_GOOD)),
+            state_file=self._state_file if trainer.args.save else None,
             before=self._digest_on_disk,
             is_first=not self._was_loaded,
         )
@@ -188,7 +211,8 @@ class GuardedCheckpoints(_Base):
 
     def _has_readers(self) -> bool:
         """Return whether callbacks that are not Ultralytics' own run behind a save; those ask the trainer for its files."""
-        behind = [*self.callbacks.get("on_model_save", ()), *self.callbacks.get("on_fit_epoch_end", ())]
+        callbacks = self._trainer.callbacks
+        behind = [*callbacks.get("on_model_save", ()), *callbacks.get("on_fit_epoch_end", ())]
         return any(not str(getattr(call, "__module__", "")).startswith("ultralytics.") for call in behind)
 
     def _take_over(self, outcome: Outcome) -> None:
@@ -206,27 +230,27 @@ class GuardedCheckpoints(_Base):
         if outcome.culprits:
             self._refuse(epoch, outcome.culprits)
         if outcome.damage:
-            good = self.run_log.good_checkpoint()
+            good = self._trainer.run_log.good_checkpoint()
             LOGGER.warning(f"checkpoint of epoch {epoch + 1} not written: it is {outcome.damage}. {good}")
         if outcome.written:
             self._was_loaded = True
             self._digest_on_disk = outcome.digest
-            self.run_log.saved(save.last, epoch + 1, save.step)
+            self._trainer.run_log.saved(save.last, epoch + 1, save.step)
         for path, error in outcome.failed.items():
             if path == save.state_file:
                 self._say_not_kept(path, error)
             else:
                 self._warn(path, error)
 
-    def _copied(self, at_the_end_of_an_epoch: bool) -> SavedState:
+    def _copied(self, epoch: int, at_the_end_of_an_epoch: bool) -> SavedState:
         """Return the state as it is now, copied; without plain values when they cannot be."""
         try:
-            return self.collect_state(at_the_end_of_an_epoch=at_the_end_of_an_epoch)
+            return self._collect_state(epoch, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
         except (TypeError, ValueError) as error:
-            assert self.guard is not None
-            if self.args.save:
-                self._say_not_kept(self.wdir / STATE_FILE, error)
-            return SavedState(on_host(self.guard.state.live()), {})
+            assert self._trainer.guard is not None
+            if self._trainer.args.save:
+                self._say_not_kept(self._state_file, error)
+            return SavedState(on_host(self._trainer.guard.state.live()), {})
 
     def _say_not_kept(self, path: Path, error: Exception) -> None:
         """Say that there is no side file; what is in the way of every one of them, once."""
@@ -239,29 +263,24 @@ class GuardedCheckpoints(_Base):
 
     def _live_culprits(self) -> tuple[str, ...]:
         """Name what is not finite, of what the guard's own look has not seen; stock's saving is given nothing that is not."""
-        assert self.guard is not None
-        assert self.ema is not None
-        model: Any = self.model
-        state = list(named_state(unwrap_model(model), self.optimizer))
-        if self.guard.recovery is None:
-            state += [(f"EMA {name}", tensor) for name, tensor in self.ema.ema.state_dict().items()]
+        trainer = self._trainer
+        assert trainer.guard is not None
+        state = list(named_state(unwrap_model(trainer.model), trainer.optimizer))
+        if trainer.guard.recovery is None:
+            state += [(f"EMA {name}", tensor) for name, tensor in trainer.ema.ema.state_dict().items()]
         else:
             state = [(name, tensor) for name, tensor in state if name == CLASS_WEIGHTS]
         state = [(name, tensor) for name, tensor in state if isinstance(tensor, torch.Tensor)]
         return () if all_finite(tensor for _, tensor in state) else non_finite_names(state)
 
-    def _unhealthy(self, guard: StepGuard) -> tuple[str, ...]:
-        assert guard.recovery is not None
-        return guard.recovery.audit.inspect(guard.state.live()).names
-
     def _refuse(self, epoch: int, bad: tuple[str, ...], what: str = "not finite") -> bool:
-        self.run_log.checkpoint_kept(epoch + 1, bad)
+        self._trainer.run_log.checkpoint_kept(epoch + 1, bad)
         LOGGER.warning(
-            f"checkpoint of epoch {epoch + 1} not written, {what}: {', '.join(bad)}. {self.run_log.good_checkpoint()}"
+            f"checkpoint of epoch {epoch + 1} not written, {what}: {', '.join(bad)}. {self._trainer.run_log.good_checkpoint()}"
         )
         return False
 
-    def _contents(self) -> dict[Path, bytes]:
+    def _contents(self, epoch: int) -> dict[Path, bytes]:
         """Let Ultralytics make the checkpoint, and take what it writes where it would write it."""
         written: dict[Path, bytes] = {}
 
@@ -273,12 +292,11 @@ class GuardedCheckpoints(_Base):
             def mkdir(self, *args: Any, **kwargs: Any) -> None:
                 """Leave it to the writing."""
 
-        places = self.last, self.best, self.wdir
         try:
-            self.last, self.best, self.wdir = (Slot(place) for place in places)
-            super().save_model()
+            self._slots = {name: Slot(path) for name, path in self._places.items()}
+            self._make_content(epoch)
         finally:
-            self.last, self.best, self.wdir = places
+            self._slots = {}
         return written
 
     def _warn(self, path: Path, error: Exception) -> None:
@@ -287,13 +305,14 @@ class GuardedCheckpoints(_Base):
             f"{path} could not be written: {_why(error)}. Training goes on and tries again with the next save; {old}."
         )
 
-    def final_eval(self) -> None:
-        """Let Ultralytics strip and evaluate the checkpoints; stripping replaces files whole, in precision that holds them."""
-        self.finish_save()
+    @contextlib.contextmanager
+    def stripping(self) -> Iterator[None]:
+        """Have Ultralytics strip checkpoints in here by replacing files whole, in precision that holds them."""
+        self.finish()
         before = stock.strip_optimizer
         try:
             stock.strip_optimizer = self._strip
-            super().final_eval()
+            yield
         finally:
             stock.strip_optimizer = before
 
@@ -324,7 +343,7 @@ class GuardedCheckpoints(_Base):
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-        if path == self.last:
+        if path == self._places["last"]:
             good = path.with_name(LAST_GOOD)
             try:
                 write_whole(good, content)
@@ -332,6 +351,11 @@ class GuardedCheckpoints(_Base):
                 self._warn(good, error)
         LOGGER.info(f"Optimizer stripped from {path}, {len(content) / 1e6:.1f}MB")
         return combined
+
+
+def _unhealthy(guard: StepGuard) -> tuple[str, ...]:
+    assert guard.recovery is not None
+    return guard.recovery.audit.inspect(guard.state.live()).names
 
 
 def _why(error: Exception) -> str:

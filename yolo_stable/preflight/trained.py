@@ -37,7 +37,7 @@ def subject_of(trainer: Any, sample: Sample) -> Subject:
         call=trainer.model,
         optimizer=trainer.optimizer,
         ema=trainer.ema,
-        scaler=trainer._gate.scaler,
+        scaler=trainer.scaler.scaler,
         precision=precision_of(bool(trainer.amp), trainer.args.amp),
         # The trainer's own jump limit believes what comes three times in a row; here there is one batch.
         config=replace(trainer.plan.guard, snapshot_every=None, max_jump=None),

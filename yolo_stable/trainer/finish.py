@@ -2,55 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Callable, Iterator
 
 from ultralytics.utils import LOGGER, RANK
 
 from .._shared.error_text import one_line
 from .._shared.shell_text import CHECK, GO_ON
 from .._shared.tables import render_table
-from ..errors import TrainingHaltedError, YoloStableError
-from ..guard import StepGuard
-from ..presets.run_plan import RunPlan
+from ..checkpoints.trainer_view import TrainerView
+from ..checkpoints.writer import CheckpointWriter
+from ..errors import TrainingHaltedError, TrainingInterruptedError, YoloStableError
+from ..provenance.substitution import NoImageLeftError
 from ..report import write_report
 from ..runlog.injections import Injections
-from ..runlog.writer import RunLog
-
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
+from .file_watcher import FileWatcher
+from .next_steps import NextSteps
+from .precision import PrecisionPolicy
 
 
-class GuardedEnding(_Base):
-    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that closes the books."""
+class RunEnding:
+    """Closes the books, however a run ends.
 
-    guard: StepGuard | None
-    plan: RunPlan
-    run_log: RunLog
-    batch_number: int
-    injections: Injections
-    told: Callable[[str], str]
-    save_now: Callable[[int], bool]
+    Args:
+        trainer: Read for the place in the run, the log and the counters.
+        checkpoints: Saves what was put back.
+        files: Knows why no image is left.
+        precision: Knows whether it was lowered.
+        injections: Tells what was put in on purpose.
+        next_steps: Fills the commands of what is told.
+        undo_resume: Undoes what a resume has written before its first batch.
+    """
+
+    def __init__(
+        self,
+        trainer: TrainerView,
+        *,
+        checkpoints: CheckpointWriter,
+        files: FileWatcher,
+        precision: PrecisionPolicy,
+        injections: Injections,
+        next_steps: NextSteps,
+        undo_resume: Callable[[], None],
+    ) -> None:
+        self._trainer, self._checkpoints, self._files, self._precision = trainer, checkpoints, files, precision
+        self._injections, self._next_steps, self._undo_resume = injections, next_steps, undo_resume
+
+    @contextlib.contextmanager
+    def of_the_run(self) -> Iterator[None]:
+        """Close the books behind a training.
+
+        Raises:
+            TrainingHaltedError: The guard gave up; names the good checkpoint and what to type next.
+            TrainingInterruptedError: As it came, so for all other errors.
+        """
+        try:
+            yield
+        except TrainingHaltedError as error:
+            raise self.halted(error) from error
+        except NoImageLeftError as error:
+            raise self.halted(self._files.nothing_left()) from error
+        except TrainingInterruptedError as error:
+            self.close_books("interrupted", str(error))
+            raise
+        except KeyboardInterrupt:  # the second Ctrl-C
+            saved = f"KeyboardInterrupt. {self._trainer.run_log.good_checkpoint()}"
+            self.close_books("interrupted", self._next_steps.filled(f"{saved}\nGo on with:\n{GO_ON}"))
+            raise
+        except BaseException as error:
+            self._undo_resume()
+            if self._precision.was_lowered and "out of memory" in str(error).lower():
+                halt = f"Out of memory, after the precision had to be lowered: {error}. Lower batch=."
+                raise self.halted(TrainingHaltedError(halt, next=f"Then go on:\n{GO_ON}")) from error
+            self.close_books("failed", f"{type(error).__name__}: {error}")
+            raise
+        self.close_books("done", "")
 
     def halted(self, error: TrainingHaltedError) -> TrainingHaltedError:
         """Save what the ladder has put back, close the books, and return the error that names the good checkpoint."""
         self._save_what_was_put_back()
-        where = f"It was in epoch {self.epoch + 1}/{self.epochs}, batch {self.batch_number}."
+        where = f"It was in epoch {self._trainer.epoch + 1}/{self._trainer.epochs}, batch {self._trainer.batch_number}."
         seen, next = str(error), error.next
-        if self.injections.over:  # nothing is to be looked for
+        if self._injections.over:  # nothing is to be looked for
             seen, next = error.seen, f"To go on without them:\n{GO_ON}"
-        message = f"{seen} {where} {self.run_log.good_checkpoint()}\n{self.told(next)}".strip()
+        message = f"{seen} {where} {self._trainer.run_log.good_checkpoint()}\n{self._next_steps.told(next)}".strip()
         self.close_books("halted", message)
         return TrainingHaltedError(message)
 
     def _save_what_was_put_back(self) -> None:
         """Save the snapshot that the ladder ended with, when it is newer than the last checkpoint."""
-        recovery = self.guard.recovery if self.guard is not None else None
+        recovery = self._trainer.guard.recovery if self._trainer.guard is not None else None
         newest = recovery.ring.newest if recovery is not None else None
-        if newest is not None and newest.step and self.args.save and newest.step > self.run_log.saved_step:
-            self.save_now(self.epoch - 1)
+        if (
+            newest is not None
+            and newest.step
+            and self._trainer.args.save
+            and newest.step > self._trainer.run_log.saved_step
+        ):
+            self._checkpoints.save_now(self._trainer.epoch - 1)
 
     def require_that_something_was_learned(self) -> None:
         """Refuse to call a run done whose every step was rejected or undone.
@@ -58,13 +107,13 @@ class GuardedEnding(_Base):
         Raises:
             TrainingHaltedError: It was.
         """
-        if self.guard is None:
+        if self._trainer.guard is None:
             return
-        counts, recovery = self.guard.counts, self.guard.recovery
+        counts, recovery = self._trainer.guard.counts, self._trainer.guard.recovery
         learned = counts.applied if recovery is None else recovery.trained
         if learned or not (counts.rejected or counts.rollbacks):
             return
-        self.run_log.nothing_learned()
+        self._trainer.run_log.nothing_learned()
         undone = (
             f"{counts.applied} optimizer steps were taken, and all undone" if counts.applied else "no step was taken"
         )
@@ -81,10 +130,10 @@ class GuardedEnding(_Base):
         Raises:
             YoloStableError: It is not.
         """
-        if RANK in {-1, 0} and self.args.save and not self.run_log.has_saved(self.epoch + 1):
+        if RANK in {-1, 0} and self._trainer.args.save and not self._trainer.run_log.has_saved(self._trainer.epoch + 1):
             raise YoloStableError(
-                f"Training has ended with epoch {self.epoch + 1}, but its checkpoint could not be written."
-                f" {self.run_log.good_checkpoint()} Look at the warnings above."
+                f"Training has ended with epoch {self._trainer.epoch + 1}, but its checkpoint could not be written."
+                f" {self._trainer.run_log.good_checkpoint()} Look at the warnings above."
             )
 
     def close_books(self, status: str, message: str) -> None:
@@ -94,11 +143,11 @@ class GuardedEnding(_Base):
             status: ``done``, ``halted``, ``interrupted`` or ``failed``.
             message: Why, unless it is done.
         """
-        if self.guard is None or RANK not in {-1, 0}:
+        if self._trainer.guard is None or RANK not in {-1, 0}:
             return
-        rows = self.run_log.finish(status, message, self.guard.counts)
+        rows = self._trainer.run_log.finish(status, message, self._trainer.guard.counts)
         if status == "done":
-            metrics: Any = self.metrics or {}
+            metrics = self._trainer.metrics or {}
             shown = ((key, value) for key, value in metrics.items() if key.startswith("metrics/"))
             rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
         rows += self._report()
@@ -106,10 +155,10 @@ class GuardedEnding(_Base):
 
     def _report(self) -> list[tuple[str, str]]:
         """Write ``report.html`` into the run's folder, and return its row of the closing table."""
-        if not self.plan.trainer.report:
+        if not self._trainer.plan.trainer.report:
             return []
         try:
-            return [("report", str(write_report([self.save_dir])))]
+            return [("report", str(write_report([self._trainer.save_dir])))]
         except Exception as error:  # noqa: BLE001 - it is a luxury: no error of it may change how a run ends
             LOGGER.warning(f"The report could not be written: {type(error).__name__}: {one_line(error)}")
             return []

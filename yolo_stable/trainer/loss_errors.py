@@ -11,46 +11,55 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..autopsy.frames import tensors_in
 from ..autopsy.symptom import RAISED
+from ..checkpoints.trainer_view import TrainerView
 from ..guard.graph import free_graph
 from ..guard.wrappers import unwrap
-
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
 
 LOST = ("out of memory", "CUDA error", "HIP error", "device-side assert")
 """In the text of an error that is not about numbers, or after which the device does not answer any more."""
 
 
-class GuardedLoss(_Base):
-    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that catches what a loss raises on numbers that are not finite."""
+class LossWatcher:
+    """Catches what a loss raises on numbers that are not finite, and tells it as a fault of the batch.
 
-    guard: Any
-    _label_fault: str
+    Args:
+        trainer: Read for the model and the names of its loss items.
+    """
 
-    def watch_loss(self) -> None:
+    def __init__(self, trainer: TrainerView) -> None:
+        self._trainer = trainer
+        self.fault = ""
+        """What the loss that was watched last has raised; empty: nothing."""
+
+    def watch(self) -> None:
         """Watch the next call of the model's loss. Nothing stays on the model behind that call."""
-        model: Any = unwrap(self.model)  # pyright: ignore[reportArgumentType]
+        self.fault = ""
+        model: Any = unwrap(self._trainer.model)
         if hasattr(model, "loss"):
             vars(model)["loss"] = _Watched(model, self)
 
-    def leave_loss(self) -> None:
+    def leave(self) -> None:
         """Take away what waits for a call that did not come, as when memory ran out before it."""
-        model = getattr(self, "model", None)  # there is none before the training is set up, or but its name
+        model = getattr(self._trainer, "model", None)  # there is none before the training is set up, or but its name
         held = vars(unwrap(model)) if isinstance(model, nn.Module) else {}
         if isinstance(held.get("loss"), _Watched):
             del held["loss"]
 
-    def loss_raised(self, error: Exception, model: nn.Module) -> tuple[Tensor, dict[str, Tensor]] | None:
-        """Return a loss that the guard rejects, and note why; None when it has nothing to do with numbers.
+    @property
+    def has_other_ranks(self) -> bool:
+        """Whether other ranks wait for the gradients of this one."""
+        guard = self._trainer.guard
+        return guard is not None and guard.ranks.shared
+
+    def raised(self, error: Exception, model: nn.Module) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """Return a loss that the guard rejects, and note why; None when the error has nothing to do with numbers.
 
         Syncs: one for each tensor of the code that raised; it is not called while all is well.
         """
@@ -63,20 +72,19 @@ class GuardedLoss(_Base):
         if not bad:
             return None
         said = " ".join(str(error).split())
-        what = f"{RAISED} {type(error).__name__} ({said[:100]}), as {bad} is not finite"
-        self._label_fault = ", ".join(filter(None, (self._label_fault, what)))
+        self.fault = f"{RAISED} {type(error).__name__} ({said[:100]}), as {bad} is not finite"
         parameters = [p for p in model.parameters() if p.requires_grad]
         loss = torch.full((), math.nan, device=parameters[0].device)
-        if self.guard is not None and self.guard.ranks.shared:  # the other ranks wait for all gradients of this one
+        if self.has_other_ranks:  # they wait for all gradients of this one
             loss = loss + torch.stack([p.reshape(-1)[0].float() for p in parameters]).sum()
-        return loss, {name: loss.detach() for name in self.loss_names}
+        return loss, {name: loss.detach() for name in self._trainer.loss_names}
 
 
 class _Watched:
     """Stands in the place of a model's ``loss`` for one call; a copy or a pickle of the model is one without it."""
 
-    def __init__(self, model: nn.Module, trainer: GuardedLoss) -> None:
-        self.model, self.trainer = model, trainer
+    def __init__(self, model: nn.Module, watcher: LossWatcher) -> None:
+        self.model, self.watcher = model, watcher
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         own: Any = type(self.model).loss.__get__(self.model)  # pyright: ignore[reportAttributeAccessIssue]
@@ -85,13 +93,11 @@ class _Watched:
         try:
             return own(*args, **kwargs)
         except (RuntimeError, IndexError) as error:
-            instead = self.trainer.loss_raised(error, self.model)
+            instead = self.watcher.raised(error, self.model)
             if instead is None:
                 raise
-            guard = self.trainer.guard
-            if (
-                guard is None or not guard.ranks.shared
-            ):  # of a compiled model the loop holds the predictions, until it has the next ones
+            if not self.watcher.has_other_ranks:
+                # of a compiled model the loop holds the predictions, until it has the next ones
                 free_graph([tensor for _, tensor in tensors_in([args, kwargs])], list(self.model.parameters()))
             return instead
 

@@ -3,111 +3,99 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from torch.optim import SGD
 from ultralytics.utils import LOGGER, RANK
 
 from .._shared.shell_text import beneath
 from .._shared.tables import render_table
+from ..checkpoints.trainer_view import TrainerView
 from ..errors import YoloStableError
-from ..guard import Decision, StepGuard
-from ..incidents.record import Drawn
+from ..guard import Decision
 from ..presets.lr_schedule import schedule_warnings
-from ..presets.run_plan import RunPlan
 from ..presets.ultralytics_settings import default_hyp
-from ..runlog.epoch_metrics import EpochTelemetry
 from ..runlog.step_metrics import StepTelemetry
 from ..runlog.warning_rules import Caution
-from ..runlog.writer import RunLog
 from .banner import guard_rows, precision, preset_rows, telemetry_row
-
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
+from .next_steps import NextSteps
 
 LONGEST_WARM_UP = 1000
 """Batches of the warm-up in which warnings are held back; that of a large data set lasts for tens of thousands."""
 
 
-class GuardedTelling(_Base):
-    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that prints, and writes the log."""
+class Reporter:
+    """Prints, and writes the log.
 
-    plan: RunPlan
-    guard: StepGuard | None
-    run_log: RunLog
-    telemetry: EpochTelemetry
-    batch_number: int
-    own_fault: tuple[Decision, list[Drawn]] | None
-    look_into: Callable[[Decision], None]
-    told: Callable[[str], str]
-    precisions: Callable[[], int]
-    _drawn: list[Drawn]
-    step_telemetry: StepTelemetry | None = None
-    """None on ranks that keep no files, and when it is off."""
-    _told: Decision | None = None
-    _stepped = False
-    """Whether the loop has called for a step."""
+    Args:
+        trainer: Read for the place in the run, the plan, the log and the epoch's telemetry.
+        next_steps: Fills the commands of what is told.
+    """
+
+    def __init__(self, trainer: TrainerView, next_steps: NextSteps) -> None:
+        self._trainer, self._next_steps = trainer, next_steps
+        self.steps: StepTelemetry | None = None
+        """None on ranks that keep no files, and when it is off."""
+        self._told: Decision | None = None
+        self._stepped = False
+        """Whether the loop has called for a step."""
 
     # ---- before the first step -------------------------------------------------------------------------------------------
 
-    def tell_what_is_on(self, scaler: Any) -> None:
+    def banner(self, scaler: object, precisions: int) -> None:
         """Print and record the set-up; on ranks that keep files.
 
         Args:
             scaler: The loop's GradScaler.
+            precisions: How many there are to try, the one of now included.
         """
-        assert self.guard is not None
-        config = self.plan.trainer
+        trainer = self._trainer
+        assert trainer.guard is not None
+        if trainer.resume and trainer.last.exists():
+            trainer.run_log.saved(trainer.last, trainer.start_epoch)
+        config = trainer.plan.trainer
         if config.telemetry_every is not None:
-            limits = config.telemetry_every, config.warn_norm, self.guard.config.max_norm
-            proportional = isinstance(self.optimizer, SGD)
-            self.step_telemetry = StepTelemetry(*limits, self.device, proportional=proportional)
-        numbers = precision(bool(self.amp), self.args.amp, scaler)
-        does = guard_rows(
-            self.guard, accumulate=self.accumulate, precisions=self.precisions(), collapse=config.collapse
-        )
-        rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(self.plan)]
+            limits = config.telemetry_every, config.warn_norm, trainer.guard.config.max_norm
+            self.steps = StepTelemetry(*limits, trainer.device, proportional=isinstance(trainer.optimizer, SGD))
+        numbers = precision(bool(trainer.amp), trainer.args.amp, scaler)
+        does = guard_rows(trainer.guard, accumulate=trainer.accumulate, precisions=precisions, collapse=config.collapse)
+        rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(trainer.plan)]
         LOGGER.info(render_table("guard of yolo-stable", rows))
-        warnings = schedule_warnings(vars(self.args), len(self.train_loader), default_hyp())
-        for warning in warnings:
+        for warning in schedule_warnings(vars(trainer.args), len(trainer.train_loader), default_hyp()):
             LOGGER.warning(warning)
-        optimizer = type(self.optimizer).__name__
-        device = str(self.device)
-        self.run_log.start(
-            self.plan, optimizer=optimizer, precision=numbers, device=device, epochs_before=self.start_epoch
+        trainer.run_log.start(
+            trainer.plan,
+            optimizer=type(trainer.optimizer).__name__,
+            precision=numbers,
+            device=str(trainer.device),
+            epochs_before=trainer.start_epoch,
         )
 
     # ---- decisions -------------------------------------------------------------------------------------------------------
 
-    def note(self, decision: Decision | None) -> None:
-        """Count a decision, and tell of a rejection that nobody has told of."""
-        assert decision is not None
-        self.telemetry.add(decision)
-        if self.step_telemetry is not None:
-            self.step_telemetry.add(decision)
-        if (
-            decision.rejected and decision is not self._told
-        ):  # one of several ranks, whose window will be rejected by all
-            self._tell(decision)
-            self.own_fault = decision, self._drawn[-1:]
+    def note(self, decision: Decision) -> bool:
+        """Count a decision, and tell of a rejection that nobody has told of.
+
+        Returns:
+            Whether it was one: that of one of several ranks, whose window all of them will reject.
+        """
+        self._trainer.telemetry.add(decision)
+        if self.steps is not None:
+            self.steps.add(decision)
+        is_news = decision.rejected and decision is not self._told
+        if is_news:
+            self.tell_rejection(decision)
         if decision.norm is not None or decision.verdict.value == "empty":
-            self.run_log.window_closed()
+            self._trainer.run_log.window_closed()
+        return is_news
 
-    def on_reject(self, decision: Decision) -> None:
-        """Tell of a rejection and look into it, before anything else follows from it."""
-        self._tell(decision)
-        with self.untimed():
-            self.look_into(decision)
-
-    def _tell(self, decision: Decision) -> None:
-        assert self.guard is not None
+    def tell_rejection(self, decision: Decision) -> None:
+        """Tell of a rejection, with its place in the run."""
+        trainer = self._trainer
+        assert trainer.guard is not None
         self._told = decision
-        where = (self.epoch + 1, self.epochs, self.batch_number, len(self.train_loader))
-        say(self.run_log.rejection(decision, where, self.guard.counts.applied))
+        where = (trainer.epoch + 1, trainer.epochs, trainer.batch_number, len(trainer.train_loader))
+        say(trainer.run_log.rejection(decision, where, trainer.guard.counts.applied))
 
     # ---- steps -----------------------------------------------------------------------------------------------------------
 
@@ -117,24 +105,26 @@ class GuardedTelling(_Base):
         Raises:
             TrainingHaltedError: The guard gave up.
         """
-        assert self.guard is not None
-        steps = self.step_telemetry
-        due = steps is not None and steps.before_step(self.guard)
-        decision = self.guard.step(measure=due)
+        trainer, steps = self._trainer, self.steps
+        assert trainer.guard is not None
+        self._stepped = True
+        due = steps is not None and steps.before_step(trainer.guard)
+        decision = trainer.guard.step(measure=due)
         self.note(decision)
         if due and steps is not None:
-            step = self.guard.counts.applied
-            made = steps.record(decision, batch=self.batch_number, step=step, warm_up=self._is_warm_up())
+            step = trainer.guard.counts.applied
+            warm_up = trainer.is_warming_up(LONGEST_WARM_UP)
+            made = steps.record(decision, batch=trainer.batch_number, step=step, warm_up=warm_up)
             if made is not None:
                 record, cautions = made
-                self.run_log.steps(record, self.epoch + 1)
+                trainer.run_log.steps(record, trainer.epoch + 1)
                 for caution in cautions:
                     self._caution(caution, step)
         return decision
 
     def untimed(self) -> contextlib.AbstractContextManager[None]:
         """Return what keeps the time of a save or an autopsy out of the steps' time."""
-        return contextlib.nullcontext() if self.step_telemetry is None else self.step_telemetry.clock.pause()
+        return contextlib.nullcontext() if self.steps is None else self.steps.clock.pause()
 
     def follow_epoch(self, event: str) -> None:
         """Let the clock of the steps run within an epoch and stand still between two.
@@ -142,25 +132,20 @@ class GuardedTelling(_Base):
         Args:
             event: A callback event of the loop.
         """
-        if self.step_telemetry is None:
+        if self.steps is None:
             return
         if event == "on_train_epoch_start":
-            self.step_telemetry.watch.begin_epoch()
-            self.step_telemetry.clock.go()
+            self.steps.watch.begin_epoch()
+            self.steps.clock.go()
         elif event == "on_train_epoch_end":
-            self.step_telemetry.clock.stop()
-
-    def _is_warm_up(self) -> bool:
-        """Return whether the loop still warms up, by its own arithmetic."""
-        batches = len(self.train_loader)
-        last = self._get_warmup_iterations(batches)
-        return last > 0 and batches * self.epoch + self.batch_number - 1 <= min(last, LONGEST_WARM_UP)
+            self.steps.clock.stop()
 
     def _caution(self, caution: Caution, step: int) -> None:
-        where = f"epoch {self.epoch + 1}/{self.epochs}, step {step}"
-        message = self.told(caution.message)
+        trainer = self._trainer
+        where = f"epoch {trainer.epoch + 1}/{trainer.epochs}, step {step}"
+        message = self._next_steps.told(caution.message)
         caution = replace(caution, message=message)
-        self.run_log.warning(caution, self.epoch + 1, step)
+        trainer.run_log.warning(caution, trainer.epoch + 1, step)
         say(beneath(f"{where}: {caution.what}: {message}{'' if chr(10) in message else '.'}"))
 
     def require_that_the_guard_was_asked(self) -> None:
@@ -169,16 +154,17 @@ class GuardedTelling(_Base):
         Raises:
             YoloStableError: It has.
         """
-        judged = self.telemetry.accepted + self.telemetry.rejected
-        if self.batch_number and not judged:
+        trainer, telemetry = self._trainer, self._trainer.telemetry
+        judged = telemetry.accepted + telemetry.rejected
+        if trainer.batch_number and not judged:
             what, call = "forward pass", "self.scaler.scale(self.loss).backward()"
-        elif self.telemetry.accepted > self.accumulate and not self._stepped:
+        elif telemetry.accepted > trainer.accumulate and not self._stepped:
             what, call = "optimizer step", "super().optimizer_step()"
         else:
             return
         raise YoloStableError(
-            f"{self.batch_number} batches were trained without the guard being asked about a single {what}:"
-            f" {type(self).__name__} or this version of Ultralytics does not call {call}."
+            f"{trainer.batch_number} batches were trained without the guard being asked about a single {what}:"
+            f" {trainer.name} or this version of Ultralytics does not call {call}."
             " Call it, or install the Ultralytics version that yolo-stable names in its requirements."
         )
 

@@ -6,8 +6,8 @@ import contextlib
 import signal
 import subprocess
 import weakref
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import psutil
 from torch.utils.data import DataLoader
@@ -15,32 +15,34 @@ from ultralytics.utils import LOGGER, RANK
 
 from .._shared.shell_text import GO_ON
 from .._shared.signals import GracefulStop, LeftToParent, held_back
+from ..checkpoints.trainer_view import TrainerView
+from ..checkpoints.writer import CheckpointWriter
 from ..errors import TrainingInterruptedError
-from ..guard import StepGuard
-from ..runlog.writer import RunLog
+from .next_steps import NextSteps
+from .open_window import OpenWindow
 
 try:
     from multiprocessing import resource_tracker
 except ImportError:  # Windows has none
     resource_tracker = None
 
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
 
+class ShutdownController:
+    """Saves and leaves between two steps or epochs when a signal has asked for it.
 
-class GuardedInterrupt(_Base):
-    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that saves between epochs and leaves when it is asked to."""
+    Args:
+        trainer: Read for the place in the run and the log.
+        window: Known to be open or closed.
+        checkpoints: Saves.
+        next_steps: Fills the command that goes on.
+    """
 
-    guard: StepGuard | None
-    run_log: RunLog
-    window_open: bool
-    """Whether a micro-batch has been judged since the last optimizer step."""
-    save_now: Callable[[int], bool]
-    finish_save: Callable[[], bool]
-    filled: Callable[[str], str]
-    asked: GracefulStop | None = None
+    def __init__(
+        self, trainer: TrainerView, *, window: OpenWindow, checkpoints: CheckpointWriter, next_steps: NextSteps
+    ) -> None:
+        self._trainer, self._window = trainer, window
+        self._checkpoints, self._next_steps = checkpoints, next_steps
+        self.asked: GracefulStop | None = None
 
     def listen(self) -> GracefulStop:
         """Return what remembers the first signal, to be entered around the training.
@@ -66,9 +68,9 @@ class GuardedInterrupt(_Base):
                 if asked.requested is None:
                     raise
                 name = asked.requested.name
-                done = f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self.wdir}."
-                go_on = f"Go on with:\n{GO_ON} device={self.args.device}"
-                raise TrainingInterruptedError(self.filled(f"{done}\n{go_on}"), asked.requested) from error
+                done = f"{name}: the workers of the multi-GPU run have ended. What they have saved is in {self._trainer.wdir}."
+                go_on = f"Go on with:\n{GO_ON} device={self._trainer.args.device}"
+                raise TrainingInterruptedError(self._next_steps.filled(f"{done}\n{go_on}"), asked.requested) from error
 
     def keep_workers(self, event: str) -> None:
         """Before the loaders start their workers, leave Ctrl-C to this process: the step to be finished may need their batches.
@@ -77,7 +79,7 @@ class GuardedInterrupt(_Base):
             event: The callback event that has just been run.
         """
         if event == "on_train_epoch_start":  # callbacks may have put another loader in
-            for loader in (self.train_loader, getattr(self, "test_loader", None)):
+            for loader in (self._trainer.train_loader, getattr(self._trainer, "test_loader", None)):
                 if isinstance(loader, DataLoader) and loader.num_workers:
                     _leave_ctrl_c_to_parent(loader)
 
@@ -90,22 +92,26 @@ class GuardedInterrupt(_Base):
         Raises:
             TrainingInterruptedError: Says what was saved and how to go on.
         """
+        trainer = self._trainer
         wish = self.asked.requested if self.asked is not None else None
-        if wish is None or self.guard is None or self.stop:  # a run at its end only has to be closed
+        if wish is None or trainer.guard is None or trainer.stop:  # a run at its end only has to be closed
             return
-        if event == "on_train_batch_end" and not self.window_open:
-            saved = self.args.save and self.save_now(self.epoch - 1)
+        if event == "on_train_batch_end" and not self._window.is_open:
+            saved = trainer.args.save and self._checkpoints.save_now(trainer.epoch - 1)
         elif event == "on_fit_epoch_end":
-            self.finish_save()
-            saved = self.run_log.has_saved(self.epoch + 1)  # the loop has just done it, unless the disk was full
+            self._checkpoints.finish()
+            saved = trainer.run_log.has_saved(trainer.epoch + 1)  # the loop has just done it, unless the disk was full
         else:
             return
-        step = self.guard.counts.applied
-        done = f"{wish.name}: training stopped in epoch {self.epoch + 1}/{self.epochs} after {step} optimizer steps."
+        step = trainer.guard.counts.applied
+        done = (
+            f"{wish.name}: training stopped in epoch {trainer.epoch + 1}/{trainer.epochs} after {step} optimizer steps."
+        )
         if not saved:
-            raise TrainingInterruptedError(f"{done} Nothing could be saved{_why(self.args.save)}.", wish)
+            raise TrainingInterruptedError(f"{done} Nothing could be saved{_why(trainer.args.save)}.", wish)
         again = "" if event == "on_fit_epoch_end" else ", and this epoch begins anew"
-        raise TrainingInterruptedError(self.filled(f"{done} Everything is saved{again}.\nGo on with:\n{GO_ON}"), wish)
+        all_saved = f"{done} Everything is saved{again}.\nGo on with:\n{GO_ON}"
+        raise TrainingInterruptedError(self._next_steps.filled(all_saved), wish)
 
 
 def _leave_ctrl_c_to_parent(loader: Any) -> None:

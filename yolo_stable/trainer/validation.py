@@ -1,121 +1,91 @@
-"""Validation of a guarded trainer, and going back where rejecting a batch was not enough.
+"""Validation policy: which validations of a guarded trainer count, and when one sends a run back to its best state.
 
 The state is looked at before each validation. A fitness that is not finite does not count. The first validation of healthy
 weights in a run that is not finite is gone through once more (``incidents/validation_batch.py``), and its first batch that is
-not finite becomes an incident like any other. Ultralytics' recovery, which does an epoch again, is never taken: it would load
-weights rounded to float16.
+not finite becomes an incident like any other.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from ultralytics.utils import LOGGER, RANK
 
 from .._shared.error_text import one_line
-from ..guard import Climb, StepGuard
+from ..checkpoints.trainer_view import TrainerView
 from ..guard.wrappers import unwrap
-from ..presets.run_plan import RunPlan
-from ..runlog.writer import RunLog
 from .fitness_collapse import FitnessWatch, is_worse, rise
 from .witnesses import Witnesses
 
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Base
-else:
-    _Base = object
 
+class ValidationPolicy:
+    """Judges validations, and goes back to the best state when a run has collapsed.
 
-class GuardedRecovery(_Base):
-    """The part of :class:`~yolo_stable.GuardedTrainerMixin` that goes back, and lowers the precision."""
+    Args:
+        trainer: Read for the guard, the plan and the place in the run.
+        look_into: Told of a validation of healthy weights that is not finite, with the names of its metrics.
+    """
 
-    plan: RunPlan
-    guard: StepGuard | None
-    run_log: RunLog
-    fitness_watch: FitnessWatch
-    witnesses: Witnesses
-    batch_number: int
-    tell_of_climb: Callable[[Climb], None]
-    look_into_validation: Callable[[list[str]], None]
-    lowered = False
-    """Whether the precision was lowered in this run."""
+    def __init__(self, trainer: TrainerView, look_into: Callable[[list[str]], None]) -> None:
+        self._trainer, self._look_into = trainer, look_into
+        self.fitness_watch, self.witnesses = FitnessWatch(), Witnesses()
 
-    def on_climb(self, climb: Climb) -> None:
-        """Print and record that the state was put back, or the precision lowered."""
-        line = self.run_log.climb(climb, self.epoch + 1)
-        if RANK in {-1, 0}:
-            LOGGER.info("")  # ends the line of the progress bar
-            LOGGER.warning(line)
-        self.tell_of_climb(climb)
+    def validate(self, stock: Callable[[], Any]) -> tuple[Any, Any, bool]:
+        """Validate a state that was found healthy.
 
-    def precisions(self) -> int:
-        """Return how many precisions there are to try, the one of now included."""
-        if not self.amp:
-            return 1
-        return 3 if self.args.amp != "bf16" and supports_bfloat16(self.device) else 2
-
-    def lower_precision(self) -> str | None:
-        """Let the loop compute in the next safer precision from the next batch on.
+        Args:
+            stock: Ultralytics' validation; returns metrics and fitness, each None where none was computed.
 
         Returns:
-            Its name; None when it is float32 already.
+            Metrics, fitness, and whether the fitness counts: one that does not is 0, and must not become the best.
         """
-        if not self.amp:
-            return None
-        # The loop reads both for each batch; neither of the two others has a loss to scale.
-        self.lowered = True
-        halves = self.args.amp != "bf16" and supports_bfloat16(self.device)
-        self.args.amp = "bf16" if halves else False
-        self.amp = halves
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
-        return "bfloat16" if halves else "float32"
-
-    def validate(self) -> Any:
-        """Validate a state that was found healthy; a fitness that is not finite does not count."""
-        assert self.guard is not None
-        healthy = self.guard.inspect()  # with several ranks it may have to wait for the next window
-        best = self.best_fitness
-        metrics, fitness = self._validated()
+        guard = self._trainer.guard
+        assert guard is not None
+        healthy = guard.inspect()  # with several ranks it may have to wait for the next window
+        metrics, fitness = stock()
         if metrics is None or fitness is None:
-            return metrics, fitness
+            return metrics, fitness, True
         wrong = [key for key, value in metrics.items() if not math.isfinite(value)]
         counts = healthy and math.isfinite(fitness)
-        if not counts:
-            wrong += ["fitness"] if not math.isfinite(fitness) else []
-            self.best_fitness, fitness = best, 0.0  # NaN would be the best for ever: nothing is above it
+        if not math.isfinite(fitness):
+            wrong.append("fitness")
         if wrong:
-            meaning = "Its fitness counts." if counts else "It does not count."
-            if getattr(getattr(self.validator, "args", None), "quantize", None) == 16:
-                meaning += " In float16 a validation may overflow where training does not: try amp=False."
-            LOGGER.warning(
-                f"validation of epoch {self.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. {meaning}"
-            )
-            self.run_log.validation_not_finite(self.epoch + 1, wrong)
+            self._tell_of_not_finite(wrong, counts=counts)
             if healthy:
-                self.look_into_validation(wrong)
-        if counts and self._went_back(float(fitness)):
-            return self._validated()  # the results are to be those of what is saved
-        return metrics, fitness
+                self._look_into(wrong)
+        if not counts:
+            return metrics, 0.0, False
+        if self._went_back(float(fitness)):
+            return *stock(), True  # the results are to be those of what is saved
+        return metrics, fitness, True
 
-    def _validated(self) -> Any:
-        """Validate; where float16 was given up, in float32: the validator knows float16 and float32 only."""
-        amp = self.amp
-        try:
-            self.amp = amp and not self.lowered
-            return super().validate()
-        finally:
-            self.amp = amp
+    def witness(self, batch: Mapping[str, Any]) -> None:
+        """Keep some of the batches when the next validation might raise the suspicion of a collapse."""
+        if self.fitness_watch.looks_closer:
+            self.witnesses.see(batch, self._trainer.batch_number, len(self._trainer.train_loader))
+        elif len(self.witnesses):
+            self.witnesses.clear()
+
+    def _tell_of_not_finite(self, wrong: list[str], *, counts: bool) -> None:
+        trainer = self._trainer
+        meaning = "Its fitness counts." if counts else "It does not count."
+        if getattr(getattr(trainer.validator, "args", None), "quantize", None) == 16:
+            meaning += " In float16 a validation may overflow where training does not: try amp=False."
+        LOGGER.warning(
+            f"validation of epoch {trainer.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. {meaning}"
+        )
+        trainer.run_log.validation_not_finite(trainer.epoch + 1, wrong)
 
     def _went_back(self, fitness: float) -> bool:
         """Keep the state of the best validation, and go back to it when the run collapses."""
-        assert self.guard is not None
-        recovery, share = self.guard.recovery, self.plan.trainer.collapse
+        guard = self._trainer.guard
+        assert guard is not None
+        recovery, share = guard.recovery, self._trainer.plan.trainer.collapse
         if recovery is None or share is None or RANK != -1:  # the other ranks do not know the fitness
             return False
-        news = self.fitness_watch.judge(fitness, share, self.guard.counts.applied)
+        news = self.fitness_watch.judge(fitness, share, guard.counts.applied)
         if news == "best":
             recovery.keep_best()
         times = self._rise_of_the_loss() if news == "suspicious" else None
@@ -128,22 +98,14 @@ class GuardedRecovery(_Base):
             f"{fell}, and the loss of training batches is {times:.3g} times that of the best state"
         )
 
-    def witness(self, batch: Mapping[str, Any]) -> None:
-        """Keep some of the batches when the next validation might raise the suspicion of a collapse."""
-        if self.fitness_watch.looks_closer:
-            self.witnesses.see(batch, self.batch_number, len(self.train_loader))
-        elif len(self.witnesses):
-            self.witnesses.clear()
-
     def _rise_of_the_loss(self) -> float | None:
         """Hold what was validated against the best state, on batches of the epoch that has just been trained."""
-        assert self.guard is not None
-        recovery = self.guard.recovery
-        best = None if recovery is None else recovery.milestone.snapshot
+        guard, ema = self._trainer.guard, self._trainer.ema
+        assert guard is not None
+        best = None if guard.recovery is None else guard.recovery.milestone.snapshot
         if best is None:
             return None
-        trained: Any = self.model  # by now a module; stock declares it as a path as well
-        model, part = (self.ema.ema, "ema/") if self.ema else (unwrap(trained), "model/")
+        model, part = (ema.ema, "ema/") if ema else (unwrap(self._trainer.model), "model/")
         of_best = {key.removeprefix(part): value for key, value in best.tensors.items() if key.startswith(part)}
         try:
             now, then = self.witnesses.losses(model), self.witnesses.losses(model, of_best)
@@ -154,18 +116,3 @@ class GuardedRecovery(_Base):
                 f" {type(error).__name__}: {one_line(error)}. Training goes on."
             )
             return None
-
-    def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Never redo an epoch: the state that is here is healthy, and was put back if it was not.
-
-        Stock would look at the last loss of the epoch, and load weights that were rounded to float16.
-        """
-        return False
-
-
-def supports_bfloat16(device: torch.device) -> bool:
-    """Return whether autocast to bfloat16 can be had on a device.
-
-    Ultralytics has it on CUDA and ROCm only, and only where it is native (from Ampere on).
-    """
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

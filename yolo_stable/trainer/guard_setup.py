@@ -1,0 +1,66 @@
+"""Guard set-up: the guard of a trainer that Ultralytics has set up, and the classes that cannot have one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from ..checkpoints.schedulers import schedules_of
+from ..errors import InvalidCallError
+from ..guard import StepGuard
+from .banner import require_finite_start
+from .services import Services
+
+
+def guard_of(services: Services, scaler: Any, lower_precision: Callable[[], str | None]) -> StepGuard:
+    """Return the guard of a trainer before its first step.
+
+    Args:
+        services: Of the trainer; they are told what the guard does.
+        scaler: The loop's GradScaler.
+        lower_precision: Makes the loop compute in the next safer precision and returns its name; None: there is none.
+
+    Raises:
+        UnhealthyStartError: The weights are not finite.
+        InvalidCallError: The device cannot be guarded.
+    """
+    trainer = services.view
+    require_finite_start(unwrap_model(trainer.model), trainer.optimizer)
+    return StepGuard(
+        trainer.model,
+        trainer.optimizer,
+        scaler=scaler,
+        ema=trainer.ema,
+        schedules=schedules_of(trainer),
+        lower_precision=lower_precision,
+        on_reject=services.incidents.on_reject,
+        on_climb=services.incidents.on_escalation,
+        tell=LOGGER.warning if RANK in {-1, 0} else _say_nothing,
+        again=services.window.loss_again,
+        config=trainer.plan.guard,
+    )
+
+
+def refuse_a_step_that_would_be_lost(kind: type, mixin: type) -> None:
+    """Refuse a class that has an ``optimizer_step`` of its own behind the mixin, where nobody would call it.
+
+    Args:
+        kind: The trainer's class.
+        mixin: The guarded mixin in its bases.
+
+    Raises:
+        InvalidCallError: Says where to put it instead.
+    """
+    for base in kind.__mro__[kind.__mro__.index(mixin) + 1 :]:
+        if "optimizer_step" in vars(base) and base.__module__ != "ultralytics.engine.trainer":
+            raise InvalidCallError(
+                f"{base.__name__}.optimizer_step would never be called: the guard takes the step. Put what it does into a"
+                f" subclass in front of {mixin.__name__} that calls super().optimizer_step(), or into an optimizer hook."
+            )
+
+
+def _say_nothing(what: str) -> None:
+    """Leave it to the first rank to tell what all ranks have found."""

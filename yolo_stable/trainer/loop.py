@@ -1,0 +1,195 @@
+"""Guarded loop: what happens at the places of Ultralytics' training loop where the guard is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.resume import ResumeSession
+from ..checkpoints.trainer_view import TrainerView
+from ..checkpoints.writer import CheckpointWriter
+from ..errors import TrainingHaltedError
+from ..guard import Decision, StepGuard
+from ..incidents.record import Drawn
+from ..runlog.injections import Injections
+from .ema import AverageUpdate
+from .file_watcher import FileWatcher
+from .label_filter import disarm
+from .open_window import OpenWindow
+from .reporter import Reporter
+from .shutdown import ShutdownController
+from .validation import ValidationPolicy
+
+Losses = tuple[Tensor, dict[str, Tensor]]
+"""The loss of a micro-batch, and its parts by name."""
+
+
+class GuardedLoop:
+    """Judges micro-batches and windows, and follows the events of the loop.
+
+    Args:
+        trainer: Read for the guard and the place in the run.
+        window: Holds the micro-batches.
+        reporter: Tells of decisions.
+        files: Tells of lost files.
+        validation: Keeps some of the batches.
+        injections: Follows what was put in on purpose.
+        resume: Puts back what the loop draws from.
+        checkpoints: Saves every so many steps.
+        shutdown: Leaves when a signal has asked for it.
+    """
+
+    def __init__(
+        self,
+        trainer: TrainerView,
+        *,
+        window: OpenWindow,
+        reporter: Reporter,
+        files: FileWatcher,
+        validation: ValidationPolicy,
+        injections: Injections,
+        resume: ResumeSession,
+        checkpoints: CheckpointWriter,
+        shutdown: ShutdownController,
+    ) -> None:
+        self._trainer, self._window, self._reporter = trainer, window, reporter
+        self._files, self._validation = files, validation
+        self._injections, self._resume, self._checkpoints, self._shutdown = injections, resume, checkpoints, shutdown
+        self._update_average = AverageUpdate()
+        self._healthy: Losses | None = None
+
+    def draw(self, batch: dict[str, Any]) -> Drawn:
+        """Take a batch of the loader, whose labels are still on the host.
+
+        Raises:
+            TrainingHaltedError: Too many training images are lost.
+        """
+        self._files.look()
+        drawn = self._window.draw(batch)
+        drawn.fault = disarm(batch, self._trainer.data["nc"])
+        return drawn
+
+    def remember(self, drawn: Drawn, batch: dict[str, Any]) -> None:
+        """Keep a batch as it goes into the model.
+
+        Args:
+            drawn: As :meth:`draw` has returned it.
+            batch: The same, on the device.
+        """
+        self._trainer.run_log.batch_files(drawn.names)
+        if self._trainer.guard is not None:
+            self._trainer.guard.before_forward()  # before anything is put on the model for the time of the forward pass
+        self._window.remember(drawn, batch)
+        self._validation.witness(batch)
+
+    def backward(self, loss: Tensor, whole: Losses) -> Losses:
+        """Let the guard judge the micro-batch that the loop has just run forward.
+
+        Args:
+            loss: What is back-propagated.
+            whole: What the trainer keeps of it.
+
+        Returns:
+            What the trainer shall keep: stock's recovery and its validator look at the last loss, and are to see a healthy one.
+
+        Raises:
+            TrainingHaltedError: The guard gave up.
+        """
+        guard, window = self._guard(), self._window
+        window.is_open = True
+        try:
+            decision = guard.backward(loss, whole[1], fault=window.fault, of_one_scale=window.is_of_one_scale)
+        except TrainingHaltedError:
+            self._note(guard.last)
+            raise
+        self._note(decision)
+        if decision:
+            self._healthy = whole[0].detach(), whole[1]
+            return whole
+        return self._healthy or (torch.zeros_like(loss), {k: torch.zeros_like(v) for k, v in whole[1].items()})
+
+    def step(self) -> None:
+        """Apply the window when it is healthy, and only then let the EMA follow.
+
+        Raises:
+            TrainingHaltedError: The guard gave up.
+        """
+        guard, trainer = self._guard(), self._trainer
+        self._window.is_open = False
+        self._resume.stepped()
+        if trainer.optimizer is not None and guard.optimizer is not trainer.optimizer:
+            guard.optimizer = trainer.optimizer  # a callback has put another one in
+        try:
+            decision = self._reporter.measured_step()
+        except TrainingHaltedError:
+            self._note(guard.last)
+            raise
+        if decision and trainer.ema:
+            if guard.step_name.startswith("fused"):
+                self._update_average(trainer.ema, trainer.model)
+            else:  # with the reference step all is stock's, bit for bit
+                trainer.ema.update(trainer.model)
+        self._window.forget()
+        guard.state.ema = trainer.ema
+        guard.settle()
+        self._injections.end_window()
+        every = trainer.plan.trainer.save_every_steps
+        if decision and every and guard.counts.applied % every == 0 and trainer.args.save:
+            with self._reporter.untimed():
+                self._checkpoints.save_soon(trainer.epoch - 1)
+
+    def abandon(self) -> None:
+        """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
+        guard = self._trainer.guard
+        if guard is not None:
+            guard.abandon_window()
+            self._window.forget()
+            if guard.recovery is not None:
+                guard.recovery.out_of_memory()
+            self._trainer.run_log.window_closed()
+        self._files.release()
+        self._resume.began()
+
+    def before_callbacks(self, event: str) -> None:
+        """Follow an event of the loop before the callbacks are told of it.
+
+        Raises:
+            YoloStableError: An epoch has passed the guard by.
+        """
+        trainer = self._trainer
+        if event == "on_train_epoch_start":
+            trainer.telemetry.begin()
+            trainer.run_log.begin_epoch()
+        elif event == "on_train_batch_start":
+            self._injections.begin_batch()
+        elif event == "on_train_batch_end":
+            self._checkpoints.notice()
+        elif event == "on_train_epoch_end":
+            self._checkpoints.finish()  # of the epoch before: a crash costs one epoch at most, however short they are
+            self._reporter.require_that_the_guard_was_asked()
+            self._files.share()
+            trainer.run_log.epoch(trainer.epoch + 1, trainer.telemetry)
+        self._reporter.follow_epoch(event)
+
+    def after_callbacks(self, event: str) -> None:
+        """Follow an event of the loop after the callbacks, which may have changed anything.
+
+        Raises:
+            TrainingInterruptedError: A signal has asked to leave.
+        """
+        if event == "on_train_epoch_start":
+            self._resume.begin_epoch()
+        elif event == "on_train_start" and self._trainer.guard is not None:
+            self._trainer.guard.resync()
+        self._shutdown.keep_workers(event)
+        self._shutdown.leave_if_asked(event)
+
+    def _guard(self) -> StepGuard:
+        assert self._trainer.guard is not None
+        return self._trainer.guard
+
+    def _note(self, decision: Decision | None) -> None:
+        if decision is not None and self._reporter.note(decision):
+            self._window.blame_newest(decision)
