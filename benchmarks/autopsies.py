@@ -102,7 +102,7 @@ def at_real_size(model: str, imgsz: int, batch: int, faults: int, work: Path) ->
     Returns:
         Rows of the table of bars.
     """
-    from yolo_stable.trainer import incidents as looking_into
+    from yolo_stable.trainer import incident_service as looking_into
 
     rig = Rig("detect", work / "real", warm=5, imgsz=imgsz, batch=batch, model=model)
     own, took = looking_into.write_bundle, []

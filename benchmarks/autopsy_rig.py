@@ -23,7 +23,8 @@ from torch import nn
 from yolo_stable.data.builtin import make
 from yolo_stable.incidents.forward import AMP
 from yolo_stable.incidents.record import Incident
-from yolo_stable.trainer import incidents as looking_into
+from yolo_stable.trainer import incident_service as looking_into
+from yolo_stable.trainer.incident_service import IncidentService
 from yolo_stable.trainer.trainers import TRAINERS
 
 from .autopsy_settings import ALWAYS, SETTINGS, network
@@ -51,22 +52,29 @@ class Heard:
     seconds: float = 0.0
 
 
-def _listening(base: Any) -> Any:
-    class Listening(base):
-        heard: Heard
-        bundle_to: Path | None = None
+class Listener:
+    """Stands in the place of ``IncidentService.record``: hears each incident, and has one written where it is asked for.
 
-        def _write_down(self, found: Incident) -> None:
-            if found.seen is None:
-                self.heard.climbs.append(found)
-                return
-            self.heard.answers.append(Answer(found, LAST["seconds"], self.bundle_to))
-            if self.bundle_to is not None:
-                folder, self.bundle_to = self.bundle_to, None
-                self.incidents.next_folder = lambda: folder
-                super()._write_down(found)
+    Args:
+        service: Of a trainer.
+    """
 
-    return Listening
+    def __init__(self, service: IncidentService) -> None:
+        self.service, self.record = service, service.record
+        self.heard = Heard()
+        self.bundle_to: Path | None = None
+
+    def __call__(self, found: Incident) -> None:
+        """Take an incident."""
+        if found.seen is None:
+            self.heard.climbs.append(found)
+            return
+        self.heard.answers.append(Answer(found, LAST["seconds"], self.bundle_to))
+        if self.bundle_to is not None:
+            folder, self.bundle_to = self.bundle_to, None
+            holder: Any = self.service.folder
+            holder.next_folder = lambda: folder
+            self.record(found)
 
 
 LAST = {"seconds": 0.0}
@@ -150,8 +158,9 @@ class Rig:
             **dict(self.setting.changes),
         }
         seed_all(0)
-        self.trainer: Any = _listening(TRAINERS[task])(overrides=overrides)
-        self.trainer.heard = Heard()
+        self.trainer: Any = TRAINERS[task](overrides=overrides)
+        service = self.trainer.services.incidents
+        self.listener = service.record = Listener(service)
         self.trainer._setup_train()
         self.trainer.epoch = 0
         self.trainer.run_callbacks("on_train_start")
@@ -168,7 +177,7 @@ class Rig:
 
     def close(self) -> None:
         """Close the files of the run."""
-        self.trainer.close_books("interrupted", "that was all")
+        self.trainer.services.ending.close_books("interrupted", "that was all")
 
     @property
     def model(self) -> nn.Module:
@@ -197,7 +206,7 @@ class Rig:
     def feed(self, *batches: dict[str, Any]) -> Heard:
         """Give the trainer a window of micro-batches, and return what it said."""
         trainer: Any = self.trainer
-        trainer.heard = Heard()
+        self.listener.heard = Heard()
         begun = time.perf_counter()
         for batch in batches:
             trainer.run_callbacks("on_train_batch_start")
@@ -209,8 +218,8 @@ class Rig:
                 trainer.tloss = trainer.loss_items
             trainer.scaler.scale(trainer.loss).backward()
         trainer.optimizer_step()
-        trainer.heard.seconds = time.perf_counter() - begun
-        return trainer.heard
+        self.listener.heard.seconds = time.perf_counter() - begun
+        return self.listener.heard
 
     def healthy(self) -> Heard:
         """Train on a window of ordinary batches, and note how long it took."""

@@ -53,9 +53,9 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None, *, twice: bool = Fa
         elif model is not None:
             target = rig.model if trial.where == "model" else getattr(rig.model.criterion, trial.where)
             counted.append(stack.enter_context(model.install(target)))
-        rig.trainer.bundle_to = folder
+        rig.listener.bundle_to = folder
         heard = rig.feed(*batches)
-        rig.trainer.bundle_to = None
+        rig.listener.bundle_to = None
         again = None
         lasting = trial.group != "weights" and rig.setting.accumulate == 1 and trial.cause != "hardware transient"
         if twice and lasting and heard.answers and not heard.climbs:

@@ -14,13 +14,11 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import ModelEMA
 
 from yolo_stable import StableDetectionTrainer, StepGuard
-from yolo_stable.checkpoints.accumulation import Cadence
 from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.run_plan import RunPlan
 from yolo_stable.runlog.epoch_metrics import EpochTelemetry
-from yolo_stable.runlog.injections import Injections
 from yolo_stable.runlog.writer import RunLog
-from yolo_stable.trainer.ema import AverageUpdate
+from yolo_stable.trainer.services import Services
 
 
 class ClipAndSkipTrainer(DetectionTrainer):
@@ -65,12 +63,11 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
     kind = TRAINERS[name]
     trainer: Any = kind.__new__(kind)
     if name == "guarded":
+        trainer.services = Services.of(trainer, lambda epoch: None)
         trainer.guard = trainer.ema = None
         trainer.telemetry = EpochTelemetry()
         trainer.run_log = RunLog(Path(), resumed=False, write=False)
-        trainer._follow = AverageUpdate()
-        trainer.injections = Injections(kind)
-        trainer._cadence, trainer.batch_number, trainer.epoch, trainer.train_loader = Cadence(), 1, 0, range(1)
+        trainer.batch_number, trainer.epoch, trainer.train_loader = 1, 0, range(1)
     trainer.args = get_cfg(DEFAULT_CFG)
     trainer.device = torch.device("cpu")
     trainer.data = {"nc": 80}

@@ -78,8 +78,9 @@ def train(overrides: Row, faults: list[Fault], flips: Mapping[int, int]) -> Row:
     armed = [vars(part)["chaos"] for part in kind.__mro__ if "chaos" in vars(part)]
     climbs: list[Any] = []
     trainer: Any = kind(overrides=overrides)
-    tell = trainer.on_climb
-    trainer.on_climb = lambda climb: (climbs.append(climb), tell(climb))[1]
+    service = trainer.services.incidents
+    tell = service.on_escalation
+    service.on_escalation = lambda climb: (climbs.append(climb), tell(climb))[1]
     ending = "done"
     try:
         trainer.train()

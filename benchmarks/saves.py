@@ -79,8 +79,8 @@ def watched(name: str, times: Times) -> type:
             if event == "on_train_epoch_start":
                 self.place = 0
             elif event == "on_train_batch_start":
-                writing = getattr(self, "_writing", None)
-                self.step = time.perf_counter(), writing is not None and not writing.idle
+                services = getattr(self, "services", None)
+                self.step = time.perf_counter(), services is not None and services.checkpoints.is_writing
             elif event == "on_train_batch_end":
                 began, is_beside = self.step
                 if self.epoch > 1:  # the first two are those of caches that are still cold
@@ -92,7 +92,9 @@ def watched(name: str, times: Times) -> type:
             if not self.epoch % 2:
                 return False
             start = now()
-            getattr(self, "finish_save", bool)()
+            services = getattr(self, "services", None)
+            if services is not None:
+                services.checkpoints.finish()
             times.waits.append(since(start)[0])
             start = now()
             saved = super().save_model()

@@ -19,9 +19,10 @@ def loop(trainer: Any, cadence: Cadence, epochs: range, accumulate: Any) -> list
             ni = i + batches * trainer.epoch
             if accumulate(ni) is not None:
                 trainer.accumulate = accumulate(ni)
-            cadence.before_forward(trainer, i + 1)
+            trainer.batch_number = i + 1
+            trainer.accumulate = cadence.before_forward(trainer)
             if ni - last >= trainer.accumulate:
-                cadence.stepped(trainer, i + 1)
+                cadence.stepped(trainer)
                 last = ni
                 steps.append(ni)
     return steps
@@ -34,13 +35,14 @@ def test_they_fall_where_they_would_have_fallen(batches: int, nominal: int, warm
     def accumulate(ni: int) -> int | None:
         return max(1, round(1 + (nominal - 1) * ni / warm_up)) if warm_up and ni <= warm_up else None
 
-    trainer = SimpleNamespace(train_loader=[None] * batches, accumulate=nominal, epoch=0)
+    trainer: Any = SimpleNamespace(train_loader=[None] * batches, accumulate=nominal, epoch=0)
     straight = loop(trainer, Cadence(), range(9), accumulate)
     for stop in range(1, 9):
         trainer.accumulate = nominal
         first = Cadence()
         before = loop(trainer, first, range(stop), accumulate)
-        resumed, again = SimpleNamespace(train_loader=[None] * batches, accumulate=nominal, epoch=stop), Cadence()
+        resumed: Any = SimpleNamespace(train_loader=[None] * batches, accumulate=nominal, epoch=stop)
+        again = Cadence()
         again.continue_from(first.last_step)
         after = loop(resumed, again, range(stop, 9), accumulate)
         assert before + after == straight
@@ -50,9 +52,8 @@ def test_they_fall_where_they_would_have_fallen(batches: int, nominal: int, warm
 
 
 def test_a_loop_that_has_begun_anew_is_left_alone() -> None:
-    trainer = SimpleNamespace(train_loader=[None] * 3, accumulate=2, epoch=1)
+    trainer: Any = SimpleNamespace(train_loader=[None] * 3, accumulate=2, epoch=1, batch_number=1)
     cadence = Cadence()
     cadence.continue_from(2)
     cadence.began()
-    cadence.before_forward(trainer, 1)
-    assert (trainer.accumulate, cadence.last_step) == (2, -1)
+    assert (cadence.before_forward(trainer), cadence.last_step) == (2, -1)

@@ -39,11 +39,15 @@ class Trainer:
     def saved(self, last_step: int = 7, **how: Any) -> SavedState:
         cadence = Cadence()
         cadence.last_step = last_step
-        tensors, plain = collect(self, cadence, at_the_end_of_an_epoch=how.get("at_the_end_of_an_epoch", True))
+        view: Any = self
+        at_the_end = how.get("at_the_end_of_an_epoch", True)
+        tensors, plain = collect(view, cadence, self.epoch, at_the_end_of_an_epoch=at_the_end)
         return SavedState(on_host(tensors), json.loads(json.dumps(plain)))
 
     def restore(self, saved: SavedState, **how: bool) -> None:
-        restore_training(self, saved, **{"same_optimizer": True, "same_scale": True, "generators": True, **how})
+        view: Any = self
+        how = {"same_optimizer": True, "same_scale": True, "generators": True, **how}
+        self.best_fitness, self.nan_recovery_attempts = restore_training(view, saved, **how)
 
 
 class _Loader(SimpleNamespace):
@@ -121,7 +125,8 @@ def test_the_gradients_of_a_window_that_is_open_are_kept_at_the_end_of_an_epoch(
     assert saved.plain["loop"]["last_step"] == (last_step if at_the_end else 7)
     fresh, cadence = Trainer(tmp_path), Cadence()
     fresh.restore(saved)
-    restore_window(fresh, cadence, saved)
+    view: Any = fresh
+    restore_window(view, cadence, saved)
     for mine, theirs in zip(fresh.rig.model.parameters(), trained.rig.model.parameters(), strict=True):
         assert torch.equal(mine.grad, theirs.grad) if is_open else mine.grad is None  # type: ignore[arg-type]
     assert cadence.last_step == saved.plain["loop"]["last_step"]

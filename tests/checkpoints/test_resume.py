@@ -580,7 +580,7 @@ class TestInTheMiddle:
                 super().optimizer_step()
                 if self.epoch == epoch and self.batch_number == 3:
                     of_whole_epochs = self.best.read_bytes() if epoch else b""
-                    assert self.save_now(self.epoch - 1) is True
+                    assert self.services.checkpoints.save_now(self.epoch - 1) is True
                     assert self.epoch == epoch
                     assert self.best.exists() is bool(epoch)
                     assert not epoch or self.best.read_bytes() == of_whole_epochs != self.last.read_bytes()
@@ -611,7 +611,7 @@ class TestInTheMiddle:
         class Saved(StableDetectionTrainer):
             def optimizer_step(self) -> None:
                 super().optimizer_step()
-                self.save_now(-1)
+                self.services.checkpoints.save_now(-1)
                 raise Stopped
 
         call = arguments(val=False)
@@ -631,7 +631,7 @@ class TestInTheMiddle:
             def guarded_backward(self, loss: Any) -> None:
                 super().guarded_backward(loss)
                 if self.epoch == 1 and self.batch_number == 1:
-                    self.save_now(0)
+                    self.services.checkpoints.save_now(0)
                     raise Stopped
 
         trainer = Saved(overrides=arguments(epochs=3, nbs=12, warmup_epochs=0, val=False))
@@ -673,10 +673,10 @@ def test_a_worker_restores_the_weights_and_keeps_its_own_random_numbers(
         }
 
     class Looking(unfinished(StableDetectionTrainer)):  # type: ignore[misc]
-        def restore_training_state(self) -> None:
+        def _setup_train(self) -> None:
             random.seed(999)
             torch.manual_seed(999)
-            super().restore_training_state()
+            super()._setup_train()
             look(self, "set up")
 
         def run_callbacks(self, event: str) -> None:

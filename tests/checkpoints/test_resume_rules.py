@@ -11,60 +11,51 @@ import torch
 from torch import nn
 
 from yolo_stable.checkpoints import resume as resuming
-from yolo_stable.checkpoints.resume import GuardedResume, require_same_network
+from yolo_stable.checkpoints.resume import ResumeSession, require_same_network
 from yolo_stable.checkpoints.state_file import NAME, SavedState
 from yolo_stable.errors import InvalidCallError
 
 OPTIMIZER = {"param_groups": [{"params": [0, 1]}]}
 
 
-class Stock:
-    """Notes what Ultralytics would have been called for."""
+class Bare:
+    """A session of a trainer that is a stub, and what Ultralytics would have been called for."""
 
     def __init__(self) -> None:
         self.called: list[tuple[Any, ...]] = []
-
-    def check_resume(self, overrides: Any) -> None:
-        self.called.append(("check_resume", overrides))
-
-    def resume_training(self, ckpt: Any) -> None:
-        self.called.append(("resume_training", ckpt))
-
-    def _load_checkpoint_state(self, ckpt: Any) -> None:
-        self.called.append(("load", ckpt))
-
-    def final_eval(self) -> None:
-        self.called.append(("final_eval",))
-
-
-class Bare(GuardedResume, Stock):
-    """A trainer that only resumes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        bare: Any = self
-        bare.args = SimpleNamespace(
-            task="detect", resume=False, save_dir=None, data="a.yaml", model="last.pt", lr0=0.01
+        model = nn.Linear(2, 3)
+        self.trainer: Any = SimpleNamespace(
+            name="Bare",
+            args=SimpleNamespace(task="detect", resume=False, save_dir=None, data="a.yaml", model="last.pt", lr0=0.01),
+            plan=SimpleNamespace(changed={}),
+            resume=True,
+            epochs=10,
+            start_epoch=3,
+            csv=Path("results.csv"),
+            model=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            scheduler=SimpleNamespace(last_epoch=7),
+            guard=None,
+            ema=object(),
         )
-        bare.plan = _Plan({})
-        bare.filled = str
-        bare.resume, bare.epochs, bare.start_epoch, bare.csv = True, 10, 3, Path("results.csv")
-        bare.model = nn.Linear(2, 3)
-        bare.optimizer = torch.optim.SGD(bare.model.parameters(), lr=0.1)
-        bare.scheduler = SimpleNamespace(last_epoch=7)
-        bare.guard, bare.ema = None, object()
+        self.session = ResumeSession(self.trainer, str)
 
+    def check(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        return self.session.check(overrides, lambda given: self.called.append(("check_resume", given)))
 
-class _Plan:
-    changed: dict[str, Any]
+    def load(self, ckpt: Any) -> None:
+        self.session.load(
+            ckpt,
+            lambda given: self.called.append(("resume_training", given)),
+            lambda given: self.called.append(("load", given)),
+        )
 
-    def __init__(self, changed: dict[str, Any]) -> None:
-        self.changed = changed
+    def load_state(self, ckpt: Any) -> None:
+        self.session.load_state(ckpt, lambda given: self.called.append(("load", given)))
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(resuming.dataclasses, "replace", lambda plan, changed: _Plan(changed))
+def bare() -> Bare:
     return Bare()
 
 
@@ -95,43 +86,42 @@ class TestTheCheckpoint:
         monkeypatch.setattr(resuming, "digest", lambda path: "abc")
         return found
 
-    def test_without_one_of_ours_ultralytics_looks_for_it(self, bare: Any, asked: dict[str, Any]) -> None:
+    def test_without_one_of_ours_ultralytics_looks_for_it(self, bare: Bare, asked: dict[str, Any]) -> None:
         asked["path"] = None
-        bare.check_resume({"epochs": 3})
+        bare.check({"epochs": 3})
         assert bare.called == [("check_resume", {"epochs": 3})]
 
-    def test_one_of_another_task_is_refused(self, bare: Any, asked: dict[str, Any]) -> None:
+    def test_one_of_another_task_is_refused(self, bare: Bare, asked: dict[str, Any]) -> None:
         asked["content"] = {"train_args": {"task": "pose"}}
         with pytest.raises(InvalidCallError, match=r"was trained for task=pose, and Bare trains task=detect\."):
-            bare.check_resume({})
+            bare.check({})
         assert bare.called == []
 
     @pytest.mark.parametrize(
         "content", [{"train_args": {"task": "detect"}, "epoch": 6}, {"train_args": {}, "epoch": 6}, {}]
     )
     def test_its_side_file_is_asked_for_with_its_last_epoch(
-        self, bare: Any, asked: dict[str, Any], content: dict[str, Any]
+        self, bare: Bare, asked: dict[str, Any], content: dict[str, Any]
     ) -> None:
         asked["content"] = content
-        bare.check_resume({})
+        bare.check({})
         assert asked["before"] == content.get("epoch", -1)
-        assert bare._digest_on_disk == "abc"
-        assert bare.args.save_dir == str(Path("runs/7"))
+        assert bare.session.digest == "abc"
+        assert bare.trainer.args.save_dir == str(Path("runs/7"))
 
-    def test_arguments_of_the_call_win_and_are_named(self, bare: Any, asked: dict[str, Any], said: list[str]) -> None:
+    def test_arguments_of_the_call_win_and_are_named(self, bare: Bare, asked: dict[str, Any], said: list[str]) -> None:
         asked["content"] = {"train_args": {"data": "other.yaml"}}
-        bare.check_resume({"lr0": 0.5, "task": "detect", "save_dir": "elsewhere"})
-        assert (bare.args.lr0, bare.args.save_dir) == (0.5, "elsewhere")
-        assert bare.plan.changed == {"lr0": (0.01, 0.5), "data": ("other.yaml", "a.yaml")}
+        changed = bare.check({"lr0": 0.5, "task": "detect", "save_dir": "elsewhere"})
+        assert (bare.trainer.args.lr0, bare.trainer.args.save_dir) == (0.5, "elsewhere")
+        assert changed == {"lr0": (0.01, 0.5), "data": ("other.yaml", "a.yaml")}
         assert said == ["the run was begun with other data: other.yaml; it goes on with a.yaml."]
 
     def test_the_same_data_from_the_working_folder_are_the_same(
-        self, bare: Any, asked: dict[str, Any], said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, bare: Bare, asked: dict[str, Any], said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.chdir(tmp_path)
         asked["content"] = {"train_args": {"data": str(tmp_path / "a.yaml")}}
-        bare.check_resume({})
-        assert (bare.plan.changed, said) == ({}, [])
+        assert (bare.check({}), said) == ({}, [])
 
 
 class TestGoingOn:
@@ -141,66 +131,66 @@ class TestGoingOn:
         monkeypatch.setattr(resuming, "keep_epochs", lambda *told: rows.append(told))
         return rows
 
-    def test_after_whole_epochs_as_stock_does(self, bare: Any, kept: list[Any]) -> None:
-        bare._saved = saved(epoch=4)
-        bare.resume_training({"epoch": 2, "optimizer": OPTIMIZER})
+    def test_after_whole_epochs_as_stock_does(self, bare: Bare, kept: list[Any]) -> None:
+        bare.session._saved = saved(epoch=4)
+        bare.load({"epoch": 2, "optimizer": OPTIMIZER})
         assert bare.called == [("resume_training", {"epoch": 4, "optimizer": OPTIMIZER})]
-        assert kept == [(bare.csv, 5, "row")]
+        assert kept == [(bare.trainer.csv, 5, "row")]
 
-    def test_in_the_first_epoch_with_the_weights_of_then(self, bare: Any, kept: list[Any]) -> None:
-        bare.resume_training({"epoch": -1, "optimizer": OPTIMIZER})
+    def test_in_the_first_epoch_with_the_weights_of_then(self, bare: Bare, kept: list[Any]) -> None:
+        bare.load({"epoch": -1, "optimizer": OPTIMIZER})
         assert [name for name, *_ in bare.called] == ["load"]
-        assert kept == [(bare.csv, 0, "")]
+        assert kept == [(bare.trainer.csv, 0, "")]
 
     @pytest.mark.parametrize("ckpt", [{"epoch": 9, "optimizer": OPTIMIZER}, {"epoch": 3, "optimizer": None}])
-    def test_a_run_that_is_over_is_refused(self, bare: Any, kept: list[Any], ckpt: dict[str, Any]) -> None:
+    def test_a_run_that_is_over_is_refused(self, bare: Bare, kept: list[Any], ckpt: dict[str, Any]) -> None:
         with pytest.raises(InvalidCallError, match="has nothing left to resume"):
-            bare.resume_training(ckpt)
+            bare.load(ckpt)
         assert (bare.called, kept) == ([], [])
 
-    def test_a_new_run_is_stocks(self, bare: Any, kept: list[Any]) -> None:
-        bare.resume = False
-        bare.resume_training({"epoch": 4})
+    def test_a_new_run_is_stocks(self, bare: Bare, kept: list[Any]) -> None:
+        bare.trainer.resume = False
+        bare.load({"epoch": 4})
         assert (bare.called, kept) == ([("resume_training", {"epoch": 4})], [])
 
     @pytest.mark.parametrize(("rank", "first"), [(-1, True), (0, True), (1, False)])
     def test_only_the_first_rank_writes_and_takes_the_generators(
-        self, bare: Any, kept: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rank: int, first: bool
+        self, bare: Bare, kept: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rank: int, first: bool
     ) -> None:
         restored: list[dict[str, Any]] = []
         monkeypatch.setattr(resuming, "RANK", rank)
         monkeypatch.setattr(resuming, "restore_training", lambda *_, **how: restored.append(how))
-        bare.resume_training({"epoch": 4, "optimizer": OPTIMIZER})
+        bare.load({"epoch": 4, "optimizer": OPTIMIZER})
         assert bool(kept) is first
-        bare._saved = saved()
-        bare.restore_training_state()
+        bare.session._saved = saved()
+        bare.session.restore()
         assert restored == [{"same_optimizer": True, "same_scale": True, "generators": first}]
-        assert (bare._held, bare.scheduler.last_epoch) == (2, 2)
-        bare._args_before, bare.save_dir, bare.wdir = "lr0: 1\n", tmp_path, tmp_path
-        bare.leave_arguments_as_they_were()
+        assert (bare.session._held, bare.trainer.scheduler.last_epoch) == (2, 2)
+        bare.session._args_before, bare.trainer.save_dir, bare.trainer.wdir = "lr0: 1\n", tmp_path, tmp_path
+        bare.session.undo()
         assert (tmp_path / "args.yaml").exists() is first
         (tmp_path / NAME).write_bytes(b"")
-        bare.final_eval()
+        bare.session.end()
         assert (tmp_path / NAME).exists() is not first
 
     def test_what_changed_is_learned_anew_and_wins_over_the_saved_groups(
-        self, bare: Any, monkeypatch: pytest.MonkeyPatch, said: list[str]
+        self, bare: Bare, monkeypatch: pytest.MonkeyPatch, said: list[str]
     ) -> None:
         def restore(*_: Any, **how: Any) -> None:
             assert (how["same_optimizer"], how["same_scale"]) == (False, False)
-            bare.optimizer.param_groups[0].update(lr=9.0, momentum=9.0)
+            bare.trainer.optimizer.param_groups[0].update(lr=9.0, momentum=9.0)
 
         monkeypatch.setattr(resuming, "restore_training", restore)
-        bare._saved = SavedState({}, {"loop": {}, "optimizer": {"class": "AdamW"}})
-        bare.plan.changed = {"lr0": (0.1, 0.2), "imgsz": (64, 96)}
-        bare.restore_training_state()
-        assert [bare.optimizer.param_groups[0][key] for key in ("lr", "momentum")] == [0.1, 9.0]
+        bare.session._saved = SavedState({}, {"loop": {}, "optimizer": {"class": "AdamW"}})
+        bare.trainer.plan.changed = {"lr0": (0.1, 0.2), "imgsz": (64, 96)}
+        bare.session.restore()
+        assert [bare.trainer.optimizer.param_groups[0][key] for key in ("lr", "momentum")] == [0.1, 9.0]
         assert said == ["how large loss and gradients usually are is learned anew: changed imgsz."]
 
-    def test_the_guard_looks_at_the_average_that_stock_has_made(self, bare: Any) -> None:
-        bare.guard = SimpleNamespace(state=SimpleNamespace(ema=None))
-        bare._load_checkpoint_state({"optimizer": OPTIMIZER})
-        assert bare.guard.state.ema is bare.ema
+    def test_the_guard_looks_at_the_average_that_stock_has_made(self, bare: Bare) -> None:
+        bare.trainer.guard = SimpleNamespace(state=SimpleNamespace(ema=None))
+        bare.load_state({"optimizer": OPTIMIZER})
+        assert bare.trainer.guard.state.ema is bare.trainer.ema
 
     @pytest.mark.parametrize(
         ("optimizer", "groups", "of_this", "with_more"),
@@ -214,18 +204,18 @@ class TestGoingOn:
         ],
     )
     def test_the_state_of_another_optimizer_is_not_loaded(
-        self, bare: Any, said: list[str], optimizer: str, groups: list[int], of_this: bool, with_more: bool
+        self, bare: Bare, said: list[str], optimizer: str, groups: list[int], of_this: bool, with_more: bool
     ) -> None:
         state = {"param_groups": [{"params": list(range(count))} for count in groups]}
         ckpt = {"optimizer": state, "train_args": {"optimizer": optimizer}}
-        assert bare._is_of_this_optimizer(ckpt) is of_this
-        assert bare._is_of_this_optimizer(ckpt, with_more=True) is with_more
-        bare._saved = saved()
-        bare._load_checkpoint_state(ckpt)
+        assert bare.session._is_of_this_optimizer(ckpt) is of_this
+        assert bare.session._is_of_this_optimizer(ckpt, with_more=True) is with_more
+        bare.session._saved = saved()
+        bare.load_state(ckpt)
         assert bare.called == [("load", {**ckpt, "optimizer": state if of_this else None})]
-        assert bare._same_optimizer is (of_this or with_more)
+        assert bare.session._same_optimizer is (of_this or with_more)
         assert bool(said) is not (of_this or with_more)
-        assert bare._is_of_this_optimizer({"optimizer": None})
+        assert bare.session._is_of_this_optimizer({"optimizer": None})
 
 
 class TestNetworks:

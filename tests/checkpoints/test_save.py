@@ -18,6 +18,7 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.checkpoints import save as saving
 from yolo_stable.checkpoints import writer as checkpoint
 from yolo_stable.checkpoints.reader import LAST_GOOD, digest, load
+from yolo_stable.checkpoints.resume import ResumeSession
 from yolo_stable.checkpoints.save import Save, write
 from yolo_stable.checkpoints.state_file import NAME, SavedState, read
 
@@ -119,14 +120,14 @@ class TestBeside:
         begun: list[int] = []
         before: list[int] = []
         whole: list[tuple[int, list[int]]] = []
-        of_trainer = StableDetectionTrainer.collect_state
+        of_session = ResumeSession.collect
 
-        def collect(self: Any, **how: Any) -> SavedState:
+        def collect(session: ResumeSession, epoch: int, **how: Any) -> SavedState:
             assert slow.running == 0, "the one before is written before anything is copied"
-            begun.append(self.epoch)
-            return of_trainer(self, **how)
+            begun.append(epoch)
+            return of_session(session, epoch, **how)
 
-        monkeypatch.setattr(StableDetectionTrainer, "collect_state", collect)
+        monkeypatch.setattr(ResumeSession, "collect", collect)
         trainer: Any = Unfinished(overrides=arguments(epochs=3, val=False, save_period=1))
         late = threading.Timer(0.3, slow.may_write.set)
 
@@ -143,7 +144,7 @@ class TestBeside:
         assert slow.first == [True, False, False], "one content of a run is loaded, the others are only checked"
         assert slow.most == 1
         assert [load(trainer.wdir / f"epoch{n}.pt")["epoch"] for n in range(3)] == [0, 1, 2]
-        assert trainer._writing.idle
+        assert not trainer.services.checkpoints.is_writing
 
     @pytest.mark.parametrize("event", ["on_model_save", "on_fit_epoch_end"])
     def test_a_callback_behind_a_save_finds_its_files_without_asking(self, arguments: Arguments, event: str) -> None:
@@ -213,7 +214,7 @@ class TestBeside:
         said: list[int] = []
 
         def is_said(t: Any) -> None:
-            t._writing._thread.join()
+            t.services.checkpoints._writing._thread.join()
             assert not said
             t.run_callbacks("on_train_batch_end")
             said.extend(t.epoch for r in caplog.records if "last.pt could not be written: No space" in r.getMessage())

@@ -30,7 +30,7 @@ from yolo_stable.checkpoints import writer as checkpoint
 from yolo_stable.checkpoints.reader import culprits, digest, load, load_good, network_of, newest_good
 from yolo_stable.checkpoints.save import Outcome, Save
 from yolo_stable.checkpoints.state_file import NAME
-from yolo_stable.checkpoints.writer import GuardedCheckpoints
+from yolo_stable.checkpoints.writer import CheckpointWriter
 
 Arguments = Callable[..., dict[str, Any]]
 
@@ -227,21 +227,22 @@ class TestDisk:
     ) -> None:
         """Of the same epoch as the side file of before, which does not belong to it."""
         fired: list[str] = []
+        trainer = Unfinished(overrides=arguments(epochs=3, val=False, guard={"save_every_steps": 2}))
+        writer = trainer.services.checkpoints
+        save_soon = writer.save_soon
 
-        class Full(Unfinished):
-            def save_soon(self, epoch_completed: int) -> bool:
-                if self.epoch != 1 or self.batch_number != 4:
-                    return super().save_soon(epoch_completed)
-                assert (self.wdir / NAME).is_file()
-                with monkeypatch.context() as patch:
-                    error = OSError(errno.ENOSPC, "No space left on device")
-                    patch.setattr(os, "replace", failing(NAME, error, fired))
-                    assert super().save_soon(epoch_completed) is True
-                    assert self.finish_save() is True
-                raise KeyboardInterrupt
+        def full(epoch_completed: int) -> bool:
+            if (trainer.epoch, trainer.batch_number) != (1, 4):
+                return save_soon(epoch_completed)
+            assert (trainer.wdir / NAME).is_file()
+            with monkeypatch.context() as patch:
+                error = OSError(errno.ENOSPC, "No space left on device")
+                patch.setattr(os, "replace", failing(NAME, error, fired))
+                assert save_soon(epoch_completed) is True
+                assert writer.finish() is True
+            raise KeyboardInterrupt
 
-        call = arguments(epochs=3, val=False, guard={"save_every_steps": 2})
-        trainer = Full(overrides=call)
+        monkeypatch.setattr(writer, "save_soon", full)
         with pytest.raises(KeyboardInterrupt):
             trainer.train()
         assert fired == [NAME]
@@ -293,7 +294,7 @@ class TestDisk:
                     error = OSError(errno.ENOSPC, "No space left on device")
                     patch.setattr(os, "replace", failing("weights", error, fired))
                     assert super().save_model() is True, "it has begun"
-                    return self.finish_save()
+                    return self.services.checkpoints.finish()
 
         trainer = Full(overrides=arguments(epochs=2, val=False))
         with pytest.raises(YoloStableError, match="its checkpoint could not be written"):
@@ -319,7 +320,7 @@ class TestDisk:
 
         class Full(StableDetectionTrainer):
             def final_eval(self) -> None:
-                self.finish_save()
+                self.services.checkpoints.finish()
                 with monkeypatch.context() as patch:
                     error = OSError(errno.ENOSPC, "No space left on device")
                     if how == "replace":
@@ -430,13 +431,19 @@ class Log:
         return "last_good.pt is healthy."
 
 
-class Bare(GuardedCheckpoints):
-    """A trainer that only saves."""
+class Bare(CheckpointWriter):
+    """A writer of a trainer that is a stub."""
 
-    def __init__(self) -> None:
+    def __init__(self, **trainer: Any) -> None:
         self.log: Any = Log()
-        self.run_log = self.log
-        self.callbacks: dict[str, list[Any]] = {}
+        self.trainer: Any = SimpleNamespace(name="Bare", run_log=self.log, callbacks={}, **trainer)
+        super().__init__(self.trainer, collect_state=self.collect, make_content=self.make)
+
+    def collect(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> state_file.SavedState:
+        raise TypeError("a schedule of your own")
+
+    def make(self, epoch: int) -> None:
+        """Write in its own way, not at the writer's places."""
 
 
 @pytest.fixture
@@ -457,41 +464,41 @@ class TestWhatCameOfASave:
         return Outcome(save, **came)
 
     def test_one_that_was_written_is_recorded_with_its_epoch_from_one_and_its_step(self, said: list[str]) -> None:
-        trainer = Bare()
-        trainer._take_over(self.outcome(digest="abc"))
-        assert trainer.log.calls == [("saved", self.LAST, 3, 40)]
-        assert (trainer._digest_on_disk, trainer.finish_save(), said) == ("abc", True, [])
+        writer = Bare()
+        writer._take_over(self.outcome(digest="abc"))
+        assert writer.log.calls == [("saved", self.LAST, 3, 40)]
+        assert (writer._digest_on_disk, writer.finish(), said) == ("abc", True, [])
 
     def test_one_that_was_not_is_told_with_the_checkpoint_that_is_good(self, said: list[str]) -> None:
-        trainer = Bare()
-        trainer._take_over(self.outcome(damage="cut off"))
+        writer = Bare()
+        writer._take_over(self.outcome(damage="cut off"))
         assert said == ["", "checkpoint of epoch 3 not written: it is cut off. last_good.pt is healthy."]
-        assert (trainer.log.calls, trainer.finish_save()) == ([], False)
+        assert (writer.log.calls, writer.finish()) == ([], False)
 
     def test_what_is_not_finite_is_named(self, said: list[str]) -> None:
-        trainer = Bare()
-        trainer._take_over(self.outcome(culprits=("model.0.weight", "model.1.bias")))
+        writer = Bare()
+        writer._take_over(self.outcome(culprits=("model.0.weight", "model.1.bias")))
         names = "model.0.weight, model.1.bias"
         assert said[1:] == [f"checkpoint of epoch 3 not written, not finite: {names}. last_good.pt is healthy."]
-        assert trainer.log.calls == [("kept", 3, ("model.0.weight", "model.1.bias"))]
+        assert writer.log.calls == [("kept", 3, ("model.0.weight", "model.1.bias"))]
 
     def test_what_float16_cannot_hold_is_told_once(self, said: list[str]) -> None:
-        trainer = Bare()
+        writer = Bare()
         for _ in range(2):
-            trainer._take_over(self.outcome(digest="abc", beyond_half=("model.0.weight", "model.1.bias")))
+            writer._take_over(self.outcome(digest="abc", beyond_half=("model.0.weight", "model.1.bias")))
         (line,) = said
         assert line.startswith("model.0.weight and 1 more hold numbers that float16 cannot (above 65504)")
 
     def test_a_full_disk_is_told_each_time_and_a_state_that_no_file_can_hold_once(self, said: list[str]) -> None:
-        trainer = Bare()
+        writer = Bare()
         for error in (OSError(errno.ENOSPC, "full"), TypeError("no number"), TypeError("no number")):
-            trainer._take_over(self.outcome(digest="abc", failed={self.SIDE: error}))
+            writer._take_over(self.outcome(digest="abc", failed={self.SIDE: error}))
         told = [line for line in said if line]
         assert [line.split(". ")[0] for line in told] == [
             f"{self.SIDE} could not be written: full",
             f"{self.SIDE} could not be written: no number",
         ]
-        trainer._take_over(self.outcome(digest="abc", failed={self.SIDE: OSError(errno.ENOSPC, "full")}))
+        writer._take_over(self.outcome(digest="abc", failed={self.SIDE: OSError(errno.ENOSPC, "full")}))
         assert len([line for line in said if line]) == 3
 
     def test_another_file_that_failed_is_tried_again(self, said: list[str]) -> None:
@@ -506,17 +513,17 @@ class TestWhatCameOfASave:
     def test_a_save_of_now_is_one_that_was_begun_and_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for begun, written in itertools.product((False, True), repeat=2):
             monkeypatch.setattr(Bare, "save_soon", lambda self, epoch, begun=begun: begun)
-            monkeypatch.setattr(Bare, "finish_save", lambda self, written=written: written)
+            monkeypatch.setattr(Bare, "finish", lambda self, written=written: written)
             assert Bare().save_now(3) is (begun and written)
 
     def test_callbacks_that_are_not_ultralytics_own_may_read_the_files(self) -> None:
-        trainer = Bare()
-        assert not trainer._has_readers()
+        writer = Bare()
+        assert not writer._has_readers()
         for name in ("on_model_save", "on_fit_epoch_end"):
-            trainer.callbacks = {name: [DetectionTrainer.save_model]}
-            assert not trainer._has_readers()
-            trainer.callbacks = {name: [DetectionTrainer.save_model, train]}
-            assert trainer._has_readers()
+            writer.trainer.callbacks = {name: [DetectionTrainer.save_model]}
+            assert not writer._has_readers()
+            writer.trainer.callbacks = {name: [DetectionTrainer.save_model, train]}
+            assert writer._has_readers()
 
 
 def test_only_the_line_that_names_a_temporary_file_is_kept_back() -> None:
@@ -545,67 +552,63 @@ class TestWhatIsSaved:
         bad: tuple[str, ...],
         told: tuple[Any, ...],
     ) -> None:
-        trainer: Any = Bare()
-        trainer.guard, trainer.last = SimpleNamespace(inspect=lambda: healthy), TestWhatCameOfASave.LAST
+        writer = Bare(guard=SimpleNamespace(inspect=lambda: healthy))
+        writer.put_place("last", TestWhatCameOfASave.LAST)
         monkeypatch.setattr(Bare, "_live_culprits", lambda self: bad)
-        monkeypatch.setattr(Bare, "_unhealthy", lambda self, guard: ("EMA weight",))
-        monkeypatch.setattr(Bare, "_contents", lambda self: {})  # a trainer behind this one writes in its own way
+        monkeypatch.setattr(checkpoint, "_unhealthy", lambda guard: ("EMA weight",))
         saved = healthy and not bad
-        assert trainer._begin_save(2, at_the_end_of_an_epoch=True) is saved
-        assert (trainer.log.calls, trainer.finish_save()) == ([told], saved)
+        assert writer._begin(2, at_the_end_of_an_epoch=True) is saved
+        assert (writer.log.calls, writer.finish()) == ([told], saved)
         assert ["not healthy" in line for line in said] == ([] if saved else [not healthy])
 
     @pytest.mark.parametrize("ruined", ["", "model", "optimizer", "average"])
     def test_without_snapshots_all_is_looked_at(self, ruined: str) -> None:
-        trainer: Any = Bare()
-        trainer.model, average = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-        trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1, momentum=0.9)
-        trainer.model(torch.ones(1, 2)).sum().backward()
-        trainer.optimizer.step()
-        trainer.ema, trainer.guard = SimpleNamespace(ema=average), SimpleNamespace(recovery=None)
+        model, average = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        no_snapshots = SimpleNamespace(recovery=None)
+        writer = Bare(model=model, optimizer=optimizer, ema=SimpleNamespace(ema=average), guard=no_snapshots)
         places = {
-            "model": trainer.model.weight.data,
-            "optimizer": trainer.optimizer.state[trainer.model.weight]["momentum_buffer"],
+            "model": model.weight.data,
+            "optimizer": optimizer.state[model.weight]["momentum_buffer"],
             "average": average.weight.data,
         }
         if ruined:
             places[ruined][0, 0] = float("nan")
-        found = trainer._live_culprits()
+        found = writer._live_culprits()
         assert len(found) == bool(ruined)
         assert all("weight" in name for name in found)
         assert ruined != "average" or found == ("EMA weight",)
 
     @pytest.mark.parametrize("save", [True, False])
     def test_a_state_that_cannot_be_copied_is_saved_without_its_plain_values(self, said: list[str], save: bool) -> None:
-        class Odd(Bare):
-            def collect_state(self, *, at_the_end_of_an_epoch: bool) -> state_file.SavedState:
-                raise TypeError("a schedule of your own")
-
-        trainer: Any = Odd()
-        trainer.args, trainer.wdir = SimpleNamespace(save=save), Path("weights")
-        trainer.guard = SimpleNamespace(state=SimpleNamespace(live=lambda: {"model/a": torch.ones(2)}))
-        found = trainer._copied(True)
+        guard = SimpleNamespace(state=SimpleNamespace(live=lambda: {"model/a": torch.ones(2)}))
+        writer = Bare(args=SimpleNamespace(save=save), guard=guard)
+        writer.put_place("wdir", Path("weights"))
+        found = writer._copied(2, True)
         assert (list(found.tensors), found.plain) == (["model/a"], {})
         assert ["could not be written: a schedule of your own" in line for line in said] == [True] * save
 
 
 def test_what_ultralytics_writes_is_taken_from_its_hands(tmp_path: Path) -> None:
-    class Writes:
-        def save_model(self) -> None:
-            trainer: Any = self
-            trainer.wdir.mkdir(parents=True, exist_ok=True)
-            trainer.last.write_bytes(b"last")
-            (trainer.wdir / "epoch3.pt").write_bytes(b"third")
+    class Stock(Bare):
+        def make(self, epoch: int) -> None:
+            self.place("wdir").mkdir(parents=True, exist_ok=True)
+            self.place("last").write_bytes(b"last")
+            (self.place("wdir") / f"epoch{epoch}.pt").write_bytes(b"third")
 
-    class Trainer(GuardedCheckpoints, Writes):
-        """Saves as stock does, into memory."""
+    writer, folder = Stock(), tmp_path / "weights"
+    for name, path in (("wdir", folder), ("last", folder / "last.pt"), ("best", folder / "best.pt")):
+        writer.put_place(name, path)
+    assert writer._contents(3) == {folder / "last.pt": b"last", folder / "epoch3.pt": b"third"}
+    assert not folder.exists()
+    assert type(writer.place("last")) is type(tmp_path)
 
-    trainer: Any = Trainer()
-    trainer.wdir = tmp_path / "weights"
-    trainer.last, trainer.best = trainer.wdir / "last.pt", trainer.wdir / "best.pt"
-    assert trainer._contents() == {trainer.last: b"last", trainer.wdir / "epoch3.pt": b"third"}
-    assert not trainer.wdir.exists()
-    assert type(trainer.last) is type(tmp_path)
+
+def test_a_place_that_ultralytics_has_not_set_yet_is_an_attribute_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="Bare has no best yet"):
+        Bare().place("best")
 
 
 @pytest.mark.parametrize("content", [{"model": 3}, [1, 2], {}], ids=repr)
@@ -628,9 +631,9 @@ def test_the_good_copy_is_stripped_with_the_last_checkpoint(
     monkeypatch.setattr(checkpoint, "network_of", lambda content: torch.nn.Linear(1, 1))
     monkeypatch.setattr(checkpoint, "strip_optimizer", strip)
     monkeypatch.setattr(checkpoint, "_without_its_line", contextlib.nullcontext)
-    trainer: Any = Bare()
-    trainer.last = tmp_path / "last.pt"
-    assert trainer._strip(tmp_path / name) == {"epoch": -1}
+    writer = Bare()
+    writer.put_place("last", tmp_path / "last.pt")
+    assert writer._strip(tmp_path / name) == {"epoch": -1}
     names = {name, "last_good.pt"} if copied else {name}
     assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == dict.fromkeys(names, 2_340_000)
     assert said == [f"Optimizer stripped from {tmp_path / name}, 2.3MB"]

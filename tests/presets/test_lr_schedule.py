@@ -13,6 +13,7 @@ from yolo_stable.errors import InvalidCallError
 from yolo_stable.presets.lr_schedule import Schedule, schedule_warnings
 from yolo_stable.presets.presets import load_hyp
 from yolo_stable.presets.ultralytics_settings import default_hyp
+from yolo_stable.trainer.reporter import LONGEST_WARM_UP
 
 
 def _ultralytics_rates(
@@ -78,7 +79,7 @@ def test_the_rates_are_those_of_the_installed_loop(
         def guarded_backward(self, loss: torch.Tensor) -> None:
             assert self.optimizer is not None
             rates.append([float(group["lr"]) for group in self.optimizer.param_groups])
-            warm.append(self._is_warm_up())
+            warm.append(self.services.view.is_warming_up(LONGEST_WARM_UP))
             super().guarded_backward(loss)
 
     how = {"optimizer": optimizer, "warmup_epochs": warmup_epochs, "cos_lr": cos_lr, "nbs": nbs, "epochs": 3}

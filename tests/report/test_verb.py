@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,15 +94,17 @@ class Books:
         return [("details", "summary.json")]
 
 
-class Ended(ending.GuardedEnding):
-    """A trainer at its end."""
+class Ended(ending.RunEnding):
+    """The end of a trainer that is a stub."""
 
     def __init__(self, folder: Path, *, report: bool = True) -> None:
-        guard, plan = (
-            type("Guard", (), {"counts": None}),
-            type("Plan", (), {"trainer": type("Config", (), {"report": report})}),
+        self._trainer: Any = SimpleNamespace(
+            guard=SimpleNamespace(counts=None),
+            plan=SimpleNamespace(trainer=SimpleNamespace(report=report)),
+            run_log=Books(),
+            save_dir=folder,
+            metrics={},
         )
-        vars(self).update(guard=guard, plan=plan, run_log=Books(), save_dir=folder, metrics={})
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_it_is_on_record_and_no_picture_is_blamed(by_command: bool, arguments: A
     trainer = kind(overrides=arguments(epochs=1, guard={"quarantine": True}))
     trainer.train()
     folder = trainer.save_dir
-    assert sum(trainer.injections.fired.values()) == 3
+    assert sum(trainer.services.injections.fired.values()) == 3
     assert yaml.safe_load((folder / "args.yaml").read_text())["injected"] == [name]
     assert json.loads((folder / "summary.json").read_text())["injected"] == [name]
     events = list(read_events(folder / "guard.jsonl"))
@@ -67,7 +67,7 @@ def test_it_is_on_record_and_no_picture_is_blamed(by_command: bool, arguments: A
     nothing = f"Nothing: what broke was put in on purpose ({name})."
     assert record["autopsy"]["next"] == nothing
     assert nothing in autopsy(folder / "incidents" / "0001")
-    assert trainer.quarantine.counts == {}
+    assert trainer.services.quarantine.quarantine.counts == {}
     assert not (folder / "quarantine.txt").exists()
     page = (folder / "report.html").read_text()
     assert f"Faults were put into this run on purpose: {name}." in page
@@ -88,7 +88,7 @@ def test_a_file_that_is_broken_on_purpose_is_left_out_of_this_run_only(
     )
     trainer.train()
     assert trainer.chaos.fired == 2
-    assert [Path(path).name for path in trainer.quarantine.left_out] == [broken]
+    assert [Path(path).name for path in trainer.services.quarantine.quarantine.left_out] == [broken]
     assert broken not in (trainer.save_dir / "quarantine.txt").read_text()
 
 

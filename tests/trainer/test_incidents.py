@@ -232,7 +232,7 @@ def test_what_is_rejected_is_bounded(arguments: Arguments) -> None:
     assert trainer.chaos.fired == 15
     assert len(bundles(trainer)) == 1
     assert len(answers(trainer)) == 10, "ten times as many are looked into"
-    assert trainer.incidents.counted == 15
+    assert trainer.services.incidents.folder.counted == 15
 
 
 def test_it_can_be_turned_off(arguments: Arguments) -> None:
@@ -258,7 +258,7 @@ def test_an_error_in_the_autopsy_harms_nothing(
         calls.append(args)
         raise ZeroDivisionError("in the autopsy")
 
-    monkeypatch.setattr("yolo_stable.trainer.incidents.examine", broken)
+    monkeypatch.setattr("yolo_stable.trainer.incident_service.examine", broken)
     trainer = train(Fault("pixel", NAN, at=(2,)), arguments(epochs=1))
     assert calls
     assert any("This could not be looked into: ZeroDivisionError: in the autopsy" in line for line in said)
@@ -269,7 +269,7 @@ def test_a_full_disk_harms_nothing(arguments: Arguments, monkeypatch: pytest.Mon
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("yolo_stable.trainer.incidents.write_bundle", full)
+    monkeypatch.setattr("yolo_stable.trainer.incident_service.write_bundle", full)
     trainer = train(Fault("pixel", NAN, at=(2,)), arguments(epochs=1))
     assert trainer.guard.counts.applied == 3
     (answer,) = answers(trainer)

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ultralytics.utils.tal import TaskAlignedAssigner
 from benchmarks.saved_tensors import SavedTensors
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.runlog.reader import read_events
+from yolo_stable.trainer.loss_errors import LossWatcher
 from yolo_stable.trainer.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
@@ -87,30 +89,36 @@ def test_another_error_ends_the_run_as_ever(arguments: Arguments, monkeypatch: p
 
 
 @pytest.mark.parametrize("words", ["CUDA out of memory", "CUDA error: device-side assert triggered"])
-def test_memory_and_a_lost_device_are_not_its_business(words: str, arguments: Arguments) -> None:
-    trainer = TRAINERS["detect"](overrides=arguments(epochs=1))
-
+def test_memory_and_a_lost_device_are_not_its_business(words: str) -> None:
     def lost() -> None:
         ruined = torch.tensor(float("nan"))
         raise RuntimeError(f"{words} {ruined}")
 
     with pytest.raises(RuntimeError) as caught:
         lost()
-    assert trainer.loss_raised(caught.value, torch.nn.Linear(1, 1)) is None
+    assert watcher(torch.nn.Linear(1, 1)).raised(caught.value, torch.nn.Linear(1, 1)) is None
 
 
-def test_predictions_that_the_loop_holds_are_given_back(arguments: Arguments) -> None:
+def watcher(model: torch.nn.Module) -> LossWatcher:
+    trainer: Any = SimpleNamespace(model=model, guard=None, loss_names=("a",))
+    return LossWatcher(trainer)
+
+
+def test_predictions_that_the_loop_holds_are_given_back() -> None:
     """Of a compiled model the loop calls the loss by itself, and keeps the predictions until it has the next ones."""
-    trainer: Any = TRAINERS["detect"](overrides=arguments(epochs=1))
-    trainer.model, trainer.loss_names = Raising(), ("a",)
-    trainer.watch_loss()
+    model = Raising()
+    losses = watcher(model)
+    losses.watch()
     with SavedTensors() as held:
-        predictions = {"boxes": [trainer.model(torch.full((2, 1), float("nan"))).sigmoid()]}
+        predictions = {"boxes": [model(torch.full((2, 1), float("nan"))).sigmoid()]}
         assert held.now > 0
-        loss, _ = trainer.model.loss({"cls": torch.zeros(2)}, predictions)
+        loss, items = model.loss({"cls": torch.zeros(2)}, predictions)
         assert bool(loss.isnan())
+        assert list(items) == ["a"]
         assert held.now == 0
-    assert "the loss raised" in trainer._label_fault
+    assert "the loss raised" in losses.fault
+    losses.watch()
+    assert losses.fault == "", "that was the batch before"
 
 
 class Raising(torch.nn.Linear):
@@ -122,21 +130,21 @@ class Raising(torch.nn.Linear):
         return batch["cls"][index]
 
 
-def test_while_it_watches_a_copy_of_the_model_is_one_without_it(arguments: Arguments) -> None:
-    trainer: Any = TRAINERS["detect"](overrides=arguments(epochs=1))
-    trainer.model = torch.nn.Linear(1, 1)
-    trainer.watch_loss()
-    assert "loss" not in vars(trainer.model), "it has no loss of its own"
-    trainer.model = Own()
-    trainer.watch_loss()
-    assert "loss" in vars(trainer.model)
-    for made in (copy.deepcopy(trainer.model), pickle.loads(pickle.dumps(trainer.model))):
+def test_while_it_watches_a_copy_of_the_model_is_one_without_it() -> None:
+    without = torch.nn.Linear(1, 1)
+    watcher(without).watch()
+    assert "loss" not in vars(without), "it has no loss of its own"
+    model = Own()
+    losses = watcher(model)
+    losses.watch()
+    assert "loss" in vars(model)
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert made.loss(3) == 6
-    assert trainer.model.loss(2) == 4
-    assert "loss" not in vars(trainer.model)
-    trainer.watch_loss()
-    trainer.leave_loss()
-    assert "loss" not in vars(trainer.model)
+    assert model.loss(2) == 4
+    assert "loss" not in vars(model)
+    losses.watch()
+    losses.leave()
+    assert "loss" not in vars(model)
 
 
 class Own(torch.nn.Module):

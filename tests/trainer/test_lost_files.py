@@ -178,8 +178,8 @@ def test_what_is_back_when_the_run_is_resumed_is_drawn_again(own: Any, arguments
     last = trainer.save_dir / "weights" / "epoch0.pt"
     again = TRAINERS["detect"](overrides={**overrides, "model": str(last), "resume": True, "epochs": 4})
     again._setup_train()
-    assert not again.files["train"].states
-    again.close_books("interrupted", "that was all")
+    assert not again.services.files.by_mode["train"].states
+    again.services.ending.close_books("interrupted", "that was all")
 
 
 class Data:
@@ -256,7 +256,7 @@ def test_of_two_data_sets_that_are_joined_both_are_told_of(own: Any, arguments: 
     def ruin(trainer: Any) -> None:
         if trainer.epoch == 1:
             trainer._build_train_pipeline()  # as when memory ran out
-            assert len(trainer.files["train"].datasets) == 2
+            assert len(trainer.services.files.by_mode["train"].datasets) == 2
             for path in gone:
                 path.unlink()
 
@@ -265,8 +265,9 @@ def test_of_two_data_sets_that_are_joined_both_are_told_of(own: Any, arguments: 
     trainer.train()
     lost = {Path(lost["path"]) for lost in summary(trainer)["unreadable"] if lost["split"] == "train"}
     assert lost == set(gone)
-    assert trainer.quarantine is not None
-    assert trainer.files["train"].images == trainer.quarantine.images == len(images) + len(validation)
+    quarantine = trainer.services.quarantine.quarantine
+    assert quarantine is not None
+    assert trainer.services.files.by_mode["train"].images == quarantine.images == len(images) + len(validation)
     listed = (trainer.save_dir / "quarantine.txt").read_text().splitlines()
     assert {line for line in listed if not line.startswith("#")} == {str(path) for path in gone}
 

@@ -76,7 +76,7 @@ class LosingFile:
                 seen.batches += 1
                 if seen.batches == EPOCHS * BATCHES:
                     for mode, loader in (("train", self.train_loader), ("val", self.test_loader)):
-                        assert self.files[mode].states.set(loader.dataset.im_files[LOST], Problem.GONE)
+                        assert self.services.files.by_mode[mode].states.set(loader.dataset.im_files[LOST], Problem.GONE)
                         seen.fired += 1
                 return batch
 

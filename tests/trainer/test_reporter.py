@@ -77,7 +77,9 @@ def test_training_is_that_of_stock_to_the_bit_with_a_line_for_every_step(argumen
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_what_lies_between_two_epochs_is_not_the_time_of_a_step(arguments: Arguments) -> None:
+def test_what_lies_between_two_epochs_is_not_the_time_of_a_step(
+    arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = StableDetectionTrainer(overrides=arguments(guard={"telemetry_every": 4, "save_every_steps": 3}))
     at = [0.0]
 
@@ -85,14 +87,15 @@ def test_what_lies_between_two_epochs_is_not_the_time_of_a_step(arguments: Argum
         return lambda _: at.__setitem__(0, at[0] + seconds)
 
     def by_hand(t: Any) -> None:
-        t.step_telemetry.clock = StepClock(lambda: at[0])
+        t.services.reporter.steps.clock = StepClock(lambda: at[0])
 
     trainer.add_callback("on_train_start", by_hand)
     trainer.add_callback("on_train_batch_start", passes(1.0))
     for event in ("on_train_epoch_end", "on_val_start", "on_fit_epoch_end", "on_model_save"):
         trainer.add_callback(event, passes(1000.0))
-    saved = trainer.save_soon
-    trainer.save_soon = lambda epoch: (passes(1000.0)(None), saved(epoch))[1]  # type: ignore[method-assign]
+    writer = trainer.services.checkpoints
+    saved = writer.save_soon
+    monkeypatch.setattr(writer, "save_soon", lambda epoch: (passes(1000.0)(None), saved(epoch))[1])
     trainer.train()
     assert at[0] > 6000.0, "epochs, validations and two saves within them"
     assert [line["seconds"] for line in events(trainer, "steps")] == [1.0, 1.0]
@@ -149,5 +152,5 @@ def test_a_healthy_run_is_not_warned_and_its_loss_scale_is_told(
 def test_off_means_off(arguments: Arguments) -> None:
     trainer = StableDetectionTrainer(overrides=arguments(epochs=1, guard={"telemetry_every": None}))
     trainer.train()
-    assert trainer.step_telemetry is None
+    assert trainer.services.reporter.steps is None
     assert [event["event"] for event in read_events(trainer.save_dir / "guard.jsonl")] == ["start", "epoch", "end"]

@@ -69,7 +69,7 @@ class TestOneProcess:
         assert f"model={trainer.last} resume=True" in str(left.value)
         end = list(read_events(trainer.save_dir / "guard.jsonl"))[-1]
         assert (end["event"], end["status"]) == ("end", "interrupted")
-        assert signal.getsignal(wish) is not trainer.asked._handle
+        assert signal.getsignal(wish) is not trainer.services.shutdown.asked._handle
 
     def test_an_open_window_is_finished_first(self, arguments: Arguments) -> None:
         settings = arguments(epochs=3, nbs=8, warmup_epochs=0.0)
@@ -78,7 +78,7 @@ class TestOneProcess:
             trainer.train()
         assert trainer.fired == 1
         assert trainer.seen > 5, "the window had room for more batches"
-        assert not trainer.window_open
+        assert not trainer.services.window.is_open
 
     def test_a_run_at_its_end_is_finished(self, arguments: Arguments) -> None:
         trainer = raising(StableDetectionTrainer, 8, "on_fit_epoch_end")(overrides=arguments(epochs=2))
@@ -91,16 +91,19 @@ class TestOneProcess:
             trainer.train()
         assert not trainer.last.exists()
 
-    def test_save_every_steps(self, arguments: Arguments) -> None:
+    def test_save_every_steps(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
         saves = []
+        trainer = StableDetectionTrainer(overrides=arguments(epochs=2, guard={"save_every_steps": 3}))
+        writer = trainer.services.checkpoints
+        save_soon = writer.save_soon
 
-        class Watched(StableDetectionTrainer):
-            def save_soon(self, epoch_completed: int) -> bool:
-                assert self.guard is not None
-                saves.append((epoch_completed, self.guard.counts.applied))
-                return super().save_soon(epoch_completed)
+        def watched(epoch_completed: int) -> bool:
+            assert trainer.guard is not None
+            saves.append((epoch_completed, trainer.guard.counts.applied))
+            return save_soon(epoch_completed)
 
-        Watched(overrides=arguments(epochs=2, guard={"save_every_steps": 3})).train()
+        monkeypatch.setattr(writer, "save_soon", watched)
+        trainer.train()
         assert saves == [(-1, 3), (0, 6)]
 
 
@@ -124,7 +127,10 @@ class TestWorkers:
                 assert worker.wait(timeout=20) == 3, "it has had the signal"
             raise subprocess.CalledProcessError(3, "workers")
 
-        with pytest.raises(TrainingInterruptedError, match="SIGTERM: the workers") as left, trainer.pass_on_signals():
+        with (
+            pytest.raises(TrainingInterruptedError, match="SIGTERM: the workers") as left,
+            trainer.services.shutdown.pass_on_signals(),
+        ):
             launch()
         assert left.value.exit_code == 143
 
@@ -136,7 +142,7 @@ class TestWorkers:
 
     def test_a_worker_that_fails_by_itself_is_no_interruption(self, arguments: Arguments) -> None:
         trainer = StableDetectionTrainer(overrides=arguments())
-        with pytest.raises(subprocess.CalledProcessError), trainer.pass_on_signals():
+        with pytest.raises(subprocess.CalledProcessError), trainer.services.shutdown.pass_on_signals():
             raise subprocess.CalledProcessError(1, "workers")
 
 

@@ -19,8 +19,10 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import Fault
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.runlog.reader import read_events
+from yolo_stable.trainer import precision
 from yolo_stable.trainer import validation as recovering
 from yolo_stable.trainer.fitness_collapse import is_worse, rise
+from yolo_stable.trainer.open_window import OpenWindow
 
 NAN = float("nan")
 Arguments = Callable[..., dict[str, Any]]
@@ -112,12 +114,12 @@ class TestGoingBack:
     def test_the_order_of_precisions(
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, asked: Any, bf16: bool, answers: list[str | None]
     ) -> None:
-        monkeypatch.setattr(recovering, "supports_bfloat16", lambda device: bf16)
+        monkeypatch.setattr(precision, "supports_bfloat16", lambda device: bf16)
         trainer = StableDetectionTrainer(overrides=arguments())
         trainer.amp, trainer.args.amp = True, asked
-        assert trainer.precisions() == len(answers)
+        assert trainer.services.precision.available() == len(answers)
         assert [trainer.lower_precision() for _ in answers] == answers
-        assert trainer.precisions() == 1
+        assert trainer.services.precision.available() == 1
 
     def test_only_cuda_is_asked_for_bfloat16(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """And only for native one: a T4 emulates it, and Ultralytics refuses that."""
@@ -126,7 +128,7 @@ class TestGoingBack:
             torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(including_emulation) or True
         )
         kinds = ("cuda", "cpu", "mps")
-        assert [recovering.supports_bfloat16(torch.device(kind)) for kind in kinds] == [True, False, False]
+        assert [precision.supports_bfloat16(torch.device(kind)) for kind in kinds] == [True, False, False]
         assert asked == [False]
 
 
@@ -174,11 +176,11 @@ class TestValidation:
         seen = []
 
         def watched(self: Any, trainer: Any = None, model: Any = None) -> Any:
-            seen.append(None if trainer is None else (trainer.lowered, trainer.amp))
+            seen.append(None if trainer is None else (trainer.services.precision.was_lowered, trainer.amp))
             return original(self, trainer, model)
 
         monkeypatch.setattr(DetectionValidator, "__call__", watched)
-        monkeypatch.setattr(recovering, "supports_bfloat16", lambda device: True)
+        monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
 
         class Lowered(StableDetectionTrainer):
             def validate(self) -> Any:
@@ -447,8 +449,8 @@ class TestOrderOfTheData:
     ) -> None:
         """With incidents and without: the batch that is run again is kept for them, or for this alone."""
         asked = []
-        again = StableDetectionTrainer.loss_again
-        monkeypatch.setattr(StableDetectionTrainer, "loss_again", lambda self: asked.append(1) or again(self))
+        again = OpenWindow.loss_again
+        monkeypatch.setattr(OpenWindow, "loss_again", lambda self: asked.append(1) or again(self))
         settings = {"step": "reference", "patience": 4, "max_loss_rise": 1.5, "snapshot_every": 2}
         common = {"epochs": BLOCKS, "val": False, "dropout": 0.1, "lr0": 0.001}
         stock = run(in_blocks(DetectionTrainer), arguments(**common, name="stock"))

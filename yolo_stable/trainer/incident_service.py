@@ -12,7 +12,6 @@ before the batch, and the batch itself is still there. An error in any of it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +82,6 @@ class IncidentService:
         self._quarantine, self._injections, self._next_steps = quarantine, injections, next_steps
         self.folder: Incidents | None = None
         """None: nothing is looked into."""
-        self.on_record: list[Callable[[Incident], object]] = []
-        """Called with each incident that was written down."""
         self._validation_looked_into = False
 
     def keep_in(self, folder: Incidents) -> None:
@@ -112,7 +109,7 @@ class IncidentService:
         try:
             report = report_of_climb(climb)
             found = Incident(kind=climb.rung.value, reason=climb.reason, report=report, where=self._circumstances())
-            self._record(found)
+            self.record(found)
             self._injections.climbed()
         except Exception as error:  # noqa: BLE001 - it is a luxury: no error of it may end a training
             LOGGER.warning(f"This could not be written down: {type(error).__name__}: {one_line(error)}")
@@ -165,7 +162,7 @@ class IncidentService:
         report = examine([bad.case], seen, seconds=seconds, frugal=True)
         where = replace(self._circumstances(), batch=bad.drawn.number, precision=bad.precision, loss_scale=1.0)
         what = {"loss": bad.loss, "items": bad.items, "drawn": bad.drawn, "seen": seen, "validated": bad.case.model}
-        self._record(Incident(kind="validation", reason=reason, report=report, where=where, **what))
+        self.record(Incident(kind="validation", reason=reason, report=report, where=where, **what))
 
     def _is_usual_overflow(self, decision: Decision) -> bool:
         guard = self._trainer.guard
@@ -204,7 +201,7 @@ class IncidentService:
             drawn=drawn[guilty] if drawn else None,
             seen=seen,
         )
-        self._record(found)
+        self.record(found)
         if not self._is_innocent(seen.kind, report):
             self._quarantine.blame(report)
 
@@ -250,7 +247,7 @@ class IncidentService:
             classes=int(trainer.data["nc"]),
         )
 
-    def _record(self, found: Incident) -> None:
+    def record(self, found: Incident) -> None:
         """Put an incident on the disk, while there is room for it, and say it in a line."""
         assert self.folder is not None
         folder = self.folder.next_folder()
@@ -269,8 +266,6 @@ class IncidentService:
             found = replace(found, report=self._named(replace(found, report=unnamed), None, replayable=False))
         epoch = found.where.epoch
         LOGGER.warning(self._trainer.run_log.incident(found.kind, found.report, epoch, folder, found.injected_now))
-        for tell in self.on_record:
-            tell(found)
 
     def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> Report:
         """Put the names of this run into the next step: what is typed then works."""
