@@ -6,7 +6,7 @@ import ast
 import functools
 import importlib.util
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -171,34 +171,99 @@ def class_of(path: Path, name: str) -> ast.ClassDef:
     return next(node for node in parsed(path).body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
-def parts_of_the_trainer() -> Iterator[ast.ClassDef]:
-    """Yield the mixin and all that is made for it, also what a part is made of."""
-    mixin = class_of(PACKAGE / "trainer" / "mixin.py", "GuardedTrainerMixin")
-    yield mixin
-    for folder in ("trainer", "checkpoints"):
-        for path in sorted((PACKAGE / folder).glob("*.py")):
-            for node in parsed(path).body:
-                if isinstance(node, ast.ClassDef) and node.name.startswith("Guarded") and node.name != mixin.name:
-                    yield node
+def mixin() -> ast.ClassDef:
+    return class_of(PACKAGE / "trainer" / "mixin.py", "GuardedTrainerMixin")
 
 
-def test_the_parts_of_the_trainer_are_those_of_the_table_in_their_order() -> None:
-    table = [(cells[0].strip("`"), cells[1].strip("`")) for cells in rows(section("The trainer"))]
-    bases = [ast.unparse(base) for base in class_of(PACKAGE / "trainer" / "mixin.py", "GuardedTrainerMixin").bases]
-    assert [name for name, _ in table] == [base for base in bases if base != "_Base"]
-    for name, path in table:
-        assert class_of(PACKAGE / path, name)
+def methods(of: ast.ClassDef) -> set[str]:
+    return {node.name for node in of.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_the_methods_that_are_overridden_are_named() -> None:
+def stock_trainer() -> ast.ClassDef:
     package = importlib.util.find_spec("ultralytics")
     assert package is not None
     assert package.origin is not None
-    trainer = class_of(Path(package.origin).parent / "engine" / "trainer.py", "BaseTrainer")
-    stock = {node.name for node in trainer.body if isinstance(node, ast.FunctionDef)}
-    ours = {node.name for part in parts_of_the_trainer() for node in part.body if isinstance(node, ast.FunctionDef)}
+    return class_of(Path(package.origin).parent / "engine" / "trainer.py", "BaseTrainer")
+
+
+def services() -> dict[str, str]:
+    """Return the services of a trainer: name to class, from the table that they are built by."""
+    fields = class_of(PACKAGE / "trainer" / "services.py", "Services").body
+    return {
+        ast.unparse(node.target): ast.unparse(node.annotation) for node in fields if isinstance(node, ast.AnnAssign)
+    }
+
+
+def around_the_trainer() -> list[Path]:
+    """Return the files of the services, and of what they hand the trainer to."""
+    return sorted(path for room in ("trainer", "checkpoints") for path in (PACKAGE / room).glob("*.py"))
+
+
+def stores(of: ast.AST, *names: str) -> set[str]:
+    """Return the attributes that are assigned anywhere in a tree to what has one of these names."""
+    return {
+        node.attr
+        for node in ast.walk(of)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, (ast.Store, ast.Del))
+        and ast.unparse(node.value).removeprefix("self.") in names
+    }
+
+
+def test_the_services_are_those_of_the_table() -> None:
+    table = {cells[0].strip("`"): (cells[1].strip("`"), cells[2].strip("`")) for cells in rows(section("The trainer"))}
+    assert {name: kind for name, (kind, _) in table.items()} == services()
+    for kind, path in table.values():
+        assert class_of(found(path) or PACKAGE, kind), path
+
+
+def test_the_mixin_is_short_and_has_no_base_with_state() -> None:
+    text = (PACKAGE / "trainer" / "mixin.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 250
+    assert [ast.unparse(base) for base in mixin().bases] == ["_Base"], "Ultralytics' own, for the type checker"
+
+
+def test_only_the_mixin_writes_attributes_of_the_trainer() -> None:
+    """The services are given a view; what is assigned to a trainer by any of them would have two writers."""
+    trainers = "trainer", "_trainer", "view", "_view", "services.view"
+    writers = {
+        str(path.relative_to(PACKAGE)): found
+        for path in around_the_trainer()
+        if (found := stores(parsed(path), *trainers) - ({"_trainer"} if path.name == "trainer_view.py" else set()))
+    }
+    assert writers == {}
+    assert {"loss", "loss_items", "tloss", "best_fitness", "amp", "plan", "guard"} <= stores(mixin(), "self")
+
+
+def test_no_service_writes_what_another_one_owns() -> None:
+    """An attribute of a service is assigned by its own class alone, and by nobody through another name."""
+    owned: dict[str, set[str]] = {}
+    for path in around_the_trainer():
+        for node in parsed(path).body:
+            if isinstance(node, ast.ClassDef) and node.name in services().values():
+                owned[node.name] = stores(node, "self")
+    assert set(owned) == set(services().values()) - {"Injections"}, "that one belongs to another room"
+    names = [*services(), *(f"_{name}" for name in services())]
+    foreign = {str(path): found for path in around_the_trainer() if (found := stores(parsed(path), *names))}
+    assert foreign == {}
+
+
+def test_a_seam_is_overridden_in_one_place() -> None:
+    stock = methods(stock_trainer())
+    places: dict[str, list[str]] = {}
+    for path in around_the_trainer():
+        for node in parsed(path).body:
+            bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+            if isinstance(node, ast.ClassDef) and any("Trainer" in base or base == "_Base" for base in bases):
+                for name in methods(node) & stock:
+                    places.setdefault(name, []).append(node.name)
+    assert {name: where for name, where in places.items() if where != ["GuardedTrainerMixin"]} == {}
+    assert len(places) > 15
+
+
+def test_the_methods_that_are_overridden_are_named() -> None:
     seams = " ".join(section("The trainer").split()).split("Seams:")[1].split("The training loop")[0]
-    assert set(re.findall(r"`(\w+)`", seams)) == stock & ours
+    assert set(re.findall(r"`(\w+)`", seams)) == methods(stock_trainer()) & methods(mixin())
 
 
 # ---- imports and libraries -------------------------------------------------------------------------------------------------

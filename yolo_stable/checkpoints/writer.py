@@ -46,6 +46,14 @@ PLACES = ("last", "best", "wdir")
 """Attributes of a trainer that say where its checkpoints are; they are kept by its writer."""
 
 
+def place(name: str) -> Any:
+    """Return the property of a guarded trainer that is one of the ``PLACES``, read when no save is being written."""
+    return property(
+        lambda trainer: trainer.services.checkpoints.place(name),
+        lambda trainer, path: trainer.services.checkpoints.put_place(name, path),
+    )
+
+
 class CheckpointWriter:
     """Writes ``weights/`` of a guarded trainer.
 

@@ -91,7 +91,7 @@ class IncidentService:
             folder: Of the run's incidents.
         """
         self.folder = folder
-        self._window.keeps_batches = True
+        self._window.keep_batches()
 
     # ---- what the guard tells --------------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ class GuardedLoop:
             TrainingHaltedError: The guard gave up.
         """
         guard, window = self._guard(), self._window
-        window.is_open = True
+        window.open()
         try:
             decision = guard.backward(loss, whole[1], fault=window.fault, of_one_scale=window.is_of_one_scale)
         except TrainingHaltedError:
@@ -117,7 +117,7 @@ class GuardedLoop:
             TrainingHaltedError: The guard gave up.
         """
         guard, trainer = self._guard(), self._trainer
-        self._window.is_open = False
+        self._window.close()
         self._resume.stepped()
         if trainer.optimizer is not None and guard.optimizer is not trainer.optimizer:
             guard.optimizer = trainer.optimizer  # a callback has put another one in

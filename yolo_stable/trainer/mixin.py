@@ -21,7 +21,7 @@ from torch import Tensor
 from ultralytics.utils import DEFAULT_CFG, RANK
 
 from .._shared.output import surviving
-from ..checkpoints.writer import PLACES
+from ..checkpoints.writer import PLACES, place
 from ..guard import StepGuard
 from ..presets.run_plan import separate
 from ..runlog.epoch_metrics import DISPLAY, EpochTelemetry
@@ -38,29 +38,20 @@ else:
     _Base = object
 
 
-def _place(name: str) -> Any:
-    """Return an attribute of a trainer that its checkpoint writer keeps, and that is read when no save is being written."""
-    return property(
-        lambda trainer: trainer.services.checkpoints.place(name),
-        lambda trainer, path: trainer.services.checkpoints.put_place(name, path),
-    )
-
-
 class GuardedTrainerMixin(_Base):
     """Put before an Ultralytics trainer in the bases of a class to guard it.
 
         class MyTrainer(GuardedTrainerMixin, DetectionTrainer):
             ...
 
-    It takes two arguments more than Ultralytics: ``guard``, a dict of :class:`~yolo_stable.guard.GuardConfig` settings, and
-    ``preset``, the name or path of a preset whose values lie under the explicit arguments (``"auto"`` chooses one by the
-    model). Both are kept in ``args.yaml``.
+    It takes two arguments more than Ultralytics, kept in ``args.yaml``: ``guard``, a dict of its settings, and ``preset``, the
+    name or path of a preset whose values lie under the explicit arguments (``"auto"`` chooses one by the model).
 
     Raises:
         InvalidCallError: An unknown guard setting or preset, or a value that is not allowed.
     """
 
-    last, best, wdir = map(_place, PLACES)
+    last, best, wdir = map(place, PLACES)
 
     def __init__(
         self,
@@ -152,8 +143,8 @@ class GuardedTrainerMixin(_Base):
     def _setup_train(self) -> None:
         """Check the state before the first step, build the guard and say what is on."""
         super()._setup_train()
-        stop_at_zero, dataset = self.plan.trainer.stop_at_zero, self.test_loader.dataset
-        self.stopper = follow(self.stopper, stop_at_zero=stop_at_zero, dataset=dataset)
+        at_zero = self.plan.trainer.stop_at_zero
+        self.stopper = follow(self.stopper, stop_at_zero=at_zero, dataset=self.test_loader.dataset)
         assert self._gate is not None
         self.guard = guard_of(self.services, self._gate.scaler, self.lower_precision)
         remembered = self.services.resume.restore()
@@ -164,12 +155,7 @@ class GuardedTrainerMixin(_Base):
 
     @surviving(whatever=True)
     def train(self) -> Any:
-        """Train; a run that the guard halts says which checkpoint is good.
-
-        Raises:
-            TrainingHaltedError: The guard gave up.
-            UnhealthyStartError: The weights were not finite before the first step.
-        """
+        """Train; raises ``TrainingHaltedError``, which names the good checkpoint, when the guard gives up."""
         services = self.services
         if self.ddp:  # this process only starts the workers
             self.args = arguments_for_workers(self.args, self.plan)
@@ -213,7 +199,7 @@ class GuardedTrainerMixin(_Base):
         return self.services.checkpoints.save()
 
     def _make_checkpoint(self, epoch: int) -> None:
-        """Let Ultralytics make the checkpoint of a last whole epoch, from 0; -1 in the middle of the first one."""
+        """Let Ultralytics make the checkpoint of the last whole epoch, from 0; -1 in the middle of the first one."""
         now, self.epoch = getattr(self, "epoch", 0), epoch
         try:
             super().save_model()

@@ -37,8 +37,7 @@ class OpenWindow:
         self._trainer, self._losses = trainer, losses
         self.is_open = False
         """Whether a micro-batch has been judged since the last optimizer step."""
-        self.keeps_batches = False
-        """Whether earlier micro-batches are kept, for an autopsy."""
+        self._keeps_batches = False
         self.drawn: list[Drawn] = []
         self.newest: dict[str, Any] = {}
         """The micro-batch at hand, as it went into the model; empty between windows."""
@@ -50,6 +49,18 @@ class OpenWindow:
     def fault(self) -> str:
         """What is wrong with the micro-batch at hand before its loss is looked at; empty: nothing."""
         return ", ".join(filter(None, (self._label_fault, self._losses.fault)))
+
+    def open(self) -> None:
+        """A micro-batch is being judged."""
+        self.is_open = True
+
+    def close(self) -> None:
+        """The loop has called for a step."""
+        self.is_open = False
+
+    def keep_batches(self) -> None:
+        """Keep earlier micro-batches from here on, for an autopsy."""
+        self._keeps_batches = True
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
         """Take what the model does not need out of a batch of the loader."""
@@ -69,7 +80,7 @@ class OpenWindow:
         """
         self._losses.watch()
         self.newest, self._label_fault = batch, drawn.fault
-        if not self.keeps_batches:
+        if not self._keeps_batches:
             return
         drawn.batch, drawn.generators = batch, Draw(self._trainer.device)
         while sum(earlier.nbytes for earlier in self.drawn) > MEMORY:

@@ -30,6 +30,7 @@ class Services:
     view: TrainerView
     injections: Injections
     next_steps: NextSteps
+    losses: LossWatcher
     window: OpenWindow
     reporter: Reporter
     quarantine: QuarantineKeeper
@@ -55,7 +56,8 @@ class Services:
         injections = Injections(type(trainer))
         next_steps = NextSteps(view, injections)
         reporter = Reporter(view, next_steps)
-        window = OpenWindow(view, LossWatcher(view))
+        losses = LossWatcher(view)
+        window = OpenWindow(view, losses)
         quarantine = QuarantineKeeper(view, injections, next_steps)
         files = FileWatcher(view, quarantine)
         precision = PrecisionPolicy(view)
@@ -75,6 +77,7 @@ class Services:
             view=view,
             injections=injections,
             next_steps=next_steps,
+            losses=losses,
             window=window,
             reporter=reporter,
             quarantine=quarantine,
