@@ -19,7 +19,7 @@ from yolo_stable.guard.ladder import Climb, Rung
 from yolo_stable.incidents.record import report_of_climb
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.runlog.reader import read_events
-from yolo_stable.trainer import incidents as looking_into
+from yolo_stable.trainer import incident_service as looking_into
 from yolo_stable.trainer.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
