@@ -627,7 +627,8 @@ def test_the_good_copy_is_stripped_with_the_last_checkpoint(
         Path(part).write_bytes(b"s" * 2_340_000)
         return {"epoch": -1}
 
-    monkeypatch.setattr(checkpoint, "load", lambda content: {})
+    monkeypatch.setattr(checkpoint, "load", lambda path: {})
+    monkeypatch.setattr(checkpoint, "require_whole", lambda content: None)
     monkeypatch.setattr(checkpoint, "network_of", lambda content: torch.nn.Linear(1, 1))
     monkeypatch.setattr(checkpoint, "strip_optimizer", strip)
     monkeypatch.setattr(checkpoint, "_without_its_line", contextlib.nullcontext)

@@ -36,7 +36,7 @@ from ..guard import StepGuard
 from ..guard.health import all_finite, non_finite_names
 from .float16 import beyond_half, put_back
 from .live_state import CLASS_WEIGHTS, named_state
-from .reader import LAST, LAST_GOOD, load, network_of
+from .reader import LAST, LAST_GOOD, load, network_of, require_whole
 from .save import Outcome, Save, write
 from .state_file import NAME as STATE_FILE
 from .state_file import SavedState, on_host
@@ -341,7 +341,7 @@ class CheckpointWriter:
                 put_back(combined["model"], kept)
                 torch.save(combined, part)
             content = part.read_bytes()
-            load(content)
+            require_whole(content)
             write_whole(path, content)
         except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError when the disk is full
             LOGGER.warning(

@@ -11,7 +11,6 @@ from typing import Any
 from .._shared.shell_text import GO_ON
 from ..checkpoints.trainer_view import TrainerView
 from ..errors import TrainingHaltedError
-from ..provenance.dataset import trace
 from ..provenance.path_states import MOST, PathStates
 from ..provenance.substitution import watch
 from ..provenance.unreadable import Problem
@@ -53,9 +52,8 @@ class FileWatcher:
             files.datasets.append(dataset)
             self.by_mode[mode] = files
         if mode == "train" and mode in self.by_mode:
-            quarantine = self._quarantine.attach(files)
-            if self._trainer.plan.trainer.incidents is not None and is_watched:
-                trace(dataset, quarantine)
+            is_traced = is_watched and self._trainer.plan.trainer.incidents is not None
+            self._quarantine.attach(files, dataset if is_traced else None)
 
     def release(self) -> None:
         """Let go of the data sets that others take the place of; what was lost of them stays lost."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 from ultralytics.utils import LOGGER, RANK
 
@@ -12,6 +13,7 @@ from .._shared.atomic_file import reason
 from .._shared.shell_text import AGAIN, CHECK, beneath
 from ..autopsy.report import Report
 from ..checkpoints.trainer_view import TrainerView
+from ..provenance.dataset import trace
 from ..provenance.quarantine import Quarantine
 from ..provenance.reading import paths_of
 from ..runlog.injections import Injections
@@ -39,18 +41,20 @@ class QuarantineKeeper:
         """Where it is written."""
         return self._trainer.save_dir / "quarantine.txt"
 
-    def attach(self, files: LostFiles) -> Quarantine:
-        """Begin with the first training set of a run, go on with a further one, and return what leaves images out of it.
+    def attach(self, files: LostFiles, traced: Any | None) -> None:
+        """Begin with the first training set of a run, and go on with a further one.
 
         Args:
             files: Of the training images.
+            traced: The data set whose images shall know what they are made of; None: none.
         """
         is_first = self.quarantine is None
         self._files = files
         self.quarantine = self.quarantine or Quarantine(files.states)
-        self._describe(self.quarantine, files)
+        if traced is not None:
+            trace(traced, self.quarantine)
+        self._describe(self.quarantine, files)  # behind the tracing, which knows of one data set only
         self._fill(self.quarantine, is_first=is_first)
-        return self.quarantine
 
     def lose(self, path: str, why: str) -> None:
         """Take down a file that cannot be read any more."""
