@@ -1,4 +1,4 @@
-"""Accumulation across a resume: the resumed run closes a window that was open at the save at the same batch."""
+"""Accumulation across a resume: an open window closes at the same batch as in the run that was saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FAR = 1 << 40
 
 
 class Cadence:
-    """Follows Ultralytics' ``last_opt_step``, a local variable of its loop, which begins anew with a resumed run.
+    """Mirrors Ultralytics' ``last_opt_step``, a local variable of its loop that starts anew in a resumed run.
 
     The loop steps when ``ni - last_opt_step >= accumulate``, with the batches ``ni`` counted over all epochs. After a resume it
     takes the very first batch for the end of a window. It is held back by the one number in there that is the trainer's.
@@ -22,15 +22,15 @@ class Cadence:
         self._nominal = 1
 
     def nominal(self, trainer: TrainerView) -> int:
-        """Return how many batches make a window at present."""
+        """Return the current number of batches in a window."""
         return self._nominal if self._held else trainer.accumulate
 
     def began(self) -> None:
-        """The loop has forgotten its last step (out of memory, an epoch done again)."""
+        """Note that the loop has forgotten its last step (out of memory)."""
         self.last_step, self._held = -1, None
 
     def stepped(self, trainer: TrainerView) -> None:
-        """The loop has closed a window with the batch at hand."""
+        """Note that the loop closed a window with the current batch."""
         self.last_step = _number(trainer)
 
     def continue_from(self, last_step: int) -> None:

@@ -1,4 +1,4 @@
-"""Banner: before the first step, whether everything is finite, and what is switched on."""
+"""Banner: the start-up table, and the check that all weights are finite before the first step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..presets.run_plan import RunPlan
 
 
 def require_finite_start(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Stop before the first step when something is not finite already.
+    """Refuse to start from a state that is not finite.
 
     Args:
         model: The unwrapped model.
@@ -43,7 +43,7 @@ def require_finite_start(model: nn.Module, optimizer: torch.optim.Optimizer | No
 def guard_rows(
     guard: StepGuard, *, accumulate: int = 1, precisions: int = 1, collapse: float | None = None
 ) -> list[tuple[str, str]]:
-    """Return the rows of the start-up table that tell what the guard does.
+    """Return the rows of the start-up table about the guard.
 
     Args:
         guard: As it was built.
@@ -71,7 +71,7 @@ def guard_rows(
 
 
 def _backend_rows(guard: StepGuard) -> list[tuple[str, str]]:
-    """Return nothing of an honest device, and of another what is done about it."""
+    """Return a row about a device that loses NaN; nothing for an honest one."""
     if not guard.doubted:
         return []
     where = ", ".join(guard.doubted)
@@ -79,7 +79,7 @@ def _backend_rows(guard: StepGuard) -> list[tuple[str, str]]:
 
 
 def telemetry_row(config: TrainerConfig) -> tuple[str, str]:
-    """Return the row of the start-up table that tells what is written about the steps, and what is warned of."""
+    """Return the row of the start-up table about the step log and its warnings."""
     if config.telemetry_every is None:
         return "telemetry", "off (guard.telemetry_every=None): no steps in guard.jsonl, no warnings"
     every = "every step" if config.telemetry_every == 1 else f"every {config.telemetry_every} steps"
@@ -136,7 +136,7 @@ def _share_and_total(config: GuardConfig, joined: str) -> str:
 
 
 def full_size(guard: StepGuard) -> int:
-    """Return how many bytes one snapshot takes once the optimizer has its state.
+    """Return the size of one snapshot in bytes, with the optimizer's state.
 
     Before the first step that is estimated: SGD and Muon keep one number for each that is trained, the others two.
     """
@@ -150,13 +150,13 @@ def full_size(guard: StepGuard) -> int:
 
 
 def weights_size(guard: StepGuard) -> int:
-    """Return how many bytes a copy of the model's parameters and buffers takes."""
+    """Return the size of the model's parameters and buffers in bytes."""
     live = guard.state.live()
     return sum(t.numel() * t.element_size() for name, t in live.items() if name.startswith(MODEL))
 
 
 def precision(amp: bool, asked: Any, scaler: Any) -> str:
-    """Return in words how numbers are computed.
+    """Return the precision in words.
 
     Args:
         amp: Whether autocast is on.
@@ -171,7 +171,7 @@ def precision(amp: bool, asked: Any, scaler: Any) -> str:
 
 
 def preset_rows(plan: RunPlan) -> list[tuple[str, str]]:
-    """Return the rows of the start-up table that name the preset and what was given over it."""
+    """Return the rows of the start-up table about the preset and the arguments that override it."""
     changed = [("changed", f"{key}={new} (before: {old})") for key, (old, new) in plan.changed.items()]
     if plan.preset is None:
         return [("preset", "none (Ultralytics' defaults and your arguments)"), *changed]

@@ -10,7 +10,7 @@ from ultralytics.utils.torch_utils import EarlyStopping
 
 
 class Patience(EarlyStopping):
-    """Ultralytics' early stopping, which a NaN does not mislead, and which can also end a run that learns nothing.
+    """Ultralytics' early stopping that NaN does not mislead; it can also end a run that learns nothing.
 
     Stock takes a NaN that comes while the best fitness is 0 for the best fitness, which nothing is ever better than. Here one
     that is not finite is never an improvement. For all other numbers it is stock's in every answer and attribute, and
@@ -33,11 +33,11 @@ class Patience(EarlyStopping):
     def __init__(self, patience: Any = 50, *, stop_at_zero: bool = False, tell_of_zero: bool = True) -> None:
         super().__init__(patience)
         self.zero_since: int | None = None
-        """Epoch whose fitness was the first 0 of all; None once there was another, and before."""
+        """First epoch with fitness 0; None before it, and after any other fitness."""
         self._stop_at_zero, self._tell_of_zero = stop_at_zero, tell_of_zero
 
     def __call__(self, epoch: int, fitness: Any) -> bool:
-        """Take the fitness of an epoch and tell whether to stop.
+        """Return whether to stop after an epoch.
 
         Args:
             epoch: Its number, from 1.
@@ -60,7 +60,7 @@ class Patience(EarlyStopping):
         return self._nothing_found_for(epoch - self.zero_since)
 
     def _nothing_found_for(self, waited: int) -> bool:
-        """Return whether to stop after so many epochs at fitness 0 behind the first, and say so."""
+        """Return whether to stop this many epochs after the first fitness of 0, and say so."""
         if self._stop_at_zero:
             self.possible_stop = waited >= self.patience - 1
             if waited < self.patience:
@@ -79,7 +79,7 @@ class Patience(EarlyStopping):
 
 
 def follow(stopper: Any, *, stop_at_zero: bool, dataset: Any) -> Patience:
-    """Return the guard's early stopping in the place of stock's, with the memory of a resumed one.
+    """Return the guard's early stopping with the memory of stock's.
 
     Args:
         stopper: Stock's.
@@ -94,5 +94,5 @@ def follow(stopper: Any, *, stop_at_zero: bool, dataset: Any) -> Patience:
 
 
 def _has_objects(label: Any) -> bool:
-    """Return whether a label holds anything, as far as it is of Ultralytics' kind."""
+    """Return whether a label holds an object; true for a label of another kind."""
     return not (isinstance(label, dict) and "cls" in label) or bool(len(label["cls"]))

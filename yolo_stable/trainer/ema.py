@@ -1,4 +1,4 @@
-"""Averaged model (EMA): Ultralytics' as one kernel call on the CPU, where torch loops over hundreds of tensors."""
+"""EMA update: one kernel call on the CPU, where torch loops over hundreds of tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..guard.wrappers import unwrap
 
 
 class AverageUpdate:
-    """Does what ``ModelEMA.update`` does, to rounding, and calls it where that is not certain.
+    """Equals ``ModelEMA.update`` up to rounding, and calls it wherever that is not certain.
 
     ``_fused_sgd_`` computes ``p - lr (g + decay p)``. With the model's tensors for ``g``, a decay of -1 and a learning rate of
     ``-w``, that is ``p + w (g - p)``: the moving average. ``torch._foreach_lerp_`` has a kernel of its own on accelerators; on
@@ -24,7 +24,7 @@ class AverageUpdate:
         self._usable = False
 
     def __call__(self, ema: Any, model: Any) -> None:
-        """Let the average follow the model.
+        """Update the average.
 
         Args:
             ema: A ``ModelEMA``, or anything with ``update(model)``.
@@ -47,21 +47,21 @@ class AverageUpdate:
 
 
 def is_stock(ema: Any) -> bool:
-    """Return whether the average is Ultralytics' own, with its own update."""
+    """Return whether the average is Ultralytics' own with its own update."""
     update = type(ema).update
     own = (update.__module__, update.__qualname__) == ("ultralytics.utils.torch_utils", "ModelEMA.update")
     return own and "update" not in vars(ema) and hasattr(ema, "_pairs")
 
 
 def pairs_of(ema: Any, model: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the floating tensors of the average and those of the model that they follow."""
+    """Return the floating tensors of the average, and those of the model."""
     tensors = unwrap(model).state_dict()
     followed = [(value, tensors[name]) for name, value in ema.ema.state_dict().items() if value.is_floating_point()]
     return [value for value, _ in followed], [tensor for _, tensor in followed]
 
 
 def is_usable(averages: list[Tensor], tensors: list[Tensor]) -> bool:
-    """Return whether tensors are as the kernel takes them for granted, and the kernel is right."""
+    """Return whether the tensors meet the kernel's assumptions and the kernel computes rightly."""
     return (
         bool(averages)
         and all(
@@ -72,7 +72,7 @@ def is_usable(averages: list[Tensor], tensors: list[Tensor]) -> bool:
 
 
 def kernel_is_right() -> bool:
-    """Return whether the kernel computes here what it is used for, tried on a few numbers."""
+    """Return whether the kernel computes a few known numbers rightly."""
     mine, model = torch.linspace(-2.0, 3.0, 100), torch.linspace(1.0, -1.0, 100)
     expected = torch.lerp(mine, model, 0.25)
     try:

@@ -1,4 +1,4 @@
-"""File watcher: a training outlives image files that are lost, tells of each once, and ends when too many are.
+"""File watcher: training survives lost image files, reports each once, and halts when too many are lost.
 
 With several ranks each draws files of its own. At the end of an epoch, where ranks wait for each other anyway, they exchange what
 was lost, and the first one tells of it.
@@ -25,7 +25,7 @@ LINES = 10
 
 
 class FileWatcher:
-    """Follows which files of the data sets of a run were lost.
+    """Tracks the lost files of a run.
 
     Args:
         trainer: Read for the log, the folder and the ranks.
@@ -38,7 +38,7 @@ class FileWatcher:
         """Of the training images (``train``) and those of the validation (``val``)."""
 
     def attach(self, dataset: Any, mode: str) -> None:
-        """Let a data set do without images that cannot be read: draw others in training, leave them out of a validation.
+        """Make a data set survive unreadable images: training draws others, validation leaves them out.
 
         Training images also learn what they are made of, and which of them are in quarantine.
 
@@ -56,12 +56,12 @@ class FileWatcher:
             self._quarantine.attach(files, dataset if is_traced else None)
 
     def release(self) -> None:
-        """Let go of the data sets that others take the place of; what was lost of them stays lost."""
+        """Release data sets that are being replaced; their lost files stay lost."""
         for files in self.by_mode.values():
             files.datasets.clear()
 
     def look(self) -> None:
-        """Tell of the files that were lost since the last look.
+        """Report the files lost since the last call.
 
         Raises:
             TrainingHaltedError: Too many training images are lost.
@@ -80,7 +80,7 @@ class FileWatcher:
                 raise TrainingHaltedError(f"{files.in_words()}, and {allowed}.", _BRING_BACK, _GO_ON)
 
     def share(self) -> None:
-        """Let all ranks know which files any of them has lost; the first one tells of them.
+        """Exchange lost files between ranks; the first rank reports them.
 
         Called at the end of each epoch, where they wait for each other anyway.
 
@@ -99,7 +99,7 @@ class FileWatcher:
         self.look()
 
     def nothing_left(self) -> TrainingHaltedError:
-        """Return what ends a run of which no image could be drawn any more."""
+        """Return the error that ends a run with no readable image left."""
         try:
             self.look()
         except TrainingHaltedError as error:

@@ -1,4 +1,4 @@
-"""Finish: what has to be true for a guarded training to be done, and what is said and saved when it is not."""
+"""Run ending: the conditions of a finished run, and what every other ending saves and says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .precision import PrecisionPolicy
 
 
 class RunEnding:
-    """Closes the books, however a run ends.
+    """Records the end of a run, however it ends.
 
     Args:
         trainer: Read for the place in the run, the log and the counters.
@@ -50,7 +50,7 @@ class RunEnding:
 
     @contextlib.contextmanager
     def of_the_run(self) -> Iterator[None]:
-        """Close the books behind a training.
+        """Record the end of the training in here.
 
         Raises:
             TrainingHaltedError: The guard gave up; names the good checkpoint and what to type next.
@@ -79,7 +79,7 @@ class RunEnding:
         self.close_books("done", "")
 
     def halted(self, error: TrainingHaltedError) -> TrainingHaltedError:
-        """Save what the ladder has put back, close the books, and return the error that names the good checkpoint."""
+        """Save the restored state, record the halt, and return the error that names the good checkpoint."""
         self._save_what_was_put_back()
         where = f"It was in epoch {self._trainer.epoch + 1}/{self._trainer.epochs}, batch {self._trainer.batch_number}."
         seen, next = str(error), error.next
@@ -90,7 +90,7 @@ class RunEnding:
         return TrainingHaltedError(message)
 
     def _save_what_was_put_back(self) -> None:
-        """Save the snapshot that the ladder ended with, when it is newer than the last checkpoint."""
+        """Save the newest snapshot when it is newer than the last checkpoint."""
         recovery = self._trainer.guard.recovery if self._trainer.guard is not None else None
         newest = recovery.ring.newest if recovery is not None else None
         if (
@@ -102,7 +102,7 @@ class RunEnding:
             self._checkpoints.save_now(self._trainer.epoch - 1)
 
     def require_that_something_was_learned(self) -> None:
-        """Refuse to call a run done whose every step was rejected or undone.
+        """Fail a run whose every step was rejected or undone.
 
         Raises:
             TrainingHaltedError: It was.
@@ -125,7 +125,7 @@ class RunEnding:
         )
 
     def require_that_it_was_saved(self) -> None:
-        """Refuse to call a run done whose last checkpoint is not on the disk.
+        """Fail a run whose last checkpoint is not on the disk.
 
         Raises:
             YoloStableError: It is not.

@@ -1,4 +1,4 @@
-"""Fitness collapse: a validation finds next to nothing of what it once found, and training has lost it too."""
+"""Fitness collapse: validation finds almost nothing of what it once found, and the training loss agrees."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 IN_A_ROW = 2
-"""Validations in a row that raise the suspicion of a collapse: one may be an accident of a small validation set."""
+"""Low validations in a row that raise a suspicion: one may be chance on a small validation set."""
 LEAST = 0.05
-"""A best fitness that is not above this can fall for no reason."""
+"""A best fitness at or below this can fall by chance."""
 RISE = 2.0
 """Times that the loss on training batches has to exceed that of the best state. Honest training was measured at 0.03 to 1.3, the
 latter in the first steps of a warm-up. A best state that had learned too little to be twice as good loses little."""
@@ -28,9 +28,9 @@ class FitnessWatch:
     best: float = 0.0
     low: int = 0
     needed: int = IN_A_ROW
-    """Low validations in a row up to the next suspicion; doubled by each that was wrong."""
+    """Low validations in a row until the next suspicion; each wrong one doubles it."""
     steps: int = -1
-    """Optimizer steps before the newest validation that counted."""
+    """Optimizer steps at the newest validation that counted."""
 
     @property
     def looks_closer(self) -> bool:
@@ -38,7 +38,7 @@ class FitnessWatch:
         return self.low == self.needed - 1
 
     def judge(self, fitness: float, share: float, steps: int) -> str:
-        """Take the fitness of a validation.
+        """Judge the fitness of a validation.
 
         Args:
             fitness: Higher is better, finite.
@@ -66,7 +66,7 @@ class FitnessWatch:
         return "suspicious"
 
     def acquit(self) -> None:
-        """The suspicion was wrong: ask for twice as much before the next one."""
+        """Double the evidence for the next suspicion: this one was wrong."""
         self.needed *= 2
 
 

@@ -1,4 +1,4 @@
-"""Guard set-up: the guard of a trainer that Ultralytics has set up, and the classes that cannot have one."""
+"""Guard set-up: builds the guard of a trainer, and refuses classes that would bypass it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Incident service: what is done when a batch is bad.
+"""Incident service: finds out what a bad batch was, and writes it down.
 
 The way of a bad batch:
 
@@ -85,7 +85,7 @@ class IncidentService:
         self._validation_looked_into = False
 
     def keep_in(self, folder: Incidents) -> None:
-        """Look into what is bad from here on.
+        """Investigate bad batches from here on.
 
         Args:
             folder: Of the run's incidents.
@@ -96,13 +96,13 @@ class IncidentService:
     # ---- what the guard tells --------------------------------------------------------------------------------------------
 
     def on_reject(self, decision: Decision) -> None:
-        """Tell of a rejection and look into it, before anything else follows from it."""
+        """Report and investigate a rejection before anything else follows from it."""
         self._reporter.tell_rejection(decision)
         with self._reporter.untimed():
             self.look_into(decision)
 
     def on_escalation(self, climb: Climb) -> None:
-        """Tell and record that the state was put back, or the precision lowered."""
+        """Report and record a rollback, a repair or a lower precision."""
         say(self._trainer.run_log.climb(climb, self._trainer.epoch + 1))
         if self.folder is None or not self.folder.admit():
             return
@@ -222,7 +222,7 @@ class IncidentService:
         return BatchCase(model, drawn.as_drawn(), forward, classes=trainer.data["nc"])
 
     def _may_replay(self, model: nn.Module) -> bool:
-        """Tell whether a forward pass of this rank alone ends: one with statistics over all ranks waits for the others."""
+        """Return whether this rank can run a forward pass alone: synchronised BatchNorm waits for the others."""
         synced = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
         return self._trainer.plan.trainer.autopsy_seconds is not None and not (synced and RANK != -1)
 
@@ -248,7 +248,7 @@ class IncidentService:
         )
 
     def record(self, found: Incident) -> None:
-        """Put an incident on the disk, while there is room for it, and say it in a line."""
+        """Write an incident to the disk while there is room, and report it in one line."""
         assert self.folder is not None
         folder = self.folder.next_folder()
         unnamed = found.report
@@ -268,7 +268,7 @@ class IncidentService:
         LOGGER.warning(self._trainer.run_log.incident(found.kind, found.report, epoch, folder, found.injected_now))
 
     def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> Report:
-        """Put the names of this run into the next step: what is typed then works."""
+        """Fill the next step with the names of this run, so that it works when typed."""
         names = replace(
             self._next_steps.names(),
             folder=None if folder is None else str(folder),

@@ -1,4 +1,4 @@
-"""Label filter: labels that no loss can use, found on the host before the batch goes to the device.
+"""Label filter: finds labels that no loss can use, on the host, before the batch goes to the device.
 
 Ultralytics checks label files when it scans a data set, not what its augmentations, a cache or the memory have made of them
 since. A class out of range then ends the process inside the loss (on CUDA with an assertion that takes the device with
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def disarm(batch: dict[str, Any], classes: int) -> str:
-    """Find labels that cannot be used, and make them harmless so that the forward pass gets to its end.
+    """Find unusable labels, and make them harmless so that the forward pass completes.
 
     Args:
         batch: A batch of Ultralytics' as its loader made it; ``cls`` of any shape, ``bboxes`` (boxes, 4 or 5). A bad class

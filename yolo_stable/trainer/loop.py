@@ -1,4 +1,4 @@
-"""Guarded loop: what happens at the places of Ultralytics' training loop where the guard is asked."""
+"""Guarded loop: what runs at each seam in Ultralytics' training loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 
 
 class GuardedLoop:
-    """Judges micro-batches and windows, and follows the events of the loop.
+    """Runs micro-batches and windows through the guard, and follows the loop's events.
 
     Args:
         trainer: Read for the guard and the place in the run.
@@ -61,7 +61,7 @@ class GuardedLoop:
         self._healthy: Losses | None = None
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
-        """Take a batch of the loader, whose labels are still on the host.
+        """Inspect a batch from the loader while its labels are on the host.
 
         Raises:
             TrainingHaltedError: Too many training images are lost.
@@ -85,7 +85,7 @@ class GuardedLoop:
         self._validation.witness(batch)
 
     def backward(self, loss: Tensor, whole: Losses) -> Losses:
-        """Let the guard judge the micro-batch that the loop has just run forward.
+        """Let the guard judge a micro-batch after its forward pass.
 
         Args:
             loss: What is back-propagated.
@@ -111,7 +111,7 @@ class GuardedLoop:
         return self._healthy or (torch.zeros_like(loss), {k: torch.zeros_like(v) for k, v in whole[1].items()})
 
     def step(self) -> None:
-        """Apply the window when it is healthy, and only then let the EMA follow.
+        """Apply a healthy window, and only then update the EMA.
 
         Raises:
             TrainingHaltedError: The guard gave up.
@@ -141,7 +141,7 @@ class GuardedLoop:
                 self._checkpoints.save_soon(trainer.epoch - 1)
 
     def abandon(self) -> None:
-        """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
+        """Undo the open window: memory ran out, and the loop starts again with a smaller batch."""
         guard = self._trainer.guard
         if guard is not None:
             guard.abandon_window()
@@ -153,7 +153,7 @@ class GuardedLoop:
         self._resume.began()
 
     def before_callbacks(self, event: str) -> None:
-        """Follow an event of the loop before the callbacks are told of it.
+        """Follow an event of the loop before its callbacks.
 
         Raises:
             YoloStableError: An epoch has passed the guard by.
@@ -174,7 +174,7 @@ class GuardedLoop:
         self._reporter.follow_epoch(event)
 
     def after_callbacks(self, event: str) -> None:
-        """Follow an event of the loop after the callbacks, which may have changed anything.
+        """Follow an event of the loop after its callbacks, which may have changed anything.
 
         Raises:
             TrainingInterruptedError: A signal has asked to leave.

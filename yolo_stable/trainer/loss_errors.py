@@ -1,4 +1,4 @@
-"""Loss errors: a loss that raises because numbers are not finite has its batch rejected like any other bad one.
+"""Loss watcher: a loss that raises on non-finite numbers has its batch rejected like any other bad one.
 
 What is NaN becomes an index of -9e18 when it is made a whole number, and the loss raises before the guard is ever asked. No
 prediction does that to Ultralytics' losses, and no label that passes `label_filter.disarm` (outputs of fifteen modules of each
@@ -27,7 +27,7 @@ LOST = ("out of memory", "CUDA error", "HIP error", "device-side assert")
 
 
 class LossWatcher:
-    """Catches what a loss raises on numbers that are not finite, and tells it as a fault of the batch.
+    """Turns what a loss raises on non-finite numbers into a fault of the batch.
 
     Args:
         trainer: Read for the model and the names of its loss items.
@@ -36,17 +36,17 @@ class LossWatcher:
     def __init__(self, trainer: TrainerView) -> None:
         self._trainer = trainer
         self.fault = ""
-        """What the loss that was watched last has raised; empty: nothing."""
+        """What the newest watched loss raised; empty: nothing."""
 
     def watch(self) -> None:
-        """Watch the next call of the model's loss. Nothing stays on the model behind that call."""
+        """Watch the next call of the model's loss; nothing stays on the model after it."""
         self.fault = ""
         model: Any = unwrap(self._trainer.model)
         if hasattr(model, "loss"):
             vars(model)["loss"] = _Watched(model, self)
 
     def leave(self) -> None:
-        """Take away what waits for a call that did not come, as when memory ran out before it."""
+        """Stop waiting for a call that did not come, as when memory ran out before it."""
         model = getattr(self._trainer, "model", None)  # there is none before the training is set up, or but its name
         held = vars(unwrap(model)) if isinstance(model, nn.Module) else {}
         if isinstance(held.get("loss"), _Watched):

@@ -1,4 +1,4 @@
-"""Lost files: image files of a data set that cannot be read any more, counted, and how many a run may lose."""
+"""Lost files: unreadable image files of a data set, and how many a run may lose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEW = 3
 
 
 class LostFiles:
-    """Knows which image files were lost of the data sets of a training or of its validation, as soon as a worker has noticed it.
+    """Counts the lost files of the training or the validation images as soon as a worker notices them.
 
     Args:
         states: Of their files.
@@ -40,7 +40,7 @@ class LostFiles:
         return self._counted[1]
 
     def news(self) -> list[tuple[str, Problem]]:
-        """Return the files that were lost since this was asked last, and why. Costs nothing while none is."""
+        """Return the files lost since the last call, and why; free while none is."""
         new = {key: state for key, state in self.states.entries().items() if key not in self._known}
         self._known |= new.keys()
         found = [(self._path_of(key), Problem(state)) for key, state in new.items() if state != LEFT_OUT]
@@ -48,11 +48,11 @@ class LostFiles:
         return found
 
     def lost_entries(self) -> dict[int, int]:
-        """Return the states of all files that were lost, by key; those that were told of, too."""
+        """Return the states of all lost files by key."""
         return {key: state for key, state in self.states.entries().items() if state != LEFT_OUT}
 
     def learn(self, entries: Mapping[int, int]) -> None:
-        """Do without the files that another rank has lost, too; they are news here.
+        """Take over the lost files of another rank; they are news here.
 
         Args:
             entries: Its :meth:`lost_entries`.
@@ -61,7 +61,7 @@ class LostFiles:
             self.states.set_by_key(key, state)
 
     def parts(self) -> Iterator[Any]:
-        """Yield the data sets of Ultralytics' kinds that they are made of."""
+        """Yield the Ultralytics data sets that they consist of."""
         for dataset in self.datasets:
             yield from (part for part, _ in parts_of(dataset))
 
@@ -78,7 +78,7 @@ class LostFiles:
         return int(min(max(share * self.images, FEW), self.images / 2))
 
     def in_words(self) -> str:
-        """Return how many are lost of how many, and what happened to the first ones."""
+        """Return the number of lost files, and what happened to the first ones."""
         shown = [f"{path} {problem.words}" for path, problem in list(self.lost.items())[:FEW]]
         more = f"; and {len(self.lost) - FEW} more" if len(self.lost) > FEW else ""
         return f"{len(self.lost)} of {self.images} images cannot be read any more ({'; '.join(shown)}{more})"

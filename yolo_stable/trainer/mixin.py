@@ -97,12 +97,12 @@ class GuardedTrainerMixin(_Base):
         return batch
 
     def guarded_backward(self, loss: Tensor) -> None:
-        """Let the guard judge the micro-batch that the loop has just run forward; then mend what the loop keeps of it."""
+        """Let the guard judge a micro-batch after its forward pass, then mend what the loop keeps of it."""
         self.loss, self.loss_items = self.services.loop.backward(loss, (self.loss, self.loss_items))
         self.tloss = self.telemetry.progress()
 
     def optimizer_step(self) -> None:
-        """Apply the window when it is healthy, and only then let the EMA follow."""
+        """Apply a healthy window, and only then update the EMA."""
         self.services.loop.step()
         if self.telemetry.loss:
             self.tloss = self.telemetry.progress()
@@ -130,18 +130,18 @@ class GuardedTrainerMixin(_Base):
     # ---- before and after ----------------------------------------------------------------------------------------------
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Let the data sets outlive lost files, and the training images know what they are made of."""
+        """Make data sets survive lost files, and trace what each training image is made of."""
         dataset = super().build_dataset(img_path, mode, batch)
         self.services.files.attach(dataset, mode)
         return dataset
 
     def _build_train_pipeline(self) -> None:
-        """Undo a window that ran out of memory before the loop starts again with a smaller batch."""
+        """Undo the open window: memory ran out, and the loop starts again with a smaller batch."""
         self.services.loop.abandon()
         super()._build_train_pipeline()
 
     def _setup_train(self) -> None:
-        """Check the state before the first step, build the guard and say what is on."""
+        """Check the state before the first step, build the guard and print the banner."""
         super()._setup_train()
         at_zero = self.plan.trainer.stop_at_zero
         self.stopper = follow(self.stopper, stop_at_zero=at_zero, dataset=self.test_loader.dataset)
@@ -220,7 +220,7 @@ class GuardedTrainerMixin(_Base):
         self.services.checkpoints.resumed_from(self.services.resume.digest)
 
     def setup_model(self) -> Any:
-        """Build the network as stock does; one that is resumed has to be that of the checkpoint."""
+        """Build the network as stock does; a resumed one must be that of the checkpoint."""
         return self.services.resume.build_model(super().setup_model)
 
     def resume_training(self, ckpt: Any) -> None:

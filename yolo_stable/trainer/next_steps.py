@@ -1,4 +1,4 @@
-"""Next steps: what a guarded trainer tells to type, as advice with the names of its own run put in."""
+"""Next steps: advice and commands with the names of this run filled in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..runlog.injections import Injections
 
 
 class NextSteps:
-    """Knows how its run is named in a command that is typed in any folder.
+    """Names its run in commands that work in any folder.
 
     Args:
         trainer: Read for the files of the run, its network and its device.
@@ -28,7 +28,7 @@ class NextSteps:
         self._trainer, self._injections = trainer, injections
 
     def names(self) -> Names:
-        """Return what commands may name: files that are there."""
+        """Return what commands may name: files that exist."""
         trainer = self._trainer
         whole = unwrap(trainer.model) if isinstance(trainer.model, nn.Module) else None
         own = own_modules(whole)
@@ -44,11 +44,11 @@ class NextSteps:
         )
 
     def filled(self, text: str) -> str:
-        """Return a text with the names of this run in its commands, without those that would do nothing."""
+        """Return a text with this run filled into its commands, without commands that would do nothing."""
         return named(text, "", self.names())
 
     def told(self, advice: str) -> str:
-        """Return advice about what went wrong, filled likewise; what was put in on purpose before is told with it."""
+        """Return advice about a fault, filled likewise, with the faults that were injected on purpose."""
         return named(advice, "", replace(self.names(), injected=self._injections.over))
 
     def _is_kept(self, checkpoint: Path) -> bool:
@@ -56,7 +56,7 @@ class NextSteps:
         return checkpoint.is_file() and (self._trainer.ddp or self._trainer.run_log.checkpoint is not None)
 
     def _data(self) -> str:
-        """Return where the data set is; one that was given by a name of Ultralytics' own is where its images are."""
+        """Return the path of the data set; of one given by Ultralytics' name, the folder of its images."""
         given: Any = self._trainer.args.data
         held = getattr(self._trainer, "data", None)
         train = held.get("train") if isinstance(held, dict) else None

@@ -1,4 +1,4 @@
-"""Open window: the micro-batches of the accumulation window that is not closed yet, as the model was given them.
+"""Open window: the micro-batches of the current accumulation window, as the model got them.
 
 Before a rejection only the states of the random number generators are copied (50 microseconds a batch); the batches are kept by
 reference, up to 256 MiB.
@@ -22,11 +22,11 @@ from .found import finding
 from .loss_errors import LossWatcher
 
 MEMORY = 256 * 2**20
-"""Bytes of earlier micro-batches that are kept until their window is closed; the newest one is there anyway."""
+"""Bytes of earlier micro-batches to keep until their window closes; the newest is in memory anyway."""
 
 
 class OpenWindow:
-    """Remembers what the micro-batches since the last optimizer step were made of.
+    """Remembers the micro-batches since the last optimizer step.
 
     Args:
         trainer: Read for the device, the batch number and the precision.
@@ -36,7 +36,7 @@ class OpenWindow:
     def __init__(self, trainer: TrainerView, losses: LossWatcher) -> None:
         self._trainer, self._losses = trainer, losses
         self.is_open = False
-        """Whether a micro-batch has been judged since the last optimizer step."""
+        """Whether a micro-batch was judged since the last optimizer step."""
         self._keeps_batches = False
         self.drawn: list[Drawn] = []
         self.newest: dict[str, Any] = {}
@@ -47,23 +47,23 @@ class OpenWindow:
 
     @property
     def fault(self) -> str:
-        """What is wrong with the micro-batch at hand before its loss is looked at; empty: nothing."""
+        """What is wrong with the current micro-batch before its loss is judged; empty: nothing."""
         return ", ".join(filter(None, (self._label_fault, self._losses.fault)))
 
     def open(self) -> None:
-        """A micro-batch is being judged."""
+        """Note that a micro-batch is being judged."""
         self.is_open = True
 
     def close(self) -> None:
-        """The loop has called for a step."""
+        """Note that the loop has called for a step."""
         self.is_open = False
 
     def keep_batches(self) -> None:
-        """Keep earlier micro-batches from here on, for an autopsy."""
+        """Keep earlier micro-batches from here on, for autopsies."""
         self._keeps_batches = True
 
     def draw(self, batch: dict[str, Any]) -> Drawn:
-        """Take what the model does not need out of a batch of the loader."""
+        """Take out of a loader's batch what the model does not need."""
         self.newest = {}  # its memory is free before the next one comes to the device
         labels = {key: batch[key] for key in ("cls", "bboxes") if isinstance(batch.get(key), Tensor)}
         names = ImageNames(take(batch), tuple(batch.get("im_file", ())))
@@ -88,7 +88,7 @@ class OpenWindow:
         self.drawn.append(drawn)
 
     def forget(self) -> None:
-        """Drop the batches of a window that is closed."""
+        """Drop the batches of a closed window."""
         self._losses.leave()
         self.drawn, self.newest, self.own_fault = [], {}, None
 
@@ -97,7 +97,7 @@ class OpenWindow:
         self.own_fault = decision, self.drawn[-1:]
 
     def is_of_one_scale(self) -> bool:
-        """Return whether the images of the micro-batch at hand are."""
+        """Return whether the images of the current micro-batch are of one scale."""
         return "img" in self.newest and are_of_one_scale(self.newest["img"])
 
     def loss_again(self) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Precision policy: in which precision a guarded trainer computes next when the one of now overflows."""
+"""Precision policy: the next safer precision when the current one overflows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..checkpoints.trainer_view import TrainerView
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """A precision, as Ultralytics' loop is told it."""
+    """A precision and its settings in Ultralytics' loop."""
 
     name: str
     amp: bool
-    """Of the trainer."""
+    """``trainer.amp``."""
     argument: str | bool
-    """Of ``args.amp``."""
+    """``trainer.args.amp``."""
 
 
 BFLOAT16 = Precision("bfloat16", amp=True, argument="bf16")
@@ -37,7 +37,7 @@ class PrecisionPolicy:
         """Whether the precision was lowered in this run."""
 
     def available(self) -> int:
-        """Return how many precisions there are to try, the one of now included."""
+        """Return the number of precisions left to try, with the current one."""
         following = self._next()
         return 1 if following is None else 3 if following is BFLOAT16 else 2
 
@@ -55,7 +55,7 @@ class PrecisionPolicy:
 
 
 def supports_bfloat16(device: torch.device) -> bool:
-    """Return whether autocast to bfloat16 can be had on a device.
+    """Return whether a device supports autocast to bfloat16.
 
     Ultralytics has it on CUDA and ROCm only, and only where it is native (from Ampere on).
     """

@@ -14,7 +14,7 @@ from ..runlog.results_csv import end_last_row, widen
 
 
 def labelled(stock: Callable[..., Any], loss_items: Any, prefix: str, telemetry: EpochTelemetry) -> Any:
-    """Label loss items as stock does, and add the guard's columns to those of the training loss.
+    """Label loss items as stock does, with the guard's columns behind the training loss.
 
     ``results.csv`` and all loggers take the training loss from here; validation columns are named after the loss items alone.
 
@@ -31,7 +31,7 @@ def labelled(stock: Callable[..., Any], loss_items: Any, prefix: str, telemetry:
 
 
 def write_row(stock: Callable[[dict[str, Any]], Any], metrics: dict[str, Any], csv: Path, epoch: int) -> None:
-    """Write a row of ``results.csv`` with the guard's columns last, so that a run can change hands when it is resumed.
+    """Write a row of ``results.csv`` with the guard's columns last, so that stock can resume the run.
 
     Args:
         stock: Ultralytics' ``save_metrics``.

@@ -23,7 +23,7 @@ from .reporter import say
 
 
 class QuarantineKeeper:
-    """Holds the quarantine of a training set, once one has been built that anything is known of.
+    """Holds the quarantine of the training images once their data set is built.
 
     Args:
         trainer: Read for the plan, the log, the folder and the place in the run.
@@ -38,7 +38,7 @@ class QuarantineKeeper:
 
     @property
     def path(self) -> Path:
-        """Where it is written."""
+        """Its file."""
         return self._trainer.save_dir / "quarantine.txt"
 
     def attach(self, files: LostFiles, traced: Any | None) -> None:
@@ -57,12 +57,12 @@ class QuarantineKeeper:
         self._fill(self.quarantine, is_first=is_first)
 
     def lose(self, path: str, why: str) -> None:
-        """Take down a file that cannot be read any more."""
+        """Record a lost file."""
         if self.quarantine is not None:
             self.quarantine.lose(path, why)
 
     def blame(self, report: Report) -> None:
-        """Count an incident against the images that were found guilty, and leave out those that are for the second time."""
+        """Count an incident against its guilty images, and leave out those found guilty twice."""
         quarantine, plan = self.quarantine, self._trainer.plan.trainer
         if quarantine is None or self._files is None or not plan.quarantine or report.cause != "data":
             return
@@ -80,7 +80,7 @@ class QuarantineKeeper:
                 say(beneath(self._next_steps.told(line)))
 
     def write(self) -> None:
-        """Write down what is left out. A disk that is full ends no run: it is told, and written with the next image."""
+        """Write the file. A full disk is reported and ends no run; the next image tries again."""
         if self.quarantine is None or RANK not in {-1, 0}:
             return
         try:
@@ -102,7 +102,7 @@ class QuarantineKeeper:
         )
 
     def _describe(self, quarantine: Quarantine, files: LostFiles) -> None:
-        """Let the quarantine know which images there are now: somebody may have put other lists into the data set."""
+        """Update the list of images: somebody may have changed the data set."""
         for number, part in enumerate(files.parts()):
             quarantine.describe(paths_of(part), number)
 

@@ -1,4 +1,4 @@
-"""Reporter: what a guarded trainer tells while it runs: what is on, rejections, the numbers of the steps, and warnings."""
+"""Reporter: the banner, rejections, step metrics and warnings of a run, on the terminal and in the log."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .banner import guard_rows, precision, preset_rows, telemetry_row
 from .next_steps import NextSteps
 
 LONGEST_WARM_UP = 1000
-"""Batches of the warm-up in which warnings are held back; that of a large data set lasts for tens of thousands."""
+"""Warm-up batches without warnings; the warm-up of a large data set lasts tens of thousands."""
 
 
 class Reporter:
-    """Prints, and writes the log.
+    """Prints to the terminal and writes to the log.
 
     Args:
         trainer: Read for the place in the run, the plan, the log and the epoch's telemetry.
@@ -74,7 +74,7 @@ class Reporter:
     # ---- decisions -------------------------------------------------------------------------------------------------------
 
     def note(self, decision: Decision) -> bool:
-        """Count a decision, and tell of a rejection that nobody has told of.
+        """Count a decision, and report a rejection that was not reported yet.
 
         Returns:
             Whether it was one: that of one of several ranks, whose window all of them will reject.
@@ -90,7 +90,7 @@ class Reporter:
         return is_news
 
     def tell_rejection(self, decision: Decision) -> None:
-        """Tell of a rejection, with its place in the run."""
+        """Report a rejection with its place in the run."""
         trainer = self._trainer
         assert trainer.guard is not None
         self._told = decision
@@ -100,7 +100,7 @@ class Reporter:
     # ---- steps -----------------------------------------------------------------------------------------------------------
 
     def measured_step(self) -> Decision:
-        """Let the guard judge and apply the window, and write what is to be known of it, every so often.
+        """Let the guard judge and apply the window; log its metrics every ``telemetry_every`` steps.
 
         Raises:
             TrainingHaltedError: The guard gave up.
@@ -123,11 +123,11 @@ class Reporter:
         return decision
 
     def untimed(self) -> contextlib.AbstractContextManager[None]:
-        """Return what keeps the time of a save or an autopsy out of the steps' time."""
+        """Return a context whose time does not count as step time, for a save or an autopsy."""
         return contextlib.nullcontext() if self.steps is None else self.steps.clock.pause()
 
     def follow_epoch(self, event: str) -> None:
-        """Let the clock of the steps run within an epoch and stand still between two.
+        """Run the steps' clock within epochs only.
 
         Args:
             event: A callback event of the loop.
@@ -149,7 +149,7 @@ class Reporter:
         say(beneath(f"{where}: {caution.what}: {message}{'' if chr(10) in message else '.'}"))
 
     def require_that_the_guard_was_asked(self) -> None:
-        """Refuse to go on when an epoch of training has passed the guard by.
+        """Stop a run whose epoch bypassed the guard.
 
         Raises:
             YoloStableError: It has.

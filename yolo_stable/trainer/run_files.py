@@ -14,7 +14,7 @@ from .services import Services
 
 
 def open_run_files(services: Services) -> RunLog:
-    """Return the log of a run whose folder Ultralytics has made, let incidents be kept there, and write ``args.yaml`` anew."""
+    """Open the log and the incidents of a run in the folder that Ultralytics made, and rewrite ``args.yaml``."""
     trainer, plan = services.view, services.view.plan
     if plan.trainer.incidents is not None and not trainer.ddp:
         services.incidents.keep_in(Incidents(trainer.save_dir / "incidents", plan.trainer.incidents, RANK))
@@ -27,7 +27,7 @@ def open_run_files(services: Services) -> RunLog:
 
 
 def arguments_for_workers(args: Any, plan: RunPlan) -> Any:
-    """Return Ultralytics' arguments with the two keys more that the workers of a multi-GPU run are handed."""
+    """Return the arguments for the workers of a multi-GPU run: Ultralytics' own and the guard's two keys."""
     whole = copy(args)
     vars(whole).update(plan.to_dict())
     return whole

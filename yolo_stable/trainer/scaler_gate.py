@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class ScalerGate:
-    """Stands where the loop expects its GradScaler, so that ``scaler.scale(loss).backward()`` asks the guard first.
+    """Replaces the loop's GradScaler so that ``scaler.scale(loss).backward()`` asks the guard first.
 
     Everything but :meth:`scale` goes to the scaler itself.
 

@@ -1,4 +1,4 @@
-"""Services of a guarded trainer, built in one place; each owns its state, reads the trainer and does not write it."""
+"""Services of a guarded trainer: built here; each owns its state and only reads the trainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .validation import ValidationPolicy
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a guarded trainer is made of beside Ultralytics' own parts."""
+    """The parts of a guarded trainer beside Ultralytics' own."""
 
     view: TrainerView
     injections: Injections

@@ -1,4 +1,4 @@
-"""Shutdown: a guarded training that a signal asks to end ends after the step, with everything saved."""
+"""Shutdown: a signal ends the run after the current step, with everything saved."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ except ImportError:  # Windows has none
 
 
 class ShutdownController:
-    """Saves and leaves between two steps or epochs when a signal has asked for it.
+    """Saves and leaves between two steps or epochs after a signal.
 
     Args:
         trainer: Read for the place in the run and the log.
@@ -45,7 +45,7 @@ class ShutdownController:
         self.asked: GracefulStop | None = None
 
     def listen(self) -> GracefulStop:
-        """Return what remembers the first signal, to be entered around the training.
+        """Return the context that catches the first signal during training.
 
         Ranks other than the first go on computing: the first one cannot finish its step without them.
         """
@@ -54,7 +54,7 @@ class ShutdownController:
 
     @contextlib.contextmanager
     def pass_on_signals(self) -> Iterator[None]:
-        """For the process that only starts the workers of a multi-GPU run: let them finish their step and save.
+        """Let the workers of a multi-GPU run finish their step and save, in the process that only starts them.
 
         Ctrl-C reaches them by itself, as the terminal sends it to all. SIGTERM comes to this process alone and is passed on.
 
@@ -73,7 +73,7 @@ class ShutdownController:
                 raise TrainingInterruptedError(self._next_steps.filled(f"{done}\n{go_on}"), asked.requested) from error
 
     def keep_workers(self, event: str) -> None:
-        """Before the loaders start their workers, leave Ctrl-C to this process: the step to be finished may need their batches.
+        """Shield loader workers from Ctrl-C before they start: the last step may need their batches.
 
         Args:
             event: The callback event that has just been run.
@@ -84,7 +84,7 @@ class ShutdownController:
                     _leave_ctrl_c_to_parent(loader)
 
     def leave_if_asked(self, event: str) -> None:
-        """After a step or an epoch, save and leave, if a signal has asked for it.
+        """Save and leave after a step or an epoch if a signal came.
 
         Args:
             event: The callback event that has just been run.
@@ -115,7 +115,7 @@ class ShutdownController:
 
 
 def _leave_ctrl_c_to_parent(loader: Any) -> None:
-    """Start a loader's workers so that Ctrl-C does not reach them, from their first moment on."""
+    """Start a loader's workers so that Ctrl-C never reaches them."""
     if isinstance(loader.worker_init_fn, LeftToParent):
         return
     loader.worker_init_fn = LeftToParent(loader.worker_init_fn)

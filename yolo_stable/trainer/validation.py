@@ -1,4 +1,4 @@
-"""Validation policy: which validations of a guarded trainer count, and when one sends a run back to its best state.
+"""Validation policy: which validations count, and when a collapse rolls the run back to its best state.
 
 The state is looked at before each validation. A fitness that is not finite does not count. The first validation of healthy
 weights in a run that is not finite is gone through once more (``incidents/validation_batch.py``), and its first batch that is
@@ -21,7 +21,7 @@ from .witnesses import Witnesses
 
 
 class ValidationPolicy:
-    """Judges validations, and goes back to the best state when a run has collapsed.
+    """Judges validations, and rolls a collapsed run back to its best state.
 
     Args:
         trainer: Read for the guard, the plan and the place in the run.
@@ -62,7 +62,7 @@ class ValidationPolicy:
         return metrics, fitness, True
 
     def witness(self, batch: Mapping[str, Any]) -> None:
-        """Keep some of the batches when the next validation might raise the suspicion of a collapse."""
+        """Keep some batches while the next validation might raise a suspicion of collapse."""
         if self.fitness_watch.looks_closer:
             self.witnesses.see(batch, self._trainer.batch_number, len(self._trainer.train_loader))
         elif len(self.witnesses):
@@ -79,7 +79,7 @@ class ValidationPolicy:
         trainer.run_log.validation_not_finite(trainer.epoch + 1, wrong)
 
     def _went_back(self, fitness: float) -> bool:
-        """Keep the state of the best validation, and go back to it when the run collapses."""
+        """Keep the state of the best validation, and roll back to it after a collapse."""
         guard = self._trainer.guard
         assert guard is not None
         recovery, share = guard.recovery, self._trainer.plan.trainer.collapse
@@ -99,7 +99,7 @@ class ValidationPolicy:
         )
 
     def _rise_of_the_loss(self) -> float | None:
-        """Hold what was validated against the best state, on batches of the epoch that has just been trained."""
+        """Compare the current state with the best one on batches of the newest epoch."""
         guard, ema = self._trainer.guard, self._trainer.ema
         assert guard is not None
         best = None if guard.recovery is None else guard.recovery.milestone.snapshot

@@ -1,4 +1,4 @@
-"""Witnesses: training batches that are kept aside to hold two states of a run against each other."""
+"""Witnesses: training batches kept aside to compare two states of a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..guard.witness import Measured
 from .found import finding
 
 MOST = 8
-"""Batches that are kept of an epoch, spread over it."""
+"""Batches to keep of an epoch, spread over it."""
 MEMORY = 256 * 2**20
-"""Bytes of host memory that they may take; the first one is kept anyway."""
+"""Host memory for them in bytes; the first one is kept anyway."""
 
 
 class Witnesses:
-    """Copies on the host of some batches of the newest epoch, as the model was given them."""
+    """Host copies of some batches of the newest epoch, as the model got them."""
 
     def __init__(self) -> None:
         self._batches: dict[int, dict[str, Any]] = {}
@@ -53,7 +53,7 @@ class Witnesses:
         self._batches.clear()
 
     def losses(self, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> list[Measured]:
-        """Return the loss of a network on each batch, as training computes it, and how much it finds; nothing of it stays.
+        """Return a network's training loss on each batch, and how much it finds; leaves no trace.
 
         With the statistics of the batch, not the running ones: early in training, or at a high rate, those lag so far behind
         the weights that a validation finds nothing, and come after by themselves.
