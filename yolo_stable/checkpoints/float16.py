@@ -1,4 +1,4 @@
-"""Float16 overflow: what float16 cannot hold is found before it is rounded, and put back behind Ultralytics' rounding.
+"""Float16 overflow: finds what float16 cannot hold before Ultralytics rounds it, and restores it afterwards.
 
 Tensors of the network and of the optimizer's state with a number beyond 65504 stay in float32, also behind the final strip.
 Ultralytics' ``load_checkpoint`` calls ``.float()``, so a mixed network loads everywhere.
@@ -22,7 +22,7 @@ KEPT = ("step", "exp_avg", "exp_avg_sq", "square_avg")
 
 
 def beyond_half(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Return copies on the host, in float32, of the tensors with a number whose magnitude float16 cannot hold, or NaN.
+    """Return float32 host copies of the tensors that hold NaN or a magnitude beyond float16.
 
     Args:
         named: Tensors of any dtype; those that are not real and floating, and those in float16, are left out.
@@ -46,7 +46,7 @@ def beyond_half(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def put_back(module: nn.Module, kept: Mapping[str, Tensor]) -> None:
-    """Set parameters and buffers of a rounded module to what they were; names that it has not are left out.
+    """Restore parameters and buffers of a rounded module; skip names that it does not have.
 
     Args:
         module: Rounded to float16.
@@ -64,7 +64,7 @@ def put_back(module: nn.Module, kept: Mapping[str, Tensor]) -> None:
 
 
 def rounded(named: Iterable[tuple[str, Tensor]]) -> Iterable[tuple[str, Tensor]]:
-    """Yield what Ultralytics rounds to float16 of an optimizer's state: not step counters, nor the moments of Adam.
+    """Yield the optimizer state that Ultralytics rounds to float16: neither step counters nor the moments of Adam.
 
     Args:
         named: Tensors by ``INDEX/KEY``, as :func:`optimizer_tensors` has them.

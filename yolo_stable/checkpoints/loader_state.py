@@ -12,7 +12,7 @@ GENERATOR = "data/generator"
 
 
 def save_order(loader: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return what the next epoch's data depend on, beside the global random number generators.
+    """Return what determines the next epoch's data, beside the global random number generators.
 
     It is exact for a loader without workers. Workers are ahead of the loop, each with generators of its own.
 
@@ -31,7 +31,7 @@ def save_order(loader: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def restore_order(loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any], *, generators: bool = True) -> None:
-    """Put the loader back to where it was; images that are kept for mosaics are read again. Other data begin anew.
+    """Restore the loader; images kept for mosaics are read again. Other data begin anew.
 
     Args:
         loader: A new loader of the same data, or the same one after its ``reset()``.
@@ -64,7 +64,7 @@ def restore_order(loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any]
 def restore_behind_reset(
     loader: Any, tensors: dict[str, Tensor], plain: dict[str, Any], *, generators: bool = True
 ) -> None:
-    """Restore once more after the next ``reset()`` of the loader, which the run that was saved has behind it.
+    """Restore once more after the next ``reset()`` of the loader, which the saved run had passed.
 
     The loop resets it when mosaics end. A resumed run passes that place again: in the run that is continued, neither a new
     iterator nor new augmentations were made then.
@@ -79,7 +79,7 @@ def restore_behind_reset(
 
 
 def _pipelines(dataset: Any) -> Iterator[Any]:
-    """Yield pipelines and transforms of Albumentations, each of which has random number generators of its own."""
+    """Yield pipelines and transforms of Albumentations; each has its own random number generators."""
     queue, seen = [getattr(dataset, "transforms", None)], set()
     while queue:
         part = queue.pop()

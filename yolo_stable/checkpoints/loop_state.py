@@ -1,4 +1,4 @@
-"""Loop state: the state of training and what the loop remembers, so that a run goes on as if it had not been stopped.
+"""Loop state: what a resumed run needs to continue as if it had never stopped.
 
 Not kept: the order of loader workers, which are ahead of the loop; random numbers of ranks other than 0; BatchNorm as it was at
 the start of a window that is open across the stop (if that window is then rejected, statistics go back to the stop).
@@ -26,11 +26,11 @@ from .trainer_view import TrainerView
 
 GRADIENT = "gradient/"
 OF_THE_DEVICE = ("fused", "foreach", "capturable", "differentiable")
-"""Settings of an optimizer's groups that choose a kernel; the device of now decides, not the one that saved."""
+"""Optimizer settings that choose a kernel; the current device decides, not the one that saved."""
 
 
 class LoopMemory(NamedTuple):
-    """What Ultralytics' loop remembers of the epochs before in attributes of the trainer."""
+    """Attributes of the trainer in which Ultralytics' loop remembers earlier epochs."""
 
     best_fitness: float | None
     nan_recovery_attempts: int
@@ -39,7 +39,7 @@ class LoopMemory(NamedTuple):
 def collect(
     trainer: TrainerView, cadence: Cadence, epoch: int, *, at_the_end_of_an_epoch: bool
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors and plain values for the side file: the tensors themselves, and copies of all else.
+    """Return the side file's content: the live tensors, and copies of the plain values.
 
     Args:
         trainer: A guarded trainer, after an epoch or in the middle of one.
@@ -93,7 +93,7 @@ def collect(
 def restore_training(
     trainer: TrainerView, saved: SavedState, *, same_optimizer: bool, same_scale: bool, generators: bool
 ) -> LoopMemory:
-    """Put back weights, EMA, optimizer, loss scale, guard, and what the log and the early stopping remember.
+    """Restore weights, EMA, optimizer, loss scale, guard, epoch metrics and early stopping.
 
     Args:
         trainer: A guarded trainer that is set up, before its loop; its optimizer's groups have the numbers of now.
@@ -132,7 +132,7 @@ def restore_training(
 
 
 def restore_late(trainer: TrainerView, saved: SavedState, held: int) -> None:
-    """Put back parameters that a callback has given the optimizer since the rest was put back.
+    """Restore the state of parameters that a callback added to the optimizer afterwards.
 
     Args:
         trainer: At the start of its first epoch, after all callbacks.
@@ -146,7 +146,7 @@ def restore_late(trainer: TrainerView, saved: SavedState, held: int) -> None:
 
 
 def restore_memory(trainer: TrainerView, saved: SavedState) -> None:
-    """Put back what the loss has kept from batch to batch; a loss that is made with the first batch only is made now.
+    """Restore the memory of the loss; a loss that the first batch would create is created now.
 
     Args:
         trainer: At the start of its first epoch, after all callbacks.
@@ -164,7 +164,7 @@ def restore_memory(trainer: TrainerView, saved: SavedState) -> None:
 
 
 def restore_data(trainer: TrainerView, saved: SavedState, *, generators: bool) -> None:
-    """Put back the order of the data and, last, the random number generators; nothing may draw before the first batch.
+    """Restore the data order and, last, the random number generators; nothing may draw before the first batch.
 
     Args:
         trainer: At the start of its first epoch.
@@ -178,7 +178,7 @@ def restore_data(trainer: TrainerView, saved: SavedState, *, generators: bool) -
 
 
 def restore_window(trainer: TrainerView, cadence: Cadence, saved: SavedState) -> None:
-    """Put back the gradients of the window that was open, and when it is full; not, when batches are counted otherwise now.
+    """Restore the gradients and the position of an open window, unless the number or size of batches changed.
 
     Args:
         trainer: At the start of its first epoch, after its loop has zeroed the gradients.
@@ -210,7 +210,7 @@ def _with_gradients(guard: StepGuard) -> Iterator[tuple[str, Any]]:
 
 
 def _load_guard(guard: StepGuard, saved: Mapping[str, Any]) -> None:
-    """Continue the guard's counters; what another version has counted otherwise begins anew."""
+    """Restore the guard's counters; those of an incompatible version begin anew."""
     counts = guard.counts.to_dict()
     counts.update({name: value for name, value in saved["counts"].items() if name in counts})
     try:

@@ -1,4 +1,4 @@
-"""Checkpoint reader: whether a file on the disk is whole, and if not, which one is."""
+"""Checkpoint reader: loads and verifies checkpoints, and finds the newest good one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST, LAST_GOOD, BEST = "last.pt", "last_good.pt", "best.pt"
 
 
 def load(source: Path | bytes) -> dict[str, Any]:
-    """Load a checkpoint on the host, every byte of it checked.
+    """Load a checkpoint on the host after verifying every byte.
 
     It is a pickle, as Ultralytics writes it: load only what you trust.
 
@@ -40,7 +40,7 @@ def load(source: Path | bytes) -> dict[str, Any]:
 
 
 def require_whole(source: Path | bytes) -> None:
-    """Require that every byte of a checkpoint is as it was written; nothing in it is loaded.
+    """Verify every byte of a checkpoint by its checksums, without loading it.
 
     Args:
         source: A file, or what would be in it.
@@ -83,7 +83,7 @@ def culprits(content: dict[str, Any]) -> tuple[str, ...]:
 
 
 def load_good(path: Path) -> dict[str, Any]:
-    """Load a checkpoint that a training may go on from.
+    """Load a checkpoint that training may continue from.
 
     Raises:
         InvalidCallError: It is damaged, foreign, or not finite; names the newest file in its folder that is good.

@@ -1,4 +1,4 @@
-"""Resume: in full precision, with what may be changed changed, and with nothing damaged.
+"""Resume session: continues a run in full precision, with changed arguments, from verified files.
 
 The order: ``check`` checks the files and takes arguments over; Ultralytics loads the rounded state; behind the building of the
 guard ``restore`` puts the exact one in its place, and changed arguments over the saved groups (``EFFECTS``); at the first
@@ -40,7 +40,7 @@ from .state_file import NAME, SavedState, on_host, read
 from .trainer_view import TrainerView
 
 OF_THE_RUN = ("model", "mode", "resume", "pretrained", "task", "data", "cfg", "project", "name", "exist_ok", "save_dir")
-"""What a resumed run does not take from its call as it does the rest: it is the same run, in its folder."""
+"""Arguments that a resumed run does not take from its call: it stays the same run in the same folder."""
 EFFECTS = {
     "lr0": ("initial_lr", "lr"),
     "momentum": ("momentum", "betas"),
@@ -48,7 +48,7 @@ EFFECTS = {
     "batch": ("weight_decay",),  # Ultralytics scales the decay with the batch
     "nbs": ("weight_decay",),
 }
-"""Arguments that are kept in the optimizer's groups, where the saved numbers would win over the new ones."""
+"""Arguments kept in the optimizer's groups, where the saved numbers would override the new ones."""
 OF_THE_SCHEDULE = (
     "epochs",
     "time",
@@ -63,11 +63,11 @@ OF_THE_SCHEDULE = (
 OF_THE_MACHINE = ("device", "workers", "cache", "compile", "profile", "seed", "deterministic")
 OF_THE_OUTPUT = ("save", "save_period", "val", "plots", "verbose", "save_json", "project", "name", "exist_ok")
 SAME_SCALE = frozenset(OF_THE_SCHEDULE + OF_THE_MACHINE + OF_THE_OUTPUT)
-"""Arguments whose change leaves loss and gradients as large as they were; any other may make the old levels wrong for ever."""
+"""Arguments that do not change the size of loss and gradients; any other may invalidate the old baselines."""
 
 
 class ResumeSession:
-    """Resumes a run, and collects what a later one needs to be resumed.
+    """Resumes a run, and collects what a later resume needs.
 
     Args:
         trainer: Read for the call, the state that is put back and the place in the run.
@@ -77,14 +77,14 @@ class ResumeSession:
     def __init__(self, trainer: TrainerView, filled: Callable[[str], str]) -> None:
         self._trainer, self._filled = trainer, filled
         self.digest: str | None = None
-        """SHA-256 of the checkpoint that is resumed; None: none is, or Ultralytics has found it."""
+        """SHA-256 of the resumed checkpoint; None: a new run, or a checkpoint found by Ultralytics."""
         self._cadence = Cadence()
         self._saved: SavedState | None = None
         self._same_optimizer = True
         self._held = 0
-        """How many parameters the optimizer held when its state was put back."""
+        """Number of parameters in the optimizer when its state was restored."""
         self._args_before: str | None = None
-        """The ``args.yaml`` of the run that is resumed, as it was."""
+        """The original ``args.yaml`` of the resumed run."""
         self._fresh = True
         """Whether the loop has yet to begin its first epoch."""
 
@@ -117,7 +117,7 @@ class ResumeSession:
     # ---- resuming --------------------------------------------------------------------------------------------------------
 
     def check(self, overrides: dict[str, Any], stock: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """Find and check what is resumed, and take over its arguments; those of the call win.
+        """Find and verify the checkpoint, and take over its arguments; those of the call win.
 
         Args:
             overrides: Of the call.
@@ -166,7 +166,7 @@ class ResumeSession:
         return changed
 
     def build_model(self, stock: Callable[[], Any]) -> Any:
-        """Build the network as stock does; one that is resumed has to be that of the checkpoint.
+        """Build the network as stock does; a resumed one must be that of the checkpoint.
 
         Args:
             stock: Ultralytics' ``setup_model``.
@@ -194,14 +194,14 @@ class ResumeSession:
         return ckpt
 
     def undo(self) -> None:
-        """Undo what a resume has written before its first batch, as it was refused or failed."""
+        """Restore ``args.yaml`` after a resume that failed before its first batch."""
         folder = getattr(self._trainer, "save_dir", None)  # there is none before Ultralytics has looked at the call
         if folder is not None and self._args_before is not None and self._fresh and RANK in {-1, 0}:
             with contextlib.suppress(OSError):
                 (folder / "args.yaml").write_text(self._args_before, encoding="utf-8")
 
     def load(self, ckpt: Any, resume: Callable[[Any], object], load_state: Callable[[Any], object]) -> None:
-        """Resume as stock does; also from a checkpoint that was saved in the middle of the first epoch.
+        """Resume as stock does, also from a checkpoint of the middle of the first epoch.
 
         Args:
             ckpt: As loaded; None: nothing is resumed.
@@ -235,7 +235,7 @@ class ResumeSession:
             keep_epochs(trainer.csv, start, kept)
 
     def load_state(self, ckpt: Any, stock: Callable[[Any], object]) -> None:
-        """Load as stock does, but let changed arguments win over the numbers that the optimizer had.
+        """Load as stock does, but let changed arguments win over the saved optimizer settings.
 
         Args:
             ckpt: As loaded.
@@ -256,7 +256,7 @@ class ResumeSession:
             trainer.guard.state.ema = trainer.ema  # stock has made a new one
 
     def restore(self) -> LoopMemory | None:
-        """Put back the state of the side file, if there is one; called when the guard has been built.
+        """Restore the state of the side file, if there is one; called after the guard is built.
 
         Returns:
             What the loop remembers of the epochs before; None: nothing is resumed, or without a side file.
@@ -280,7 +280,7 @@ class ResumeSession:
         return remembered
 
     def _is_of_this_optimizer(self, ckpt: Any, *, with_more: bool = False) -> bool:
-        """Return whether a checkpoint has the state of such an optimizer; or of one with more groups, which a callback adds."""
+        """Return whether a checkpoint's optimizer state fits; ``with_more`` also accepts groups that a callback adds later."""
         saved, optimizer = ckpt.get("optimizer"), self._trainer.optimizer
         if saved is None:
             return True
@@ -291,7 +291,7 @@ class ResumeSession:
         return same_shape and name in {"auto", type(optimizer).__name__.lower()}
 
     def _take_changes(self, now: list[dict[str, Any]]) -> None:
-        """Set what changed arguments mean in the optimizer's groups, after the saved groups were loaded."""
+        """Apply changed arguments to the optimizer's groups after the saved groups were loaded."""
         keys = {key for name in self._trainer.plan.changed for key in EFFECTS.get(name, ())}
         for group, values in zip(self._trainer.optimizer.param_groups, now, strict=True):
             group.update({key: values[key] for key in keys if key in values})
@@ -299,7 +299,7 @@ class ResumeSession:
     # ---- the loop --------------------------------------------------------------------------------------------------------
 
     def begin_epoch(self) -> None:
-        """Put back what the loop draws from, at the last moment before it draws: after all callbacks, in the first epoch."""
+        """Restore data order and random numbers at the last moment: after all callbacks of the first epoch's start."""
         if not self._fresh:
             return
         self._fresh = False
@@ -320,15 +320,15 @@ class ResumeSession:
         restore_data(trainer, saved, generators=own)
 
     def accumulate(self) -> int:
-        """Return ``accumulate`` of the loop, which holds its next step back until the window that was open is full."""
+        """Return the loop's ``accumulate``, which delays its next step until the open window is full."""
         return self._cadence.before_forward(self._trainer)
 
     def stepped(self) -> None:
-        """The loop has called for a step."""
+        """Note that the loop has called for a step."""
         self._cadence.stepped(self._trainer)
 
     def began(self) -> None:
-        """The loop begins anew, and has forgotten its last step."""
+        """Note that the loop begins anew and has forgotten its last step."""
         self._cadence.began()
 
 
@@ -338,7 +338,7 @@ def _numbers_of(optimizer: Any) -> list[dict[str, Any]]:
 
 
 def _fitting_state(path: Path, before_epoch: int) -> SavedState | None:
-    """Read the side file beside a checkpoint, if it is the one that goes with it.
+    """Read the side file that belongs to a checkpoint, if there is one.
 
     Args:
         path: The checkpoint.
@@ -376,7 +376,7 @@ def _fitting_state(path: Path, before_epoch: int) -> SavedState | None:
 
 
 def require_same_network(model: Any, checkpoint: Any, path: str, data: str, classes: int | None) -> None:
-    """Refuse to go on with another network than that of the checkpoint.
+    """Refuse to resume with another network than the checkpoint's.
 
     Args:
         model: As built for this run.
@@ -405,7 +405,7 @@ def require_same_network(model: Any, checkpoint: Any, path: str, data: str, clas
 
 
 def _own_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the parameters of a network; of a distillation those of the student."""
+    """Yield the parameters of a network; of a distillation, those of the student."""
     student = getattr(unwrap(model), "student_model", unwrap(model))
     return plainly_named(student.named_parameters())
 

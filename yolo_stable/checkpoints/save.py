@@ -1,4 +1,4 @@
-"""One save, apart from the trainer: its content is checked, and its files are written in the order that survives a crash.
+"""One save: checks the content, and writes the files in an order that survives a crash.
 
 It looks for what is not finite, checks the content, restores what Ultralytics has clamped, and writes the side file, then
 ``last.pt``, then the copies, each with ``write_whole``. The first content of a run is loaded as well. Later ones come out of the
@@ -25,12 +25,12 @@ from .reader import culprits, digest, load, network_of, require_whole
 from .state_file import SavedState, encode
 
 CHECKED = ("model/", "ema/", "optimizer/")
-"""Parts of the state that have to be finite for a checkpoint to be written."""
+"""Parts of the state that must be finite."""
 
 
 @dataclass(frozen=True)
 class Save:
-    """What is to be written; nothing in it changes any more."""
+    """What to write; immutable."""
 
     epoch: int
     """The last whole epoch, from 0; -1 in the middle of the first one."""
@@ -39,7 +39,7 @@ class Save:
     content: bytes
     """The checkpoint as Ultralytics makes it."""
     state: SavedState
-    """What it was made from, in full precision, on the host; the plain values are empty where they could not be copied."""
+    """The state in full precision on the host; the plain values are empty where they could not be copied."""
     last: Path
     copies: tuple[Path, ...]
     """Further files with the same content."""
@@ -53,7 +53,7 @@ class Save:
 
 @dataclass
 class Outcome:
-    """What came of a save."""
+    """The result of a save."""
 
     save: Save
     culprits: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Outcome:
 
 
 def write(save: Save) -> Outcome:
-    """Check the content and write the files; the old ones stay where that fails."""
+    """Check the content and write the files; a failed write leaves the old file."""
     outcome = Outcome(save)
     content = _checked(save, outcome)
     if content is None:
@@ -95,7 +95,7 @@ def write(save: Save) -> Outcome:
 
 
 def _checked(save: Save, outcome: Outcome) -> bytes | None:
-    """Return the content of the checkpoint, with what Ultralytics has clamped put back; None when it is not to be written."""
+    """Return the checked content with clamped numbers restored; None when it must not be written."""
     state = {name: tensor for name, tensor in save.state.tensors.items() if name.startswith(CHECKED)}
     beyond = beyond_half(
         state.items()

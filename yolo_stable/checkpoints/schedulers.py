@@ -1,4 +1,4 @@
-"""Schedules that follow the loop beside the optimizer: the learning rate's, and that of the weights of the loss."""
+"""Schedules beside the optimizer: the learning rate's, and that of YOLO26's loss weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def schedules_of(trainer: Any) -> dict[str, Any]:
 
 
 class _Scheduler:
-    """The place in the schedule of the learning rate; its numbers are those of the arguments, which may have changed."""
+    """The position in the learning-rate schedule; its numbers come from the arguments, which may have changed."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer

@@ -37,7 +37,7 @@ DTYPES = {
     torch.float8_e5m2: "F8_E5M2",
     torch.complex64: "C64",
 }
-"""What safetensors calls the kinds of numbers."""
+"""Names of the dtypes in safetensors."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class SavedState:
         return int(self.plain["loop"]["epoch"])
 
     def belongs_to(self, digest: str) -> bool:
-        """Say whether it was written with the checkpoint that has this SHA-256."""
+        """Return whether it was written with the checkpoint of this SHA-256."""
         return self.plain["checkpoint"]["sha256"] == digest
 
     def follows(self, digest: str) -> bool:
-        """Say whether it was written to go with the one after this checkpoint, which a crash has kept from being written."""
+        """Return whether it belongs to the successor of this checkpoint, which a crash kept from being written."""
         return self.plain["checkpoint"]["before"] == digest
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies on the host that share no memory with anything, nor with each other, each dense in the order of its indices.
+    """Return dense host copies that share no memory with anything, in row-major order.
 
     Args:
         tensors: Of any device and layout; a parameter may be a view of a flat one.
@@ -73,7 +73,7 @@ def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def encode(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> list[bytes | memoryview]:
-    """Return the content of a side file in pieces: its header, then the memory of each tensor, which is not copied.
+    """Return a side file's content in pieces: its header, then each tensor's memory, not copied.
 
     Args:
         tensors: As from :func:`on_host`.

@@ -1,4 +1,4 @@
-"""Trainer view: what the services around a guarded trainer read of it. None of them writes the trainer."""
+"""Trainer view: the read-only view of a trainer that its services get."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..runlog.writer import RunLog
 
 
 class TrainerView:
-    """A trainer that can be read and not written. A test puts a ``SimpleNamespace`` in its place.
+    """A trainer that can be read and not written; a test passes a ``SimpleNamespace`` instead.
 
     Args:
         trainer: The guarded trainer; its attributes are read at the moment they are asked for.
@@ -40,7 +40,7 @@ class TrainerView:
         run_log: RunLog
         telemetry: EpochTelemetry
         batch_number: int
-        """Of the batch at hand within its epoch, from 1; 0 before the first one."""
+        """Number of the current batch in its epoch, from 1; 0 before the first."""
         # of Ultralytics' trainer
         args: Any
         save_dir: Path

@@ -1,4 +1,4 @@
-"""Checkpoint writer: whole, healthy, and in Ultralytics' own format.
+"""Checkpoint writer: writes healthy checkpoints whole, in Ultralytics' own format.
 
 Ultralytics' own ``save_model`` makes the content: while it runs, ``last``, ``best`` and ``wdir`` of the trainer, which it keeps
 here, are paths whose ``write_bytes`` keeps the bytes, so that its branches for quantization and distillation stay its own. Its
@@ -43,11 +43,11 @@ from .state_file import SavedState, on_host
 from .trainer_view import TrainerView
 
 PLACES = ("last", "best", "wdir")
-"""Attributes of a trainer that say where its checkpoints are; they are kept by its writer."""
+"""Attributes of a trainer with the paths of its checkpoints; the writer keeps them."""
 
 
 def place(name: str) -> Any:
-    """Return the property of a guarded trainer that is one of the ``PLACES``, read when no save is being written."""
+    """Return the trainer property of one of the ``PLACES``, which waits for a save in progress."""
     return property(
         lambda trainer: trainer.services.checkpoints.place(name),
         lambda trainer, path: trainer.services.checkpoints.put_place(name, path),
@@ -74,23 +74,23 @@ class CheckpointWriter:
         self._trainer, self._collect_state, self._make_content = trainer, collect_state, make_content
         self._places: dict[str, Path] = {}
         self._slots: dict[str, Path] = {}
-        """What stands in the place of each while Ultralytics makes a checkpoint."""
+        """Stand-ins for the paths while Ultralytics makes a checkpoint."""
         self._digest_on_disk: str | None = None
-        """SHA-256 of the ``last.pt`` that is there, as far as it is ours or was resumed."""
+        """SHA-256 of ``last.pt`` on the disk, if this run wrote or resumed it."""
         self._writing: Background[Outcome] | None = None
         self._saved_by: int | None = None
-        """The thread that trains, which alone takes over what came of a save."""
+        """The training thread, which alone handles the result of a save."""
         self._stands = False
-        """Whether the newest save that was asked for was written."""
+        """Whether the newest save was written."""
         self._was_loaded = False
-        """Whether a content of this run was loaded, before it was written."""
+        """Whether a checkpoint of this run was loaded back before it was written."""
         self._said_beyond_half = False
         self._said_not_kept = False
 
     # ---- where they are --------------------------------------------------------------------------------------------------
 
     def place(self, name: str) -> Path:
-        """Return one of the ``PLACES`` when no save is being written.
+        """Return one of the ``PLACES`` after any save in progress.
 
         Raises:
             AttributeError: Ultralytics has not set it yet.
@@ -106,7 +106,7 @@ class CheckpointWriter:
         self._places[name] = path
 
     def resumed_from(self, last_digest: str | None) -> None:
-        """Go on behind a checkpoint.
+        """Continue after a checkpoint.
 
         Args:
             last_digest: Its SHA-256.
@@ -121,11 +121,11 @@ class CheckpointWriter:
 
     @property
     def is_writing(self) -> bool:
-        """Whether files are being written at this moment."""
+        """Whether a save is in progress."""
         return self._writing is not None and not self._writing.idle
 
     def save(self) -> bool:
-        """Save at the end of an epoch, unless something is not finite: then the checkpoints on disk stay as they are.
+        """Save at the end of an epoch; a state that is not finite leaves the checkpoints on disk as they are.
 
         Stock would write zeros in the place of NaN, and 65504 in the place of what float16 cannot hold; the latter stays
         float32 here. What cannot be written (a full disk) is said, and training goes on.
@@ -155,7 +155,7 @@ class CheckpointWriter:
         return self.save_soon(epoch_completed) and self.finish()
 
     def save_soon(self, epoch_completed: int) -> bool:
-        """Begin to save as :meth:`save_now` does; the files are written beside the training that goes on.
+        """Begin to save as :meth:`save_now` does; training continues while the files are written.
 
         Args:
             epoch_completed: The last whole epoch, from 0; -1 in the middle of the first one.
@@ -166,7 +166,7 @@ class CheckpointWriter:
         return RANK in {-1, 0} and self._begin(epoch_completed, at_the_end_of_an_epoch=False)
 
     def finish(self) -> bool:
-        """Wait for the save that is being written, if there is one, and tell of what could not be.
+        """Wait for a save in progress, and report what could not be written.
 
         Another thread, such as one that watches the files, only waits: what came of it is the training thread's to tell.
 
@@ -181,7 +181,7 @@ class CheckpointWriter:
         return self._stands
 
     def notice(self) -> None:
-        """Tell of a save that has been written meanwhile, without waiting for one."""
+        """Report a save that is complete, without waiting for one in progress."""
         if self._writing is not None and self._writing.done:
             self.finish()
 
@@ -218,13 +218,13 @@ class CheckpointWriter:
         return True
 
     def _has_readers(self) -> bool:
-        """Return whether callbacks that are not Ultralytics' own run behind a save; those ask the trainer for its files."""
+        """Return whether foreign callbacks run after a save; Ultralytics' own ask the trainer for its files."""
         callbacks = self._trainer.callbacks
         behind = [*callbacks.get("on_model_save", ()), *callbacks.get("on_fit_epoch_end", ())]
         return any(not str(getattr(call, "__module__", "")).startswith("ultralytics.") for call in behind)
 
     def _take_over(self, outcome: Outcome) -> None:
-        """Record what came of a save, and tell of what could not be written."""
+        """Record the result of a save, and report what could not be written."""
         save, epoch = outcome.save, outcome.save.epoch
         self._stands = outcome.written
         if outcome.failed or not outcome.written:
@@ -251,7 +251,7 @@ class CheckpointWriter:
                 self._warn(path, error)
 
     def _copied(self, epoch: int, at_the_end_of_an_epoch: bool) -> SavedState:
-        """Return the state as it is now, copied; without plain values when they cannot be."""
+        """Return a copy of the current state; without plain values that cannot be copied."""
         try:
             return self._collect_state(epoch, at_the_end_of_an_epoch=at_the_end_of_an_epoch)
         except (TypeError, ValueError) as error:
@@ -261,7 +261,7 @@ class CheckpointWriter:
             return SavedState(on_host(self._trainer.guard.state.live()), {})
 
     def _say_not_kept(self, path: Path, error: Exception) -> None:
-        """Say that there is no side file; what is in the way of every one of them, once."""
+        """Report a missing side file; a lasting reason only once."""
         if isinstance(error, OSError) or not self._said_not_kept:
             LOGGER.warning(
                 f"{path} could not be written: {_why(error)}. Training goes on, and {LAST} is written without it:"
@@ -270,7 +270,7 @@ class CheckpointWriter:
             self._said_not_kept |= not isinstance(error, OSError)
 
     def _live_culprits(self) -> tuple[str, ...]:
-        """Name what is not finite, of what the guard's own look has not seen; stock's saving is given nothing that is not."""
+        """Name non-finite tensors that the guard's audit does not cover: stock's save must never get one."""
         trainer = self._trainer
         assert trainer.guard is not None
         state = list(named_state(unwrap_model(trainer.model), trainer.optimizer))
@@ -289,7 +289,7 @@ class CheckpointWriter:
         return False
 
     def _contents(self, epoch: int) -> dict[Path, bytes]:
-        """Let Ultralytics make the checkpoint, and take what it writes where it would write it."""
+        """Let Ultralytics make the checkpoint, and catch the files that it would write."""
         written: dict[Path, bytes] = {}
 
         class Slot(type(Path())):  # Ultralytics writes to paths: these keep what is written to them
@@ -298,7 +298,7 @@ class CheckpointWriter:
                 return len(data)
 
             def mkdir(self, *args: Any, **kwargs: Any) -> None:
-                """Leave it to the writing."""
+                """Do nothing: the writer makes folders."""
 
         try:
             self._slots = {name: Slot(path) for name, path in self._places.items()}
@@ -315,7 +315,7 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def stripping(self) -> Iterator[None]:
-        """Have Ultralytics strip checkpoints in here by replacing files whole, in precision that holds them."""
+        """Make Ultralytics' final strip replace files whole, in sufficient precision."""
         self.finish()
         before = stock.strip_optimizer
         try:
@@ -325,7 +325,7 @@ class CheckpointWriter:
             stock.strip_optimizer = before
 
     def _strip(self, path: Path, s: str = "", updates: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Do what ``strip_optimizer`` does, and leave the old file in its place until the new one is whole."""
+        """Strip as ``strip_optimizer`` does; the old file stays until the new one is whole."""
         path = Path(path)
         try:
             network = network_of(load(path))
@@ -372,7 +372,7 @@ def _why(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _without_its_line() -> Iterator[None]:
-    """Keep back the line in which Ultralytics names the temporary file."""
+    """Suppress Ultralytics' log line about the temporary file."""
 
     def other(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("Optimizer stripped")
