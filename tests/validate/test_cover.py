@@ -63,7 +63,7 @@ def heard() -> set[str]:
             for name, t in recipe.inputs.items()
         }
         with mode:
-            found = recipe.compute(**leaves)
+            found = recipe.compute(*leaves.values())
             if recipe.gradients:
                 outs = [t for t in (found.values() if isinstance(found, dict) else [found]) if t.requires_grad]
                 torch.autograd.grad(

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from yolo_stable.validate import golden as module
+from yolo_stable.validate.deviation import distance
 from yolo_stable.validate.golden import FIRST, MAKERS, STEP, Golden, StepReference, compare_gradients, cosine
 from yolo_stable.validate.hashed import Draw
-from yolo_stable.validate.sketch import distance, sketch
+from yolo_stable.validate.sketch import sketch
 
 G = {name: Draw("g")(name, 400) for name in ("model.0.w", "model.9.w")}
 REFERENCE = StepReference(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from yolo_stable.validate.deviation import distance
 from yolo_stable.validate.hashed import Draw
-from yolo_stable.validate.sketch import distance, sketch
+from yolo_stable.validate.sketch import sketch
 
 
 def test_sketches_are_as_far_apart_as_the_tensors() -> None:

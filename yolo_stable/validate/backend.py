@@ -1,4 +1,4 @@
-"""One runner per backend as data: how it is found, its precision switches, and the settings that may heal a failing check."""
+"""Backends as data: how a kind of device is found, its precision switches, and the settings that may heal a failing check."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """One thing to change before a check is tried again, in a process of its own."""
+    """A change of the environment under which a check is tried again, in a process of its own."""
 
     name: str
-    """How it is shown and asked for."""
+    """As it is shown."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables; set before torch is imported. An empty value takes the variable away."""
     flags: Mapping[str, Any] = field(default_factory=dict)
     """Attributes below ``torch.backends``, such as ``cudnn.enabled``."""
     reason: str = ""
-    """What it avoids, and where that is known from."""
+    """What it avoids, and the source."""
 
     @property
     def line(self) -> str:
-        """Return it as a line for a shell, or for flags as a line of Python."""
+        """Return the line to paste: into a shell, or for flags into Python."""
         shell = [f"export {name}={value}" if value else f"unset {name}" for name, value in self.env.items()]
         return "; ".join([*shell, *(_statement(name, value) for name, value in self.flags.items())])
 
@@ -50,14 +50,14 @@ _MATH_SDPA = Setting(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backend:
-    """What is known of a kind of device before one is touched."""
+    """A kind of device, before one is touched."""
 
     name: str
     """``cuda``, ``rocm``, ``mps``, ``xpu`` or ``cpu``."""
     device_type: str
     """What torch calls it; CUDA and ROCm are both ``cuda``."""
     reduced: tuple[str, ...]
-    """Switches below ``torch.backends`` that let float32 be computed in less, those of older versions of torch included."""
+    """Switches below ``torch.backends`` that reduce the precision of float32, those of older versions of torch included."""
     heals: tuple[Setting, ...]
     """What the search tries, in this order."""
     variables: str
@@ -154,17 +154,12 @@ def is_rocm(torch: Any) -> bool:
 
 
 def is_cuda(torch: Any) -> bool:
-    """Return whether this torch was built for CUDA; ROCm answers to ``torch.cuda`` as well, and is not meant."""
+    """Return whether this torch was built for CUDA, and not for ROCm, which answers to ``torch.cuda`` as well."""
     return getattr(torch.version, "cuda", None) is not None and not is_rocm(torch)
 
 
 def is_available(torch: Any, backend: Backend) -> bool:
-    """Return whether a device of this backend can be used in this process.
-
-    Args:
-        torch: The module; handed over, so that tests can hand over another.
-        backend: Which.
-    """
+    """Return whether a device of this backend can be used in this process; ``torch`` is the module."""
     if backend.device_type == "cpu":
         return True
     if backend.device_type == "cuda":

@@ -1,4 +1,4 @@
-"""Many small outputs of a recipe as a few long ones: a hundred combinations are judged at the cost of one."""
+"""Packing: many small outputs of a recipe as a few long ones, so that judging a hundred combinations costs as much as one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Packing:
         return {g: torch.cat([outputs[name].reshape(-1) for name in names]) for g, names in self.groups.items()}
 
     def pieces(self, outputs: Mapping[str, Tensor]) -> dict[str, Pieces]:
-        """Return of which combinations each flat tensor is made."""
+        """Return the combinations in each flat tensor."""
         return {
             g: tuple((name.partition(MARK)[2], outputs[name].numel()) for name in names)
             for g, names in self.groups.items()

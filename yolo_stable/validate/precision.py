@@ -1,4 +1,4 @@
-"""The precision switches of ``torch.backends``: read, set, and put back as they were."""
+"""Precision switches of ``torch.backends``: read, set and restored."""
 
 from __future__ import annotations
 

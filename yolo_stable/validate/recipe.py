@@ -1,4 +1,4 @@
-"""One operation with its inputs, and how it is run: on the CPU in float64, and twice on the device with dirty memory."""
+"""Recipes: an operation with its inputs, run on the CPU in float64, and twice on the device with dirty memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .check import Case
-from .evidence import Comparison, Evidence
+from .check import CheckCase
+from .evidence import CheckEvidence, Comparison
 from .hashed import Draw, sha256_of
 from .machine import Machine
 from .metrics import UNIT, element_scale, value_scale
@@ -31,7 +31,7 @@ class Recipe:
     inputs: Tensors
     """By name; floating ones in float64, to be rounded to the precision of the case."""
     compute: Callable[..., Tensor | Mapping[str, Tensor]]
-    """Takes the inputs by name; returns one tensor, or several by name."""
+    """Takes the inputs in their order; returns one tensor, or several by name."""
     gradients: tuple[str, ...] = ()
     """The inputs whose gradients are compared as well."""
     scale: Scale = "value"
@@ -49,8 +49,27 @@ class Recipe:
     """Whether the outputs are many and small, called ``operation|combination``: those of one operation are judged together."""
 
 
-def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory: dict[Any, Any]) -> Evidence:
-    """Run one case.
+Builder = Callable[[Mapping[str, Any], Draw], Recipe]
+"""Makes the recipe of a check from its params, and from numbers that are the same everywhere."""
+
+
+def unrounded(inputs: Callable[[Draw], Tensors], compute: Callable[..., Tensor | Mapping[str, Tensor]]) -> Builder:
+    """Return the builder of an operation in which nothing is rounded."""
+    return lambda params, draw: Recipe(inputs=inputs(draw), compute=compute, scale="none")
+
+
+def value_and_gradients(
+    function: Callable[..., Tensor], *inputs: Tensor, upstream: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
+    """Return the result of a function and its gradients by all inputs; ``upstream`` makes the result's own gradient."""
+    leaves = [t.detach().requires_grad_() for t in inputs]
+    with torch.enable_grad():
+        out = function(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, upstream(out))]
+
+
+def run_recipe(recipe: Recipe, machine: Machine, case: CheckCase, draw: Draw, memory: dict[Any, Any]) -> CheckEvidence:
+    """Run one case, and return all outputs and gradients beside their references, of two calls where they differ.
 
     Args:
         recipe: What to compute.
@@ -58,9 +77,6 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
         case: In which layout and precision.
         draw: Where gradients of outputs come from.
         memory: Keeps the reference for the next case of the same inputs.
-
-    Returns:
-        All outputs and gradients beside their references, of two calls where they differ.
     """
     low = LOW.get(case.precision, torch.float32)
     inputs = {
@@ -73,7 +89,7 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
         memory.update(key=key, made=made, sketch=total_sketch(_shown(recipe, made[0])), sha256=sha256_of(inputs))
     reference, scales = memory["made"]
     pieces: dict[str, Pieces] = {}
-    evidence = Evidence(
+    evidence = CheckEvidence(
         input_sha256=memory["sha256"],
         reference=memory["sketch"],
         is_linear=recipe.scale == "linear" and case.precision != "exact",
@@ -127,12 +143,9 @@ def _shown(recipe: Recipe, reference: Tensors) -> Iterable[Tensor]:
 
 
 def lay_out(tensor: Tensor, layout: str, *, first: bool = False) -> Tensor:
-    """Return the tensor with the same numbers, lying in memory as ``layout`` says; integers and scalars as they are.
+    """Return the numbers as one of ``check.LAYOUTS`` says that they lie in memory; integers and scalars as they are.
 
-    Args:
-        tensor: Of any shape.
-        layout: One of ``check.LAYOUTS``.
-        first: Whether it is the first of an operation's inputs: in ``mixed``, the one that lies in another order.
+    In ``mixed`` the ``first`` of an operation's inputs is the one that lies in another order.
     """
     if not tensor.is_floating_point() or tensor.ndim == 0:
         return tensor
@@ -211,19 +224,19 @@ def compute_on(
     absolute: bool = False,
     layout: str = "contiguous",
 ) -> Tensors:
-    """Compute outputs and gradients.
+    """Compute outputs and gradients where the inputs are.
 
     Args:
-        recipe: What.
-        inputs: Where they are is where it is computed.
+        recipe: What to compute.
+        inputs: On the machine, or on the CPU.
         draw: Where gradients of outputs come from.
         low: What those are rounded to.
         machine: None for the reference.
-        layout: How gradients of outputs lie in memory.
         absolute: Whether gradients of outputs are made positive, as the inputs were.
+        layout: How gradients of outputs lie in memory.
     """
     leaves = {n: t.detach().requires_grad_(True) if n in recipe.gradients else t for n, t in inputs.items()}
-    found = recipe.compute(**leaves)
+    found = recipe.compute(*leaves.values())
     outputs = dict(found) if isinstance(found, Mapping) else {"out": found}
     results = {name: t.detach() for name, t in outputs.items()}
     roots = {name: t for name, t in outputs.items() if t.requires_grad}

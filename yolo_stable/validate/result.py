@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .check import Case
+from .check import CheckCase
 from .deviation import Errors
 from .gate import SEVERITY, Status
 
@@ -79,15 +79,8 @@ class CheckResult:
     """How long it took; no verdict depends on it."""
 
     @classmethod
-    def of(cls, case: Case, status: Status, reason: str, **found: Any) -> CheckResult:
-        """Return the verdict on a case.
-
-        Args:
-            case: What was checked.
-            status: The verdict.
-            reason: What broke which limit.
-            **found: Further fields.
-        """
+    def of(cls, case: CheckCase, status: Status, reason: str, **found: Any) -> CheckResult:
+        """Return the verdict on a case: what broke which limit, and further fields."""
         return cls(
             id=case.id,
             check=case.check.id,
@@ -147,3 +140,12 @@ class ValidationResult:
     def failed(self) -> tuple[CheckResult, ...]:
         """Return the results that failed."""
         return tuple(r for r in self.results if r.status is Status.FAIL)
+
+
+def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the facts of an environment, those in groups by ``group.name``."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from flat_facts(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

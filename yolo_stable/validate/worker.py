@@ -62,8 +62,8 @@ def _own_stdout() -> IO[str]:
 
 def _executor(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
     from .execute import Executor
-    from .inject import machine_for
     from .precision import write
+    from .simulated import machine_for
 
     machine = machine_for(options.device, options.inject)
     for name, value in settings.get("flags", {}).items():

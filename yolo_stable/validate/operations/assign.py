@@ -80,7 +80,7 @@ def assigner(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 
 class _Network(nn.Module):
-    """As much of a detector as its loss asks for."""
+    """The part of a detector that its loss needs."""
 
     def __init__(self, classes: int, like: Tensor) -> None:
         super().__init__()

@@ -37,16 +37,14 @@ def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
     kernel = KERNELS.get(params["kernel"])
 
     def compute(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        exact = q.dtype == torch.float64  # the reference: written out
-        if exact:
+        if q.dtype == torch.float64:  # the reference: written out
             return _written_out(q, k, v, mask, causal=params.get("causal", False))
         with sdpa_kernel([kernel]) if kernel is not None else contextlib.nullcontext():
             try:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=params.get("causal", False))
             except RuntimeError as error:
-                if kernel is not None and any(
-                    text in str(error) for text in ("No available kernel", "No viable backend")
-                ):
+                missing = any(text in str(error) for text in ("No available kernel", "No viable backend"))
+                if kernel is not None and missing:
                     raise KernelMissingError(f"no {params['kernel']} kernel for these inputs here") from error
                 raise
 

@@ -8,8 +8,8 @@ from importlib import import_module
 import torch
 
 from ..battery import find_check
-from ..check import Case, Check
-from ..evidence import Comparison, Evidence
+from ..check import Check, CheckCase
+from ..evidence import CheckEvidence, Comparison
 from ..hashed import Draw, sha256_of
 from ..machine import Machine
 from ..network import batch, gradients_of, losses_of, network, place
@@ -21,12 +21,12 @@ Once = Callable[[], Tensors]
 """Computes everything once, and returns it on the CPU."""
 
 
-def repeat(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def repeat(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     """Compute an operation of the battery, or a whole step, again and again, and compare bit for bit."""
     of = find_check(case.check.params["of"])
     dtype = getattr(torch, case.check.params.get("dtype", "float32"))
     if of.family == "step" and dtype == torch.float16 and machine.backend.name == "cpu":
-        return Evidence(skip=NOT_ON_CPU)
+        return CheckEvidence(skip=NOT_ON_CPU)
     inputs, once = (_step if of.family == "step" else _operation)(machine, of, draw, dtype)
 
     def after(dirt: float) -> Tensors:
@@ -34,7 +34,7 @@ def repeat(machine: Machine, case: Case, draw: Draw) -> Evidence:
         machine.dirty(dirt)
         return once()
 
-    evidence = Evidence(input_sha256=sha256_of(inputs))
+    evidence = CheckEvidence(input_sha256=sha256_of(inputs))
     with machine.computing():
         loose = "bitwise" if case.check.params.get("stress") else describe_change(once(), once())
         if loose != "bitwise":

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..recipe import Builder, Recipe, Tensors
 
 Form = tuple[Callable[..., "Tensor | Mapping[str, Tensor]"], tuple[tuple[int, ...], ...]]
 _MAP = (3, 43, 9, 13)
@@ -306,7 +306,7 @@ def form(params: Mapping[str, Any], draw: Draw) -> Recipe:
     if params["name"] == "bce":
         inputs["x1"] = inputs["x1"].abs()
     gradients = ("x0",) if params["name"] in ("bce", "grid") else tuple(inputs)
-    return Recipe(inputs=inputs, compute=lambda **tensors: compute(*tensors.values()), gradients=gradients)
+    return Recipe(inputs=inputs, compute=compute, gradients=gradients)
 
 
 def low_sums(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -332,4 +332,4 @@ def low_sums(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": draw("x", 70_003, low=0.05, high=0.6)}, compute=compute)
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {"form": form, "low_sums": low_sums}
+RECIPES: dict[str, Builder] = {"form": form, "low_sums": low_sums}

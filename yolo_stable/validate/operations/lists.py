@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..recipe import Builder, Recipe, Tensors
 
 SHAPES: tuple[tuple[int, ...], ...] = (
     (70_001,), (3,), (1,), (5, 7), (6, 4, 3, 3), (2, 3, 5, 5), (16_385,), *[(1 + i % 7,) for i in range(130)], (4_099,), (2,)
@@ -80,9 +80,9 @@ CALLS: dict[str, Lists] = {
 
 
 def _other_layout(tensor: Tensor) -> Tensor:
-    if tensor.ndim != 4 or tensor.is_contiguous():
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-    return tensor.contiguous()
+    if tensor.ndim != 4:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last if tensor.is_contiguous() else torch.contiguous_format)
 
 
 def _clip(x: list[Tensor], y: list[Tensor]) -> list[Tensor]:
@@ -148,7 +148,7 @@ def update_scale(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": draw("x", 1)}, compute=compute, scale="none")
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
+RECIPES: dict[str, Builder] = {
     "foreach": foreach,
     "unscale": unscale,
     "update_scale": update_scale,

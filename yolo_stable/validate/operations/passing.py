@@ -1,4 +1,4 @@
-"""NaN and infinity in the calls that health is read from: norms, maxima, optimizers' kernels, copies."""
+"""NaN and infinity in the calls that the guard reads health from: norms, maxima, optimizers' kernels, copies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES = (1, 33, 4_097, 70_001)
 SHOWN = 4_097
 """Elements up to which whole tensors are compared, not their reductions alone."""
 _ASKED = "is" + "nan"
-"""Asked of a device to see whether it answers; everywhere else only ``isfinite`` is."""
+"""Only here a device is asked this; everywhere else ``isfinite``."""
 WRONG = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 Call = Callable[[Tensor], "list[Tensor]"]
@@ -138,9 +138,9 @@ def passes_on(params: Mapping[str, Any], draw: Draw) -> Recipe:
                 inputs[f"{size}-{place}-{name}"][place] = value
     call = CALLS[params["name"]]
 
-    def compute(**tensors: Tensor) -> Tensors:
+    def compute(*tensors: Tensor) -> Tensors:
         scalars, shown = [], []
-        for x in tensors.values():
+        for x in tensors:
             for result in call(x):
                 if result.numel() == 1:
                     scalars.append(result.reshape(1).to(torch.promote_types(result.dtype, torch.float32)))

@@ -1,4 +1,4 @@
-"""Places of numbers: reductions of which one number matters, indices and orders."""
+"""Places of numbers: reductions in which one number matters, indices and orders."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..recipe import Builder, Recipe, Tensors, unrounded
 
 MANY = 100_000
-"""Elements from which on only the last one is asked for."""
+"""With more elements, only the last place is tried."""
 LENGTHS = (1, 31, 33, 255, 257, 1_023, 1_025, 8_400, 65_537, 1_000_003)
 ANCHORS = 8_400
 """Of an image of 640 pixels."""
@@ -50,27 +50,22 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def one_of_many(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return a reduction of zeros of which one, at the first, last or a middle place, is 1: nothing is rounded."""
+    """Return a reduction of zeros with one 1, at the first, the last or a middle place: nothing is rounded."""
     reduce = REDUCTIONS[params["name"]]
     places = {
         f"{n}-{at}": (n, at) for n in LENGTHS for at in ({n - 1} if n > MANY else {0, n // 3, max(n - 2, 0), n - 1})
     }
     inputs = {name: F.one_hot(torch.tensor(at), n).double() for name, (n, at) in places.items()}
 
-    def compute(**tensors: Tensor) -> Tensor:
-        return torch.cat([reduce(x).reshape(1).float() for x in tensors.values()]).round(
-            decimals=3
-        )  # a mean is not exact
+    def compute(*tensors: Tensor) -> Tensor:
+        found = torch.cat([reduce(x).reshape(1).float() for x in tensors])
+        return found.round(decimals=3)  # a mean is not exact
 
     return Recipe(inputs=inputs, compute=compute, scale="none")
 
 
-def _distinct(draw: Draw, rows: int, columns: int) -> Tensor:
-    return torch.stack([draw.permutation(f"x{row}", columns) for row in range(rows)]).double() / 8 - columns / 16
-
-
 def _anchors(draw: Draw) -> Tensors:
-    return {"x": _distinct(draw, 4, ANCHORS)}
+    return {"x": draw.distinct("x", 4, ANCHORS)}
 
 
 def _integers(draw: Draw) -> Tensors:
@@ -380,12 +375,7 @@ EXACT: dict[str, Maker] = {
 }
 
 
-def _exact(name: str) -> Callable[[Mapping[str, Any], Draw], Recipe]:
-    make, compute = EXACT[name]
-    return lambda params, draw: Recipe(inputs=make(draw), compute=compute, scale="none")
-
-
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
-    **{name: _exact(name) for name in EXACT},
+RECIPES: dict[str, Builder] = {
+    **{name: unrounded(*maker) for name, maker in EXACT.items()},
     "one_of_many": one_of_many,
 }

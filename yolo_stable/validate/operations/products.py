@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..hashed import Draw
-from ..recipe import Recipe
+from ..recipe import Builder, Recipe
 
 Product = tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]
 
@@ -54,9 +54,7 @@ def product(params: Mapping[str, Any], draw: Draw) -> Recipe:
     compute, shapes = PRODUCTS[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape, low=0.1 if len(shape) == 1 else -1.0) for i, shape in enumerate(shapes)}
     inputs["x0"] = inputs["x0"] / math.sqrt(shapes[0][-1])
-    return Recipe(
-        inputs=inputs, compute=lambda **tensors: compute(*tensors.values()), gradients=tuple(inputs), scale="linear"
-    )
+    return Recipe(inputs=inputs, compute=compute, gradients=tuple(inputs), scale="linear")
 
 
 def positive_product(params: Mapping[str, Any], draw: Draw) -> Recipe:
@@ -64,10 +62,10 @@ def positive_product(params: Mapping[str, Any], draw: Draw) -> Recipe:
     compute, shapes = PRODUCTS[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape, low=0.2) for i, shape in enumerate(shapes)}
     inputs["x0"] = inputs["x0"] / shapes[0][-1]
-    return Recipe(inputs=inputs, compute=lambda **tensors: compute(*tensors.values()), scale="linear")
+    return Recipe(inputs=inputs, compute=compute, scale="linear")
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
+RECIPES: dict[str, Builder] = {
     "product": product,
     "positive_product": positive_product,
 }

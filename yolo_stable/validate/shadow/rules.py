@@ -1,4 +1,4 @@
-"""By which rule the result of an operation is held against the same call in float64: a rule for each kind of operation."""
+"""Rules that compare the result of an operation with the same call in float64, one for each kind of operation."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import shadow_kinds
-from .metrics import UNIT, kinds
-from .shadow_call import SMALLEST, HostCall, flushed, mapped, name_of, to_absolute
-from .shadow_gates import Limits, limits_of
+from ..metrics import UNIT, kinds
+from . import operation_kinds
+from .call import SMALLEST, HostCall, flushed, mapped, name_of, to_absolute
+from .limits import Limits, limits_of
 
 _STEP = 2.0**-20
-"""Relative change of an input by which it is measured how much a result depends on it."""
+"""Relative change of an input, to measure how much a result depends on it."""
 _MANY = 64
-"""Elements from which on the typical error is known."""
+"""With so many elements the typical error is known."""
 _LARGEST = 0.99
 """Of the largest number of a type: beyond, a result may be infinite or not."""
 
-Verdict = tuple[float, str]
-"""By how many times the limit is passed (up to 1 is right), and in words where; infinite for what no rounding explains."""
-Rule = Callable[[HostCall, list[Any]], Verdict]
-RIGHT: Verdict = (0.0, "")
+Judgement = tuple[float, str]
+"""The error in parts of its limit (up to 1 is right; infinite: no rounding explains it), and in words where it is."""
+Rule = Callable[[HostCall, list[Any]], Judgement]
+RIGHT: Judgement = (0.0, "")
 
 
 class NotJudgedError(Exception):
-    """The reference cannot say what is right here; says why."""
+    """The reference cannot say what is right here; the message says why."""
 
 
 @lru_cache(maxsize=4096)
 def rule_of(func: Any) -> Rule | None:
     """Return the rule that judges an operation; None where nothing is computed, or by chance."""
     name, tags = name_of(func), getattr(func, "tags", ())
-    base, space = shadow_kinds.base_of(name), str(func).split(".")[0]
+    base, space = operation_kinds.base_of(name), str(func).split(".")[0]
     if space == "torchvision":
         return kept_boxes if name == "nms" else general
-    if space != "aten" or base in shadow_kinds.MEMORY or torch.Tag.nondeterministic_seeded in tags or func.is_view:
+    if space != "aten" or base in operation_kinds.MEMORY or torch.Tag.nondeterministic_seeded in tags or func.is_view:
         return None
     if base == "round" and "decimals" in str(func):
         return None  # rounds a product that is rounded itself
-    if base in shadow_kinds.PUT:
+    if base in operation_kinds.PUT:
         return placed
     if base in ("argmax", "argmin"):
         return where_it_is
-    if base in shadow_kinds.PLACES and len(func._schema.returns) == 2:
+    if base in operation_kinds.PLACES and len(func._schema.returns) == 2:
         return with_places
-    if base in shadow_kinds.EXACT and name not in shadow_kinds.LISTS_TO_NUMBERS:
+    if base in operation_kinds.EXACT and name not in operation_kinds.LISTS_TO_NUMBERS:
         return general if "reduce" in str(func) else exact
-    if base in shadow_kinds.LINEAR:
+    if base in operation_kinds.LINEAR:
         return linear
     if torch.Tag.pointwise in tags or name.startswith(("_fused_", "_amp_")):
         return pointwise
-    if name.startswith("_foreach_") and name not in shadow_kinds.LISTS_TO_NUMBERS:
+    if name.startswith("_foreach_") and name not in operation_kinds.LISTS_TO_NUMBERS:
         return pointwise
     return general
 
 
-def exact(call: HostCall, found: list[Any]) -> Verdict:
+def exact(call: HostCall, found: list[Any]) -> Judgement:
     """Nothing is rounded, or once and in the same way everywhere: every element is equal."""
     allowed = [call.run()]
     if _equal(found, allowed):
@@ -74,13 +74,13 @@ def exact(call: HostCall, found: list[Any]) -> Verdict:
     return worst
 
 
-def pointwise(call: HostCall, found: list[Any]) -> Verdict:
-    """Each result depends on one element of each input: what may be lost is some roundoffs of each of them."""
+def pointwise(call: HostCall, found: list[Any]) -> Judgement:
+    """Each result depends on one element of each input, and may lose some roundoffs of each."""
     if not _has_floats(found):
         return exact(call, found)
     doubled = call.doubled()
     reference = doubled.run()
-    size = _and_neighbours if shadow_kinds.base_of(call.name) in shadow_kinds.CANCELLING else torch.abs
+    size = _and_neighbours if operation_kinds.base_of(call.name) in operation_kinds.CANCELLING else torch.abs
     terms = [size(r) if _is_float(r) else r for r in reference]
     for i, argument in enumerate(doubled.args):
         if not any(_is_float(leaf) for leaf in _leaves(argument)):
@@ -92,7 +92,7 @@ def pointwise(call: HostCall, found: list[Any]) -> Verdict:
     return _against(call, found, reference, terms, limits_of(call.name, "pointwise"))
 
 
-def linear(call: HostCall, found: list[Any]) -> Verdict:
+def linear(call: HostCall, found: list[Any]) -> Judgement:
     """Sums of products: what may be lost is measured against the sum of the absolute terms."""
     if not _has_floats(found):
         return exact(call, found)
@@ -101,8 +101,8 @@ def linear(call: HostCall, found: list[Any]) -> Verdict:
     return _against(call, found, reference, terms, limits_of(call.name, "linear"))
 
 
-def general(call: HostCall, found: list[Any]) -> Verdict:
-    """Anything else: how much the result depends on its inputs is measured by changing all of them by chance."""
+def general(call: HostCall, found: list[Any]) -> Judgement:
+    """Anything else: a random change of all inputs measures how much the result depends on them."""
     if not _has_floats(found):
         return exact(call, found)
     doubled = call.doubled()
@@ -115,7 +115,7 @@ def general(call: HostCall, found: list[Any]) -> Verdict:
     return _against(call, found, reference, terms, limits_of(call.name, "general"))
 
 
-def placed(call: HostCall, found: list[Any]) -> Verdict:
+def placed(call: HostCall, found: list[Any]) -> Judgement:
     """Numbers put to indices: added up, or written; what is written twice to one place is not judged."""
     if call.argument(3, "accumulate", False):
         return linear(call, found)
@@ -129,7 +129,7 @@ def placed(call: HostCall, found: list[Any]) -> Verdict:
     return verdict
 
 
-def where_it_is(call: HostCall, found: list[Any]) -> Verdict:
+def where_it_is(call: HostCall, found: list[Any]) -> Judgement:
     """The place of the largest: any of several equal ones is right."""
     x, dim, place = call.args[0], call.argument(1, "dim"), found[0]
     right = call.run()[0]
@@ -151,7 +151,7 @@ def where_it_is(call: HostCall, found: list[Any]) -> Verdict:
     )
 
 
-def with_places(call: HostCall, found: list[Any]) -> Verdict:
+def with_places(call: HostCall, found: list[Any]) -> Judgement:
     """Values and their places: the values are equal, and each place holds its value."""
     right = call.run()
     if call.name == "topk" and not call.argument(4, "sorted", True):
@@ -182,7 +182,7 @@ def with_places(call: HostCall, found: list[Any]) -> Verdict:
     return RIGHT
 
 
-def kept_boxes(call: HostCall, found: list[Any]) -> Verdict:
+def kept_boxes(call: HostCall, found: list[Any]) -> Judgement:
     """Which boxes are kept; judged where no overlap is so near to the threshold that rounding decides."""
     boxes, scores, threshold = call.args
     if scores.unique().numel() < scores.numel():
@@ -193,7 +193,7 @@ def kept_boxes(call: HostCall, found: list[Any]) -> Verdict:
     return RIGHT if torch.equal(found[0], near[1]) else (float("inf"), "other boxes are kept")
 
 
-def exact_values(value: Tensor, right: Tensor) -> Verdict:
+def exact_values(value: Tensor, right: Tensor) -> Judgement:
     """Return the verdict on one tensor that must be equal."""
     return _unequal(value, [right], 0)
 
@@ -206,8 +206,8 @@ def _dimension(call: HostCall) -> int:
     return numbers[0] if numbers else -1
 
 
-def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list[Any], limits: Limits) -> Verdict:
-    """Hold each floating result against its reference, and all others as they are."""
+def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list[Any], limits: Limits) -> Judgement:
+    """Compare each floating result with its reference within limits; all others must be equal."""
     flush = call.changed(flushed).doubled().run() if call.has_denormals() else reference
     lowest = max((UNIT[t.dtype] for t in call.tensors if _is_float(t)), default=0.0) if limits.by_inputs else 0.0
     largest = max((t.numel() for t in call.tensors), default=0)
@@ -232,7 +232,7 @@ def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list
     return worst
 
 
-def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Verdict:
+def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Judgement:
     y = value.double()
     error = (y - reference).abs()
     if not (math.isfinite(float(error.sum())) and math.isfinite(float(limit.sum()))):
@@ -258,8 +258,8 @@ def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Verdict:
     )
 
 
-def _spread(value: Tensor, reference: Tensor, limit: float, k: int) -> Verdict:
-    """Hold the typical error against the typical result: what is added up in a lower precision shows there first."""
+def _spread(value: Tensor, reference: Tensor, limit: float, k: int) -> Judgement:
+    """Compare the typical error with the typical result: a sum in a lower precision shows there first."""
     size = _typical(reference)
     if value.numel() < _MANY or not size > 0:
         return RIGHT
@@ -270,7 +270,7 @@ def _spread(value: Tensor, reference: Tensor, limit: float, k: int) -> Verdict:
     )
 
 
-def _unequal(value: Any, allowed: list[Any], k: int) -> Verdict:
+def _unequal(value: Any, allowed: list[Any], k: int) -> Judgement:
     if not isinstance(value, Tensor):
         same = any(value == a or (value != value and a != a) for a in allowed)
         return RIGHT if same else (float("inf"), f"result {k} is {value} and should be {allowed[0]}")
