@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .gate import Gate
@@ -25,6 +25,7 @@ FULL_ONLY = ("view/float16", "view/bfloat16")
 """``default`` leaves these to ``full``: torch copies tensors with gaps first, whatever the precision."""
 DTYPES = {"strict": "float32", "configured": "float32", "float16": "float16", "bfloat16": "bfloat16", "exact": "exact"}
 _QUICK = ("contiguous/strict", "channels_last/strict", "contiguous/bfloat16", "contiguous/exact")
+"""What ``quick`` takes of a check that does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,21 +36,21 @@ class Check:
     """``family/what``, unique in the battery."""
     operation: str
     """Its name in ``operations/``."""
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any]
     """Shapes and settings of the operation."""
-    layouts: tuple[str, ...] = ("contiguous",)
+    layouts: tuple[str, ...]
     gates: Mapping[str, Gate]
     """The limits for each precision that is run."""
-    tier: str = "quick"
+    tier: str
     """The smallest tier that has it."""
-    quick: tuple[str, ...] = _QUICK
+    quick: tuple[str, ...]
     """The layouts and precisions that ``quick`` takes of it; the others come with ``default``."""
-    seconds: float = 120.0
+    seconds: float
     """Time limit of one case; a first call may search for a kernel or compile one."""
+    note: str
+    """The known bug that this shape is for."""
     backends: tuple[str, ...] = ()
     """Its backends; empty: all."""
-    note: str = ""
-    """The known bug that this shape is for."""
 
     def __post_init__(self) -> None:
         assert self.family in FAMILIES, self.id

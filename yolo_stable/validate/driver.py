@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 _MODULES = {"cuda": ("nvidia",), "rocm": ("amdgpu",), "xpu": ("xe", "i915")}
@@ -27,13 +28,11 @@ def driver_version(backend: str, system: Path = _SYSTEM) -> str:
     return f"{platform.system()} {platform.mac_ver()[0] or platform.release()}"
 
 
-def processor_name(processors: Path = _PROCESSORS) -> str:
+def processor_name() -> str:
     """Return what the CPU calls itself; empty where neither Linux nor Python says."""
-    try:
-        for line in processors.read_text(encoding="utf-8", errors="replace").splitlines():
+    with suppress(OSError):  # only Linux has this file
+        for line in _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name" and value.strip():
                 return " ".join(value.split())
-    except OSError:  # not Linux
-        return platform.processor()
     return platform.processor()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MARK = "|"
-"""Between the name of an operation, whose outputs are packed together, and that of the combination."""
+"""Between the name of an operation, whose outputs are packed together, and that of a combination."""
 Pieces = tuple[tuple[str, int], ...]
 """The combinations of a packed output, and how many elements each has, in order."""
 

@@ -28,7 +28,7 @@ _KILL_SECONDS = 5.0
 _GIVE_UP = 2
 """Cases of one check that may hang or kill the process; its other cases are not tried then."""
 _WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads of the CPU that wait sleep instead of spinning. Changes no number; beside other work on the same cores the references
+"""Waiting CPU threads sleep instead of spinning. This changes no number; beside other work on the same cores the references
 take a fifth of the time (measured: 18 s instead of 98 s)."""
 _PACKAGES = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -41,8 +41,6 @@ class Recipe:
     """Inputs that stay in float32 in a lower precision, such as BatchNorm's parameters."""
     same_type: bool = False
     """The reference is computed in the type of the inputs: for copies and integers, where nothing is rounded."""
-    shared_floor: bool = True
-    """Whether a gradient's error is divided by a millionth of the norm of all gradients at least."""
     plain: tuple[str, ...] = ()
     """Inputs that keep their layout, such as indices and grids."""
     packed: bool = False
@@ -79,21 +77,17 @@ def run_recipe(recipe: Recipe, machine: Machine, case: CheckCase, draw: Draw, me
         memory: Keeps the reference for the next case of the same inputs.
     """
     low = LOW.get(case.precision, torch.float32)
-    inputs = {
-        name: _rounded(t, torch.float32 if name in recipe.in_float32 else low) for name, t in recipe.inputs.items()
-    }
+    types = {name: torch.float32 if name in recipe.in_float32 else low for name in recipe.inputs}
+    inputs = {name: _rounded(t, types[name]) for name, t in recipe.inputs.items()}
     key = (draw.key, low)
     if memory.get("key") != key:
         memory.clear()
-        made = _reference(recipe, inputs, draw)
+        made = _reference(recipe, inputs, draw, low)
         memory.update(key=key, made=made, sketch=total_sketch(_shown(recipe, made[0])), sha256=sha256_of(inputs))
     reference, scales = memory["made"]
     pieces: dict[str, Pieces] = {}
-    evidence = CheckEvidence(
-        input_sha256=memory["sha256"],
-        reference=memory["sketch"],
-        is_linear=recipe.scale == "linear" and case.precision != "exact",
-    )
+    linear = recipe.scale == "linear"
+    evidence = CheckEvidence(input_sha256=memory["sha256"], reference=memory["sketch"], is_linear=linear)
     calls = []
     with machine.computing(strict=case.precision != "configured"):
         for dirt in (float("nan"), 1e30):
@@ -115,23 +109,16 @@ def run_recipe(recipe: Recipe, machine: Machine, case: CheckCase, draw: Draw, me
     first, second = calls
     all_gradients = sum(float(r.norm()) ** 2 for n, r in reference.items() if n.startswith("grad:")) ** 0.5
     for name, r in reference.items():
-        floor = 1e-6 * all_gradients if name.startswith("grad:") and recipe.shared_floor else 0.0
+        floor = 1e-6 * all_gradients if name.startswith("grad:") else 0.0  # of a gradient that is almost zero
         if callable(recipe.scale) and name in scales:  # terms may cancel: the error is relative to them
             floor = float(scales[name].norm())
-        for call, values in enumerate((first, second), start=1):
-            if call == 1 or not same_bits(first[name], second[name]):
-                evidence.comparisons.append(
-                    Comparison(
-                        name=name,
-                        value=values[name],
-                        reference=r,
-                        scale=scales.get(name),
-                        floor=floor,
-                        unit=UNIT[low],
-                        call=call,
-                        pieces=pieces.get(name, ()),
-                    )
-                )
+        comparison = Comparison(
+            name=name, value=first[name], reference=r, scale=scales.get(name), floor=floor, unit=UNIT[low],
+            pieces=pieces.get(name, ()),
+        )  # fmt: skip
+        evidence.comparisons.append(comparison)
+        if not same_bits(first[name], second[name]):
+            evidence.comparisons.append(replace(comparison, value=second[name], call=2))
     evidence.determinism["poison"] = describe_change(first, second)
     return evidence
 
@@ -195,11 +182,8 @@ def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.dtype == torch.float64 else tensor
 
 
-def _reference(recipe: Recipe, inputs: Tensors, draw: Draw) -> tuple[Tensors, Tensors]:
+def _reference(recipe: Recipe, inputs: Tensors, draw: Draw, low: torch.dtype) -> tuple[Tensors, Tensors]:
     """Return the float64 results of inputs that have been rounded already, and what ``q`` is measured in."""
-    low = next(
-        (t.dtype for n, t in inputs.items() if t.is_floating_point() and n not in recipe.in_float32), torch.float32
-    )
     exact = inputs if recipe.same_type else {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
     results = compute_on(recipe, exact, draw, low, None)
     if recipe.scale == "none":
@@ -244,8 +228,7 @@ def compute_on(
         upstream = []
         for name, root in roots.items():
             g = draw(f"{name}/upstream", *root.shape).to(low)
-            g = g.abs() if absolute else g
-            g = g.to(root.dtype)
+            g = (g.abs() if absolute else g).to(root.dtype)
             upstream.append(g if machine is None else lay_out(machine.place(g), layout))
         wanted = [leaves[n] for n in recipe.gradients]
         grads = torch.autograd.grad(list(roots.values()), wanted, upstream, allow_unused=True)

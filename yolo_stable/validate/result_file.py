@@ -1,4 +1,4 @@
-"""Results of a validation as strict JSON, and back; a file that cannot be compared is refused in one line."""
+"""Result files: strict JSON, written and read; a file that cannot be compared is refused in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .result import SCHEMA, SUITE, CheckResult, Part, ValidationResult
 
 
 class IncomparableError(YoloStableError):
-    """A result is of another version of the form or the battery; nothing can be said about it."""
+    """A result is of another version of the form or the battery, and cannot be compared."""
 
     exit_code = 3
 

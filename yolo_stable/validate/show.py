@@ -69,7 +69,7 @@ class Live:
             self._console.print(line, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Show what is being done besides checks."""
+        """Show work besides checks."""
         if self._bar is not None:
             self._bar.update(self._task, description=text, total=None)
         else:
@@ -143,6 +143,6 @@ def _status(text: str) -> Text:
 
 
 def print_line(text: str) -> None:
-    """Print one line, where a reader may have gone already."""
+    """Print one line; the reader may have gone already."""
     with suppress(BrokenPipeError):
         console().print(text, soft_wrap=True)

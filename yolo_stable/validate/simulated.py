@@ -88,7 +88,7 @@ class SimulatedDevice(Machine):
 
     @property
     def is_healed(self) -> bool:
-        """Return whether the setting that takes the fault away is in force."""
+        """Return whether the setting that removes the fault is in force."""
         if self._healed_by is None:
             return False
         name, _, value = self._healed_by.partition("=")
@@ -110,7 +110,7 @@ class SimulatedDevice(Machine):
                     yield
 
     def place(self, tensor: Tensor) -> Tensor:
-        """As on a real device; a fault of transfers is put in here, as the CPU has none."""
+        """As on a real device; the CPU has no transfers, so their faults are put in here."""
         return self._transferred(super().place(tensor), "to_device")
 
     def fetch(self, tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A tensor in sixteen numbers: sums with hashed signs. Distances between sketches are about those between the tensors."""
+"""Sketch: a tensor in sixteen numbers, sums with hashed signs. Two sketches are about as far apart as their tensors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sketch(tensor: Tensor, most: int = _MOST) -> tuple[float, ...]:
 
 
 def brief_sketch(tensor: Tensor) -> tuple[float, ...]:
-    """Return the sketch of what a check compares: of a large tensor, of few of its elements."""
+    """Return the sketch of few elements of a large tensor, for what a check compares."""
     return sketch(tensor, _AT_ONCE)
 
 

@@ -1,4 +1,4 @@
-"""The stress test: the same work again and again, compared bit for bit with the first time. Needs no torch itself."""
+"""Stress test: repeats the same work, and compares it bit for bit with the first time. Needs no torch itself."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .result import CheckResult
 
 ID = "determinism/stress"
 _TRIES = 3
-"""Times that a case may begin by varying; then it is left out."""
+"""A case that varies so often at first is left out."""
 _TOOLS = {"cuda": "`dcgmi diag -r 3`", "rocm": "`rvs`", "cpu": "memtest86+"}
-"""What looks for the broken part, once it is known that there is one."""
+"""Tools that find the broken part."""
 
 
 def stress(pool: Pool, tier: str, minutes: float, say: Callable[[float, str], None] = lambda *_: None) -> CheckResult:
@@ -56,7 +56,7 @@ def stress(pool: Pool, tier: str, minutes: float, say: Callable[[float, str], No
 
 
 class _Watch:
-    """Knows the bits of the first time, and what came out otherwise since."""
+    """Compares the bits of each result with those of the first time."""
 
     def __init__(self) -> None:
         self.first: dict[str, tuple[str, ...]] = {}
@@ -66,7 +66,7 @@ class _Watch:
         self._varied: Counter[str] = Counter()
 
     def takes(self, case_id: str) -> bool:
-        """Return whether it makes sense to repeat a case: not when it has never come out twice the same."""
+        """Return whether to repeat a case: not when it never gave the same bits twice."""
         return self._varied[case_id] < _TRIES
 
     def see(self, result: CheckResult) -> None:

@@ -1,4 +1,4 @@
-"""The verdict of a validation in one sentence, and its checks in the rows that a person reads."""
+"""The verdict of a validation in one sentence, and the rows of its table."""
 
 from __future__ import annotations
 

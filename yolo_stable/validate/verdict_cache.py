@@ -1,4 +1,4 @@
-"""Verdicts on devices, kept in the user's cache folder: one file for each device, driver, version of torch and settings."""
+"""Verdict cache: a file in the user's cache folder for each device, driver, version of torch and settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .result import SCHEMA, SUITE, ValidationResult
 FORM = 1
 """Version of the files' form; others are not read."""
 _FACTS = ("torch", "cuda", "hip", "cudnn", "driver", "gcn_arch", "uuid")
-"""What of an environment decides about the verdict, besides the device and its settings."""
+"""Facts of an environment that decide the verdict, besides the device and its settings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceIdentity:
-    """Which device, with which software and settings, a verdict is about."""
+    """The device, software and settings that a verdict is about."""
 
     backend: str
     device: str
@@ -75,7 +75,7 @@ class DeviceIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceVerdict:
-    """What a validation has found, as far as training needs it."""
+    """The result of a validation, as far as training needs it."""
 
     status: Status
     tier: str
@@ -147,7 +147,7 @@ def remember(identity: DeviceIdentity, verdict: DeviceVerdict) -> str:
 
 
 def is_first_time(identity: DeviceIdentity) -> bool:
-    """Return True once for each device and version: a warning that has been read is not printed again.
+    """Return True once for each device and version: a warning is printed once.
 
     Where the cache folder cannot be written it is True each time.
     """

@@ -19,7 +19,6 @@ from .covering import Row, covered, pairwise
 
 DRAWN = 8_009
 _LAYOUTS = ("plain", "turned", "gaps", "offset")
-_BROADCAST = ("none", "expanded")
 PRODUCTS = pairwise(
     rows=("1", "7", "33", "64", "130"),
     terms=("1", "8", "31", "64", "129"),

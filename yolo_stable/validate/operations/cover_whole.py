@@ -1,4 +1,4 @@
-"""Whole numbers and truth values in all pairs of types, layouts, broadcasts, forms and sizes; counters and reads by the host."""
+"""Whole numbers and truth values in all pairs of types, layouts, broadcasts, forms and sizes; counters, and reads by the host."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .covering import Row, covered, pairwise
 
 TYPES = {name: getattr(torch, name) for name in ("int64", "int32", "int16", "uint8", "bool")}
 _WITHIN = {"int64": 1 << 34, "int32": 1 << 26, "int16": 180, "uint8": 15, "bool": 2}
-"""Numbers are below this, and above its negative where there are negative ones: no sum or small product wraps around."""
+"""Bound of the numbers' size: no sum or small product wraps around."""
 FLOATS = ("float32", "float16", "bfloat16")
 _LARGE = tuple((1 << bits) + more for bits in (24, 31) for more in (-1, 0, 1))
 EDGES = (0, 1, -1, 2, 3, 127, 128, 255, 256, 257, 2_047, 2_049, 32_767, 32_768, 65_535, 65_536, 65_537, *_LARGE)
-"""Where a narrower type, or a floating one, loses count."""
+"""A narrower type, or a floating one, loses count here."""
 DRAWN = 4_001
 PAIRS = pairwise(
     broadcast=BROADCASTS, a=LAYOUTS, b=LAYOUTS, type=tuple(TYPES), form=("new", "in-place"), size=tuple(SHAPES)

@@ -1,4 +1,4 @@
-"""Covering arrays: few rows in which every value of every factor meets every value of every other one; and what runs in each."""
+"""Covering arrays: few rows in which each value of a factor meets each value of every other factor, and recipes over them."""
 
 from __future__ import annotations
 
@@ -89,5 +89,5 @@ def _rows(factors: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[str, 
 
 
 def _gain(left: Mapping[tuple[int, str, int, str], None], row: Mapping[int, str], k: int, value: str) -> int:
-    """Return how many pairs that are still missing a value of factor ``k`` would bring into a row."""
+    """Return how many missing pairs a value of factor ``k`` would bring into a row."""
     return sum(((i, x, k, value) if i < k else (k, value, i, x)) in left for i, x in row.items())

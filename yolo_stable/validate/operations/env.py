@@ -1,4 +1,4 @@
-"""Environment: what is read of it, and what of it is a reason for a warning."""
+"""The environment: notes and warnings."""
 
 from __future__ import annotations
 

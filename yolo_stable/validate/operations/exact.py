@@ -158,7 +158,7 @@ SEMANTICS: dict[str, Callable[[Tensor], Tensor | Mapping[str, Tensor]]] = {
     "conv": lambda x: F.conv2d(x, torch.ones(2, x.shape[1], 1, 1, dtype=x.dtype, device=x.device)),
     "where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
 }
-"""By name; each is given a tensor of shape (4, 3, 5, 7) of which the first image alone has special numbers."""
+"""By name; each takes a tensor of shape (4, 3, 5, 7) whose first images have special numbers."""
 
 
 def semantics(params: Mapping[str, Any], draw: Draw) -> Recipe:

@@ -14,7 +14,7 @@ from ..recipe import Builder, Recipe, Tensors
 
 Form = tuple[Callable[..., "Tensor | Mapping[str, Tensor]"], tuple[tuple[int, ...], ...]]
 _MAP = (3, 43, 9, 13)
-"""A map of which no side is a multiple of 4, with more channels than a block has."""
+"""No side is a multiple of 4, and there are more channels than a block has."""
 _EVEN = (2, 36, 12, 20)
 """As in a training of 640 pixels, where pairs of channels and columns are whole, and groups of 8 are not."""
 _ANCHORS = (3, 41, 5)
@@ -33,7 +33,7 @@ def _bce(x: Tensor, t: Tensor, w: Tensor) -> Tensors:
 
 
 def _small(x: Tensor, y: Tensor) -> Tensors:
-    """Differences far below 1: a loss near its end, in which every sign and step still counts."""
+    """Differences far below 1, as of a loss near its end: every sign and step still counts."""
     few, right = x * 1e-4, y * 1e-4
     return {
         "l1": F.l1_loss(few, right, reduction="none"),

@@ -28,6 +28,14 @@ Rule = Callable[[HostCall, list[Any]], Judgement]
 RIGHT: Judgement = (0.0, "")
 
 
+def _wrong(words: str) -> Judgement:
+    return math.inf, words
+
+
+def _worse(a: Judgement, b: Judgement) -> Judgement:
+    return max(a, b, key=lambda judgement: judgement[0])
+
+
 class NotJudgedError(Exception):
     """The reference cannot say what is right here; the message says why."""
 
@@ -70,7 +78,7 @@ def exact(call: HostCall, found: list[Any]) -> Judgement:
     worst = RIGHT
     for k, value in enumerate(found):
         expected = [results[k] for results in allowed]
-        worst = max(worst, _unequal(value, expected, k), key=lambda verdict: verdict[0])
+        worst = _worse(worst, _unequal(value, expected, k))
     return worst
 
 
@@ -134,7 +142,7 @@ def where_it_is(call: HostCall, found: list[Any]) -> Judgement:
     x, dim, place = call.args[0], call.argument(1, "dim"), found[0]
     right = call.run()[0]
     if place.shape != right.shape:
-        return float("inf"), f"result has shape {tuple(place.shape)} and not {tuple(right.shape)}"
+        return _wrong(f"result has shape {tuple(place.shape)} and not {tuple(right.shape)}")
     if bool((place == right).all()):
         return RIGHT
     flat, dim = (x.reshape(-1), 0) if dim is None else (x, dim)
@@ -142,13 +150,11 @@ def where_it_is(call: HostCall, found: list[Any]) -> Judgement:
     keep = bool(call.argument(2, "keepdim", False)) and call.argument(1, "dim") is not None
     a, b = (t if keep else t.unsqueeze(dim) for t in (place, right))
     if bool(((a < 0) | (a >= size)).any()):
-        return float("inf"), "a place lies outside"
+        return _wrong("a place lies outside")
     wrong = flat.gather(dim, a) != flat.gather(dim, b)
-    return (
-        (float("inf"), f"{int(wrong.sum())} of {wrong.numel()} places do not hold the largest")
-        if bool(wrong.any())
-        else RIGHT
-    )
+    if bool(wrong.any()):
+        return _wrong(f"{int(wrong.sum())} of {wrong.numel()} places do not hold the largest")
+    return RIGHT
 
 
 def with_places(call: HostCall, found: list[Any]) -> Judgement:
@@ -168,17 +174,13 @@ def with_places(call: HostCall, found: list[Any]) -> Judgement:
         if a.ndim < x.ndim:
             a, v = a.unsqueeze(dim), v.unsqueeze(dim)
         held, values = x.gather(dim, a.clamp(0, x.shape[dim] - 1)), v
-        if call.name in ("sort", "topk"):
-            ordered = a.sort(dim).values
-            if bool(
-                (ordered.narrow(dim, 1, ordered.shape[dim] - 1) == ordered.narrow(dim, 0, ordered.shape[dim] - 1)).any()
-            ):
-                return float("inf"), "a place is given twice"
+        if call.name in ("sort", "topk") and bool((a.sort(dim).values.diff(dim=dim) == 0).any()):
+            return _wrong("a place is given twice")
         if call.name == "sort" and call.kwargs.get("stable"):
             return exact_values(found[1], right[1])
     wrong = (held != values) & ~((held != held) & (values != values))
     if bool(wrong.any()):
-        return float("inf"), f"{int(wrong.sum())} of {wrong.numel()} places do not hold their value"
+        return _wrong(f"{int(wrong.sum())} of {wrong.numel()} places do not hold their value")
     return RIGHT
 
 
@@ -190,7 +192,7 @@ def kept_boxes(call: HostCall, found: list[Any]) -> Judgement:
     near = [call.func(boxes.double(), scores.double(), threshold + gap) for gap in (-1e-4, 0.0, 1e-4)]
     if not (torch.equal(near[0], near[1]) and torch.equal(near[1], near[2])):
         raise NotJudgedError("overlaps at the threshold")
-    return RIGHT if torch.equal(found[0], near[1]) else (float("inf"), "other boxes are kept")
+    return RIGHT if torch.equal(found[0], near[1]) else _wrong("other boxes are kept")
 
 
 def exact_values(value: Tensor, right: Tensor) -> Judgement:
@@ -216,7 +218,7 @@ def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list
         if not _is_float(value) or value.dtype == torch.float64:
             verdict = RIGHT if _is_float(value) else _unequal(value, [r], k)
         elif value.shape != r.shape:
-            verdict = float("inf"), f"result {k} has shape {tuple(value.shape)} and not {tuple(r.shape)}"
+            verdict = _wrong(f"result {k} has shape {tuple(value.shape)} and not {tuple(r.shape)}")
         else:
             unit = max(UNIT[value.dtype], lowest)
             count = largest / max(value.numel(), 1)
@@ -227,8 +229,8 @@ def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list
                 limit = limit + _gap(f, r, 1.0)
             verdict = _off(value, r, limit, k)
             if verdict[0] <= 1 and unit > UNIT[torch.float32] and limits.spread is not None:
-                verdict = max(verdict, _spread(value, r, unit * limits.spread, k), key=lambda verdict: verdict[0])
-        worst = max(worst, verdict, key=lambda verdict: verdict[0])
+                verdict = _worse(verdict, _spread(value, r, unit * limits.spread, k))
+        worst = _worse(worst, verdict)
     return worst
 
 
@@ -241,7 +243,7 @@ def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Judgement:
         wrong = (kinds(y) != kinds(rounded)) & ~near
         if bool(wrong.any()):
             words = f"result {k}: {int(wrong.sum())} of {wrong.numel()} elements are NaN or infinite where they should not be,"
-            return float("inf"), words + f" or the reverse; the first is {_place(wrong)}"
+            return _wrong(f"{words} or the reverse; the first is {_place(wrong)}")
         error = torch.where(torch.isfinite(error), error, 0.0)
         limit = torch.where(torch.isfinite(limit), limit, torch.inf)
     if not error.numel():
@@ -264,21 +266,17 @@ def _spread(value: Tensor, reference: Tensor, limit: float, k: int) -> Judgement
     if value.numel() < _MANY or not size > 0:
         return RIGHT
     off = _typical(value.double() - reference) / (limit * size)
-    return (
-        off,
-        "" if off <= 1 else f"result {k}: the typical element is {off:.3g} times as far off as rounding explains",
-    )
+    words = f"result {k}: the typical element is {off:.3g} times as far off as rounding explains"
+    return off, "" if off <= 1 else words
 
 
 def _unequal(value: Any, allowed: list[Any], k: int) -> Judgement:
     if not isinstance(value, Tensor):
         same = any(value == a or (value != value and a != a) for a in allowed)
-        return RIGHT if same else (float("inf"), f"result {k} is {value} and should be {allowed[0]}")
+        return RIGHT if same else _wrong(f"result {k} is {value} and should be {allowed[0]}")
     right = allowed[0]
     if value.shape != right.shape or value.dtype != right.dtype:
-        return float(
-            "inf"
-        ), f"result {k} is {value.dtype} {tuple(value.shape)} and not {right.dtype} {tuple(right.shape)}"
+        return _wrong(f"result {k} is {value.dtype} {tuple(value.shape)} and not {right.dtype} {tuple(right.shape)}")
     wrong = torch.ones(value.shape, dtype=torch.bool)
     for a in allowed:
         wrong &= (value != a) & ~((value != value) & (a != a))
@@ -287,7 +285,7 @@ def _unequal(value: Any, allowed: list[Any], k: int) -> Judgement:
     if not bool(wrong.any()):
         return RIGHT
     at = int(wrong.flatten().int().argmax())
-    return float("inf"), (
+    return _wrong(
         f"result {k}: {int(wrong.sum())} of {wrong.numel()} elements differ, the first {_index(at, value)} is"
         f" {value.flatten()[at].item()} and should be {right.flatten()[at].item()}"
     )
