@@ -26,7 +26,7 @@ from yolo_stable.validate.battery import cases, find_case
 from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.compare import compare
 from yolo_stable.validate.execute import Executor
-from yolo_stable.validate.faults import FAULTS, DeviceFault
+from yolo_stable.validate.faults import FAULTS, KernelFault
 from yolo_stable.validate.gate import Status
 from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.precision import switched
@@ -46,14 +46,14 @@ CIRCUMSTANCES = ("plain", "flush", "no-mkldnn")
 Row = dict[str, Any]
 
 
-def planned(fault: DeviceFault) -> list[CheckCase]:
+def planned(fault: KernelFault) -> list[CheckCase]:
     """Return the checks that have to see a fault, as the smallest tier runs them."""
     found = [case for case in cases("quick", "cpu") if case.check.id.startswith(fault.caught_by)]
     found = found or [case for case in cases("default", "cpu") if case.check.id.startswith(fault.caught_by)]
     return [case for case in found if case.precision != "configured"]
 
 
-def run(fault: DeviceFault) -> Row:
+def run(fault: KernelFault) -> Row:
     """Run one fault and say what became of it."""
     start = time.perf_counter()
     if fault.change in PROCESS:

@@ -19,7 +19,7 @@ from yolo_stable.errors import InvalidCallError, YoloStableError
 from yolo_stable.train import device_gate as train_validation
 from yolo_stable.train.call import TrainCall
 from yolo_stable.train.device_gate import prepared
-from yolo_stable.validate import BACKENDS, Setting, ValidationResult
+from yolo_stable.validate import BACKENDS, HealSetting, ValidationResult
 from yolo_stable.validate.healing import Healing
 from yolo_stable.validate.verdict_cache import DeviceIdentity, DeviceVerdict, remember
 
@@ -33,7 +33,7 @@ class Card:
     """A card of which a simulated validation finds what ``passes_with`` says."""
 
     def __init__(self) -> None:
-        self.passes_with: tuple[Setting, ...] | None = ()
+        self.passes_with: tuple[HealSetting, ...] | None = ()
         """The settings under which it computes rightly; empty: without any; None: never."""
         self.validated: list[dict[str, Any]] = []
         self.asked: list[str | None] = []

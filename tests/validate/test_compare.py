@@ -11,7 +11,7 @@ import pytest
 from validations import CONV, check, failing, measured, validation
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.validate import FAULTS, DeviceFault, IncomparableError, ValidationResult, from_json, to_json
+from yolo_stable.validate import FAULTS, IncomparableError, KernelFault, ValidationResult, from_json, to_json
 from yolo_stable.validate.battery import cases
 from yolo_stable.validate.compare import compare, read_result
 
@@ -48,7 +48,7 @@ def test_two_clean_runs_are_the_same_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("fault", FAST, ids=lambda fault: fault.name)
-def test_an_injected_fault_is_a_regression_that_names_the_check(fault: DeviceFault) -> None:
+def test_an_injected_fault_is_a_regression_that_names_the_check(fault: KernelFault) -> None:
     for case in (c for c in cases("quick", "cpu") if c.id.startswith(fault.caught_by) and c.precision != "configured"):
         comparison = compare([through_json(clean(case.id)), through_json(measured([case.id], inject=fault.name))], AB)
         if comparison.regressions:

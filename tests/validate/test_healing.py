@@ -10,7 +10,7 @@ import pytest
 from validations import CONV, check, failing, validation
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.validate import BACKENDS, CheckResult, Setting, Status, to_json
+from yolo_stable.validate import BACKENDS, CheckResult, HealSetting, Status, to_json
 from yolo_stable.validate import healing as module
 from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.healing import Healing, healed, search
@@ -90,7 +90,7 @@ def passing() -> Callable[[Callable[[dict[str, Any], str], bool]], None]:
 Rule = Callable[[Callable[[dict[str, Any], str], bool]], None]
 
 
-def under(settings: dict[str, Any], setting: Setting) -> bool:
+def under(settings: dict[str, Any], setting: HealSetting) -> bool:
     return settings["env"] == dict(setting.env) and settings["flags"] == dict(setting.flags) and bool(settings["env"])
 
 

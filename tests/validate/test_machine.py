@@ -9,7 +9,7 @@ from yolo_stable.errors import InvalidCallError
 from yolo_stable.validate import machine as machines
 from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.checks.env import CHECKS
-from yolo_stable.validate.hashed import Draw
+from yolo_stable.validate.hashed import HashedDraw
 from yolo_stable.validate.operations.env import environment
 from yolo_stable.validate.simulated import machine_for
 
@@ -81,7 +81,7 @@ def test_a_card_that_answers_with_an_error_is_one_clear_line(monkeypatch: pytest
 def test_a_card_of_another_kind_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = machine_for("simulated-rocm", None)
     monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "10.3.0")
-    evidence = environment(machine, CheckCase(check=CHECKS[0], layout="contiguous", precision="exact"), Draw("x"))
+    evidence = environment(machine, CheckCase(check=CHECKS[0], layout="contiguous", precision="exact"), HashedDraw("x"))
     assert ["HSA_OVERRIDE_GFX_VERSION=10.3.0" in warning for warning in evidence.warnings] == [True]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from validations import check, failing, part
 
-from yolo_stable.validate import BACKENDS, CheckResult, DeviceFault, Status, find_fault
+from yolo_stable.validate import BACKENDS, CheckResult, KernelFault, Status, find_fault
 from yolo_stable.validate import stress as module
 from yolo_stable.validate.battery import find_case, stress_cases
 from yolo_stable.validate.check import CheckCase
@@ -104,4 +104,4 @@ def test_convolutions_products_and_whole_steps_are_stressed_in_all_precisions() 
     names = {case.check.id for case in stress_cases("quick")}
     for what in ("conv3x3-64", "matmul-nt", "yolo11n"):
         assert {f"determinism/stress-{what}-{dtype}" for dtype in ("float32", "float16", "bfloat16")} <= names
-    assert isinstance(find_fault("rare-bit"), DeviceFault)
+    assert isinstance(find_fault("rare-bit"), KernelFault)

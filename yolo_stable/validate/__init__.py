@@ -22,15 +22,15 @@ float64 and compares the results.
 from __future__ import annotations
 
 from .backend import BACKENDS as BACKENDS
-from .backend import Backend as Backend
-from .backend import Setting as Setting
+from .backend import DeviceBackend as DeviceBackend
+from .backend import HealSetting as HealSetting
 from .check import FAMILIES as FAMILIES
 from .check import TIERS as TIERS
 from .check import Check as Check
 from .check import CheckCase as CheckCase
 from .deviation import Errors as Errors
 from .faults import FAULTS as FAULTS
-from .faults import DeviceFault as DeviceFault
+from .faults import KernelFault as KernelFault
 from .faults import find_fault as find_fault
 from .gate import SEVERITY as SEVERITY
 from .gate import Gate as Gate

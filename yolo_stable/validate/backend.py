@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class HealSetting:
     """A change of the environment under which a check is tried again, in a process of its own."""
 
     name: str
@@ -36,12 +36,12 @@ def _statement(name: str, value: Any) -> str:
     return f"torch.backends.{name}({value!r})" if is_function else f"torch.backends.{name} = {value!r}"
 
 
-def _env(name: str, value: str, reason: str) -> Setting:
-    return Setting(name=f"{name}={value}", env={name: value}, reason=reason)
+def _env(name: str, value: str, reason: str) -> HealSetting:
+    return HealSetting(name=f"{name}={value}", env={name: value}, reason=reason)
 
 
-_NO_CUDNN = Setting(name="cudnn.enabled=False", flags={"cudnn.enabled": False}, reason="torch's own kernels")
-_MATH_SDPA = Setting(
+_NO_CUDNN = HealSetting(name="cudnn.enabled=False", flags={"cudnn.enabled": False}, reason="torch's own kernels")
+_MATH_SDPA = HealSetting(
     name="sdpa=math",
     flags={"cuda.enable_flash_sdp": False, "cuda.enable_mem_efficient_sdp": False, "cuda.enable_cudnn_sdp": False},
     reason="attention in plain operations (aotriton#183, pytorch#147460)",
@@ -49,7 +49,7 @@ _MATH_SDPA = Setting(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Backend:
+class DeviceBackend:
     """A kind of device, before one is touched."""
 
     name: str
@@ -58,7 +58,7 @@ class Backend:
     """What torch calls it; CUDA and ROCm are both ``cuda``."""
     reduced: tuple[str, ...]
     """Switches below ``torch.backends`` that reduce the precision of float32, those of older versions of torch included."""
-    heals: tuple[Setting, ...]
+    heals: tuple[HealSetting, ...]
     """What the search tries, in this order."""
     variables: str
     """Regular expression of the environment variables that matter."""
@@ -74,25 +74,25 @@ _MIOPEN = "one kind of MIOpen's kernels off (pytorch#102968, MIOpen#670)"
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend(
+        DeviceBackend(
             name="cuda",
             device_type="cuda",
             reduced=_CUDA_SWITCHES,
             heals=(
-                Setting(name="cudnn.benchmark=False", flags={"cudnn.benchmark": False}, reason="no search for a kernel"),
-                Setting(name="cudnn.deterministic=True", flags={"cudnn.deterministic": True}, reason="other kernels"),
+                HealSetting(name="cudnn.benchmark=False", flags={"cudnn.benchmark": False}, reason="no search for a kernel"),
+                HealSetting(name="cudnn.deterministic=True", flags={"cudnn.deterministic": True}, reason="other kernels"),
                 _env("NVIDIA_TF32_OVERRIDE", "0", "TF32 off in all NVIDIA libraries"),
                 _NO_CUDNN,
                 _MATH_SDPA,
             ),
             variables=f"^({_COMMON}|CUDA|CUBLAS|CUDNN|NVIDIA_TF32_OVERRIDE)",
         ),
-        Backend(
+        DeviceBackend(
             name="rocm",
             device_type="cuda",
             reduced=_CUDA_SWITCHES,
             heals=(
-                Setting(name="HSA_OVERRIDE_GFX_VERSION unset", env={"HSA_OVERRIDE_GFX_VERSION": ""},
+                HealSetting(name="HSA_OVERRIDE_GFX_VERSION unset", env={"HSA_OVERRIDE_GFX_VERSION": ""},
                         reason="kernels of another card (legacy-rocm-build#2048)"),
                 _env("MIOPEN_DEBUG_CONV_IMPLICIT_GEMM", "0", _MIOPEN),
                 _env("MIOPEN_DEBUG_CONV_WINOGRAD", "0", _MIOPEN),
@@ -110,7 +110,7 @@ BACKENDS = {
             ),
             variables=f"^({_COMMON}|MIOPEN|HIP|HSA|ROC|ROCBLAS|HIPBLASLT|AMD|GPU|CUDA_VISIBLE)",
         ),
-        Backend(
+        DeviceBackend(
             name="mps",
             device_type="mps",
             reduced=(),
@@ -121,22 +121,22 @@ BACKENDS = {
             ),
             variables=f"^({_COMMON}|MPS|METAL|MTL)",
         ),
-        Backend(
+        DeviceBackend(
             name="xpu",
             device_type="xpu",
             reduced=_ONEDNN_SWITCHES,
             heals=(
-                Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False}, reason="no oneDNN kernels"),
+                HealSetting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False}, reason="no oneDNN kernels"),
                 _MATH_SDPA,
             ),
             variables=f"^({_COMMON}|SYCL|ONEAPI|ZE_|NEO|IGC|ONEDNN|DNNL|IPEX)",
         ),
-        Backend(
+        DeviceBackend(
             name="cpu",
             device_type="cpu",
             reduced=_ONEDNN_SWITCHES,
             heals=(
-                Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False},
+                HealSetting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False},
                         reason="no oneDNN kernels (pytorch#163347)"),
                 _env("ONEDNN_MAX_CPU_ISA", "AVX2", "older instructions in oneDNN"),
                 _env("ATEN_CPU_CAPABILITY", "default", "no vector instructions in torch's kernels"),
@@ -158,7 +158,7 @@ def is_cuda(torch: Any) -> bool:
     return getattr(torch.version, "cuda", None) is not None and not is_rocm(torch)
 
 
-def is_available(torch: Any, backend: Backend) -> bool:
+def is_available(torch: Any, backend: DeviceBackend) -> bool:
     """Return whether a device of this backend can be used in this process; ``torch`` is the module."""
     if backend.device_type == "cpu":
         return True
@@ -170,7 +170,7 @@ def is_available(torch: Any, backend: Backend) -> bool:
     return hasattr(torch, "xpu") and bool(torch.xpu.is_available())
 
 
-def environment_variables(backend: Backend) -> dict[str, str]:
+def environment_variables(backend: DeviceBackend) -> dict[str, str]:
     """Return the environment variables that can change what this backend computes."""
     pattern = re.compile(backend.variables)
     return {name: value for name, value in sorted(os.environ.items()) if pattern.match(name)}

@@ -54,7 +54,7 @@ class FaultyCall:
         return found
 
     def has(self, first: Tensor | None, name: str, value: Any) -> bool:
-        """Return whether the call has a property; ``DeviceFault.fits`` names them."""
+        """Return whether the call has a property; ``KernelFault.fits`` names them."""
         args = self.args
         if name in ("groups", "transposed", "kernel", "stride", "weight"):
             weight = args[2] if self.is_backward else args[1]

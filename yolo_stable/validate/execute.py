@@ -12,7 +12,7 @@ from typing import Any
 from .check import CheckCase
 from .evidence import CheckEvidence, KernelMissingError, conclude
 from .golden import Golden
-from .hashed import Draw
+from .hashed import HashedDraw
 from .machine import Machine
 from .recipe import Recipe, run_recipe
 from .result import CheckResult
@@ -40,7 +40,7 @@ class Executor:
         self._recompute = recompute_reference
         self._memory: dict[Any, Any] = {}
         self._recipe: tuple[str, Recipe] | None = None
-        self._draw = Draw("")
+        self._draw = HashedDraw("")
         """Of the last check, whose layouts and precisions follow each other with the same inputs."""
 
     @property
@@ -69,7 +69,7 @@ class Executor:
 
     def _evidence(self, case: CheckCase) -> CheckEvidence:
         key = f"{self.seed}/{case.check.id}"
-        draw = self._draw = self._draw if self._draw.key == key else Draw(key)
+        draw = self._draw = self._draw if self._draw.key == key else HashedDraw(key)
         if case.precision == "configured" and not self.machine.reduced():
             return CheckEvidence(skip="nothing reduces float32 here: the same as strict")
         operations = import_module(f".operations.{case.check.family}", __package__)

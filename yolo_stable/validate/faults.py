@@ -14,7 +14,7 @@ from ..errors import InvalidCallError, nearest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeviceFault:
+class KernelFault:
     """One kind of fault in one family of operations."""
 
     name: str
@@ -54,8 +54,8 @@ class DeviceFault:
         return all(call.has(first, name, value) for name, value in self.only.items())
 
 
-def _fault(name: str, family: str, operations: str, change: str, caught_by: str, **more: Any) -> DeviceFault:
-    return DeviceFault(
+def _fault(name: str, family: str, operations: str, change: str, caught_by: str, **more: Any) -> KernelFault:
+    return KernelFault(
         name=name, kind=more.pop("kind", change), family=family, operations=tuple(operations.split()), change=change,
         caught_by=tuple(f"{family}/{part}" for part in caught_by.split()), **more,
     )  # fmt: skip
@@ -66,7 +66,7 @@ _MM = "mm bmm addmm"
 _BN = "native_batch_norm"
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 
-FAULTS: tuple[DeviceFault, ...] = (
+FAULTS: tuple[KernelFault, ...] = (
     # copies
     _fault("transfer-bit", "transfer", "to_host", "flip_integer", "round-trip", kind="bitflip", dtypes=("int64",)),
     _fault("transfer-tail", "transfer", "to_device", "zero_tail", "round-trip", kind="zero tail", dtypes=("int64",)),
@@ -236,7 +236,7 @@ FAULTS: tuple[DeviceFault, ...] = (
 NAMES = tuple(fault.name for fault in FAULTS)
 
 
-def find_fault(name: str) -> DeviceFault:
+def find_fault(name: str) -> KernelFault:
     """Return the fault of a name.
 
     Raises:

@@ -16,7 +16,7 @@ import torch
 from .battery import find_check
 from .check import Check
 from .deviation import distance
-from .hashed import Draw
+from .hashed import HashedDraw
 from .network import batch, disturb, gradients_of, losses_of, network, train_steps
 from .result import SUITE
 from .sketch import sketch
@@ -90,8 +90,8 @@ def _rounded(values: Iterable[float]) -> list[float]:
     return [_round(v) for v in values]
 
 
-def _draw(check: Check, seed: int) -> Draw:
-    return Draw(f"{seed}/{check.id}")
+def _draw(check: Check, seed: int) -> HashedDraw:
+    return HashedDraw(f"{seed}/{check.id}")
 
 
 def make_step(check: Check, seed: int) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def make_convergence(check: Check, seed: int) -> dict[str, Any]:
     losses: list[float] = []
     for run in range(_RUNS):
         model = network(check.params, draw, torch.float32)
-        disturb(model, Draw(f"{draw.key}/run{run}"), 3e-4)
+        disturb(model, HashedDraw(f"{draw.key}/run{run}"), 3e-4)
         losses = train_steps(model, data, check.params["steps"], lr=check.params["lr"])
         finals.append(sum(losses[-10:]) / 10)
     mean = sum(finals) / len(finals)

@@ -32,7 +32,7 @@ def hash_stream(key: str, count: int) -> Tensor:
     return i ^ (i >> 31)
 
 
-class Draw:
+class HashedDraw:
     """Draws named tensors of one check.
 
     Args:

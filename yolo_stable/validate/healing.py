@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidCallError
-from .backend import BACKENDS, Setting
+from .backend import BACKENDS, HealSetting
 from .battery import find_case
 from .gate import Status
 from .pool import Pool
@@ -31,7 +31,7 @@ _SAMPLE = 12
 class HealingTrial:
     """One setting that was tried."""
 
-    setting: Setting
+    setting: HealSetting
     passed: tuple[str, ...] = ()
     """Ids of the failing cases that pass under it."""
     tried: int = 0
@@ -44,9 +44,9 @@ class HealingTrial:
 class Healing:
     """The outcome of a search."""
 
-    chosen: tuple[Setting, ...] = ()
+    chosen: tuple[HealSetting, ...] = ()
     """As few settings as heal all that can be healed, the one that heals most first."""
-    heals: Mapping[str, Setting] = field(default_factory=dict)
+    heals: Mapping[str, HealSetting] = field(default_factory=dict)
     """The setting by id of the failing case, only where it was seen to pass."""
     vanished: tuple[str, ...] = ()
     """Cases that passed when run again with nothing changed: their failure is intermittent."""
@@ -84,7 +84,7 @@ def search(
     *,
     inject: str | None = None,
     seconds: float = SECONDS,
-    settings: Iterable[Setting] | None = None,
+    settings: Iterable[HealSetting] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Healing:
     """Search for settings that heal what has failed; nothing of this process is changed.
@@ -156,9 +156,9 @@ class _Tester:
     def is_over(self) -> bool:
         return time.monotonic() >= self._end
 
-    def run(self, setting: Setting | None, ids: list[str]) -> HealingTrial:
+    def run(self, setting: HealSetting | None, ids: list[str]) -> HealingTrial:
         """Run cases in a new process; a device that cannot be used under a setting is not healed by it."""
-        chosen = setting or Setting(name="nothing changed")
+        chosen = setting or HealSetting(name="nothing changed")
         passed, tried = [], 0
         how = {**self._how, "settings": {"env": dict(chosen.env), "flags": dict(chosen.flags)}}
         try:
@@ -195,7 +195,7 @@ def _one_of_each_check(ids: list[str]) -> list[str]:
     return list(first.values())
 
 
-def _in_force(setting: Setting, environment: Mapping[str, Any]) -> bool:
+def _in_force(setting: HealSetting, environment: Mapping[str, Any]) -> bool:
     """Return whether a setting changes nothing, as it is what the failing run had."""
     switches = environment.get("switches", {})
     same_env = all(os.environ.get(name, "") == value for name, value in setting.env.items())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidCallError
-from .backend import BACKENDS, Backend, environment_variables, is_available, is_rocm
+from .backend import BACKENDS, DeviceBackend, environment_variables, is_available, is_rocm
 from .driver import driver_version, processor_name
 from .precision import STRICT, reduced_on, snapshot, switched
 
@@ -23,7 +23,7 @@ _DIRTY = (64, 1024, 16384, 262144, 1048576)
 class Machine:
     """A real device, such as ``cuda:1``; None: the first of its kind."""
 
-    def __init__(self, backend: Backend, device: str | None = None) -> None:
+    def __init__(self, backend: DeviceBackend, device: str | None = None) -> None:
         self.backend = backend
         self.device = torch.device(device or backend.device_type)
 

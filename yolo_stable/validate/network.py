@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .hashed import Draw
+from .hashed import HashedDraw
 from .machine import Machine
 from .recipe import Tensors
 
@@ -56,21 +56,21 @@ def _built(model: str, classes: int) -> nn.Module:
     return network.train()
 
 
-def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.float32) -> nn.Module:
+def network(params: Mapping[str, Any], draw: HashedDraw, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Return the network of a check, on the CPU, in training mode; its weights are those of float32 in any type."""
     model = copy.deepcopy(_built(params["model"], params["classes"]))
     draw_weights(model, draw)
     return model.to(dtype)
 
 
-def disturb(model: nn.Module, draw: Draw, noise: float) -> None:
+def disturb(model: nn.Module, draw: HashedDraw, noise: float) -> None:
     """Change each weight a little, relative to its size, in place."""
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(p.dtype))
 
 
-def draw_weights(model: nn.Module, draw: Draw) -> None:
+def draw_weights(model: nn.Module, draw: HashedDraw) -> None:
     """Give a network hashed weights, in place; biases of layers stay."""
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -99,7 +99,7 @@ def place(model: nn.Module, machine: Machine) -> None:
         layers[-1].stride = machine.place(layers[-1].stride)
 
 
-def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
+def batch(params: Mapping[str, Any], draw: HashedDraw) -> Tensors:
     """Return images (n, 3, size, size) with rectangles of a colour for each class, and their labels; float64.
 
     All arithmetic is exact or rounded once, so that the numbers are the same everywhere.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .check import CheckCase
 from .evidence import CheckEvidence, Comparison
-from .hashed import Draw, sha256_of
+from .hashed import HashedDraw, sha256_of
 from .machine import Machine
 from .metrics import UNIT, element_scale, value_scale
 from .packing import MARK, Packing, Pieces, misshapen
@@ -47,11 +47,13 @@ class Recipe:
     """Whether the outputs are many and small, called ``operation|combination``: those of one operation are judged together."""
 
 
-Builder = Callable[[Mapping[str, Any], Draw], Recipe]
+Builder = Callable[[Mapping[str, Any], HashedDraw], Recipe]
 """Makes the recipe of a check from its params, and from numbers that are the same everywhere."""
 
 
-def unrounded(inputs: Callable[[Draw], Tensors], compute: Callable[..., Tensor | Mapping[str, Tensor]]) -> Builder:
+def unrounded(
+    inputs: Callable[[HashedDraw], Tensors], compute: Callable[..., Tensor | Mapping[str, Tensor]]
+) -> Builder:
     """Return the builder of an operation in which nothing is rounded."""
     return lambda params, draw: Recipe(inputs=inputs(draw), compute=compute, scale="none")
 
@@ -66,7 +68,9 @@ def value_and_gradients(
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream(out))]
 
 
-def run_recipe(recipe: Recipe, machine: Machine, case: CheckCase, draw: Draw, memory: dict[Any, Any]) -> CheckEvidence:
+def run_recipe(
+    recipe: Recipe, machine: Machine, case: CheckCase, draw: HashedDraw, memory: dict[Any, Any]
+) -> CheckEvidence:
     """Run one case, and return all outputs and gradients beside their references, of two calls where they differ.
 
     Args:
@@ -182,7 +186,7 @@ def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.dtype == torch.float64 else tensor
 
 
-def _reference(recipe: Recipe, inputs: Tensors, draw: Draw, low: torch.dtype) -> tuple[Tensors, Tensors]:
+def _reference(recipe: Recipe, inputs: Tensors, draw: HashedDraw, low: torch.dtype) -> tuple[Tensors, Tensors]:
     """Return the float64 results of inputs that have been rounded already, and what ``q`` is measured in."""
     exact = inputs if recipe.same_type else {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
     results = compute_on(recipe, exact, draw, low, None)
@@ -201,7 +205,7 @@ def _reference(recipe: Recipe, inputs: Tensors, draw: Draw, low: torch.dtype) ->
 def compute_on(
     recipe: Recipe,
     inputs: Tensors,
-    draw: Draw,
+    draw: HashedDraw,
     low: torch.dtype,
     machine: Machine | None,
     *,

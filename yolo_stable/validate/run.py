@@ -123,7 +123,7 @@ def validate(
         progress: Called before and after each case.
         stress_minutes: Afterwards repeat convolutions, products and steps for so long, and compare them bit for bit.
         recompute_reference: Compute the reference of trainings here instead of taking the shipped one.
-        settings: ``{"env": {...}, "flags": {...}}`` for the process that touches the device, as ``Setting`` has them.
+        settings: ``{"env": {...}, "flags": {...}}`` for the process that touches the device, as ``HealSetting`` has them.
         families: Run these families only; empty: all.
         seconds: Time limit of each case; None: its own.
         start_seconds: Time limit for the process to import torch and the device to answer.

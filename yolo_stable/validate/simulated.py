@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .backend import BACKENDS, Backend
+from .backend import BACKENDS, DeviceBackend
 from .changes import CHANGES, FaultyCall
-from .faults import DeviceFault, find_fault
+from .faults import KernelFault, find_fault
 from .machine import Machine, probe
 from .precision import read
 
@@ -40,7 +40,7 @@ def machine_for(device: str | None, inject: str | None) -> Machine:
 class FaultMode(TorchDispatchMode):
     """Changes the results of a fault's operations, forward and backward, wherever they are called from."""
 
-    def __init__(self, fault: DeviceFault) -> None:
+    def __init__(self, fault: KernelFault) -> None:
         super().__init__()
         self.fault = fault
         self.fired = 0
@@ -75,7 +75,11 @@ class SimulatedDevice(Machine):
     """
 
     def __init__(
-        self, backend: Backend, fault: DeviceFault | None, device: str | None = "cpu", healed_by: str | None = None
+        self,
+        backend: DeviceBackend,
+        fault: KernelFault | None,
+        device: str | None = "cpu",
+        healed_by: str | None = None,
     ) -> None:
         super().__init__(backend, device)
         self.mode = FaultMode(fault) if fault is not None else None

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..evidence import KernelMissingError
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Recipe
 
 KERNELS = {
@@ -24,7 +24,7 @@ KERNELS = {
 }
 
 
-def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def sdpa(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return attention of q, k, v (n, heads, sequence, size) with one of torch's kernels, or the one that torch takes."""
     n, heads, length, size = params["shape"]
     inputs = {
@@ -61,7 +61,7 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal
     return scores.softmax(-1) @ v
 
 
-def psa(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def psa(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return the attention block of YOLO11: 1x1 convolution, attention, depthwise position encoding, 1x1 convolution."""
     n, c, h, w = params["shape"]
     heads, key = params["heads"], params["key"]
@@ -82,7 +82,7 @@ def psa(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, gradients=("x", "qkv", "pe", "proj"))
 
 
-def area(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def area(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return attention within areas of an image: a long sequence cut in pieces."""
     n, c, h, w = params["shape"]
     heads, areas = params["heads"], params["areas"]
@@ -97,7 +97,7 @@ def area(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, gradients=("x", "qkv"))
 
 
-def grid_sample(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def grid_sample(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return samples of an image at points, some of them outside."""
     reach = params["reach"]
     # Multiples of 1/128 stay away from the places where an index jumps: there float32 and float64 may differ by one.

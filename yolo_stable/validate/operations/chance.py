@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors
 
 
@@ -18,7 +18,7 @@ def _near(value: Tensor, expected: float, deviation: float) -> Tensor:
     return (value - expected).abs().view(1) <= 6 * deviation
 
 
-def chance(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def chance(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return what must hold of numbers that a device draws, whatever they are."""
     count = 100_003
 
@@ -82,7 +82,7 @@ def chance(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": draw("x", 4)}, compute=compute, scale="none")
 
 
-def dropout_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def dropout_backward(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return whether dropout drops and scales a gradient exactly as its result."""
 
     def compute(x: Tensor) -> Tensor:

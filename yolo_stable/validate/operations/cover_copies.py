@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Tensors
 from .arranging import LAYOUTS, SHAPES, arranged, shapes, tiled
 from .covering import Row, covered, pairwise
@@ -138,7 +138,7 @@ def _levels(i: int, row: Row, x: Tensor) -> Tensors:
     }
 
 
-def _numbers_of_all_sizes(draw: Draw) -> Tensors:
+def _numbers_of_all_sizes(draw: HashedDraw) -> Tensors:
     """Return numbers of both signs, from 2^-12 to 64 and some far below."""
     x = torch.exp2(draw("size", DRAWN, low=-12, high=6)) * draw("sign", DRAWN).sign()
     tiny = torch.exp2(draw("tiny", 200, low=-80, high=-30))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Tensors, value_and_gradients
 from .arranging import arranged, tiled
 from .covering import Row, covered, pairwise
@@ -157,7 +157,7 @@ def _of_rows(i: int, row: Row, x: Tensor, w: Tensor, small: bool = False) -> Ten
     return found
 
 
-def _inputs(draw: Draw) -> Tensors:
+def _inputs(draw: HashedDraw) -> Tensors:
     """Return gradients, and numbers between -4 and 4, none of them where a function has a corner."""
     step, start = (int(draw.integers(name, 1, below=STEPS - 1)) + 1 for name in ("step", "start"))
     whole = (torch.arange(DRAWN) * step + start) % STEPS - STEPS // 2

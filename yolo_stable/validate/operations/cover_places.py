@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Tensors
 from .arranging import LAYOUTS, SHAPES, arranged, tiled
 from .covering import Row, covered, pairwise
@@ -193,7 +193,7 @@ def _indexed(i: int, row: Row, x: Tensor, order: Tensor) -> Tensors:
     return parts
 
 
-def _drawn(draw: Draw) -> Tensors:
+def _drawn(draw: HashedDraw) -> Tensors:
     return {"x": draw("x", DRAWN)}
 
 

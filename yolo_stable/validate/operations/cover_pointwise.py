@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Tensors, value_and_gradients
 from .arranging import BROADCASTS, LAYOUTS, SHAPES, arranged, shapes, tiled
 from .covering import Row, covered, pairwise
@@ -244,14 +244,14 @@ def _small(i: int, row: Row, x: Tensor, far: Tensor) -> Tensors:
     return parts
 
 
-def _magnitudes(draw: Draw) -> Tensors:
+def _magnitudes(draw: HashedDraw) -> Tensors:
     """Return numbers of both signs between 1/64 and 64, evenly spread in their logarithm, with some that are equal."""
     x = torch.exp2(draw("size", DRAWN, low=-6, high=6)) * draw("sign", DRAWN).sign()
     x[draw("whole", DRAWN) > 0.8] = 2.0
     return {"x": x}
 
 
-def _near_and_far(draw: Draw) -> Tensors:
+def _near_and_far(draw: HashedDraw) -> Tensors:
     x = torch.exp2(draw("size", 945, low=-60, high=-12)) * draw("sign", 945).sign()
     return {"x": x, "far": draw("far", 945, low=8, high=50)}
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Tensors, value_and_gradients
 from .arranging import arranged, tiled
 from .covering import Row, covered, pairwise
@@ -163,12 +163,12 @@ def _pooled(i: int, row: Row, block: Tensor) -> Tensors:
     return parts
 
 
-def _signs(draw: Draw) -> Tensors:
+def _signs(draw: HashedDraw) -> Tensors:
     """Return whole numbers between -2 and 2, of which sums of a hundred products stay below 256."""
     return {"x": (draw.integers("x", DRAWN, below=5) - 2).double()}
 
 
-def _blocks(draw: Draw) -> Tensors:
+def _blocks(draw: HashedDraw) -> Tensors:
     """Return blocks of four numbers, whose partial sums have nine bits."""
     a, b = draw.integers("a", 2_000, below=120) + 130, draw.integers("b", 2_000, below=120) + 130
     c, d = draw.integers("c", 2_000, below=3), draw.integers("d", 2_000, below=3)

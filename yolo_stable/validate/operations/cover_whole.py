@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Tensors
 from .arranging import BROADCASTS, LAYOUTS, SHAPES, arranged, shapes, tiled
 from .cover_pointwise import call_in_form
@@ -156,7 +156,7 @@ def _holds(value: float, kind: torch.dtype) -> bool:
     return abs(value) <= torch.finfo(kind).max and float(torch.tensor(value, dtype=kind)) == value
 
 
-def _numbers(draw: Draw) -> Tensors:
+def _numbers(draw: HashedDraw) -> Tensors:
     """Return the edges, and numbers between them of both signs and all sizes, many of them equal."""
     size = torch.exp2(draw("size", DRAWN - 2 * len(EDGES), low=0, high=34)).long()
     small = draw.integers("small", len(size), below=9) - 4

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..packing import MARK
 from ..recipe import Builder, Recipe, Tensors
 
@@ -32,7 +32,9 @@ def over(rows: Iterable[Row], compute: Callable[..., Mapping[str, Tensor]], *giv
 
 
 def covered(
-    inputs: Callable[[Draw], Tensors], *parts: tuple[Iterable[Row], Callable[..., Mapping[str, Tensor]]], **how: Any
+    inputs: Callable[[HashedDraw], Tensors],
+    *parts: tuple[Iterable[Row], Callable[..., Mapping[str, Tensor]]],
+    **how: Any,
 ) -> Builder:
     """Return the builder of a recipe that computes, for each part, an operation in all rows of a covering array.
 
@@ -42,7 +44,7 @@ def covered(
         **how: Further fields of the recipe; the params of the check are handed on to the operation.
     """
 
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         def compute(*tensors: Tensor) -> Tensors:
             return {
                 name: t for rows, each in parts for name, t in over(rows, partial(each, **params), *tensors).items()

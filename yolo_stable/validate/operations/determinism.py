@@ -10,7 +10,7 @@ import torch
 from ..battery import find_check
 from ..check import Check, CheckCase
 from ..evidence import CheckEvidence, Comparison
-from ..hashed import Draw, sha256_of
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import batch, gradients_of, losses_of, network, place
 from ..recipe import Recipe, Tensors, compute_on, describe_change, same_bits
@@ -21,7 +21,7 @@ Once = Callable[[], Tensors]
 """Computes everything once, and returns it on the CPU."""
 
 
-def repeat(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def repeat(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Compute an operation of the battery, or a whole step, again and again, and compare bit for bit."""
     of = find_check(case.check.params["of"])
     dtype = getattr(torch, case.check.params.get("dtype", "float32"))
@@ -54,7 +54,7 @@ def repeat(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     return evidence
 
 
-def _operation(machine: Machine, of: Check, draw: Draw, dtype: torch.dtype) -> tuple[Tensors, Once]:
+def _operation(machine: Machine, of: Check, draw: HashedDraw, dtype: torch.dtype) -> tuple[Tensors, Once]:
     recipe: Recipe = import_module(f".{of.family}", __package__).RECIPES[of.operation](of.params, draw)
     inputs = {name: t.to(dtype) if t.dtype == torch.float64 else t for name, t in recipe.inputs.items()}
 
@@ -65,7 +65,7 @@ def _operation(machine: Machine, of: Check, draw: Draw, dtype: torch.dtype) -> t
     return inputs, once
 
 
-def _step(machine: Machine, of: Check, draw: Draw, dtype: torch.dtype) -> tuple[Tensors, Once]:
+def _step(machine: Machine, of: Check, draw: HashedDraw, dtype: torch.dtype) -> tuple[Tensors, Once]:
     """Return the losses and all gradients of a step; in a lower precision by autocast."""
     data = {name: t.float() for name, t in batch(of.params, draw).items()}
     model = network(of.params, draw)

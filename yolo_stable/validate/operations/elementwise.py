@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Scale, Tensors
 from . import cover_maps, cover_places, cover_pointwise, forms, large, ranges
 
@@ -20,7 +20,7 @@ def _function(
 ) -> Builder:
     """Return a function of one element, with its gradient."""
 
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         return Recipe(inputs={"x": draw("x", *shape, low=low, high=high)}, compute=compute, gradients=("x",))
 
     return build
@@ -35,7 +35,7 @@ def _two(
 ) -> Builder:
     """Return a function of two tensors, with both gradients."""
 
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         inputs = {"x": draw("x", *shape, low=low), "y": draw("y", *other, low=low)}
         return Recipe(inputs=inputs, compute=compute, gradients=("x", "y"), scale=scale)
 
@@ -45,14 +45,14 @@ def _two(
 def _reduction(compute: Callable[[Tensor], Tensor], shape: tuple[int, ...], *, linear: bool = True) -> Builder:
     """Return a sum of some kind: ``q`` is relative to the sum of absolute terms, as terms may cancel."""
 
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         scale: Scale = (lambda inputs: {"out": compute(inputs["x"].abs())}) if linear else "value"
         return Recipe(inputs={"x": draw("x", *shape, low=0 if not linear else -0.5)}, compute=compute, scale=scale)
 
     return build
 
 
-def sum_cancelling(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def sum_cancelling(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a sum whose terms cancel but for one."""
 
     def compute(x: Tensor) -> Tensor:
@@ -69,14 +69,14 @@ def _dfl_integral(x: Tensor) -> Tensor:
     return (x.contiguous().view(n, 4, 16, anchors).softmax(2) * bins.view(1, 1, 16, 1)).sum(2)
 
 
-def cross_entropy(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def cross_entropy(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return the cross entropy of DFL's bins."""
     inputs = {"x": draw("x", 512, 16, low=-15, high=15), "target": draw.integers("target", 512, below=16)}
     return Recipe(inputs=inputs, compute=partial(F.cross_entropy, reduction="none"), gradients=("x",))
 
 
 def _bce(low: float, high: float, *, hard: bool) -> Builder:
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         target = draw.integers("target", 4096, below=2).double() if hard else draw("target", 4096, low=0)
         inputs = {"x": draw("x", 4096, low=low, high=high), "target": target}
         compute = partial(F.binary_cross_entropy_with_logits, reduction="none")
@@ -85,7 +85,7 @@ def _bce(low: float, high: float, *, hard: bool) -> Builder:
     return build
 
 
-def boxes(draw: Draw, name: str, count: int, *, degenerate: bool) -> Tensor:
+def boxes(draw: HashedDraw, name: str, count: int, *, degenerate: bool) -> Tensor:
     """Return boxes as x1, y1, x2, y2; every third without size, and every third without width, when ``degenerate``."""
     centre = draw(f"{name}/centre", count, 2, low=0, high=40)
     size = draw(f"{name}/size", count, 2, low=1, high=20)
@@ -95,7 +95,7 @@ def boxes(draw: Draw, name: str, count: int, *, degenerate: bool) -> Tensor:
 
 
 def _ciou(*, degenerate: bool) -> Builder:
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         from ultralytics.utils.metrics import bbox_iou
 
         p, t = (boxes(draw, name, 384, degenerate=degenerate) for name in ("p", "t"))
@@ -117,7 +117,7 @@ def _ciou(*, degenerate: bool) -> Builder:
 def _indexed(compute: Callable[[Tensor, Tensor], Tensor], *shape: int, gradients: tuple[str, ...] = ()) -> Builder:
     """Return a sum into 97 places by indices with many duplicates."""
 
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         def scale(inputs: Tensors) -> Tensors:
             return {"out": compute(inputs["x"].abs(), inputs["index"])}
 
@@ -127,7 +127,7 @@ def _indexed(compute: Callable[[Tensor, Tensor], Tensor], *shape: int, gradients
     return build
 
 
-def gather_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def gather_backward(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return ``gather`` with duplicate indices: its gradient is a sum into places."""
     inputs = {"x": draw("x", 4, 300), "index": draw.integers("index", 4, 3000, below=300)}
 
@@ -141,7 +141,7 @@ def gather_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
 def _targets(loss: Callable[[Tensor, Tensor], Tensor], classes: int = 0) -> Builder:
     """Return a loss of 600 rows against targets: numbers, or the numbers of classes."""
 
-    def build(params: Mapping[str, Any], draw: Draw) -> Recipe:
+    def build(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
         shape = (600, classes or 7)
         target = draw.integers("t", 600, below=classes) if classes else draw("t", *shape, low=0)
         inputs = {"x": draw("x", *shape, low=-4, high=4), "t": target}
@@ -150,7 +150,7 @@ def _targets(loss: Callable[[Tensor, Tensor], Tensor], classes: int = 0) -> Buil
     return build
 
 
-def embedding(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def embedding(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return rows by number, some of them several times: the gradient is a sum."""
     inputs = {"x": draw("x", 50, 17), "index": draw.integers("index", 400, below=50)}
     return Recipe(inputs=inputs, compute=lambda x, index: F.embedding(index, x), gradients=("x",))

@@ -9,11 +9,11 @@ import torch
 from ..backend import is_rocm
 from ..check import CheckCase
 from ..evidence import CheckEvidence
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..machine import Machine
 
 
-def environment(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def environment(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Note which precision switches are on, and warn of a card that this torch has no kernels for."""
     evidence = CheckEvidence()
     evidence.notes += [f"{name} lets float32 be computed in less" for name in machine.reduced()]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors, unrounded
 from . import chance, cover_chance, cover_copies, cover_places, cover_sums, cover_whole, large, places, special
 from .passing import passes_on
@@ -17,15 +17,15 @@ from .passing import passes_on
 _NAN, _INF = float("nan"), float("inf")
 
 
-def _images(draw: Draw) -> Tensors:
+def _images(draw: HashedDraw) -> Tensors:
     return {"x": draw("x", 2, 12, 10, 14).float().double()}
 
 
-def _negative_images(draw: Draw) -> Tensors:
+def _negative_images(draw: HashedDraw) -> Tensors:
     return {"x": _images(draw)["x"] - 2.0}  # padding with anything but minus infinity shows
 
 
-Maker = tuple[Callable[[Draw], Tensors], Callable[..., Tensor | Mapping[str, Tensor]]]
+Maker = tuple[Callable[[HashedDraw], Tensors], Callable[..., Tensor | Mapping[str, Tensor]]]
 
 
 def _scatter_add(index: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ SEMANTICS: dict[str, Callable[[Tensor], Tensor | Mapping[str, Tensor]]] = {
 """By name; each takes a tensor of shape (4, 3, 5, 7) whose first images have special numbers."""
 
 
-def semantics(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def semantics(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return an operation on NaN and infinities: what is finite must be finite, and what is not must not."""
     x = draw("x", 4, 3, 5, 7)
     if params["name"] == "batch_norm":

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors
 
 Form = tuple[Callable[..., "Tensor | Mapping[str, Tensor]"], tuple[tuple[int, ...], ...]]
@@ -299,7 +299,7 @@ FORMS: dict[str, Form] = {
 """By name: the function, and the shapes of what it takes; the gradients by all of it are compared as well."""
 
 
-def form(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def form(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function of tensors, with all gradients."""
     compute, shapes = FORMS[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape) for i, shape in enumerate(shapes)}
@@ -309,7 +309,7 @@ def form(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, gradients=gradients)
 
 
-def low_sums(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def low_sums(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return long sums of positive numbers: in 16 bits they stall unless they are kept in more."""
 
     def compute(x: Tensor) -> Tensors:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors, value_and_gradients
 from .arranging import tiled
 
@@ -251,7 +251,7 @@ TABLES: dict[str, Compute] = {
 """By name; each takes the drawn numbers, between -1 and 1, and gives what is compared."""
 
 
-def large(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def large(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a table of operations at large sizes."""
     return Recipe(inputs={"x": draw("x", PERIOD)}, compute=TABLES[params["table"]])
 

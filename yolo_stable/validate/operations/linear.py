@@ -9,12 +9,12 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Recipe
 from . import cover_sums, products
 
 
-def conv2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def conv2d(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a convolution of x (n, c, h, w) with w (out, c / groups, k, k)."""
     c, k, groups = params["shape"][1], params["kernel"], params.get("groups", 1)
     stride, padding, dilation = params.get("stride", 1), params.get("padding", k // 2), params.get("dilation", 1)
@@ -25,7 +25,7 @@ def conv2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return _convolution(params, draw, compute, (params["out"], c // groups, k, k), c // groups * k * k)
 
 
-def conv_transpose2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def conv_transpose2d(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a transposed convolution of x (n, c, h, w) with w (c, out, k, k)."""
     c, k, stride = params["shape"][1], params["kernel"], params["stride"]
 
@@ -36,7 +36,7 @@ def conv_transpose2d(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 
 def _convolution(
-    params: Mapping[str, Any], draw: Draw, compute: Callable[..., Tensor], weight: tuple[int, ...], terms: float
+    params: Mapping[str, Any], draw: HashedDraw, compute: Callable[..., Tensor], weight: tuple[int, ...], terms: float
 ) -> Recipe:
     bound = 1 / math.sqrt(terms)
     inputs = {"x": draw("x", *params["shape"]), "w": draw("w", *weight, low=-bound, high=bound)}
@@ -45,7 +45,7 @@ def _convolution(
     return Recipe(inputs=inputs, compute=compute, gradients=tuple(inputs), scale="linear")
 
 
-def matmul(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def matmul(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a product a @ b of (m, k) and (k, n), or of a batch of them; ``transposed`` says how each lies in memory."""
     *batch, m, k, n = params["shape"]
     how = params.get("transposed", "nn")
@@ -58,7 +58,7 @@ def matmul(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"a": a, "b": b}, compute=compute, gradients=("a", "b"), scale="linear")
 
 
-def matmul_range(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def matmul_range(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a product of numbers too large with numbers too small for float16; its result is of ordinary size."""
     m, k, n = params["shape"]
     power = params["power"]
@@ -66,7 +66,7 @@ def matmul_range(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=lambda a, b: a @ b, scale="linear")
 
 
-def linear(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def linear(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a linear layer with bias: x (n, c), w (out, c), b (out)."""
     n, c = params["shape"]
     bound = 1 / math.sqrt(c)

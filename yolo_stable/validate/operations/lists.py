@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors
 
 SHAPES: tuple[tuple[int, ...], ...] = (
@@ -92,7 +92,7 @@ def _clip(x: list[Tensor], y: list[Tensor]) -> list[Tensor]:
     return [torch.nn.utils.clip_grad_norm_(parameters, 10.0)]
 
 
-def foreach(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def foreach(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a call on three lists: what it gives, and what is in the lists afterwards."""
     call = CALLS[params["name"]]
     inputs = {name: draw(name, COUNT, low=low, high=2) for name, low in (("x", -2), ("y", 0.5), ("z", 0.5))}
@@ -106,7 +106,7 @@ def foreach(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute)
 
 
-def unscale(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def unscale(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return gradients after the loss scaler has unscaled them, and what it says of them: sound, or wrong at one place each."""
     inputs = {"x": draw("x", COUNT)}
     at = [0, 3, 6, 70, len(SHAPES) - 1]
@@ -133,7 +133,7 @@ def unscale(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute)
 
 
-def update_scale(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def update_scale(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return scale and tracker over steps with overflows and growth between them."""
 
     def compute(x: Tensor) -> Tensors:

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Recipe, Tensors
 from . import cover_maps
 
@@ -18,7 +18,7 @@ _BY = ("x", "weight", "bias")
 _KEPT = ("weight", "bias", "mean", "var")
 
 
-def batch_norm(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def batch_norm(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a BatchNorm of x (n, c, h, w) with its running statistics as they are afterwards."""
     c, training = params["shape"][1], params["training"]
     inputs = {
@@ -37,21 +37,21 @@ def batch_norm(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, gradients=_BY, in_float32=_KEPT, plain=_KEPT)
 
 
-def layer_norm(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def layer_norm(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a LayerNorm of x (n, c)."""
     c = params["shape"][1]
     inputs = _affine(params, draw)
     return Recipe(inputs=inputs, compute=lambda x, *by: F.layer_norm(x, (c,), *by, eps=1e-5), gradients=_BY)
 
 
-def group_norm(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def group_norm(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a GroupNorm of x (n, c, h, w)."""
     groups = params["groups"]
     inputs = _affine(params, draw)
     return Recipe(inputs=inputs, compute=lambda x, *by: F.group_norm(x, groups, *by), gradients=_BY, plain=_BY[1:])
 
 
-def _affine(params: Mapping[str, Any], draw: Draw) -> Tensors:
+def _affine(params: Mapping[str, Any], draw: HashedDraw) -> Tensors:
     c = params["shape"][1]
     return {"x": draw("x", *params["shape"]), "weight": draw("weight", c, low=0.5, high=1.5), "bias": draw("bias", c)}
 

@@ -15,7 +15,7 @@ from ...guard.rehearsal import rehearse
 from ...guard.step import ReferenceStep
 from ..check import CheckCase
 from ..evidence import CheckEvidence, Comparison
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..machine import Machine
 from ..recipe import lay_out, same_bits
 from ..repeats import strictly_deterministic
@@ -31,13 +31,13 @@ Place = Callable[[Tensor], Tensor]
 
 
 def _parameters(
-    draw: Draw, dtype: torch.dtype, place: Place, shapes: tuple[tuple[int, ...], ...] = _SHAPES
+    draw: HashedDraw, dtype: torch.dtype, place: Place, shapes: tuple[tuple[int, ...], ...] = _SHAPES
 ) -> list[nn.Parameter]:
     return [nn.Parameter(place(draw(f"p{i}", *shape).float().to(dtype))) for i, shape in enumerate(shapes)]
 
 
 def _set_gradients(
-    parameters: list[nn.Parameter], draw: Draw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0
+    parameters: list[nn.Parameter], draw: HashedDraw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0
 ) -> None:
     for i, p in enumerate(parameters):
         p.grad = place((draw(f"g{step}/{i}", *p.shape) * factor).float().to(dtype))
@@ -53,7 +53,7 @@ def _compared(machine: Machine, found: list[nn.Parameter], expected: list[nn.Par
     return [Comparison(name=f"p{i}", value=machine.fetch(a), reference=b.detach()) for i, (a, b) in pairs]
 
 
-def steps(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def steps(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Take steps in one of torch's implementations, against the plain one in float64."""
     name, mode, count = (case.check.params[key] for key in ("name", "mode", "steps"))
     many = case.check.params.get("many", False)
@@ -87,7 +87,7 @@ def _against_the_cpu(machine: Machine, on_cpu: Trained, on_device: Trained) -> C
         return CheckEvidence(comparisons=_compared(machine, on_device(machine.place), expected))
 
 
-def musgd(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def musgd(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Take steps of Ultralytics' MuSGD; its Muon part computes in bfloat16, so the CPU doing the same is the reference."""
     from ultralytics.optim.muon import MuSGD
 
@@ -106,7 +106,7 @@ def musgd(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     return _against_the_cpu(machine, train, train)
 
 
-def guard(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def guard(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Take windows with the fused step of this project, the first of them broken, some clipped; against its reference step."""
     name = case.check.params["name"]
     windows = [(1.0, True), (0.05, False), (30.0, False), (0.05, True), *((0.05 + 0.1 * i, False) for i in range(12))]
@@ -134,7 +134,7 @@ def guard(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     return evidence
 
 
-def rehearsal(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def rehearsal(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Ask the guard's own rehearsal whether the fused step can be trusted here; if not, training takes the reference step."""
     evidence = CheckEvidence()
     with machine.computing():
@@ -145,7 +145,7 @@ def rehearsal(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     return evidence
 
 
-def scaler(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def scaler(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Let a step overflow under GradScaler: nothing may change but the scale; the next step is the plain optimizer's."""
     name, mode = case.check.params["name"], case.check.params.get("mode", "foreach")
     evidence = CheckEvidence()
@@ -194,7 +194,7 @@ def _everything(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer
     return [*(p.detach() for p in parameters), *state]
 
 
-def clip(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def clip(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Clip gradients to a norm of 10, far above it and below it."""
     evidence = CheckEvidence()
     for factor in (30.0, 0.01):
@@ -214,7 +214,7 @@ def clip(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     return evidence
 
 
-def ema(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def ema(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Average weights over steps with ``_foreach_lerp_``, against float64."""
 
     def average(dtype: torch.dtype, place: Place) -> list[nn.Parameter]:
@@ -228,7 +228,7 @@ def ema(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     return _against_the_cpu(machine, partial(average, torch.float64), partial(average, torch.float32))
 
 
-def fused_sgd_overflow(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def fused_sgd_overflow(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Report whether torch's fused SGD survives a first step that overflows; our step does not depend on it."""
     evidence = CheckEvidence()
     with machine.computing():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..evidence import KernelMissingError
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Recipe, Tensors
 
 SIZES = (1, 33, 4_097, 70_001)
@@ -126,7 +126,7 @@ CALLS: dict[str, Call] = {
 """By name, as the guard, the loss scaler, the EMA and the optimizers call them."""
 
 
-def passes_on(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def passes_on(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a call on tensors of several sizes, with a wrong number at the first, middle or last place, and without."""
     inputs: Tensors = {}
     for size in SIZES:

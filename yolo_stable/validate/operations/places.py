@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors, unrounded
 
 MANY = 100_000
@@ -22,7 +22,7 @@ ANCHORS = 8_400
 """Of an image of 640 pixels."""
 
 Compute = Callable[..., Tensor | Mapping[str, Tensor]]
-Maker = tuple[Callable[[Draw], Tensors], Compute]
+Maker = tuple[Callable[[HashedDraw], Tensors], Compute]
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": torch.sum,
@@ -49,7 +49,7 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """Each gives the number itself, or where it is."""
 
 
-def one_of_many(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def one_of_many(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a reduction of zeros with one 1, at the first, the last or a middle place: nothing is rounded."""
     reduce = REDUCTIONS[params["name"]]
     places = {
@@ -64,11 +64,11 @@ def one_of_many(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, scale="none")
 
 
-def _anchors(draw: Draw) -> Tensors:
+def _anchors(draw: HashedDraw) -> Tensors:
     return {"x": draw.distinct("x", 4, ANCHORS)}
 
 
-def _integers(draw: Draw) -> Tensors:
+def _integers(draw: HashedDraw) -> Tensors:
     return {"a": draw.integers("a", 3001, below=1_000_003) - 500_000, "b": draw.integers("b", 3001, below=97) + 1}
 
 
@@ -94,7 +94,7 @@ def _sort(x: Tensor) -> Tensors:
     }
 
 
-def _boxes(draw: Draw) -> Tensors:
+def _boxes(draw: HashedDraw) -> Tensors:
     corner, size = draw("corner", 700, 2, low=0, high=80), draw("size", 700, 2, low=2, high=30)
     corner, size = (corner * 8).round() / 8, (size * 8).round() / 8
     return {"boxes": torch.cat([corner, corner + size], 1), "scores": draw.permutation("scores", 700).double() / 700}
@@ -217,7 +217,7 @@ def _made(x: Tensor) -> Tensors:
     }
 
 
-def _few(draw: Draw) -> Tensors:
+def _few(draw: HashedDraw) -> Tensors:
     """Return whole numbers that every floating type holds, all different in a row, and indices."""
     x = torch.stack([draw.permutation(f"x{row}", 201) for row in range(6)]).double() - 100
     return {"x": x, "order": draw.permutation("order", 201), "at": draw.integers("at", 6, 50, below=201)}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors
 
 Function = Callable[[Tensor], Tensor]
@@ -36,14 +36,14 @@ IN_PLACE: dict[str, Callable[[Tensor], Any]] = {
 }  # fmt: skip
 
 
-def function(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def function(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function over its whole range, with its gradient, at a shape."""
     compute, low, high = FUNCTIONS[params["name"]]
     inputs = {"x": draw("x", *params["shape"], low=low, high=high)}
     return Recipe(inputs=inputs, compute=compute, gradients=("x",))
 
 
-def in_place(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def in_place(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return what is in a tensor after a function has written into it."""
 
     def compute(x: Tensor) -> Tensor:
@@ -59,19 +59,19 @@ def _relative(compute: Callable[..., Tensor], inputs: Tensors) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, scale=lambda exact: {"out": compute(*exact.values()).abs()})
 
 
-def small_exponents(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def small_exponents(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return exp where its results are just above the smallest normal number of float32."""
     return _relative(torch.exp, {"x": draw("x", 4000, low=-86, high=-40)})
 
 
-def small_logarithms(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def small_logarithms(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return log of the smallest normal numbers of float32, and of those near 1."""
     near = 1 + draw("near", 2000, low=0.01, high=0.5)
     tiny = torch.exp2(draw("tiny", 2000, low=-125, high=-40))
     return _relative(torch.log, {"x": torch.cat([tiny, near])})
 
 
-def wide_range(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def wide_range(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function of numbers between 1e-30 and 1e30."""
     functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "sqrt": lambda x, y: x.sqrt(), "mul": lambda x, y: x * y, "div": lambda x, y: x / y, "atan": lambda x, y: x.atan(),

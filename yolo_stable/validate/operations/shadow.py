@@ -14,7 +14,7 @@ from ...guard.config import GuardConfig
 from ...guard.fused import FusedStep
 from ..check import CheckCase
 from ..evidence import CheckEvidence
-from ..hashed import Draw, sha256_of
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import draw_weights, place
 from ..recipe import LOW, Tensors, lay_out
@@ -30,7 +30,7 @@ SCALE = 1024.0
 """Of the loss in float16."""
 
 
-def step(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def step(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Train a network for a step, with validation where the check says so, and judge each operation that this calls."""
     low, params = LOW.get(case.precision), case.check.params
     if low == torch.float16 and machine.backend.name == "cpu":
@@ -154,7 +154,7 @@ def _validate(model: nn.Module, data: Tensors, size: tuple[int, int]) -> None:
             matches.max(0)
 
 
-def blocks(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def blocks(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Compute each building block, forward and backward, and judge each operation that this calls."""
     low = LOW.get(case.precision)
     if low == torch.float16 and machine.backend.name == "cpu":
@@ -164,7 +164,7 @@ def blocks(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
         for name, block in building_blocks().items():
             with torch.random.fork_rng(devices=[]):
                 module = block.make().train()
-            draw_weights(module, Draw(f"{draw.key}/{name}"))
+            draw_weights(module, HashedDraw(f"{draw.key}/{name}"))
             place(module, machine)
             inputs = [machine.place(draw(f"{name}/x{i}", *shape).float()) for i, shape in enumerate(block.shapes)]
             if case.layout == "channels_last":
@@ -177,7 +177,7 @@ def blocks(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
 
 
 def _back_and_forth(
-    machine: Machine, block: Block, module: nn.Module, inputs: list[Tensor], low: torch.dtype | None, draw: Draw
+    machine: Machine, block: Block, module: nn.Module, inputs: list[Tensor], low: torch.dtype | None, draw: HashedDraw
 ) -> None:
     with torch.autocast(machine.device.type, dtype=low) if low is not None else nullcontext():
         out = block.call(module, *inputs)

@@ -7,14 +7,14 @@ import math
 from ..check import CheckCase
 from ..evidence import CheckEvidence
 from ..golden import CONVERGENCE, FIRST, Golden
-from ..hashed import Draw, sha256_of
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import batch, network, place, train_steps
 
 _ENVELOPE, _FLOOR = 20.0, 1e-6
 
 
-def _trained(machine: Machine, case: CheckCase, draw: Draw) -> tuple[list[float], CheckEvidence]:
+def _trained(machine: Machine, case: CheckCase, draw: HashedDraw) -> tuple[list[float], CheckEvidence]:
     """Return the losses of a training on the device, and evidence of its inputs."""
     params = case.check.params
     data, model = batch(params, draw), network(params, draw)
@@ -25,7 +25,7 @@ def _trained(machine: Machine, case: CheckCase, draw: Draw) -> tuple[list[float]
     return found, CheckEvidence(input_sha256=sha256_of(data), reference=())
 
 
-def first_steps(machine: Machine, case: CheckCase, draw: Draw, golden: Golden) -> CheckEvidence:
+def first_steps(machine: Machine, case: CheckCase, draw: HashedDraw, golden: Golden) -> CheckEvidence:
     """Compare the losses of the first steps with float64: strictly, then within the effect of rounding noise."""
     reference = golden.get(FIRST)
     found, evidence = _trained(machine, case, draw)
@@ -40,7 +40,7 @@ def first_steps(machine: Machine, case: CheckCase, draw: Draw, golden: Golden) -
     return evidence
 
 
-def convergence(machine: Machine, case: CheckCase, draw: Draw, golden: Golden) -> CheckEvidence:
+def convergence(machine: Machine, case: CheckCase, draw: HashedDraw, golden: Golden) -> CheckEvidence:
     """Train on a few images, and compare where the loss ends with runs on a CPU."""
     reference = golden.get(CONVERGENCE)
     found, evidence = _trained(machine, case, draw)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Builder, Recipe, Tensors, value_and_gradients
 
 NAN, INF = float("nan"), float("inf")
@@ -131,7 +131,7 @@ FUNCTIONS: dict[str, Function] = {
 """By name: IEEE 754 and torch's documentation leave no choice here. The first three rows have special numbers."""
 
 
-def special(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def special(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function of special numbers among ordinary ones."""
     x = draw("x", 9, 4 * WIDTH, low=0.25, high=3)  # away from 0, where a quotient leaves the range of float16
     x[draw("sign", *x.shape) < 0] *= -1
@@ -139,7 +139,7 @@ def special(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": x}, compute=FUNCTIONS[params["name"]])
 
 
-def masks(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def masks(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return softmax, its logarithm and attention where scores are minus infinity: some, or all but one, of a row."""
     inputs = {"x": draw("x", 2, 3, 17, 33, low=-6, high=6), "v": draw("v", 2, 3, 33, 8)}
     hidden = draw("mask", 17, 33) > 0.2
@@ -201,7 +201,7 @@ NAN_ALONE = ("batch_norm", "layer_norm", "bce")
 """A difference that may be 0 is a factor of their gradients: rounding decides whether infinity or NaN comes out."""
 
 
-def broken_gradient(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def broken_gradient(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return an operation and its gradients where one number of the gradient, or of an input, is NaN or infinite."""
     function, shapes = BACKWARD[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape, low=0.1) for i, shape in enumerate(shapes)}
@@ -221,7 +221,7 @@ def broken_gradient(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, scale="none")
 
 
-def overflow(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def overflow(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return where float16 must become infinite: what stops at its largest number hides every overflow from a loss scaler.
 
     All are beyond that number by a third at least, whatever is drawn and however it is rounded.

@@ -11,7 +11,7 @@ from ..check import CheckCase
 from ..deviation import distance
 from ..evidence import CheckEvidence
 from ..golden import Golden, compare_gradients, cosine
-from ..hashed import Draw, sha256_of
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import batch, gradients_of, losses_of, network, place
 from ..recipe import LOW
@@ -34,7 +34,7 @@ fresh network amplifies rounding from layer to layer. With bfloat16 on a CPU, 20
 to 0.82), and the head, where the gradient begins, 0.67 to 0.98. One that has nothing to do with the loss has 0, up to 0.15."""
 
 
-def step(machine: Machine, case: CheckCase, draw: Draw, golden: Golden) -> CheckEvidence:
+def step(machine: Machine, case: CheckCase, draw: HashedDraw, golden: Golden) -> CheckEvidence:
     """Compute losses, gradients and BatchNorm's statistics of one step."""
     low = LOW.get(case.precision)
     if low == torch.float16 and machine.backend.name == "cpu":

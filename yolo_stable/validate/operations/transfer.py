@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ..check import CheckCase
 from ..evidence import CheckEvidence, Comparison
-from ..hashed import Draw, hash_stream, sha256_of
+from ..hashed import HashedDraw, hash_stream, sha256_of
 from ..machine import Machine
 
 _DENORMAL = {"float32": 1e-40, "float16": 2.0**-20, "bfloat16": 1e-39}
 
 
-def round_trip(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def round_trip(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Copy a pattern to the device, within it, and back."""
     count = case.check.params["megabytes"] * (1 << 20) // 8
     pattern = hash_stream(draw.key, count)
@@ -39,7 +39,7 @@ def all_patterns(dtype: torch.dtype) -> Tensor:
     return values[values == values]
 
 
-def cast(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def cast(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Round float32 to 16 bits: numbers of all sizes, and the ties between all neighbours."""
     dtype = getattr(torch, case.check.params["dtype"])
     numbers = all_patterns(dtype).float()
@@ -62,7 +62,7 @@ def _round_to(values: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(rounded.abs() > largest, torch.copysign(torch.full_like(rounded, torch.inf), rounded), rounded)
 
 
-def widen(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def widen(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Turn every number of 16 bits into float32: always exact."""
     patterns = all_patterns(getattr(torch, case.check.params["dtype"]))
     tiny = torch.finfo(patterns.dtype).tiny
@@ -72,7 +72,7 @@ def widen(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
     return _compared(result, patterns.double(), patterns)
 
 
-def denormals(machine: Machine, case: CheckCase, draw: Draw) -> CheckEvidence:
+def denormals(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Report whether numbers below the smallest normal one survive a multiplication; both are legitimate."""
     evidence = CheckEvidence()
     with machine.computing():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..network import GAINS, building, draw_weights
 from ..recipe import Tensors
 
@@ -54,7 +54,7 @@ HEADS: dict[str, tuple[str, list[Any]]] = {
 }
 
 
-def network_of(task: str, draw: Draw) -> nn.Module:
+def network_of(task: str, draw: HashedDraw) -> nn.Module:
     """Return the network of a task, in training mode, on the CPU."""
     model = copy.deepcopy(_built(task))
     draw_weights(model, draw)
@@ -80,7 +80,7 @@ def _built(task: str) -> nn.Module:
     return model.train()
 
 
-def batch_of(task: str, size: tuple[int, int], images: int, boxes: int, draw: Draw) -> Tensors:
+def batch_of(task: str, size: tuple[int, int], images: int, boxes: int, draw: HashedDraw) -> Tensors:
     """Return a batch as the loader gives it: ``boxes`` objects in each picture, one less in the last.
 
     Returns:
