@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,11 @@ def examine(
 
 def _check(call: ValidateCall) -> None:
     """Refuse a wrong call before anything is computed."""
+    for problem in _problems(call):
+        raise InvalidCallError(f"{WHERE}: {problem}")
+
+
+def _problems(call: ValidateCall) -> Iterator[str]:
     if call.compare:
         chosen = {
             "--device": call.device, "--quick": call.quick, "--full": call.full, "--seed": call.seed, "--inject": call.inject,
@@ -130,43 +135,38 @@ def _check(call: ValidateCall) -> None:
         }  # fmt: skip
         useless = [name for name, value in chosen.items() if value is not None and value is not False]
         if useless:
-            raise InvalidCallError(f"{WHERE}: --compare only reads results: leave {useless[0]} out.")
+            yield f"--compare only reads results: leave {useless[0]} out."
         if len(call.files) < 2:
-            raise InvalidCallError(f"{WHERE}: --compare takes two results or more: --compare A.json B.json.")
+            yield "--compare takes two results or more: --compare A.json B.json."
     elif call.files:
-        raise InvalidCallError(f"{WHERE}: {call.files[0]} is a result without --compare. Type --compare A.json B.json.")
+        yield f"{call.files[0]} is a result without --compare. Type --compare A.json B.json."
     if call.quick and call.full:
-        raise InvalidCallError(
-            f"{WHERE}: --quick and --full exclude each other. Leave both out for the default battery."
-        )
+        yield "--quick and --full exclude each other. Leave both out for the default battery."
     if call.seed is not None and call.seed < 0:
-        raise InvalidCallError(f"{WHERE}: --seed {call.seed} is not allowed. It must be 0 or more.")
+        yield f"--seed {call.seed} is not allowed. It must be 0 or more."
     if call.stress is not None and not 0 < call.stress < float("inf"):
-        raise InvalidCallError(f"{WHERE}: --stress {call.stress:g} is not allowed. Give minutes, such as --stress 10.")
+        yield f"--stress {call.stress:g} is not allowed. Give minutes, such as --stress 10."
     for option, path in (("--json", call.json), ("--html", call.html)):
         if path is not None:
-            _require_writable(option, path)
+            problem = _why_not_writable(path)
+            if problem:
+                yield f"{option} {path} {problem}. Give another file."
             if path.resolve() in [file.resolve() for file in call.files]:
-                raise InvalidCallError(
-                    f"{WHERE}: {option} {path} would overwrite a result that is compared. Give another file."
-                )
+                yield f"{option} {path} would overwrite a result that is compared. Give another file."
     if call.json is not None and call.json == call.html:
-        raise InvalidCallError(f"{WHERE}: --json and --html are the same file, {call.json}. Give two files.")
+        yield f"--json and --html are the same file, {call.json}. Give two files."
 
 
-def _require_writable(option: str, path: Path) -> None:
-    """Refuse a file that could not be written, before minutes are spent."""
+def _why_not_writable(path: Path) -> str:
+    """Return why a file could not be written; empty when it could."""
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
-    what = (
-        "is a folder" if path.is_dir()
-        else f"cannot be made: {parent} is not a folder" if not parent.is_dir()
-        else f"cannot be written: you may not write to {parent}" if not os.access(parent, os.W_OK)
-        else ""
-    )  # fmt: skip
-    if what:
-        raise InvalidCallError(f"{WHERE}: {option} {path} {what}. Give another file.")
+    if path.is_dir():
+        return "is a folder"
+    if not parent.is_dir():
+        return f"cannot be made: {parent} is not a folder"
+    return "" if os.access(parent, os.W_OK) else f"cannot be written: you may not write to {parent}"
 
 
 def _write(path: Path | None, make: Callable[[], str]) -> None:

@@ -159,7 +159,7 @@ class _Tester:
     def run(self, setting: HealSetting | None, ids: list[str]) -> HealingTrial:
         """Run cases in a new process; a device that cannot be used under a setting is not healed by it."""
         chosen = setting or HealSetting(name="nothing changed")
-        passed, tried = [], 0
+        passed, tried, problem = [], 0, ""
         how = {**self._how, "settings": {"env": dict(chosen.env), "flags": dict(chosen.flags)}}
         try:
             with Pool(self._device, **how, seconds=_CASE_SECONDS) as pool:
@@ -170,8 +170,8 @@ class _Tester:
                     if pool.run(find_case(name)).status in (Status.PASS, Status.WARN):
                         passed.append(name)
         except InvalidCallError as error:
-            return HealingTrial(setting=chosen, passed=tuple(passed), tried=tried, problem=str(error))
-        return HealingTrial(setting=chosen, passed=tuple(passed), tried=tried)
+            problem = str(error)
+        return HealingTrial(setting=chosen, passed=tuple(passed), tried=tried, problem=problem)
 
 
 def _device_of(result: ValidationResult) -> str:
