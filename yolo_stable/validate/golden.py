@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ _RUNS = 4
 NOISE = 6e-8
 """Relative disturbance of weights that stands for rounding in float32."""
 STEP, FIRST, CONVERGENCE = "step/yolo11n", "short/first-steps", "short/convergence"
-_FILE = Path(str(resources.files("yolo_stable.validate"))) / "golden.json"
+_FILE = Path(__file__).with_name("golden.json")
 _DIGITS = 12
 
 
