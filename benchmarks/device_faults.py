@@ -3,7 +3,7 @@
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.device_faults [--only NAME ...] [--clean-seeds 20] [--first-seed 0]
         [--threads 1 2] [--how plain flush no-mkldnn] [--tier quick] [--checks elementwise/form ...] [--json F]
 
-A fault is caught when at least one check of each kind that it names fails (``Fault.caught_by``); the table says which was the
+A fault is caught when at least one check of each kind that it names (``caught_by``) fails; the table says which was the
 first of them. Then the results with the fault are compared with those without: all that fails must be a regression. Faults that
 end or hang a process, or come and go, go through the pool, as in `validate`; the others are run in this process, on the checks
 that they name.
@@ -23,10 +23,10 @@ import torch
 
 from yolo_stable.validate.backend import BACKENDS
 from yolo_stable.validate.battery import cases, find_case
-from yolo_stable.validate.check import Case
+from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.compare import compare
 from yolo_stable.validate.execute import Executor
-from yolo_stable.validate.faults import FAULTS, Fault
+from yolo_stable.validate.faults import FAULTS, KernelFault
 from yolo_stable.validate.gate import Status
 from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.precision import switched
@@ -46,14 +46,14 @@ CIRCUMSTANCES = ("plain", "flush", "no-mkldnn")
 Row = dict[str, Any]
 
 
-def planned(fault: Fault) -> list[Case]:
+def planned(fault: KernelFault) -> list[CheckCase]:
     """Return the checks that have to see a fault, as the smallest tier runs them."""
     found = [case for case in cases("quick", "cpu") if case.check.id.startswith(fault.caught_by)]
     found = found or [case for case in cases("default", "cpu") if case.check.id.startswith(fault.caught_by)]
     return [case for case in found if case.precision != "configured"]
 
 
-def run(fault: Fault) -> Row:
+def run(fault: KernelFault) -> Row:
     """Run one fault and say what became of it."""
     start = time.perf_counter()
     if fault.change in PROCESS:

@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from yolo_stable.validate import evidence, hashed, recipe, sketch
 from yolo_stable.validate.backend import BACKENDS
 from yolo_stable.validate.battery import cases
-from yolo_stable.validate.check import Case
+from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.execute import Executor
 from yolo_stable.validate.gate import Status
 from yolo_stable.validate.machine import Machine
@@ -115,7 +115,7 @@ class Bench:
     def __init__(self, tier: str, without: str = "") -> None:
         self.machine = Modified()
         self._executors: dict[Any, Executor] = {}
-        self.plan: list[tuple[float, Case, set[str]]] = []
+        self.plan: list[tuple[float, CheckCase, set[str]]] = []
         known = {case.id for case in cases(without, "cpu")} if without else set()
         for case in (case for case in cases(tier, "cpu") if case.id not in known):
             heard = Heard()
@@ -126,7 +126,7 @@ class Bench:
             self.plan.append((late + result.ms, case, heard.names))
         self.plan.sort(key=lambda entry: entry[0])
 
-    def run(self, case: Case, mode: TorchDispatchMode) -> CheckResult:
+    def run(self, case: CheckCase, mode: TorchDispatchMode) -> CheckResult:
         """Run a case under a mode."""
         training = case.check.family in TRAININGS
         key = "training" if training else (case.check.id, case.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 from yolo_stable.validate import CheckResult, Errors, Gate, Part, Status, ValidationResult
 from yolo_stable.validate.battery import find_case
 from yolo_stable.validate.execute import Executor
-from yolo_stable.validate.inject import machine_for
+from yolo_stable.validate.simulated import machine_for
 
 GATE = Gate(rms=5e-6, rms_fail=5e-5, q=64, q_fail=1024, reason="an example", source="none").limits()
 CONV = "linear/conv3x3-64/contiguous/strict"

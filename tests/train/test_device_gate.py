@@ -19,9 +19,9 @@ from yolo_stable.errors import InvalidCallError, YoloStableError
 from yolo_stable.train import device_gate as train_validation
 from yolo_stable.train.call import TrainCall
 from yolo_stable.train.device_gate import prepared
-from yolo_stable.validate import BACKENDS, Setting, ValidationResult
+from yolo_stable.validate import BACKENDS, HealSetting, ValidationResult
 from yolo_stable.validate.healing import Healing
-from yolo_stable.validate.verdict_cache import Identity, Verdict, remember
+from yolo_stable.validate.verdict_cache import DeviceIdentity, DeviceVerdict, remember
 
 WINOGRAD = next(s for s in BACKENDS["rocm"].heals if s.name == "MIOPEN_DEBUG_CONV_WINOGRAD=0")
 OFF = next(s for s in BACKENDS["rocm"].heals if s.name == "cudnn.enabled=False")
@@ -33,7 +33,7 @@ class Card:
     """A card of which a simulated validation finds what ``passes_with`` says."""
 
     def __init__(self) -> None:
-        self.passes_with: tuple[Setting, ...] | None = ()
+        self.passes_with: tuple[HealSetting, ...] | None = ()
         """The settings under which it computes rightly; empty: without any; None: never."""
         self.validated: list[dict[str, Any]] = []
         self.asked: list[str | None] = []
@@ -71,8 +71,8 @@ class Card:
             if heal and not good
             else None
         )
-        identity = Identity.of("rocm", device, result.device_name, environment)
-        remember(identity, Verdict.of(result, healing))
+        identity = DeviceIdentity.of("rocm", device, result.device_name, environment)
+        remember(identity, DeviceVerdict.of(result, healing))
         return result, healing
 
 
@@ -249,8 +249,8 @@ def failing_again(result: ValidationResult) -> ValidationResult:
 
 
 def test_a_failure_whose_healing_was_never_looked_for_is_looked_at_again(card: Card, data: str) -> None:
-    identity = Identity.of("rocm", "cuda:0", "Radeon of 2031", card.environment({}))
-    remember(identity, Verdict.of(validation(failing())))
+    identity = DeviceIdentity.of("rocm", "cuda:0", "Radeon of 2031", card.environment({}))
+    remember(identity, DeviceVerdict.of(validation(failing())))
     card.passes_with = (WINOGRAD,)
     prepared(call(data, "validate=heal", "device=0"))
     assert os.environ[VARIABLE] == "0"

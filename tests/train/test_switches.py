@@ -17,11 +17,11 @@ from yolo_stable.errors import YoloStableError
 from yolo_stable.train import device_gate as train_validation
 from yolo_stable.train.device_gate import set_switches
 from yolo_stable.trainer.trainers import StableDetectionTrainer
-from yolo_stable.validate import BACKENDS, Setting
+from yolo_stable.validate import BACKENDS, HealSetting
 from yolo_stable.validate.healing import Healing
 from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.precision import read
-from yolo_stable.validate.verdict_cache import Identity, Verdict, remember
+from yolo_stable.validate.verdict_cache import DeviceIdentity, DeviceVerdict, remember
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +52,10 @@ def test_a_training_runs_under_the_switch_that_heals(
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     data, model = shapes(), narrow("detect")
     cpu = Machine(BACKENDS["cpu"])
-    identity = Identity.of("cpu", "cpu", cpu.name, cpu.environment())
-    off = Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False})
-    remember(identity, Verdict.of(validation(failing()), Healing(chosen=(off,), heals={CONV: off}, failing=1)))
-    remember(identity.under({}, off.flags), Verdict.of(validation()))
+    identity = DeviceIdentity.of("cpu", "cpu", cpu.name, cpu.environment())
+    off = HealSetting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False})
+    remember(identity, DeviceVerdict.of(validation(failing()), Healing(chosen=(off,), heals={CONV: off}, failing=1)))
+    remember(identity.under({}, off.flags), DeviceVerdict.of(validation()))
     monkeypatch.setattr(train_validation, "_found", lambda device: (device, identity))
     seen: list[Any] = []
     original = StableDetectionTrainer.preprocess_batch

@@ -15,7 +15,7 @@ from yolo_stable.train.device_gate import warn_of_device
 from yolo_stable.validate import BACKENDS, Status
 from yolo_stable.validate.healing import Healing
 from yolo_stable.validate.machine import Machine
-from yolo_stable.validate.verdict_cache import Identity, Verdict, recall, remember
+from yolo_stable.validate.verdict_cache import DeviceIdentity, DeviceVerdict, recall, remember
 
 WINOGRAD = next(s for s in BACKENDS["rocm"].heals if s.name == "MIOPEN_DEBUG_CONV_WINOGRAD=0")
 
@@ -50,12 +50,13 @@ def test_an_accelerator_that_was_never_validated_is_warned_of_once(rocm: list[st
 
 def test_one_that_passed_is_not_warned_of_and_one_that_failed_is_each_time(rocm: list[str]) -> None:
     machine = Machine(BACKENDS["rocm"], "cuda:0")
-    identity = Identity.of("rocm", "cuda:0", machine.name, machine.environment())
-    remember(identity, Verdict.of(validation()))
+    identity = DeviceIdentity.of("rocm", "cuda:0", machine.name, machine.environment())
+    remember(identity, DeviceVerdict.of(validation()))
     warn_of_device(0, rocm.append)
     assert rocm == []
     remember(
-        identity, Verdict.of(validation(failing()), Healing(chosen=(WINOGRAD,), heals={CONV: WINOGRAD}, failing=1))
+        identity,
+        DeviceVerdict.of(validation(failing()), Healing(chosen=(WINOGRAD,), heals={CONV: WINOGRAD}, failing=1)),
     )
     for _ in range(2):
         warn_of_device(0, rocm.append)
@@ -73,9 +74,9 @@ def test_the_cpu_is_never_warned_of_nor_what_is_not_there(device: Any) -> None:
 def test_a_kept_verdict_is_what_the_verb_keeps_for_the_same_device(rocm: list[str]) -> None:
     """The worker that validates and the process that trains must mean the same file."""
     machine = Machine(BACKENDS["rocm"], "cuda:0")
-    remember(Identity.of("rocm", "cuda", machine.name, machine.environment()), Verdict.of(validation()))
+    remember(DeviceIdentity.of("rocm", "cuda", machine.name, machine.environment()), DeviceVerdict.of(validation()))
     warn_of_device("0", rocm.append)
     assert rocm == []
-    found = recall(Identity.of("rocm", "cuda:0", machine.name, machine.environment()))
+    found = recall(DeviceIdentity.of("rocm", "cuda:0", machine.name, machine.environment()))
     assert found is not None
     assert found.status is Status.PASS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from yolo_stable.validate import BACKENDS, Setting
+from yolo_stable.validate import BACKENDS, HealSetting
 from yolo_stable.validate.backend import environment_variables, is_available, is_cuda, is_rocm
 from yolo_stable.validate.precision import read
 
@@ -71,7 +71,7 @@ def test_what_maintainers_of_drivers_try_by_hand_is_tried(backend: str, lines: s
 
 
 @pytest.mark.parametrize("setting", [s for b in BACKENDS.values() for s in b.heals], ids=lambda s: s.name)
-def test_every_known_setting_is_a_line_that_can_be_pasted(setting: Setting) -> None:
+def test_every_known_setting_is_a_line_that_can_be_pasted(setting: HealSetting) -> None:
     for line in setting.line.split("; "):
         if line.startswith("torch."):
             compile(line, "line", "exec")
@@ -80,14 +80,14 @@ def test_every_known_setting_is_a_line_that_can_be_pasted(setting: Setting) -> N
 
 
 @pytest.mark.parametrize("setting", [s for b in BACKENDS.values() for s in b.heals if s.flags], ids=lambda s: s.name)
-def test_a_line_of_python_does_what_the_setting_does(setting: Setting) -> None:
+def test_a_line_of_python_does_what_the_setting_does(setting: HealSetting) -> None:
     before = {name: read(name) for name in setting.flags}
     try:
         exec(setting.line, {"torch": torch})
         assert {name: read(name) for name in setting.flags} == dict(setting.flags)
     finally:
         for name, value in before.items():
-            exec(Setting(name=name, flags={name: value}).line, {"torch": torch})
+            exec(HealSetting(name=name, flags={name: value}).line, {"torch": torch})
     assert {name: read(name) for name in setting.flags} == before
 
 

@@ -20,7 +20,7 @@ from yolo_stable.validate import BACKENDS, IncomparableError, Progress, Validati
 from yolo_stable.validate import command as validate_run
 from yolo_stable.validate import show as validate_show
 from yolo_stable.validate.healing import Healing
-from yolo_stable.validate.verdict_cache import Identity, folder, recall
+from yolo_stable.validate.verdict_cache import DeviceIdentity, folder, recall
 
 STEM, MATMUL = (f"linear/{name}/contiguous/strict" for name in ("conv-stem", "matmul-nt"))
 Answer = tuple[int, str, str]
@@ -73,7 +73,7 @@ def test_a_clean_cpu_passes_and_a_fault_is_a_regression_against_it(
     result = from_json((tmp_path / "a.json").read_text())
     assert [r.id for r in result.results] == [STEM, MATMUL]
     assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
-    kept = recall(Identity.of("cpu", "cpu", result.device_name, result.environment))
+    kept = recall(DeviceIdentity.of("cpu", "cpu", result.device_name, result.environment))
     assert kept is not None
     assert (kept.status.value, kept.checks) == ("pass", 2)
 
@@ -172,13 +172,13 @@ WRONG = [
     ("--seed=-1", "--seed -1 is not allowed"),
     ("--stress 0", "--stress 0 is not allowed"),
     ("--stress nan", "--stress nan is not allowed"),
-    ("a.json", "a.json is not understood: results are given to --compare only"),
+    ("a.json", "a.json is a result without --compare"),
     ("--compare", "--compare takes two results or more"),
     ("--compare a.json", "--compare takes two results or more"),
     ("--compare a.json gone.json", "gone.json cannot be read: No such file or directory"),
-    ("--compare a.json a.json --seed 0", "--compare reads results and computes nothing: --seed has no place"),
-    ("--compare a.json a.json --no-heal", "--compare reads results and computes nothing: --no-heal has no place"),
-    ("--compare a.json a.json --html a.json", "--html a.json would write over a result that is compared"),
+    ("--compare a.json a.json --seed 0", "--compare only reads results: leave --seed out"),
+    ("--compare a.json a.json --no-heal", "--compare only reads results: leave --no-heal out"),
+    ("--compare a.json a.json --html a.json", "--html a.json would overwrite a result that is compared"),
     ("--json .", "--json . is a folder"),
     ("--json a.json/b.json", "--json a.json/b.json cannot be made: "),
     ("--json new.json --html new.json", "--json and --html are the same file"),
@@ -208,7 +208,7 @@ def test_results_that_cannot_be_compared_end_with_3(command: Command) -> None:
     Path("b.json").write_text(to_json(validation())[:500])
     code, out, err = command("--compare", "a.json", "b.json")
     assert (code, out, len(err.splitlines())) == (IncomparableError.exit_code, "", 1)
-    assert err.startswith("yolo-stable: b.json is no JSON, or was cut short: ")
+    assert err.startswith("yolo-stable: b.json is not JSON, or was cut short: ")
 
 
 def test_a_file_that_cannot_be_written_in_the_end_is_told_after_the_verdict(

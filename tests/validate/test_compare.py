@@ -11,7 +11,7 @@ import pytest
 from validations import CONV, check, failing, measured, validation
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.validate import FAULTS, Fault, IncomparableError, ValidationResult, from_json, to_json
+from yolo_stable.validate import FAULTS, IncomparableError, KernelFault, ValidationResult, from_json, to_json
 from yolo_stable.validate.battery import cases
 from yolo_stable.validate.compare import compare, read_result
 
@@ -48,7 +48,7 @@ def test_two_clean_runs_are_the_same_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("fault", FAST, ids=lambda fault: fault.name)
-def test_an_injected_fault_is_a_regression_that_names_the_check(fault: Fault) -> None:
+def test_an_injected_fault_is_a_regression_that_names_the_check(fault: KernelFault) -> None:
     for case in (c for c in cases("quick", "cpu") if c.id.startswith(fault.caught_by) and c.precision != "configured"):
         comparison = compare([through_json(clean(case.id)), through_json(measured([case.id], inject=fault.name))], AB)
         if comparison.regressions:
@@ -138,13 +138,13 @@ def test_one_result_is_nothing_to_compare() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(to_json(validation())[:400], "no JSON, or was cut short", id="cut short"),
-        pytest.param("", "no JSON, or was cut short", id="empty"),
-        pytest.param("[]", "no result that validate --json has written", id="another JSON"),
-        pytest.param(compare([validation()] * 2, AB).to_json(), "no whole result", id="a comparison"),
+        pytest.param(to_json(validation())[:400], "not JSON, or was cut short", id="cut short"),
+        pytest.param("", "not JSON, or was cut short", id="empty"),
+        pytest.param("[]", "was not written by validate --json", id="another JSON"),
+        pytest.param(compare([validation()] * 2, AB).to_json(), "is not a whole result", id="a comparison"),
         pytest.param(to_json(replace(validation(), suite_version="0")), "battery 0", id="other battery"),
         pytest.param(to_json(replace(validation(), schema_version=99)), "form 99", id="other form"),
-        pytest.param(b"\xff\xfe{", "is no JSON", id="not text"),
+        pytest.param(b"\xff\xfe{", "is not JSON", id="not text"),
     ],
 )
 def test_a_file_that_is_no_whole_result_is_not_comparable(tmp_path: Path, content: str | bytes, words: str) -> None:

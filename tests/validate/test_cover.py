@@ -15,7 +15,7 @@ from yolo_stable.validate import Status
 from yolo_stable.validate.backend import BACKENDS
 from yolo_stable.validate.battery import BATTERY, find_case
 from yolo_stable.validate.execute import Executor
-from yolo_stable.validate.hashed import Draw
+from yolo_stable.validate.hashed import HashedDraw
 from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.operations import attention, elementwise, exact, linear, norm
 
@@ -57,13 +57,13 @@ def heard() -> set[str]:
             or check.params.get("kernel", "any") != "any"
         ):
             continue
-        recipe = recipes[check.operation](check.params, Draw(check.id))
+        recipe = recipes[check.operation](check.params, HashedDraw(check.id))
         leaves = {
             name: (t.float().requires_grad_(name in recipe.gradients) if t.is_floating_point() else t)
             for name, t in recipe.inputs.items()
         }
         with mode:
-            found = recipe.compute(**leaves)
+            found = recipe.compute(*leaves.values())
             if recipe.gradients:
                 outs = [t for t in (found.values() if isinstance(found, dict) else [found]) if t.requires_grad]
                 torch.autograd.grad(

@@ -7,7 +7,7 @@ from itertools import combinations, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo_stable.validate.covering import pairwise
+from yolo_stable.validate.operations.covering import pairwise
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=5))

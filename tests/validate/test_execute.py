@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from yolo_stable.validate import BACKENDS, Fault, Status
+from yolo_stable.validate import BACKENDS, KernelFault, Status
 from yolo_stable.validate import simulated as devices
 from yolo_stable.validate.battery import find_case
 from yolo_stable.validate.execute import Executor, lacks_type
 from yolo_stable.validate.simulated import SimulatedDevice
 
-REFUSES = Fault(
+REFUSES = KernelFault(
     name="refuses", kind="refuses", family="linear", operations=("convolution",), change="refuse", caught_by=("linear/",)
 )  # fmt: skip
 REFUSALS = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from yolo_stable.validate import BACKENDS, FAULTS, Fault, Status, find_fault
+from yolo_stable.validate import BACKENDS, FAULTS, KernelFault, Status, find_fault
 from yolo_stable.validate.battery import BATTERY, cases
+from yolo_stable.validate.changes import CHANGES
 from yolo_stable.validate.execute import Executor
 from yolo_stable.validate.machine import Machine
-from yolo_stable.validate.mistakes import CHANGES
 from yolo_stable.validate.simulated import SimulatedDevice
 
 SLOW = ("shadow", "step", "short", "determinism", "assign")
@@ -17,7 +17,7 @@ FAST = [fault for fault in FAULTS if fault.family not in SLOW and fault.change n
 
 
 @pytest.mark.parametrize("fault", FAST, ids=lambda fault: fault.name)
-def test_a_fault_fires_and_is_caught_at_the_right_check(fault: Fault) -> None:
+def test_a_fault_fires_and_is_caught_at_the_right_check(fault: KernelFault) -> None:
     machine = SimulatedDevice(BACKENDS["cpu"], fault)
     executor = Executor(machine)
     for wanted in fault.caught_by:

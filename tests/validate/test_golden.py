@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from yolo_stable.validate import golden as module
+from yolo_stable.validate.deviation import distance
 from yolo_stable.validate.golden import FIRST, MAKERS, STEP, Golden, StepReference, compare_gradients, cosine
-from yolo_stable.validate.hashed import Draw
-from yolo_stable.validate.sketch import distance, sketch
+from yolo_stable.validate.hashed import HashedDraw
+from yolo_stable.validate.sketch import sketch
 
-G = {name: Draw("g")(name, 400) for name in ("model.0.w", "model.9.w")}
+G = {name: HashedDraw("g")(name, 400) for name in ("model.0.w", "model.9.w")}
 REFERENCE = StepReference(
     losses=(1.0,), norms={name: float(g.norm()) for name, g in G.items()},
     sketches={name: sketch(g) for name, g in G.items()}, buffers={},
@@ -51,6 +52,6 @@ def test_a_gradient_is_off_by_as_much_as_it_was_changed() -> None:
 def test_the_cosine_tells_direction_and_not_size() -> None:
     assert cosine(REFERENCE, G) == pytest.approx(1.0)
     assert cosine(REFERENCE, {name: -g for name, g in G.items()}) < -0.5
-    other = {name: Draw("other")(name, 400) for name in G}
+    other = {name: HashedDraw("other")(name, 400) for name in G}
     assert abs(cosine(REFERENCE, other)) < 0.45  # two tensors of one size: the sketches tell it no better
     assert cosine(REFERENCE, {"model.9.w": G["model.9.w"], "model.0.w": torch.zeros(400)}, "model.0.") == 0.0

@@ -10,9 +10,9 @@ import pytest
 from validations import CONV, check, failing, validation
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.validate import BACKENDS, CheckResult, Setting, Status, to_json
+from yolo_stable.validate import BACKENDS, CheckResult, HealSetting, Status, to_json
 from yolo_stable.validate import healing as module
-from yolo_stable.validate.check import Case
+from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.healing import Healing, healed, search
 
 WINOGRAD = next(s for s in BACKENDS["rocm"].heals if s.name == "MIOPEN_DEBUG_CONV_WINOGRAD=0")
@@ -67,7 +67,7 @@ class FakePool:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def run(self, case: Case) -> CheckResult:
+    def run(self, case: CheckCase) -> CheckResult:
         FakePool.ran.append(case.id)
         return check(case.id) if FakePool.passing(self.settings, case.id) else failing(case.id)
 
@@ -90,7 +90,7 @@ def passing() -> Callable[[Callable[[dict[str, Any], str], bool]], None]:
 Rule = Callable[[Callable[[dict[str, Any], str], bool]], None]
 
 
-def under(settings: dict[str, Any], setting: Setting) -> bool:
+def under(settings: dict[str, Any], setting: HealSetting) -> bool:
     return settings["env"] == dict(setting.env) and settings["flags"] == dict(setting.flags) and bool(settings["env"])
 
 
@@ -126,9 +126,9 @@ def test_a_failure_that_comes_and_goes_is_not_called_healed(passing: Rule) -> No
     result = validation(failing())
     healing = search(result)
     assert (healing.chosen, healing.vanished, healing.trials) == ((), (CONV,), ())
-    assert healing.summary == "1 passed when run again: their failure comes and goes."
+    assert healing.summary == "1 passed when run again: the failure is intermittent."
     (check,) = healed(result, healing).results
-    assert (check.heal, check.notes) == (None, ("passed when it was run again in a new process",))
+    assert (check.heal, check.notes) == (None, ("passed when run again in a new process",))
 
 
 def test_nothing_that_is_known_heals(passing: Rule) -> None:
@@ -142,7 +142,7 @@ def test_the_search_ends_when_its_time_is_over(passing: Rule) -> None:
     passing(lambda s, name: False)
     healing = search(validation(failing()), seconds=0)
     assert (healing.trials, healing.complete) == ((), False)
-    assert healing.summary.endswith("the time was over before all was tried.")
+    assert healing.summary.endswith("the time ran out before all was tried.")
 
 
 def test_a_setting_that_is_in_force_already_is_not_tried(passing: Rule, monkeypatch: pytest.MonkeyPatch) -> None:

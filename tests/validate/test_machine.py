@@ -7,11 +7,11 @@ import torch
 
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.validate import machine as machines
-from yolo_stable.validate.check import Case
+from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.checks.env import CHECKS
-from yolo_stable.validate.hashed import Draw
-from yolo_stable.validate.inject import machine_for
+from yolo_stable.validate.hashed import HashedDraw
 from yolo_stable.validate.operations.env import environment
+from yolo_stable.validate.simulated import machine_for
 
 
 def test_no_name_means_the_best_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_a_device_that_is_not_there_is_named_with_what_torch_was_built_for() -> 
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        ("gpu", "There is no kind of device called 'gpu'. Known are cuda, rocm, mps, xpu, cpu."),
+        ("gpu", "There is no kind of device called 'gpu'. Use one of cuda, rocm, mps, xpu, cpu."),
         ("cuda:x", "There is no kind of device called 'cuda:x'"),
         ("cpu:1", "The device 'cpu:1' is not there: there is one cpu only. Try --device cpu."),
         ("mps", "The device 'mps' is not there: torch "),
@@ -81,7 +81,7 @@ def test_a_card_that_answers_with_an_error_is_one_clear_line(monkeypatch: pytest
 def test_a_card_of_another_kind_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = machine_for("simulated-rocm", None)
     monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "10.3.0")
-    evidence = environment(machine, Case(check=CHECKS[0], layout="contiguous", precision="exact"), Draw("x"))
+    evidence = environment(machine, CheckCase(check=CHECKS[0], layout="contiguous", precision="exact"), HashedDraw("x"))
     assert ["HSA_OVERRIDE_GFX_VERSION=10.3.0" in warning for warning in evidence.warnings] == [True]
 
 

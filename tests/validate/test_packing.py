@@ -63,4 +63,4 @@ class OneWrong(Machine):
 def test_a_failing_check_says_in_which_combination() -> None:
     result = Executor(OneWrong(BACKENDS["cpu"])).run(find_case("exact/cover-counters/contiguous/exact"))
     assert result.status is Status.FAIL
-    assert "step-int64:int64 at 0(3,): maxrel" in result.reason
+    assert "step-int64:int64 at int64-0-(3,): maxrel" in result.reason

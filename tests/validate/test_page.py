@@ -10,7 +10,7 @@ from validations import CONV, check, failing, validation
 
 from yolo_stable.validate import BACKENDS, Status
 from yolo_stable.validate.compare import compare
-from yolo_stable.validate.healing import Healing, Trial, healed
+from yolo_stable.validate.healing import Healing, HealingTrial, healed
 from yolo_stable.validate.page import comparison_page, limits, result_page
 
 EVIL = "<script>alert('x')</script> & \"more\""
@@ -56,7 +56,7 @@ def broken_page() -> str:
         check("attention/sdpa/contiguous/strict", status=Status.SKIP, reason="no such kernel"),
         device_name=EVIL, environment={"torch": EVIL, "switches": {"cudnn.enabled": True}, "arch_list": ["gfx1100"]},
     )  # fmt: skip
-    trials = (Trial(setting=SETTING, passed=(CONV,), tried=1), Trial(setting=OFF, tried=0, problem=EVIL))
+    trials = (HealingTrial(setting=SETTING, passed=(CONV,), tried=1), HealingTrial(setting=OFF, tried=0, problem=EVIL))
     healing = Healing(chosen=(SETTING, OFF), heals={CONV: SETTING}, trials=trials, failing=1)
     return result_page(healed(result, healing), healing)
 

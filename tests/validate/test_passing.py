@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolo_stable.validate import BACKENDS, Fault, Status
+from yolo_stable.validate import BACKENDS, KernelFault, Status
 from yolo_stable.validate import simulated as devices
 from yolo_stable.validate.battery import cases
-from yolo_stable.validate.changes import Call, edited
+from yolo_stable.validate.changes import FaultyCall, edited
 from yolo_stable.validate.execute import Executor
 from yolo_stable.validate.operations import passing
 from yolo_stable.validate.simulated import SimulatedDevice
@@ -41,15 +41,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passing, "SIZES", (1, 33))
 
 
-def fault_of(operation: str, change: str, precision: str, note: str = "") -> Fault:
+def fault_of(operation: str, change: str, precision: str, note: str = "") -> KernelFault:
     """Return a fault of one operation in one type; that of the loss scaler sees float32 alone."""
-    return Fault(
+    return KernelFault(
         name="loses", kind="loses", family="exact", operations=(operation,), change=change, caught_by=("exact/passes-",),
         dtypes=(PRECISIONS[precision],), note=note,
     )  # fmt: skip
 
 
-def failing(name: str, precision: str, fault: Fault) -> None:
+def failing(name: str, precision: str, fault: KernelFault) -> None:
     """Assert that a fault fires, and that the check fails."""
     device = SimulatedDevice(BACKENDS["cpu"], fault)
     wanted = f"exact/passes-{name}/contiguous/{precision}"
@@ -74,7 +74,7 @@ def test_a_call_that_swallows_what_is_not_finite_fails(
 def test_isfinite_that_takes_nan_for_a_number_fails(
     monkeypatch: pytest.MonkeyPatch, operation: str, says: Any, precision: str
 ) -> None:
-    def say(call: Call, fault: Fault) -> Any:
+    def say(call: FaultyCall, fault: KernelFault) -> Any:
         out, x = call.run(), call.args[0]
         return torch.where(x != x, says, out)
 
@@ -84,7 +84,7 @@ def test_isfinite_that_takes_nan_for_a_number_fails(
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
 def test_a_loss_scaler_that_overlooks_one_kind_of_overflow_fails(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
-    def overlook(call: Call, fault: Fault) -> Any:
+    def overlook(call: FaultyCall, fault: KernelFault) -> Any:
         gradients, found, _ = call.args
         kinds = {"nan": torch.isnan, "inf": torch.isposinf, "-inf": torch.isneginf}
         seen = any(bool(kinds[kind](t).any()) for kind in kinds if kind != wrong for t in gradients)

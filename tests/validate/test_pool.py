@@ -30,7 +30,7 @@ def test_a_process_that_ends_before_it_says_anything_is_told_with_its_last_words
     broken = Pool("cpu")
     broken._command = ["sh", "-c", "echo libamdhip64.so: cannot open >&2; exit 3"]
     with (
-        pytest.raises(InvalidCallError, match=r"cannot be asked: .*\(exit code 3\): libamdhip64.so: cannot open"),
+        pytest.raises(InvalidCallError, match=r"did not answer: .*\(exit code 3\): libamdhip64.so: cannot open"),
         broken,
     ):
         pass

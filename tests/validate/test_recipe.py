@@ -8,7 +8,7 @@ import torch
 from yolo_stable.validate import BACKENDS, Status
 from yolo_stable.validate.battery import find_case
 from yolo_stable.validate.evidence import conclude
-from yolo_stable.validate.hashed import Draw
+from yolo_stable.validate.hashed import HashedDraw
 from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.recipe import Recipe, describe_change, lay_out, run_recipe, same_bits
 
@@ -17,7 +17,7 @@ CASE = find_case("linear/matmul-nn/contiguous/strict")
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "view"])
 def test_a_layout_changes_strides_and_no_number(layout: str) -> None:
-    x = Draw("k")("x", 2, 3, 4, 5).float()
+    x = HashedDraw("k")("x", 2, 3, 4, 5).float()
     y = lay_out(x, layout)
     assert torch.equal(x, y)
     assert y.is_contiguous() is (layout == "contiguous")
@@ -25,7 +25,7 @@ def test_a_layout_changes_strides_and_no_number(layout: str) -> None:
 
 
 def test_two_dimensions_are_exchanged_in_memory_or_half_of_the_channels_are_those_of_a_larger_tensor() -> None:
-    x = Draw("k")("x", 2, 3, 4, 5).float()
+    x = HashedDraw("k")("x", 2, 3, 4, 5).float()
     for layout, strides in (("transposed", (60, 5, 15, 1)), ("chunk", (120, 20, 5, 1))):
         y = lay_out(x, layout)
         assert torch.equal(x, y)
@@ -35,7 +35,7 @@ def test_two_dimensions_are_exchanged_in_memory_or_half_of_the_channels_are_thos
 
 
 def test_only_the_first_input_lies_in_another_order_when_they_are_mixed() -> None:
-    x = Draw("k")("x", 2, 3, 4, 5).float()
+    x = HashedDraw("k")("x", 2, 3, 4, 5).float()
     first, other = (lay_out(x, "mixed", first=first) for first in (True, False))
     assert torch.equal(first, other)
     assert (first.stride(), other.stride()) == ((60, 1, 15, 3), (60, 20, 5, 1))
@@ -63,7 +63,7 @@ def test_the_second_call_is_judged_where_it_differs_from_the_first() -> None:
         calls.append(a.dtype)
         return (a @ b) * (1.01 if calls.count(torch.float32) == 2 else 1.0)
 
-    draw = Draw("0/k")
+    draw = HashedDraw("0/k")
     recipe = Recipe(inputs={"a": draw("a", 8, 8), "b": draw("b", 8, 8)}, compute=compute, scale="linear")
     result = conclude(CASE, run_recipe(recipe, Machine(BACKENDS["cpu"]), CASE, draw, {}))
     assert result.status is Status.FAIL
@@ -78,7 +78,7 @@ def test_a_reference_is_computed_once_for_all_layouts() -> None:
         seen.append(a.dtype)
         return a * 2
 
-    draw, memory = Draw("0/k"), {}
+    draw, memory = HashedDraw("0/k"), {}
     recipe = Recipe(inputs={"a": draw("a", 8)}, compute=compute)
     for _ in range(3):
         run_recipe(recipe, Machine(BACKENDS["cpu"]), CASE, draw, memory)

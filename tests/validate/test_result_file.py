@@ -48,7 +48,7 @@ def test_numbers_that_json_cannot_say_come_back() -> None:
 def test_a_file_that_was_cut_short_is_refused_in_one_line() -> None:
     text = to_json(RESULT)
     for cut in (0, 10, len(text) // 2, len(text) - 3):
-        with pytest.raises(InvalidCallError, match=r"^a.json is no JSON, or was cut short") as caught:
+        with pytest.raises(InvalidCallError, match=r"^a.json is not JSON, or was cut short") as caught:
             from_json(text[:cut], "a.json")
         assert "\n" not in str(caught.value)
 
@@ -63,12 +63,12 @@ def test_another_version_cannot_be_compared() -> None:
 
 @pytest.mark.parametrize("text", ["[]", '{"a": 1}', "3"])
 def test_other_json_is_no_result(text: str) -> None:
-    with pytest.raises(InvalidCallError, match="is no result that validate --json has written"):
+    with pytest.raises(InvalidCallError, match="was not written by validate --json"):
         from_json(text)
 
 
 def test_a_result_without_a_key_is_not_whole() -> None:
     content = json.loads(to_json(RESULT))
     del content["results"][0]["parts"]
-    with pytest.raises(InvalidCallError, match="is no whole result"):
+    with pytest.raises(InvalidCallError, match="is not a whole result"):
         from_json(json.dumps(content))

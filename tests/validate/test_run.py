@@ -9,7 +9,7 @@ from yolo_stable.errors import InvalidCallError
 from yolo_stable.validate import Progress, Status, from_json, run_one, to_json, validate
 from yolo_stable.validate.battery import find_case
 from yolo_stable.validate.execute import Executor
-from yolo_stable.validate.inject import machine_for
+from yolo_stable.validate.simulated import machine_for
 
 SEVEN = "linear/depthwise7x7/contiguous/strict"
 

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from yolo_stable.validate import BACKENDS, Status, find_fault
 from yolo_stable.validate.battery import find_case
 from yolo_stable.validate.execute import Executor
-from yolo_stable.validate.shadow import Shadow
-from yolo_stable.validate.shadow_call import HostCall, on_the_host
-from yolo_stable.validate.shadow_equivalents import translated
+from yolo_stable.validate.shadow.call import HostCall, on_the_host
+from yolo_stable.validate.shadow.equivalents import translated
+from yolo_stable.validate.shadow.mode import CALLS, Shadow
 from yolo_stable.validate.simulated import SimulatedDevice
 
 Change = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -201,7 +201,7 @@ def test_equal_calls_are_judged_once_and_like_ones_a_few_times() -> None:
     assert shadow.judged == 1
     shadow, _ = shadowed(lambda: [torch.sigmoid(X[:, : n + 16].contiguous()) for n in range(15)])
     assert shadow.worst.keys() == {"sigmoid/float32", "clone/float32"}
-    assert shadow.judged == 2 * shadow.calls
+    assert shadow.judged == 2 * CALLS
 
 
 def test_batchnorm_of_an_accelerator_is_held_against_that_of_the_cpu() -> None:

@@ -7,8 +7,7 @@ import torch
 
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.validate import BACKENDS, find_fault
-from yolo_stable.validate.inject import machine_for
-from yolo_stable.validate.simulated import SimulatedDevice
+from yolo_stable.validate.simulated import SimulatedDevice, machine_for
 
 
 @pytest.mark.parametrize("kind", list(BACKENDS))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from yolo_stable.validate.hashed import Draw
-from yolo_stable.validate.sketch import distance, sketch
+from yolo_stable.validate.deviation import distance
+from yolo_stable.validate.hashed import HashedDraw
+from yolo_stable.validate.sketch import sketch
 
 
 def test_sketches_are_as_far_apart_as_the_tensors() -> None:
-    a = Draw("a")("x", 5000)
-    b = a + 0.01 * Draw("b")("x", 5000)
+    a = HashedDraw("a")("x", 5000)
+    b = a + 0.01 * HashedDraw("b")("x", 5000)
     assert distance(sketch(a), sketch(b)) == pytest.approx(float((a - b).norm()), rel=0.5)
     assert distance(sketch(a), sketch(a)) == 0.0
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from validations import check, failing, part
 
-from yolo_stable.validate import BACKENDS, CheckResult, Fault, Status, find_fault
+from yolo_stable.validate import BACKENDS, CheckResult, KernelFault, Status, find_fault
 from yolo_stable.validate import stress as module
 from yolo_stable.validate.battery import find_case, stress_cases
-from yolo_stable.validate.check import Case
+from yolo_stable.validate.check import CheckCase
 from yolo_stable.validate.execute import Executor
 from yolo_stable.validate.machine import Machine
 from yolo_stable.validate.simulated import SimulatedDevice
@@ -48,7 +48,7 @@ def test_a_device_that_flips_one_bit_in_a_hundred_products_is_found(monkeypatch:
     assert 1 <= machine.fired <= 4
     assert result.status is Status.FAIL
     assert result.numbers["changed"] >= 1
-    assert "did not come out as they should" in result.reason
+    assert "repetitions went wrong" in result.reason
     assert result.reason.endswith("Suspect memory, heat or power, and run `rvs`")
 
 
@@ -64,7 +64,7 @@ def scripted(*of_first: CheckResult) -> Any:
     script: Iterator[CheckResult] = iter(of_first)
     steady = check(determinism=STEADY)
 
-    def run(case: Case) -> CheckResult:
+    def run(case: CheckCase) -> CheckResult:
         return replace(next(script, steady) if case.id == SMALL[0] else steady, id=case.id)
 
     return run
@@ -104,4 +104,4 @@ def test_convolutions_products_and_whole_steps_are_stressed_in_all_precisions() 
     names = {case.check.id for case in stress_cases("quick")}
     for what in ("conv3x3-64", "matmul-nt", "yolo11n"):
         assert {f"determinism/stress-{what}-{dtype}" for dtype in ("float32", "float16", "bfloat16")} <= names
-    assert isinstance(find_fault("rare-bit"), Fault)
+    assert isinstance(find_fault("rare-bit"), KernelFault)

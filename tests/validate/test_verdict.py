@@ -15,9 +15,9 @@ OTHER = "linear/matmul-nt/contiguous/strict"
 def test_a_pass_is_one_sentence_with_what_it_rests_on() -> None:
     skipped = check("attention/sdpa-flash/contiguous/strict", status=Status.SKIP)
     warned = check(OTHER, status=Status.WARN, reason="out: q 9.0e+01 is over 6.4e+01")
-    assert verdict(validation()) == f"PASS: {WHAT} computes a YOLO training step rightly: 1 check passed, 41 s."
+    assert verdict(validation()) == f"PASS: {WHAT} computes a YOLO training step correctly: 1 check passed, 41 s."
     assert verdict(validation(check(), warned, skipped)) == (
-        f"PASS: {WHAT} computes a YOLO training step rightly: 2 checks passed, 1 with a warning, 41 s."
+        f"PASS: {WHAT} computes a YOLO training step correctly: 2 checks passed, 1 with a warning, 41 s."
     )
 
 

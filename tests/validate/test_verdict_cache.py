@@ -13,13 +13,13 @@ from yolo_stable.data.builtin import CACHE_VARIABLE
 from yolo_stable.validate import BACKENDS, Status
 from yolo_stable.validate import verdict_cache as validated
 from yolo_stable.validate.healing import Healing
-from yolo_stable.validate.verdict_cache import Identity, Verdict, folder, is_first_time, recall, remember
+from yolo_stable.validate.verdict_cache import DeviceIdentity, DeviceVerdict, folder, is_first_time, recall, remember
 
 ENVIRONMENT: dict[str, Any] = {
     "torch": "2.9", "hip": "7.0", "driver": "amdgpu 6.1", "uuid": "", "gcn_arch": "gfx1100", "threads": 2,
     "variables": {"OMP_NUM_THREADS": "2"}, "switches": {"cudnn.enabled": True},
 }  # fmt: skip
-GOOD = Verdict(status=Status.PASS, tier="quick", checks=244, when="2031-01-02T03:04:05+00:00")
+GOOD = DeviceVerdict(status=Status.PASS, tier="quick", checks=244, when="2031-01-02T03:04:05+00:00")
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +28,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def card(device: str = "cuda:0", name: str = "Radeon of 2031", **facts: Any) -> Identity:
-    return Identity.of("rocm", device, name, {**ENVIRONMENT, **facts})
+def card(device: str = "cuda:0", name: str = "Radeon of 2031", **facts: Any) -> DeviceIdentity:
+    return DeviceIdentity.of("rocm", device, name, {**ENVIRONMENT, **facts})
 
 
 def test_a_verdict_comes_back_as_it_was() -> None:
     setting = BACKENDS["rocm"].heals[2]
     result = validation(failing())
-    verdict = Verdict.of(result, Healing(chosen=(setting,), heals={CONV: setting}, failing=1))
+    verdict = DeviceVerdict.of(result, Healing(chosen=(setting,), heals={CONV: setting}, failing=1))
     assert (verdict.status, verdict.failed, verdict.searched) == (Status.FAIL, (CONV,), True)
     assert verdict.env == {"MIOPEN_DEBUG_CONV_WINOGRAD": "0"}
     assert remember(card(), verdict) == ""
@@ -82,7 +82,7 @@ def test_another_battery_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_larger_battery_answers_for_a_smaller_one() -> None:
     remember(card(), GOOD)
     assert recall(card(), "default") is None
-    remember(card(), Verdict(status=Status.PASS, tier="full", checks=900))
+    remember(card(), DeviceVerdict(status=Status.PASS, tier="full", checks=900))
     found = recall(card(), "default")
     assert found is not None
     assert found.checks == 900

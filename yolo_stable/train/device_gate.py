@@ -12,7 +12,7 @@ from ..validate import Status
 from ..validate.command import examine
 from ..validate.pool import Pool
 from ..validate.show import print_line
-from ..validate.verdict_cache import Identity, Verdict, is_first_time, recall
+from ..validate.verdict_cache import DeviceIdentity, DeviceVerdict, is_first_time, recall
 from .call import WHERE, TrainCall
 
 
@@ -98,12 +98,12 @@ def warn_of_device(device: Any, warn: Callable[[str], object]) -> None:
         if kind == "cpu" or kind not in BACKENDS or not is_available(torch, BACKENDS[kind]):
             continue  # whether it is there is not asked here
         machine = Machine(BACKENDS[kind], place)  # nothing is computed: this process may only start others
-        line = _warning(Identity.of(kind, place, machine.name, machine.environment()))
+        line = _warning(DeviceIdentity.of(kind, place, machine.name, machine.environment()))
         if line:
             warn(line)
 
 
-def _warning(identity: Identity) -> str:
+def _warning(identity: DeviceIdentity) -> str:
     verdict = recall(identity)
     if verdict is None:
         if not is_first_time(identity):
@@ -119,11 +119,11 @@ def _warning(identity: Identity) -> str:
     return ""
 
 
-def _what_is_wrong(identity: Identity) -> str:
+def _what_is_wrong(identity: DeviceIdentity) -> str:
     return f"What it gets wrong:\nyolo-stable validate --device {identity.device}"
 
 
-def _how_to_heal(verdict: Verdict) -> str:
+def _how_to_heal(verdict: DeviceVerdict) -> str:
     if verdict.flags:  # no shell can set them
         return "Let training set what heals it, with validate=heal among its words."
     shell = "\n".join(verdict.heal.split("; "))
@@ -159,7 +159,7 @@ def _make_fit(device: str | None, *, heal: bool) -> dict[str, Any]:
     return dict(verdict.flags)
 
 
-def _verdict(identity: Identity, device: str | None, settings: Mapping[str, Any]) -> Verdict:
+def _verdict(identity: DeviceIdentity, device: str | None, settings: Mapping[str, Any]) -> DeviceVerdict:
     """Return the verdict that is kept, or make one; a failure whose healing was never looked for is looked at again."""
     kept = recall(identity)
     if kept is not None and (kept.searched or kept.status is not Status.FAIL):
@@ -167,12 +167,12 @@ def _verdict(identity: Identity, device: str | None, settings: Mapping[str, Any]
         return kept
     print_line(f"Validating {identity} before training.")
     result, healing = examine(device, "quick", settings=settings, heal=not settings)
-    found = Verdict.of(result, healing)
+    found = DeviceVerdict.of(result, healing)
     print_line(f"{identity}: {found.status.value}, {_checks(found)} in {result.seconds:.0f} s.")
     return found
 
 
-def _found(device: str | None) -> tuple[str, Identity]:
+def _found(device: str | None) -> tuple[str, DeviceIdentity]:
     """Return a device's name and identity; where none was named, that of the one that Ultralytics would take."""
     if device is None:
         try:
@@ -181,7 +181,7 @@ def _found(device: str | None) -> tuple[str, Identity]:
             return _found("cpu")
     with Pool(device) as pool:
         said = pool.hello
-    return device, Identity.of(said["backend"], said["device"], said["device_name"], said["environment"])
+    return device, DeviceIdentity.of(said["backend"], said["device"], said["device_name"], said["environment"])
 
 
 def _set_variables(env: Mapping[str, str]) -> None:
@@ -192,10 +192,10 @@ def _set_variables(env: Mapping[str, str]) -> None:
             os.environ.pop(name, None)
 
 
-def _failures(verdict: Verdict) -> str:
+def _failures(verdict: DeviceVerdict) -> str:
     more = f" and {len(verdict.failed) - 3} more" if len(verdict.failed) > 3 else ""
     return f"{len(verdict.failed)} of {_checks(verdict)} ({', '.join(verdict.failed[:3])}{more})"
 
 
-def _checks(verdict: Verdict) -> str:
+def _checks(verdict: DeviceVerdict) -> str:
     return f"{verdict.checks} check{'' if verdict.checks == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""One runner per backend as data: how it is found, its precision switches, and the settings that may heal a failing check."""
+"""Backends as data: how a kind of device is found, its precision switches, and the settings that may heal a failing check."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
-    """One thing to change before a check is tried again, in a process of its own."""
+class HealSetting:
+    """A change of the environment under which a check is tried again, in a process of its own."""
 
     name: str
-    """How it is shown and asked for."""
+    """As it is shown."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables; set before torch is imported. An empty value takes the variable away."""
     flags: Mapping[str, Any] = field(default_factory=dict)
     """Attributes below ``torch.backends``, such as ``cudnn.enabled``."""
     reason: str = ""
-    """What it avoids, and where that is known from."""
+    """What it avoids, and the source."""
 
     @property
     def line(self) -> str:
-        """Return it as a line for a shell, or for flags as a line of Python."""
+        """Return the line to paste: into a shell, or for flags into Python."""
         shell = [f"export {name}={value}" if value else f"unset {name}" for name, value in self.env.items()]
         return "; ".join([*shell, *(_statement(name, value) for name, value in self.flags.items())])
 
@@ -36,12 +36,12 @@ def _statement(name: str, value: Any) -> str:
     return f"torch.backends.{name}({value!r})" if is_function else f"torch.backends.{name} = {value!r}"
 
 
-def _env(name: str, value: str, reason: str) -> Setting:
-    return Setting(name=f"{name}={value}", env={name: value}, reason=reason)
+def _env(name: str, value: str, reason: str) -> HealSetting:
+    return HealSetting(name=f"{name}={value}", env={name: value}, reason=reason)
 
 
-_NO_CUDNN = Setting(name="cudnn.enabled=False", flags={"cudnn.enabled": False}, reason="torch's own kernels")
-_MATH_SDPA = Setting(
+_NO_CUDNN = HealSetting(name="cudnn.enabled=False", flags={"cudnn.enabled": False}, reason="torch's own kernels")
+_MATH_SDPA = HealSetting(
     name="sdpa=math",
     flags={"cuda.enable_flash_sdp": False, "cuda.enable_mem_efficient_sdp": False, "cuda.enable_cudnn_sdp": False},
     reason="attention in plain operations (aotriton#183, pytorch#147460)",
@@ -49,16 +49,16 @@ _MATH_SDPA = Setting(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Backend:
-    """What is known of a kind of device before one is touched."""
+class DeviceBackend:
+    """A kind of device, before one is touched."""
 
     name: str
     """``cuda``, ``rocm``, ``mps``, ``xpu`` or ``cpu``."""
     device_type: str
     """What torch calls it; CUDA and ROCm are both ``cuda``."""
     reduced: tuple[str, ...]
-    """Switches below ``torch.backends`` that let float32 be computed in less, those of older versions of torch included."""
-    heals: tuple[Setting, ...]
+    """Switches below ``torch.backends`` that reduce the precision of float32, those of older versions of torch included."""
+    heals: tuple[HealSetting, ...]
     """What the search tries, in this order."""
     variables: str
     """Regular expression of the environment variables that matter."""
@@ -74,25 +74,25 @@ _MIOPEN = "one kind of MIOpen's kernels off (pytorch#102968, MIOpen#670)"
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend(
+        DeviceBackend(
             name="cuda",
             device_type="cuda",
             reduced=_CUDA_SWITCHES,
             heals=(
-                Setting(name="cudnn.benchmark=False", flags={"cudnn.benchmark": False}, reason="no search for a kernel"),
-                Setting(name="cudnn.deterministic=True", flags={"cudnn.deterministic": True}, reason="other kernels"),
+                HealSetting(name="cudnn.benchmark=False", flags={"cudnn.benchmark": False}, reason="no search for a kernel"),
+                HealSetting(name="cudnn.deterministic=True", flags={"cudnn.deterministic": True}, reason="other kernels"),
                 _env("NVIDIA_TF32_OVERRIDE", "0", "TF32 off in all NVIDIA libraries"),
                 _NO_CUDNN,
                 _MATH_SDPA,
             ),
             variables=f"^({_COMMON}|CUDA|CUBLAS|CUDNN|NVIDIA_TF32_OVERRIDE)",
         ),
-        Backend(
+        DeviceBackend(
             name="rocm",
             device_type="cuda",
             reduced=_CUDA_SWITCHES,
             heals=(
-                Setting(name="HSA_OVERRIDE_GFX_VERSION unset", env={"HSA_OVERRIDE_GFX_VERSION": ""},
+                HealSetting(name="HSA_OVERRIDE_GFX_VERSION unset", env={"HSA_OVERRIDE_GFX_VERSION": ""},
                         reason="kernels of another card (legacy-rocm-build#2048)"),
                 _env("MIOPEN_DEBUG_CONV_IMPLICIT_GEMM", "0", _MIOPEN),
                 _env("MIOPEN_DEBUG_CONV_WINOGRAD", "0", _MIOPEN),
@@ -110,7 +110,7 @@ BACKENDS = {
             ),
             variables=f"^({_COMMON}|MIOPEN|HIP|HSA|ROC|ROCBLAS|HIPBLASLT|AMD|GPU|CUDA_VISIBLE)",
         ),
-        Backend(
+        DeviceBackend(
             name="mps",
             device_type="mps",
             reduced=(),
@@ -121,22 +121,22 @@ BACKENDS = {
             ),
             variables=f"^({_COMMON}|MPS|METAL|MTL)",
         ),
-        Backend(
+        DeviceBackend(
             name="xpu",
             device_type="xpu",
             reduced=_ONEDNN_SWITCHES,
             heals=(
-                Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False}, reason="no oneDNN kernels"),
+                HealSetting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False}, reason="no oneDNN kernels"),
                 _MATH_SDPA,
             ),
             variables=f"^({_COMMON}|SYCL|ONEAPI|ZE_|NEO|IGC|ONEDNN|DNNL|IPEX)",
         ),
-        Backend(
+        DeviceBackend(
             name="cpu",
             device_type="cpu",
             reduced=_ONEDNN_SWITCHES,
             heals=(
-                Setting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False},
+                HealSetting(name="mkldnn.enabled=False", flags={"mkldnn.enabled": False},
                         reason="no oneDNN kernels (pytorch#163347)"),
                 _env("ONEDNN_MAX_CPU_ISA", "AVX2", "older instructions in oneDNN"),
                 _env("ATEN_CPU_CAPABILITY", "default", "no vector instructions in torch's kernels"),
@@ -154,17 +154,12 @@ def is_rocm(torch: Any) -> bool:
 
 
 def is_cuda(torch: Any) -> bool:
-    """Return whether this torch was built for CUDA; ROCm answers to ``torch.cuda`` as well, and is not meant."""
+    """Return whether this torch was built for CUDA, and not for ROCm, which answers to ``torch.cuda`` as well."""
     return getattr(torch.version, "cuda", None) is not None and not is_rocm(torch)
 
 
-def is_available(torch: Any, backend: Backend) -> bool:
-    """Return whether a device of this backend can be used in this process.
-
-    Args:
-        torch: The module; handed over, so that tests can hand over another.
-        backend: Which.
-    """
+def is_available(torch: Any, backend: DeviceBackend) -> bool:
+    """Return whether a device of this backend can be used in this process; ``torch`` is the module."""
     if backend.device_type == "cpu":
         return True
     if backend.device_type == "cuda":
@@ -175,7 +170,7 @@ def is_available(torch: Any, backend: Backend) -> bool:
     return hasattr(torch, "xpu") and bool(torch.xpu.is_available())
 
 
-def environment_variables(backend: Backend) -> dict[str, str]:
+def environment_variables(backend: DeviceBackend) -> dict[str, str]:
     """Return the environment variables that can change what this backend computes."""
     pattern = re.compile(backend.variables)
     return {name: value for name, value in sorted(os.environ.items()) if pattern.match(name)}

@@ -1,76 +1,27 @@
-"""All checks, and which of them a tier runs."""
+"""The battery: all checks, and the cases that each tier runs."""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 
 from ..errors import InvalidCallError, nearest
-from .check import FAMILIES, TIERS, Case, Check
-from .checks import (
-    assign,
-    attention,
-    cover,
-    determinism,
-    elementwise,
-    env,
-    exact,
-    forms,
-    large,
-    linear,
-    lists,
-    norm,
-    optimizer,
-    passing,
-    places,
-    products,
-    ranges,
-    shadow,
-    short,
-    special,
-    step,
-    transfer,
-)
+from .check import FAMILIES, TIERS, Check, CheckCase
+from .checks import determinism
 
 _GROUPS = (
-    env,
-    transfer,
-    exact,
-    passing,
-    special,
-    places,
-    elementwise,
-    ranges,
-    forms,
-    large,
-    cover,
-    linear,
-    products,
-    norm,
-    attention,
-    assign,
-    optimizer,
-    lists,
-    determinism,
-    shadow,
-    step,
-    short,
-)
-BATTERY: tuple[Check, ...] = tuple(
-    sorted((check for group in _GROUPS for check in group.CHECKS), key=lambda check: FAMILIES.index(check.family))
-)
+    "env", "transfer", "exact", "passing", "special", "places", "elementwise", "ranges", "forms", "large", "cover", "linear",
+    "products", "norm", "attention", "assign", "optimizer", "lists", "determinism", "shadow", "step", "short",
+)  # fmt: skip
+"""Files of ``checks/``."""
+_CHECKS = [check for group in _GROUPS for check in import_module(f".checks.{group}", __package__).CHECKS]
+BATTERY: tuple[Check, ...] = tuple(sorted(_CHECKS, key=lambda check: FAMILIES.index(check.family)))
 """In the order in which they run."""
 _FINDABLE = BATTERY + determinism.STRESS
 
 
-def cases(tier: str, backend: str) -> tuple[Case, ...]:
-    """Return what is run on a backend.
-
-    Args:
-        tier: ``quick``, ``default`` or ``full``.
-        backend: Its name; checks for other backends are left out.
-
-    Returns:
-        The cases in their order.
+def cases(tier: str, backend: str) -> tuple[CheckCase, ...]:
+    """Return the cases that a tier runs on a backend, in their order.
 
     Raises:
         InvalidCallError: There is no such tier.
@@ -81,21 +32,21 @@ def cases(tier: str, backend: str) -> tuple[Case, ...]:
     return tuple(case for check in checks for case in check.cases(tier))
 
 
-def stress_cases(tier: str) -> tuple[Case, ...]:
-    """Return what ``--stress`` repeats."""
+def stress_cases(tier: str) -> tuple[CheckCase, ...]:
+    """Return the cases that ``--stress`` repeats."""
     return tuple(case for check in determinism.STRESS for case in check.cases(tier))
 
 
 def find_check(check_id: str) -> Check:
-    """Return the check of an id, which must be there."""
+    """Return the check of an id that exists."""
     return next(check for check in _FINDABLE if check.id == check_id)
 
 
-def find_case(case_id: str) -> Case:
+def find_case(case_id: str) -> CheckCase:
     """Return the case of an id.
 
     Raises:
-        InvalidCallError: There is none; names the nearest.
+        InvalidCallError: There is none.
     """
     found = _by_id()
     if case_id not in found:
@@ -104,5 +55,5 @@ def find_case(case_id: str) -> Case:
 
 
 @cache
-def _by_id() -> dict[str, Case]:
+def _by_id() -> dict[str, CheckCase]:
     return {case.id: case for check in _FINDABLE for case in check.cases("full")}

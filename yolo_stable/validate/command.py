@@ -1,9 +1,9 @@
-"""The command ``yolo-stable validate``: the battery and the search for what heals, or the comparison of results."""
+"""The command ``yolo-stable validate``: validates a device and searches for what heals it, or compares results."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from .compare import compare, read_result
 from .healing import Healing, healed, search
 from .page import comparison_page, result_page
 from .show import Live, print_line, show_comparison, show_result
-from .verdict_cache import Identity, Verdict, remember
+from .verdict_cache import DeviceIdentity, DeviceVerdict, remember
 
 WHERE = "validate"
-"""What the messages of this verb start with."""
+"""Beginning of the messages of this verb."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +46,11 @@ class ValidateCall:
 
 
 def run(call: ValidateCall, families: tuple[str, ...] = ()) -> int:
-    """Do what was asked for, and print it.
+    """Validate a device or compare results, print what was found, and return the exit code: 1 for a failure or a regression.
 
     Args:
         call: The call.
         families: Validate these families only; empty: all.
-
-    Returns:
-        The exit code: 0 pass or same, 1 fail or regression.
 
     Raises:
         InvalidCallError: The call is wrong, or the device is not there.
@@ -102,21 +99,10 @@ def examine(
     families: tuple[str, ...] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> tuple[ValidationResult, Healing | None]:
-    """Validate a device, look for what heals its failures, and keep the verdict for trainings to come.
+    """Validate a device, search for what heals its failures, and keep the verdict for later trainings.
 
-    Args:
-        device: As for :func:`~yolo_stable.validate.run.validate`, which the others go to as well.
-        tier: ``quick``, ``default`` or ``full``.
-        seed: Of the inputs.
-        inject: A fault to put in; the verdict is not kept then.
-        stress_minutes: Repeat the linear checks so long.
-        recompute_reference: Compute the reference of trainings here.
-        heal: Whether to search.
-        families: Only these; the verdict is not kept then.
-        settings: ``env`` and ``flags`` to validate under.
-
-    Returns:
-        The result with its healing lines, and the search; None when there was none.
+    The arguments are those of :func:`~yolo_stable.validate.run.validate`. A verdict under an injected fault or on some families
+    alone is not kept. Without ``heal``, or without a failure, there is no search.
     """
     healing = None
     with Live() as live:
@@ -128,15 +114,20 @@ def examine(
             healing = search(result, device, inject=inject, progress=live.say)
             result = healed(result, healing)
     if not inject and not families:
-        identity = Identity.of(result.backend, result.device, result.device_name, result.environment)
-        problem = remember(identity, Verdict.of(result, healing))
+        identity = DeviceIdentity.of(result.backend, result.device, result.device_name, result.environment)
+        problem = remember(identity, DeviceVerdict.of(result, healing))
         if problem:
-            print_line(f"The verdict could not be kept for trainings to come: {problem}")
+            print_line(f"Later trainings will not know this verdict, as it could not be saved: {problem}")
     return result, healing
 
 
 def _check(call: ValidateCall) -> None:
-    """Refuse a call that cannot be meant, before anything is computed."""
+    """Refuse a wrong call before anything is computed."""
+    for problem in _problems(call):
+        raise InvalidCallError(f"{WHERE}: {problem}")
+
+
+def _problems(call: ValidateCall) -> Iterator[str]:
     if call.compare:
         chosen = {
             "--device": call.device, "--quick": call.quick, "--full": call.full, "--seed": call.seed, "--inject": call.inject,
@@ -144,39 +135,38 @@ def _check(call: ValidateCall) -> None:
         }  # fmt: skip
         useless = [name for name, value in chosen.items() if value is not None and value is not False]
         if useless:
-            raise InvalidCallError(f"{WHERE}: --compare reads results and computes nothing: {useless[0]} has no place.")
+            yield f"--compare only reads results: leave {useless[0]} out."
         if len(call.files) < 2:
-            raise InvalidCallError(f"{WHERE}: --compare takes two results or more: --compare A.json B.json.")
+            yield "--compare takes two results or more: --compare A.json B.json."
     elif call.files:
-        raise InvalidCallError(f"{WHERE}: {call.files[0]} is not understood: results are given to --compare only.")
+        yield f"{call.files[0]} is a result without --compare. Type --compare A.json B.json."
     if call.quick and call.full:
-        raise InvalidCallError(f"{WHERE}: --quick and --full exclude each other; without either the default is run.")
+        yield "--quick and --full exclude each other. Leave both out for the default battery."
     if call.seed is not None and call.seed < 0:
-        raise InvalidCallError(f"{WHERE}: --seed {call.seed} is not allowed. It must be 0 or more.")
+        yield f"--seed {call.seed} is not allowed. It must be 0 or more."
     if call.stress is not None and not 0 < call.stress < float("inf"):
-        raise InvalidCallError(f"{WHERE}: --stress {call.stress:g} is not allowed. Give minutes, such as --stress 10.")
+        yield f"--stress {call.stress:g} is not allowed. Give minutes, such as --stress 10."
     for option, path in (("--json", call.json), ("--html", call.html)):
         if path is not None:
-            _require_writable(option, path)
+            problem = _why_not_writable(path)
+            if problem:
+                yield f"{option} {path} {problem}. Give another file."
             if path.resolve() in [file.resolve() for file in call.files]:
-                raise InvalidCallError(f"{WHERE}: {option} {path} would write over a result that is compared.")
+                yield f"{option} {path} would overwrite a result that is compared. Give another file."
     if call.json is not None and call.json == call.html:
-        raise InvalidCallError(f"{WHERE}: --json and --html are the same file, {call.json}.")
+        yield f"--json and --html are the same file, {call.json}. Give two files."
 
 
-def _require_writable(option: str, path: Path) -> None:
-    """Say before minutes are spent that the result could not be kept."""
+def _why_not_writable(path: Path) -> str:
+    """Return why a file could not be written; empty when it could."""
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
-    what = (
-        "is a folder" if path.is_dir()
-        else f"cannot be made: {parent} is no folder" if not parent.is_dir()
-        else f"cannot be written: {parent} is not yours to write to" if not os.access(parent, os.W_OK)
-        else ""
-    )  # fmt: skip
-    if what:
-        raise InvalidCallError(f"{WHERE}: {option} {path} {what}. Give another file.")
+    if path.is_dir():
+        return "is a folder"
+    if not parent.is_dir():
+        return f"cannot be made: {parent} is not a folder"
+    return "" if os.access(parent, os.W_OK) else f"cannot be written: you may not write to {parent}"
 
 
 def _write(path: Path | None, make: Callable[[], str]) -> None:

@@ -1,43 +1,46 @@
-"""Comparison of machines side by side: what the later ones compute otherwise than the first. Needs no torch."""
+"""Comparison of machines: how the results of the later ones differ from those of the first. Needs no torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._shared.listing import listed
+from .._shared.numbers import count
 from .._shared.strict_json import strict
 from ..errors import InvalidCallError
-from .difference import Difference, Weight, common_parts, differences, relative
+from .deviation import relative
+from .difference import DeviceDifference, Weight, common_parts, differences
 from .gate import SEVERITY
-from .result import SCHEMA, SUITE, CheckResult, ValidationResult
+from .result import SCHEMA, SUITE, CheckResult, ValidationResult, flat_facts
 from .result_file import IncomparableError, from_json
 
 _PLATFORM = ("backend", "device_name", "torch", "cuda", "hip", "cudnn", "driver", "gcn_arch", "capability", "cpu_capability",
              "system", "threads", "switches", "variables")  # fmt: skip
-"""Facts of an environment; where all are equal, equal bits are expected."""
+"""Facts of an environment; equal ones mean equal bits."""
 _WEIGHTS = tuple(Weight)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineComparison:
-    """What a comparison has found; the first machine is what the others are held against."""
+    """The differences of machines from the first one."""
 
     names: tuple[str, ...]
-    """What the results are called, such as their files."""
+    """Of the results, such as their files."""
     results: tuple[ValidationResult, ...]
     environment: tuple[tuple[str, tuple[Any, ...]], ...]
-    """Facts in which the environments differ, with the value of each machine."""
-    differences: tuple[Difference, ...]
+    """Facts that differ, with the value of each machine."""
+    differences: tuple[DeviceDifference, ...]
     """The most severe first."""
     equal_parts: tuple[tuple[int, int], ...]
     """For each machine after the first: tensors that are equal bit for bit, and tensors in all."""
 
     @property
-    def regressions(self) -> tuple[Difference, ...]:
-        """Return what is worse than on the first machine."""
+    def regressions(self) -> tuple[DeviceDifference, ...]:
+        """Return the differences that are worse than the first machine."""
         return tuple(d for d in self.differences if d.weight is Weight.REGRESSION)
 
     @property
@@ -50,18 +53,16 @@ class MachineComparison:
         """Return the verdict in one sentence."""
         checks = list(dict.fromkeys(d.id for d in self.regressions))
         if checks:
-            more = f" and {len(checks) - 3} more" if len(checks) > 3 else ""
             machines = sorted({d.machine for d in self.regressions})
             worse = " and ".join(map(self._called, machines)) + (" is" if len(machines) == 1 else " are")
-            count = f"{len(checks)} check{'s' if len(checks) > 1 else ''}"
-            return f"REGRESSION: {worse} worse than {self.names[0]} in {count}: {', '.join(checks[:3])}{more}."
+            return f"REGRESSION: {worse} worse than {self.names[0]} in {count(len(checks), 'check')}: {listed(checks)}."
         ids = {r.id for r in self.results[0].results}
         failing = {r.id for result in self.results for r in result.failed()} & ids
         still = f"; {len(failing)} of them fail{'s' if len(failing) == 1 else ''}" if failing else ""
         changed = len({d.id for d in self.differences})
         notes = f" Differences that are no regression: in {changed} of them." if changed else ""
-        count = f"{len(ids)} check{'s' if len(ids) > 1 else ''}"
-        return f"SAME: {count}, {' and '.join(self.names[1:])} no worse than {self.names[0]}{still}.{notes}"
+        no_worse = f"{' and '.join(self.names[1:])} no worse than {self.names[0]}"
+        return f"SAME: {count(len(ids), 'check')}, {no_worse}{still}.{notes}"
 
     def _called(self, machine: int) -> str:
         inject = self.results[machine].inject
@@ -80,9 +81,9 @@ class MachineComparison:
 
         return {name: rows[name] for name in sorted(ids, key=severity)}
 
-    def by_check_and_machine(self) -> list[tuple[Difference, ...]]:
+    def by_check_and_machine(self) -> list[tuple[DeviceDifference, ...]]:
         """Return the differences, those of one check on one machine together, the most severe first."""
-        found: dict[tuple[str, int], list[Difference]] = {}
+        found: dict[tuple[str, int], list[DeviceDifference]] = {}
         for d in self.differences:
             found.setdefault((d.id, d.machine), []).append(d)
         return [tuple(these) for these in found.values()]
@@ -121,14 +122,16 @@ def read_result(path: Path) -> ValidationResult:
 
     Raises:
         InvalidCallError: There is no such file, or it cannot be read.
-        IncomparableError: It is no whole result, or one of another version.
+        IncomparableError: It is not a whole result, or one of another version.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidCallError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise IncomparableError(f"{path} is no JSON: {error.reason} at byte {error.start}.") from error
+        raise IncomparableError(
+            f"{path} is not JSON: {error.reason} at byte {error.start}. Make it again with validate --json."
+        ) from error
     try:
         return from_json(text, path)
     except InvalidCallError as error:  # it is there, and nothing can be said about it
@@ -136,14 +139,11 @@ def read_result(path: Path) -> ValidationResult:
 
 
 def compare(results: Sequence[ValidationResult], names: Sequence[str]) -> MachineComparison:
-    """Hold machines against the first.
+    """Compare machines with the first, and return all differences, the most severe first.
 
     Args:
         results: Two or more.
         names: What to call them, in the same order.
-
-    Returns:
-        All differences, the most severe first.
 
     Raises:
         InvalidCallError: There are fewer than two.
@@ -172,6 +172,7 @@ def _require_same_inputs(a: ValidationResult, b: ValidationResult, a_name: str, 
     if a.seed != b.seed:
         raise IncomparableError(
             f"{a_name} and {b_name} cannot be compared: their inputs were made with --seed {a.seed} and {b.seed}."
+            " Validate both with the same seed."
         )
     theirs = {r.id: r for r in b.results}
     common = [(r, theirs[r.id]) for r in a.results if r.id in theirs]
@@ -180,8 +181,7 @@ def _require_same_inputs(a: ValidationResult, b: ValidationResult, a_name: str, 
     known = [(x, y) for x, y in common if x.input_sha256 and y.input_sha256]  # one that was killed has none
     other = [x.id for x, y in known if x.input_sha256 != y.input_sha256]
     if other:
-        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
-        raise IncomparableError(f"{a_name} and {b_name} cannot be compared: other inputs in {other[0]}{more}.")
+        raise IncomparableError(f"{a_name} and {b_name} cannot be compared: other inputs in {listed(other, 1)}.")
 
 
 def _equal_parts(a: ValidationResult, b: ValidationResult) -> tuple[int, int]:
@@ -191,7 +191,7 @@ def _equal_parts(a: ValidationResult, b: ValidationResult) -> tuple[int, int]:
 
 
 def _alike(a: ValidationResult, b: ValidationResult) -> bool:
-    """Return whether two machines are the same as far as can be told, so that equal bits are expected."""
+    """Return whether nothing known tells two machines apart: their bits should be equal then."""
     facts = [{"device_name": r.device_name, **r.environment} for r in (a, b)]
     return all(facts[0].get(name) == facts[1].get(name) for name in _PLATFORM)
 
@@ -199,7 +199,7 @@ def _alike(a: ValidationResult, b: ValidationResult) -> bool:
 def _environment(results: Sequence[ValidationResult]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield the facts in which environments differ, those in groups by ``group.name``."""
     flat = [
-        dict(_flat({"tier": r.tier, "device_name": r.device_name, "golden": r.golden, **r.environment}))
+        dict(flat_facts({"tier": r.tier, "device_name": r.device_name, "golden": r.golden, **r.environment}))
         for r in results
     ]
     for name in dict.fromkeys(name for facts in flat for name in facts):
@@ -208,16 +208,8 @@ def _environment(results: Sequence[ValidationResult]) -> Iterator[tuple[str, tup
             yield name, values
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def _brief(result: CheckResult, first: CheckResult | None) -> dict[str, Any]:
-    """Return what the matrix has of a check: ``distance`` is that of its results from the first machine's, over their size."""
+    """Return a cell of the matrix; ``distance`` is that of the results from the first machine's, over their size."""
     errors, pairs = result.errors, common_parts(first, result) if first is not None else []
     return {
         "status": result.status.value,

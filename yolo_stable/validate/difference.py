@@ -7,19 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from .deviation import distance, relative
 from .gate import SEVERITY, Status
 from .result import CheckResult, Part, ValidationResult
 
 _GROWTH = 2.0
-"""Bits by which an error may grow before it is named: a factor of four."""
+"""Bits by which an error may grow unnoticed: a factor of four."""
 _NEAR_LIMIT = 0.5
-"""A grown error is a regression only above this share of its limit: below, it is what healthy devices differ by."""
+"""A grown error is a regression only above this share of its limit: healthy devices differ by less."""
 _SAME_REFERENCE, _WRONG_REFERENCE = 1e-12, 1e-6
 """Two float64 references differ by 2e-15 at most through other instructions and threads (measured with AVX-512, SSE4.1 and none,
 on one and two cores). Beyond the first something is odd; beyond the second one of the two CPUs computes wrongly."""
 _ROUNDED_REFERENCES = {"optimizer": _WRONG_REFERENCE, "determinism": math.inf}
 """Families whose references are not float64 throughout, with what they may differ by: Muon's iteration and the loss scale round
-in between, and a repetition is held against the device's own first run."""
+in between, and a repetition is compared with the device's own first run."""
 _TIMES_LIMIT = 4.0
 """Two results within the limit of one reference differ by twice the limit at most, and sixteen numbers tell a distance to
 within half of itself."""
@@ -32,7 +33,7 @@ _TRAINING: Mapping[tuple[str, str], Mapping[str, float]] = {
     ("step", "bfloat16"): {"loss": 4e-2, "norm_ratio": 1.0},
     ("short", "strict"): {"loss_1": 2e-5, "loss_2": 2e-3, "final": 0.2},
 }
-"""Largest relative difference of a number that a training gave: twice what each may be off from float64."""
+"""Largest relative difference of a number of a training: twice the limit against float64."""
 
 
 class Weight(str, Enum):
@@ -44,8 +45,8 @@ class Weight(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
-    """One thing in which a machine differs from the first."""
+class DeviceDifference:
+    """One difference of a machine from the first."""
 
     id: str
     """Of the check."""
@@ -59,25 +60,27 @@ class Difference:
 
 def differences(
     a: ValidationResult, b: ValidationResult, machine: int, a_name: str, *, alike: bool
-) -> Iterator[Difference]:
-    """Yield in what a machine differs from another.
+) -> Iterator[DeviceDifference]:
+    """Yield in what machine ``b`` differs from ``a``, which is held to be right.
 
     Args:
-        a: The one that is held to be right.
+        a: The first machine.
         b: The other.
-        machine: What ``Difference.machine`` is to be.
+        machine: ``DeviceDifference.machine``.
         a_name: What to call the first.
-        alike: Whether the two are the same as far as can be told, so that equal bits are expected.
+        alike: Whether nothing known tells the two apart: equal bits are expected then.
     """
     theirs = {r.id: r for r in b.results}
     for x in a.results:
         y = theirs.get(x.id)
         if y is None:
             if a.tier == b.tier:
-                yield Difference(id=x.id, machine=machine, kind="missing", weight=Weight.CHANGE, text="was not run")
+                yield DeviceDifference(
+                    id=x.id, machine=machine, kind="missing", weight=Weight.CHANGE, text="was not run"
+                )
             continue
         for kind, weight, text in _between(x, y, a_name, alike=alike):
-            yield Difference(id=x.id, machine=machine, kind=kind, weight=weight, text=text)
+            yield DeviceDifference(id=x.id, machine=machine, kind=kind, weight=weight, text=text)
 
 
 def _between(x: CheckResult, y: CheckResult, a_name: str, *, alike: bool) -> Iterator[tuple[str, Weight, str]]:
@@ -102,11 +105,8 @@ def _between(x: CheckResult, y: CheckResult, a_name: str, *, alike: bool) -> Ite
     if off > _ROUNDED_REFERENCES.get(x.family, _SAME_REFERENCE):
         yield from _moved(x, y)
         weight = Weight.REGRESSION if not off <= _WRONG_REFERENCE else Weight.CHANGE
-        yield (
-            "reference",
-            weight,
-            f"the float64 references of the two CPUs differ by {off:.1e}: one of them is in doubt",
-        )
+        text = f"the float64 references of the two CPUs differ by {off:.1e}: one of them is in doubt"
+        yield "reference", weight, text
     for name in x.determinism.keys() & y.determinism.keys():
         if (x.determinism[name] == "bitwise") != (y.determinism[name] == "bitwise"):
             better = y.determinism[name] == "bitwise"
@@ -139,7 +139,7 @@ def _moved(x: CheckResult, y: CheckResult) -> Iterator[tuple[str, Weight, str]]:
     gradients = math.sqrt(sum(p.l2**2 for p in x.parts if p.name.startswith("grad:")))
     for p, q in common_parts(x, y):
         size = max(p.l2, 1e-6 * gradients if p.name.startswith("grad:") else 0.0)
-        off = _distance(p.sketch, q.sketch) / size if size > 0 else 0.0
+        off = distance(p.sketch, q.sketch) / size if size > 0 else 0.0
         if off > _TIMES_LIMIT * max(allowed):
             yield "result", Weight.REGRESSION, f"{p.name} differs by {off:.1e} of its size (limit {max(allowed):.1e})"
 
@@ -157,16 +157,3 @@ def common_parts(x: CheckResult, y: CheckResult) -> list[tuple[Part, Part]]:
     """Return the tensors that two results of one check have in common."""
     theirs = {p.name: p for p in y.parts}
     return [(p, theirs[p.name]) for p in x.parts if p.name in theirs]
-
-
-def _distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Return the estimate of the distance of two tensors that their sketches give; infinite where there can be none."""
-    if len(a) != len(b):
-        return math.inf
-    return math.sqrt(sum((u - v) ** 2 for u, v in zip(a, b, strict=True)) / max(len(a), 1))
-
-
-def relative(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Return the distance of two sketches over the size of the first; 0 where one of them is missing."""
-    size = math.sqrt(sum(v * v for v in a) / len(a)) if a and b else 0.0
-    return _distance(a, b) / size if size > 0 else 0.0

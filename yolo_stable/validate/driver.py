@@ -1,8 +1,9 @@
-"""Driver of a device, and the name of the CPU, which only the system knows."""
+"""The driver's version and the CPU's name, as the system tells them."""
 
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 _MODULES = {"cuda": ("nvidia",), "rocm": ("amdgpu",), "xpu": ("xe", "i915")}
@@ -11,14 +12,7 @@ _PROCESSORS = Path("/proc/cpuinfo")
 
 
 def driver_version(backend: str, system: Path = _SYSTEM) -> str:
-    """Return the version of the driver of a kind of device.
-
-    Args:
-        backend: ``cuda``, ``rocm``, ``mps``, ``xpu`` or ``cpu``.
-        system: Where Linux tells of its modules.
-
-    Returns:
-        The module's version where it has one; else that of the system which it comes with; empty for the CPU.
+    """Return the version of a backend's driver: its module's own, else that of the system; empty for the CPU.
 
     Examples:
         >>> driver_version("cpu")
@@ -34,17 +28,11 @@ def driver_version(backend: str, system: Path = _SYSTEM) -> str:
     return f"{platform.system()} {platform.mac_ver()[0] or platform.release()}"
 
 
-def processor_name(processors: Path = _PROCESSORS) -> str:
-    """Return what the CPU calls itself; empty where the system does not say.
-
-    Args:
-        processors: Where Linux tells of its processors. Elsewhere Python knows as much.
-    """
-    try:
-        for line in processors.read_text(encoding="utf-8", errors="replace").splitlines():
+def processor_name() -> str:
+    """Return what the CPU calls itself; empty where neither Linux nor Python says."""
+    with suppress(OSError):  # only Linux has this file
+        for line in _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name" and value.strip():
                 return " ".join(value.split())
-    except OSError:  # not Linux
-        return platform.processor()
     return platform.processor()

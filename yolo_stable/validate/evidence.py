@@ -1,4 +1,4 @@
-"""Evidence: what an operation hands over to be judged, and the judgement."""
+"""Evidence: the tensors of an operation beside their references, and the judgement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .check import Case
+from .check import CheckCase
 from .deviation import Errors
 from .gate import SEVERITY, Status
 from .hashed import sha256_of
@@ -21,7 +21,7 @@ _SAMPLES = 8
 
 
 class KernelMissingError(RuntimeError):
-    """A kernel that was asked for by name, and that this device does not have for such inputs: nobody's fault."""
+    """This device lacks a kernel that was asked for by name, for such inputs: not a failure."""
 
 
 @dataclass(kw_only=True)
@@ -37,18 +37,22 @@ class Comparison:
     unit: float | None = None
     """Unit roundoff of what it was computed in, where its type is finer."""
     call: int = 1
-    """Which call of the operation it is from."""
+    """The call of the operation that computed it."""
     pieces: Pieces = ()
     """The combinations that it is packed from; empty: it is one output."""
 
+    def worst_place(self) -> str:
+        """Return in which combination the error is largest, in words; empty where there are none."""
+        return f" at {worst_piece(self.value, self.reference, self.scale, self.pieces)}" if self.pieces else ""
+
 
 @dataclass(kw_only=True)
-class Evidence:
+class CheckEvidence:
     """What was seen when one case was run."""
 
     comparisons: list[Comparison] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """What is wrong whatever the numbers say; each a failure."""
+    """Failures, whatever the numbers say."""
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
@@ -62,16 +66,8 @@ class Evidence:
     """Why nothing was run."""
 
 
-def conclude(case: Case, evidence: Evidence) -> CheckResult:
-    """Judge a case by its gate.
-
-    Args:
-        case: What was run.
-        evidence: What was seen.
-
-    Returns:
-        The result, without time and healing.
-    """
+def conclude(case: CheckCase, evidence: CheckEvidence) -> CheckResult:
+    """Judge a case by its gate, from what was seen when it was run."""
     status, reasons = Status.PASS, []
     parts: list[Part] = []
     worst: Errors | None = None
@@ -81,12 +77,7 @@ def conclude(case: Case, evidence: Evidence) -> CheckResult:
         verdict, why = case.gate.judge(errors)
         if verdict is not Status.PASS:
             call = "" if comparison.call == 1 else f", call {comparison.call}"
-            where = ""
-            if comparison.pieces:
-                where = (
-                    f" at {worst_piece(comparison.value, comparison.reference, comparison.scale, comparison.pieces)}"
-                )
-            reasons.append(f"{comparison.name}{call}{where}: {why}")
+            reasons.append(f"{comparison.name}{call}{comparison.worst_place()}: {why}")
             status = _worse(status, verdict)
         if evidence.is_linear:
             classes.add(precision_class(comparison.value.dtype, errors))

@@ -1,4 +1,4 @@
-"""Execution of one case on a machine: finds the operation, hands it its inputs, judges what comes back."""
+"""Executor: runs cases on a machine and judges the results."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from .check import Case
-from .evidence import Evidence, KernelMissingError, conclude
+from .check import CheckCase
+from .evidence import CheckEvidence, KernelMissingError, conclude
 from .golden import Golden
-from .hashed import Draw
+from .hashed import HashedDraw
 from .machine import Machine
 from .recipe import Recipe, run_recipe
 from .result import CheckResult
 
-Procedure = Callable[..., Evidence]
+Procedure = Callable[..., CheckEvidence]
 """Takes machine, case and draw; in the families of trainings the references as well."""
 _WITH_GOLDEN = ("step", "short")
 _TYPES = {
@@ -28,17 +28,11 @@ _REFUSED = re.compile(
     r"not implemented for|not supported|unsupported|does not support|(only|is) supported on|needs the cpu support",
     re.IGNORECASE,
 )
-"""What torch says on the CPU, CUDA, MPS and XPU where a type has no kernel."""
+"""Torch's words on the CPU, CUDA, MPS and XPU where a type has no kernel."""
 
 
 class Executor:
-    """Runs cases one after another, and keeps what the next may need.
-
-    Args:
-        machine: Where.
-        seed: Another one gives other inputs.
-        recompute_reference: Compute the reference of trainings here instead of taking the shipped one.
-    """
+    """Runs cases on a machine, one after another, and keeps what the next one may need."""
 
     def __init__(self, machine: Machine, seed: int = 0, *, recompute_reference: bool = False) -> None:
         self.machine, self.seed = machine, seed
@@ -46,8 +40,8 @@ class Executor:
         self._recompute = recompute_reference
         self._memory: dict[Any, Any] = {}
         self._recipe: tuple[str, Recipe] | None = None
-        self._draw = Draw("")
-        """Those of the last check: its layouts and precisions come one after another, with the same inputs."""
+        self._draw = HashedDraw("")
+        """Of the last check, whose layouts and precisions follow each other with the same inputs."""
 
     @property
     def golden(self) -> Golden:
@@ -56,8 +50,8 @@ class Executor:
             self._golden = Golden(self.seed, recompute=self._recompute)
         return self._golden
 
-    def run(self, case: Case) -> CheckResult:
-        """Run a case; an operation that raises has failed, unless the device just has no such type or kernel."""
+    def run(self, case: CheckCase) -> CheckResult:
+        """Run a case; an operation that raises has failed, unless the device lacks the type or the kernel."""
         start = time.perf_counter()
         try:
             evidence = self._evidence(case)
@@ -65,19 +59,19 @@ class Executor:
                 ArithmeticError, MemoryError, ImportError, OSError) as error:  # fmt: skip
             message = " ".join(str(error).split())[:300]
             if isinstance(error, KernelMissingError):
-                evidence = Evidence(skip=message)
+                evidence = CheckEvidence(skip=message)
             elif lacks_type(case.precision, message):
-                evidence = Evidence(skip=f"no {case.precision} here: {message}")
+                evidence = CheckEvidence(skip=f"no {case.precision} here: {message}")
             else:
-                evidence = Evidence(problems=[f"{type(error).__name__}: {message}"])
+                evidence = CheckEvidence(problems=[f"{type(error).__name__}: {message}"])
         result = conclude(case, evidence)
         return replace(result, ms=round((time.perf_counter() - start) * 1e3, 3))
 
-    def _evidence(self, case: Case) -> Evidence:
+    def _evidence(self, case: CheckCase) -> CheckEvidence:
         key = f"{self.seed}/{case.check.id}"
-        draw = self._draw = self._draw if self._draw.key == key else Draw(key)
+        draw = self._draw = self._draw if self._draw.key == key else HashedDraw(key)
         if case.precision == "configured" and not self.machine.reduced():
-            return Evidence(skip="nothing reduces float32 here: the same as strict")
+            return CheckEvidence(skip="nothing reduces float32 here: the same as strict")
         operations = import_module(f".operations.{case.check.family}", __package__)
         procedures: Mapping[str, Procedure] = getattr(operations, "PROCEDURES", {})
         if case.check.operation in procedures:
@@ -91,11 +85,9 @@ class Executor:
 
 
 def lacks_type(precision: str, message: str) -> bool:
-    r"""Return whether an operation was refused because the device, or this torch on it, has no such type.
+    r"""Return whether a message says that the device, or this torch on it, lacks the type of a precision.
 
-    Args:
-        precision: Of the case; float32 and integers are never lacking.
-        message: What was raised.
+    Float32 and integers are never lacking.
 
     Examples:
         >>> lacks_type("float16", "\"addmm_impl_cpu_\" not implemented for 'Half'")

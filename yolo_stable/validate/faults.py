@@ -1,4 +1,4 @@
-"""Faults that a device may have, as data: which operations of torch they touch, how, and which checks must see them.
+"""Faults of a device as data: the operations of torch that they change, how, and the checks that must find them.
 
 They prove the validator without a faulty device. A fault is put in by ``simulated.py`` below autograd, so that it is there
 wherever the operation is used: in the check of that operation, in the whole step and in the short training.
@@ -14,7 +14,7 @@ from ..errors import InvalidCallError, nearest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class KernelFault:
     """One kind of fault in one family of operations."""
 
     name: str
@@ -33,7 +33,7 @@ class Fault:
     amount: float = 0.0
     """How much, where the change has a size."""
     every: int = 1
-    """It shows in one of so many calls: more than one for a fault that comes and goes."""
+    """It shows in one of so many calls; more than one: an intermittent fault."""
     dtypes: tuple[str, ...] = ()
     """Types of the first tensor for which it shows; empty: floating types, and for exact operations all."""
     only: Mapping[str, Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Fault:
     note: str = ""
 
     def fits(self, call: Any) -> bool:
-        """Return whether a call is one in which the fault shows.
+        """Return whether the fault shows in a call.
 
         Conditions: ``ndim`` and ``channels_last`` of the first tensor, ``groups`` (``one`` or ``many``) of a convolution,
         ``transposed`` and ``kernel`` of one, ``numel`` at least of the first tensor, ``dense`` false for tensors with gaps or
@@ -54,8 +54,8 @@ class Fault:
         return all(call.has(first, name, value) for name, value in self.only.items())
 
 
-def _fault(name: str, family: str, operations: str, change: str, caught_by: str, **more: Any) -> Fault:
-    return Fault(
+def _fault(name: str, family: str, operations: str, change: str, caught_by: str, **more: Any) -> KernelFault:
+    return KernelFault(
         name=name, kind=more.pop("kind", change), family=family, operations=tuple(operations.split()), change=change,
         caught_by=tuple(f"{family}/{part}" for part in caught_by.split()), **more,
     )  # fmt: skip
@@ -66,7 +66,7 @@ _MM = "mm bmm addmm"
 _BN = "native_batch_norm"
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 
-FAULTS: tuple[Fault, ...] = (
+FAULTS: tuple[KernelFault, ...] = (
     # copies
     _fault("transfer-bit", "transfer", "to_host", "flip_integer", "round-trip", kind="bitflip", dtypes=("int64",)),
     _fault("transfer-tail", "transfer", "to_device", "zero_tail", "round-trip", kind="zero tail", dtypes=("int64",)),
@@ -236,7 +236,7 @@ FAULTS: tuple[Fault, ...] = (
 NAMES = tuple(fault.name for fault in FAULTS)
 
 
-def find_fault(name: str) -> Fault:
+def find_fault(name: str) -> KernelFault:
     """Return the fault of a name.
 
     Raises:
@@ -245,4 +245,4 @@ def find_fault(name: str) -> Fault:
     for fault in FAULTS:
         if fault.name == name:
             return fault
-    raise InvalidCallError(f"There is no fault {name!r}.{nearest(name, NAMES)} Known are {', '.join(NAMES)}.")
+    raise InvalidCallError(f"There is no fault {name!r}.{nearest(name, NAMES)} Use one of {', '.join(NAMES)}.")

@@ -1,4 +1,4 @@
-"""Gate: what an operation may deviate from its float64 reference by, as data with reason and source; and the judgement."""
+"""Gate: the limits of an operation's error against float64, as data with reason and source, and their judgement."""
 
 from __future__ import annotations
 

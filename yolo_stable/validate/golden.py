@@ -1,12 +1,12 @@
-"""The float64 reference of trainings: shipped as JSON, or computed here when it does not fit."""
+"""Golden references: trainings in float64, shipped as JSON, or computed here when those do not fit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ import torch
 
 from .battery import find_check
 from .check import Check
-from .hashed import Draw
-from .network import batch, gradients_of, losses_of, network, train_steps
-from .sketch import distance, sketch
+from .deviation import distance
+from .hashed import HashedDraw
+from .network import batch, disturb, gradients_of, losses_of, network, train_steps
+from .result import SUITE
+from .sketch import sketch
 
 _RUNS = 4
 
 NOISE = 6e-8
 """Relative disturbance of weights that stands for rounding in float32."""
 STEP, FIRST, CONVERGENCE = "step/yolo11n", "short/first-steps", "short/convergence"
-_FILE = "golden.json"
+_FILE = Path(__file__).with_name("golden.json")
 _DIGITS = 12
 
 
@@ -52,18 +54,13 @@ def installed() -> str:
 
 
 class Golden:
-    """References of seed 0, as shipped.
-
-    Args:
-        seed: Another one has no shipped reference.
-        recompute: Take none.
-    """
+    """The shipped references, which are those of seed 0; for another seed, or with ``recompute``, they are computed here."""
 
     def __init__(self, seed: int = 0, *, recompute: bool = False) -> None:
         self.seed = seed
-        text = (resources.files("yolo_stable.validate") / _FILE).read_text(encoding="utf-8") if _exists() else "{}"
+        text = _FILE.read_text(encoding="utf-8") if _FILE.is_file() else "{}"
         content = json.loads(text)
-        fits = content.get("suite") == _suite() and seed == 0 and not recompute
+        fits = content.get("suite") == SUITE and seed == 0 and not recompute
         self.content: dict[str, Any] = content if fits else {}
         self.id = hashlib.sha256(text.encode()).hexdigest()[:16] if fits else ""
         """Names the shipped file; empty: references are computed here."""
@@ -80,34 +77,20 @@ class Golden:
     def step(self) -> StepReference:
         """Return the reference of one step."""
         found = self.get(STEP)
-        return StepReference(
-            losses=tuple(found["losses"]),
-            norms=found["norms"],
-            sketches={name: tuple(v) for name, v in found["sketches"].items()},
-            buffers={name: tuple(v) for name, v in found["buffers"].items()},
-        )
-
-
-def _exists() -> bool:
-    return (resources.files("yolo_stable.validate") / _FILE).is_file()
-
-
-def _suite() -> str:
-    from .result import SUITE
-
-    return SUITE
+        sketches, buffers = ({name: tuple(v) for name, v in found[key].items()} for key in ("sketches", "buffers"))
+        return StepReference(losses=tuple(found["losses"]), norms=found["norms"], sketches=sketches, buffers=buffers)
 
 
 def _round(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def _rounded(values: tuple[float, ...]) -> list[float]:
+def _rounded(values: Iterable[float]) -> list[float]:
     return [_round(v) for v in values]
 
 
-def _draw(check: Check, seed: int) -> Draw:
-    return Draw(f"{seed}/{check.id}")
+def _draw(check: Check, seed: int) -> HashedDraw:
+    return HashedDraw(f"{seed}/{check.id}")
 
 
 def make_step(check: Check, seed: int) -> dict[str, Any]:
@@ -118,7 +101,7 @@ def make_step(check: Check, seed: int) -> dict[str, Any]:
     losses.sum().backward()
     gradients = gradients_of(model)
     return {
-        "losses": _rounded(tuple(losses.tolist())),
+        "losses": _rounded(losses.tolist()),
         "norms": {name: _round(float(g.norm())) for name, g in gradients.items()},
         "sketches": {name: _rounded(sketch(g)) for name, g in gradients.items()},
         "buffers": {name: _rounded(sketch(b)) for name, b in model.named_buffers() if "running" in name},
@@ -129,11 +112,10 @@ def make_first(check: Check, seed: int) -> dict[str, Any]:
     """Take the first steps in float64, exactly and with rounding noise in the weights."""
     draw = _draw(check, seed)
     data = batch(check.params, draw)
-    runs = [
-        train_steps(network(check.params, draw, torch.float64, noise), data, check.params["steps"])
-        for noise in (0.0, NOISE)
-    ]
-    return {"losses": _rounded(tuple(runs[0])), "noisy": _rounded(tuple(runs[1]))}
+    exact, noisy = (network(check.params, draw, torch.float64) for _ in range(2))
+    disturb(noisy, draw, NOISE)
+    losses, others = (train_steps(model, data, check.params["steps"]) for model in (exact, noisy))
+    return {"losses": _rounded(losses), "noisy": _rounded(others)}
 
 
 def make_convergence(check: Check, seed: int) -> dict[str, Any]:
@@ -144,7 +126,7 @@ def make_convergence(check: Check, seed: int) -> dict[str, Any]:
     losses: list[float] = []
     for run in range(_RUNS):
         model = network(check.params, draw, torch.float32)
-        disturb(model, Draw(f"{draw.key}/run{run}"), 3e-4)
+        disturb(model, HashedDraw(f"{draw.key}/run{run}"), 3e-4)
         losses = train_steps(model, data, check.params["steps"], lr=check.params["lr"])
         finals.append(sum(losses[-10:]) / 10)
     mean = sum(finals) / len(finals)
@@ -152,38 +134,18 @@ def make_convergence(check: Check, seed: int) -> dict[str, Any]:
     return {"first": _round(losses[0]), "mean": _round(mean), "deviation": _round(deviation)}
 
 
-def disturb(model: torch.nn.Module, draw: Draw, noise: float) -> None:
-    """Change each weight a little, in place."""
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(p.dtype))
-
-
 MAKERS = {STEP: make_step, FIRST: make_first, CONVERGENCE: make_convergence}
 
 
-def recompute_reference(path: Path | None = None) -> Path:
-    """Compute all references of seed 0 in float64 on this CPU, and write them.
-
-    Args:
-        path: Where; None: the file that is shipped with this package.
-
-    Returns:
-        The path.
-    """
-    target = path or Path(str(resources.files("yolo_stable.validate") / _FILE))
-    content: dict[str, Any] = {"suite": _suite(), "ultralytics": installed()}
+def recompute_reference(path: Path = _FILE) -> None:
+    """Compute all references of seed 0 on this CPU, and write them; a new battery ships with new ones."""
+    content: dict[str, Any] = {"suite": SUITE, "ultralytics": installed()}
     content |= {name: make(find_check(name), 0) for name, make in MAKERS.items()}
-    target.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n", encoding="utf-8")
-    return target
+    path.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def compare_gradients(reference: StepReference, gradients: dict[str, torch.Tensor]) -> tuple[float, str, float]:
-    """Compare gradients with the sketches of the reference.
-
-    Args:
-        reference: In float64.
-        gradients: On the CPU, by parameter.
+    """Compare gradients, on the CPU and by parameter, with the sketches of the reference.
 
     Returns:
         The error of the whole gradient relative to its norm, the parameter that is off most, and by how much. Parameters
@@ -202,13 +164,8 @@ def compare_gradients(reference: StepReference, gradients: dict[str, torch.Tenso
 def cosine(reference: StepReference, gradients: dict[str, torch.Tensor], among: str = "") -> float:
     """Estimate the cosine between gradients and those of the reference; sketches tell it to about 0.1.
 
-    Args:
-        reference: In float64.
-        gradients: On the CPU, by parameter.
-        among: Beginning of the names of the parameters that are looked at.
-
-    Returns:
-        1 for the same direction, about 0 for one that has nothing to do with it; 0 where there are no gradients.
+    Only parameters whose names begin with ``among`` are looked at. It is 1 for the same direction, about 0 for one that has
+    nothing to do with it, and 0 where there are no gradients.
     """
     names = [name for name in reference.sketches if name.startswith(among)]
     there = [name for name in names if name in gradients]

@@ -1,4 +1,4 @@
-"""Numbers that are the same on every machine: integer hashes, turned into floats on the CPU. No generator is drawn from."""
+"""Hashed numbers, the same on every machine: integer hashes, turned into floats on the CPU without a random generator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hash_stream(key: str, count: int) -> Tensor:
     return i ^ (i >> 31)
 
 
-class Draw:
+class HashedDraw:
     """Draws named tensors of one check.
 
     Args:
@@ -42,10 +42,10 @@ class Draw:
     def __init__(self, key: str) -> None:
         self.key = key
         self._drawn: dict[tuple[Any, ...], Tensor] = {}
-        """The layouts and precisions of a check ask for the same again."""
+        """A check's layouts and precisions draw the same numbers."""
 
     def __call__(self, name: str, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
-        """Return float64 numbers between ``low`` and ``high``, evenly distributed; a tensor of one's own."""
+        """Return float64 numbers between ``low`` and ``high``, evenly distributed, in a new tensor."""
         asked = (name, shape, low, high)
         if asked not in self._drawn:
             bits = hash_stream(f"{self.key}/{name}", math.prod(shape)) & ((1 << _BITS) - 1)
@@ -56,6 +56,12 @@ class Draw:
         """Return int64 numbers from 0 to ``below - 1``."""
         bits = hash_stream(f"{self.key}/{name}", math.prod(shape)) & ((1 << 40) - 1)
         return (bits % below).reshape(shape)
+
+    def distinct(self, name: str, rows: int, columns: int) -> Tensor:
+        """Return float64 numbers of shape (rows, columns), all different within a row and exact in float32."""
+        return (
+            torch.stack([self.permutation(f"{name}{row}", columns) for row in range(rows)]).double() / 8 - columns / 16
+        )
 
     def permutation(self, name: str, count: int) -> Tensor:
         """Return the numbers from 0 to ``count - 1`` in a hashed order, int64."""

@@ -1,7 +1,7 @@
-"""The search for a setting under which failing checks pass: one setting at a time, each in a process of its own.
+"""Healing: the search for settings under which failing checks pass, one at a time, each in a process of its own.
 
-Environment variables are read when torch is imported, so nothing can be tried out in a process that has it already. This is what
-maintainers of drivers do by hand (pytorch#102968, pytorch#178839).
+Environment variables are read when torch is imported: a process that has it cannot try others. Maintainers of drivers search like
+this by hand (pytorch#102968, pytorch#178839).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidCallError
-from .backend import BACKENDS, Setting
+from .backend import BACKENDS, HealSetting
 from .battery import find_case
 from .gate import Status
 from .pool import Pool
@@ -24,14 +24,14 @@ SECONDS = 300.0
 _CASE_SECONDS = 60.0
 """For one case under one setting: a kernel may have to be searched for or compiled."""
 _SAMPLE = 12
-"""Checks that every setting is tried on; the others are tried under the settings that were found."""
+"""Checks that each setting is tried on; the others are run under the settings that heal some of these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class HealingTrial:
     """One setting that was tried."""
 
-    setting: Setting
+    setting: HealSetting
     passed: tuple[str, ...] = ()
     """Ids of the failing cases that pass under it."""
     tried: int = 0
@@ -42,15 +42,15 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Healing:
-    """What the search came to."""
+    """The outcome of a search."""
 
-    chosen: tuple[Setting, ...] = ()
+    chosen: tuple[HealSetting, ...] = ()
     """As few settings as heal all that can be healed, the one that heals most first."""
-    heals: Mapping[str, Setting] = field(default_factory=dict)
+    heals: Mapping[str, HealSetting] = field(default_factory=dict)
     """The setting by id of the failing case, only where it was seen to pass."""
     vanished: tuple[str, ...] = ()
-    """Cases that passed when they were run again with nothing changed: their failure comes and goes."""
-    trials: tuple[Trial, ...] = ()
+    """Cases that passed when run again with nothing changed: their failure is intermittent."""
+    trials: tuple[HealingTrial, ...] = ()
     failing: int = 0
     """How many cases failed."""
     complete: bool = True
@@ -63,18 +63,18 @@ class Healing:
 
     @property
     def summary(self) -> str:
-        """Return in one sentence what the search came to; empty when nothing had failed."""
+        """Return the outcome in one sentence; empty when nothing had failed."""
         if not self.failing:
             return ""
         words = []
         if self.chosen:
             words.append(f"{len(self.heals)} of {self.failing} failing checks pass with {self.line}")
         if self.vanished:
-            words.append(f"{len(self.vanished)} passed when run again: their failure comes and goes")
+            words.append(f"{len(self.vanished)} passed when run again: the failure is intermittent")
         if not words:
             words.append(f"none of {len(self.trials)} settings heals any of {self.failing} failing checks")
         if not self.complete:
-            words.append("the time was over before all was tried")
+            words.append("the time ran out before all was tried")
         return "; ".join(words) + "."
 
 
@@ -84,21 +84,18 @@ def search(
     *,
     inject: str | None = None,
     seconds: float = SECONDS,
-    settings: Iterable[Setting] | None = None,
+    settings: Iterable[HealSetting] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Healing:
-    """Look for settings that heal what has failed.
+    """Search for settings that heal what has failed; nothing of this process is changed.
 
     Args:
-        result: Of ``validate``.
-        device: As it was given to ``validate``.
-        inject: As it was given to ``validate``.
+        result: Of ``validate``; device and fault are those that it was given.
+        device: None: the one of the result.
+        inject: The fault.
         seconds: For all of it; a trial that has begun is finished, but no case takes longer than a minute.
         settings: What is tried, in this order; None: what is known for the backend.
         progress: Told in words what is tried.
-
-    Returns:
-        What heals. Nothing of this process is changed.
     """
     failing = [r.id for r in result.failed() if _can_run(r.id)]
     if not failing:
@@ -136,13 +133,13 @@ def search(
 
 
 def healed(result: ValidationResult, healing: Healing) -> ValidationResult:
-    """Return the result with what the search has found; verdicts stay as they are."""
+    """Return the result with the settings that heal its checks; verdicts stay as they are."""
 
     def add(check: CheckResult) -> CheckResult:
         if check.id in healing.heals:
             return replace(check, heal=healing.heals[check.id].line)
         if check.id in healing.vanished:
-            return replace(check, notes=(*check.notes, "passed when it was run again in a new process"))
+            return replace(check, notes=(*check.notes, "passed when run again in a new process"))
         return check
 
     return replace(result, results=tuple(add(check) for check in result.results))
@@ -159,10 +156,10 @@ class _Tester:
     def is_over(self) -> bool:
         return time.monotonic() >= self._end
 
-    def run(self, setting: Setting | None, ids: list[str]) -> Trial:
+    def run(self, setting: HealSetting | None, ids: list[str]) -> HealingTrial:
         """Run cases in a new process; a device that cannot be used under a setting is not healed by it."""
-        chosen = setting or Setting(name="nothing changed")
-        passed, tried = [], 0
+        chosen = setting or HealSetting(name="nothing changed")
+        passed, tried, problem = [], 0, ""
         how = {**self._how, "settings": {"env": dict(chosen.env), "flags": dict(chosen.flags)}}
         try:
             with Pool(self._device, **how, seconds=_CASE_SECONDS) as pool:
@@ -173,8 +170,8 @@ class _Tester:
                     if pool.run(find_case(name)).status in (Status.PASS, Status.WARN):
                         passed.append(name)
         except InvalidCallError as error:
-            return Trial(setting=chosen, passed=tuple(passed), tried=tried, problem=str(error))
-        return Trial(setting=chosen, passed=tuple(passed), tried=tried)
+            problem = str(error)
+        return HealingTrial(setting=chosen, passed=tuple(passed), tried=tried, problem=problem)
 
 
 def _device_of(result: ValidationResult) -> str:
@@ -198,7 +195,7 @@ def _one_of_each_check(ids: list[str]) -> list[str]:
     return list(first.values())
 
 
-def _in_force(setting: Setting, environment: Mapping[str, Any]) -> bool:
+def _in_force(setting: HealSetting, environment: Mapping[str, Any]) -> bool:
     """Return whether a setting changes nothing, as it is what the failing run had."""
     switches = environment.get("switches", {})
     same_env = all(os.environ.get(name, "") == value for name, value in setting.env.items())

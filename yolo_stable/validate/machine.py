@@ -1,4 +1,4 @@
-"""A device at work: where tensors are placed, computed on and fetched from. Everything that a fault can touch goes through it."""
+"""Machine: a device at work. Whatever a fault can touch goes through it: placing tensors, computing, fetching results."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidCallError
-from .backend import BACKENDS, Backend, environment_variables, is_available, is_rocm
+from .backend import BACKENDS, DeviceBackend, environment_variables, is_available, is_rocm
 from .driver import driver_version, processor_name
 from .precision import STRICT, reduced_on, snapshot, switched
 
 _DIRTY = (64, 1024, 16384, 262144, 1048576)
-"""Sizes, in elements of float32, of the free blocks that are dirtied before an operation takes its memory from there."""
+"""Elements of float32 in the free blocks that are dirtied before an operation takes its memory there."""
 
 
 class Machine:
-    """A real device.
+    """A real device, such as ``cuda:1``; None: the first of its kind."""
 
-    Args:
-        backend: Its kind.
-        device: As torch names it, such as ``cuda:1``; None: the first of its kind.
-    """
-
-    def __init__(self, backend: Backend, device: str | None = None) -> None:
+    def __init__(self, backend: DeviceBackend, device: str | None = None) -> None:
         self.backend = backend
         self.device = torch.device(device or backend.device_type)
 
@@ -41,7 +36,7 @@ class Machine:
 
     @contextmanager
     def computing(self, *, strict: bool = True) -> Iterator[None]:
-        """Everything within is computed by the device, when ``strict`` with every reduced precision off."""
+        """Let the device compute what is within; when ``strict``, with every reduced precision off."""
         with switched(STRICT) if strict else contextlib.nullcontext():
             yield
 
@@ -54,20 +49,17 @@ class Machine:
         return tensor.detach().to("cpu", copy=True)
 
     def dirty(self, value: float, most: int = _DIRTY[-1]) -> None:
-        """Fill free memory, so that an element that a kernel leaves unwritten shows.
+        """Fill free memory with a value: an element that a kernel leaves unwritten shows then.
 
-        The blocks are freed at once: the allocator hands them out to what comes next.
-
-        Args:
-            value: What to fill with.
-            most: Elements of the largest block that is of use; larger ones cost time.
+        The blocks are freed at once, and the allocator hands them out to what comes next. Blocks of more than ``most``
+        elements would cost time and be of no use.
         """
         sizes = [n for n in _DIRTY if n <= max(most, _DIRTY[0])]
         blocks = [torch.full((n,), value, device=self.device) for n in sizes for _ in range(2)]
         del blocks
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that was queued."""
+        """Wait for the device. Syncs: one."""
         if self.device.type in ("cuda", "xpu", "mps"):
             getattr(torch, self.device.type).synchronize()
 
@@ -77,7 +69,7 @@ class Machine:
             getattr(torch, self.device.type).empty_cache()
 
     def reduced(self) -> list[str]:
-        """Return the switches by which float32 is computed in less, as configured."""
+        """Return the switches that reduce the precision of float32, as configured."""
         return reduced_on(self.backend.reduced)
 
     def environment(self) -> dict[str, Any]:
@@ -115,13 +107,11 @@ class Machine:
 
 
 def probe(device: str | None = None) -> Machine:
-    """Return the device that is asked for, or the best that is there: CUDA or ROCm, XPU, MPS, CPU.
+    """Return the device that is asked for, after something was computed on it.
 
     Args:
-        device: ``cuda``, ``cuda:1``, ``rocm``, ``rocm:1``, ``mps``, ``xpu``, ``cpu``, or a plain number as in Ultralytics.
-
-    Returns:
-        The device, after something was computed on it.
+        device: ``cuda``, ``cuda:1``, ``rocm``, ``rocm:1``, ``mps``, ``xpu``, ``cpu``, or a plain number as in Ultralytics;
+            None: the best one here, ROCm or CUDA before XPU, MPS and CPU.
 
     Raises:
         InvalidCallError: There is none of that name here, or it cannot add two numbers.
@@ -131,7 +121,7 @@ def probe(device: str | None = None) -> Machine:
         return Machine(next(BACKENDS[name] for name in order if is_available(torch, BACKENDS[name])))
     kind, _, index = ("cuda", "", device) if device.isdigit() else device.partition(":")
     if kind not in BACKENDS or (index and not index.isdigit()):
-        raise InvalidCallError(f"There is no kind of device called {device!r}. Known are {', '.join(BACKENDS)}.")
+        raise InvalidCallError(f"There is no kind of device called {device!r}. Use one of {', '.join(BACKENDS)}.")
     if index and kind in ("cpu", "mps"):
         raise InvalidCallError(f"The device {device!r} is not there: there is one {kind} only. Try --device {kind}.")
     if kind == "cuda" and is_rocm(torch):
@@ -147,6 +137,6 @@ def probe(device: str | None = None) -> Machine:
         raise InvalidCallError(f"The device {device!r} cannot be used: {' '.join(str(error).split())[:200]}") from error
     if sum_of_two != 4.0:
         raise InvalidCallError(
-            f"The device {device!r} says that 2 + 2 is {sum_of_two}: nothing more can be asked of it."
+            f"The device {device!r} says that 2 + 2 is {sum_of_two}: it cannot be validated. Restart it, or use another."
         )
     return machine

@@ -36,7 +36,6 @@ def measure(
         reference: float64, or for exact operations any type, of the same shape.
         scale: For ``q``: the sum of the absolute terms of each element; None: not measured.
         floor: Smallest norm that the error is divided by: for gradients whose true value is almost zero.
-
         unit: Unit roundoff of what was computed in, where the result is of a finer type.
 
     Returns:

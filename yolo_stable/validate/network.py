@@ -1,4 +1,4 @@
-"""A real YOLO with hashed weights on hashed images: the same network and the same batch on every machine."""
+"""A real YOLO with hashed weights, and hashed images: the same network and batch on every machine."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .hashed import Draw
+from .hashed import HashedDraw
 from .machine import Machine
 from .recipe import Tensors
 
-GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
-"""Ultralytics' weights of the three losses."""
+GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, pose=12.0, kobj=1.0, angle=1.0, overlap_mask=True)
+"""Ultralytics' weights of the losses."""
 
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """New tensors are of this type within: Ultralytics' loss makes its own."""
+    """Make new tensors of this type within: Ultralytics' loss makes its own."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -32,42 +32,45 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@lru_cache(maxsize=2)
-def _built(model: str, classes: int) -> nn.Module:
-    from ultralytics.nn.tasks import DetectionModel
+@contextmanager
+def building() -> Iterator[None]:
+    """Silence Ultralytics within, and put the random generator back."""
     from ultralytics.utils import LOGGER
 
     level = LOGGER.level
     LOGGER.setLevel("ERROR")
     try:
         with torch.random.fork_rng(devices=[]):
-            network = DetectionModel(model, nc=classes, verbose=False)
+            yield
     finally:
         LOGGER.setLevel(level)
+
+
+@lru_cache(maxsize=2)
+def _built(model: str, classes: int) -> nn.Module:
+    from ultralytics.nn.tasks import DetectionModel
+
+    with building():
+        network = DetectionModel(model, nc=classes, verbose=False)
     network.args = GAINS  # type: ignore[assignment]
     return network.train()
 
 
-def network(params: Mapping[str, Any], draw: Draw, dtype: torch.dtype = torch.float32, noise: float = 0.0) -> nn.Module:
-    """Return the network of a check, on the CPU, in training mode.
-
-    Args:
-        params: ``model`` and ``classes``.
-        draw: Where the weights come from.
-        dtype: Of all parameters and buffers; the weights are those of float32 in any case.
-        noise: Relative size of a disturbance of each weight.
-    """
+def network(params: Mapping[str, Any], draw: HashedDraw, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Return the network of a check, on the CPU, in training mode; its weights are those of float32 in any type."""
     model = copy.deepcopy(_built(params["model"], params["classes"]))
     draw_weights(model, draw)
+    return model.to(dtype)
+
+
+def disturb(model: nn.Module, draw: HashedDraw, noise: float) -> None:
+    """Change each weight a little, relative to its size, in place."""
     with torch.no_grad():
-        model.to(dtype)
-        if noise:
-            for name, p in model.named_parameters():
-                p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(dtype))
-    return model
+        for name, p in model.named_parameters():
+            p.mul_(1 + noise * draw(f"noise/{name}", *p.shape).to(p.dtype))
 
 
-def draw_weights(model: nn.Module, draw: Draw) -> None:
+def draw_weights(model: nn.Module, draw: HashedDraw) -> None:
     """Give a network hashed weights, in place; biases of layers stay."""
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -96,7 +99,7 @@ def place(model: nn.Module, machine: Machine) -> None:
         layers[-1].stride = machine.place(layers[-1].stride)
 
 
-def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
+def batch(params: Mapping[str, Any], draw: HashedDraw) -> Tensors:
     """Return images (n, 3, size, size) with rectangles of a colour for each class, and their labels; float64.
 
     All arithmetic is exact or rounded once, so that the numbers are the same everywhere.
@@ -112,15 +115,10 @@ def batch(params: Mapping[str, Any], draw: Draw) -> Tensors:
             (x, y), (w, h) = corner[i, j].tolist(), extent[i, j].tolist()
             right, bottom = min(x + w, size), min(y + h, size)
             images[i, int(kinds[i, j]) % 3, y:bottom, x:right] += 0.5
-            x, y, right, bottom = (
-                x + 0.3,
-                y + 0.3,
-                right - 0.3,
-                bottom - 0.3,
-            )  # no edge on an anchor: rounding would decide
-            boxes[i, j] = (
-                torch.tensor([(x + right) / 2, (y + bottom) / 2, right - x, bottom - y], dtype=torch.float64) / size
-            )
+            x, y = x + 0.3, y + 0.3  # no edge on an anchor: rounding would decide
+            right, bottom = right - 0.3, bottom - 0.3
+            box = torch.tensor([(x + right) / 2, (y + bottom) / 2, right - x, bottom - y], dtype=torch.float64)
+            boxes[i, j] = box / size
     return {
         "img": images.clamp(0, 1).float().double(),
         "batch_idx": torch.arange(n).repeat_interleave(count).double(),
@@ -141,9 +139,7 @@ def losses_of(model: nn.Module, data: Tensors, autocast: torch.dtype | None = No
     return total
 
 
-def train_steps(
-    model: nn.Module, data: Tensors, count: int, *, lr: float = 0.01, autocast: torch.dtype | None = None
-) -> list[float]:
+def train_steps(model: nn.Module, data: Tensors, count: int, *, lr: float = 0.01) -> list[float]:
     """Take steps of SGD with Nesterov momentum and clipping at 10; return the loss before each."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
     losses = []

@@ -1,4 +1,4 @@
-"""Many small outputs of a recipe as a few long ones: a hundred combinations are judged at the cost of one."""
+"""Packing: many small outputs of a recipe as a few long ones, so that judging a hundred combinations costs as much as one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MARK = "|"
-"""Between the name of an operation, whose outputs are packed together, and that of the combination."""
+"""Between the name of an operation, whose outputs are packed together, and that of a combination."""
 Pieces = tuple[tuple[str, int], ...]
 """The combinations of a packed output, and how many elements each has, in order."""
 
@@ -33,7 +33,7 @@ class Packing:
         return {g: torch.cat([outputs[name].reshape(-1) for name in names]) for g, names in self.groups.items()}
 
     def pieces(self, outputs: Mapping[str, Tensor]) -> dict[str, Pieces]:
-        """Return of which combinations each flat tensor is made."""
+        """Return the combinations in each flat tensor."""
         return {
             g: tuple((name.partition(MARK)[2], outputs[name].numel()) for name in names)
             for g, names in self.groups.items()

@@ -1,8 +1,7 @@
-"""A validation or a comparison as one HTML page that needs nothing else: no network, no scripts."""
+"""Pages: a validation or a comparison as one HTML file that needs nothing else, neither network nor scripts."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,14 @@ from ..pages import render
 from .compare import MachineComparison
 from .gate import Status
 from .healing import Healing
-from .result import SCHEMA, SUITE, ValidationResult
-from .verdict import verdict
+from .result import SCHEMA, SUITE, ValidationResult, flat_facts
+from .verdict import number, verdict
 
 _TEMPLATES = Path(__file__).parent / "pages"
 
 
 def result_page(result: ValidationResult, healing: Healing | None = None) -> str:
-    """Return a validation as a page: the verdict, what heals, failures with numbers and limits, all checks, the environment.
-
-    Args:
-        result: Of a validation.
-        healing: What the search for healing settings came to, if there was one.
-    """
+    """Return a validation as a page: the verdict, what heals, failures with numbers and limits, all checks, the environment."""
     families: dict[str, list[Any]] = {}
     for check in result.results:
         families.setdefault(check.family, []).append(check)
@@ -38,7 +32,7 @@ def result_page(result: ValidationResult, healing: Healing | None = None) -> str
         read=read,
         gates=list({limits(r.gate): r.gate for r in read if "reason" in r.gate}.values()),
         families=families,
-        facts=list(_facts(result.environment)),
+        facts=[(name, _text(value)) for name, value in flat_facts(result.environment)],
     )
 
 
@@ -61,20 +55,6 @@ def _page(template: str, **content: Any) -> str:
     )  # fmt: skip
 
 
-def number(value: Any) -> str:
-    """Return a measured number as it is read; empty where there is none.
-
-    Examples:
-        >>> number(2.04e-7), number(float("nan")), number(None)
-        ('2.0e-07', 'nan', '')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.1e}" if math.isfinite(value) else str(value)
-    return str(value)
-
-
 def limits(gate: Mapping[str, Any]) -> str:
     """Return the limits of a gate in words.
 
@@ -90,10 +70,6 @@ def limits(gate: Mapping[str, Any]) -> str:
     return "; ".join([*words, *(["every element equal"] if gate.get("exact") else [])])
 
 
-def _facts(environment: Mapping[str, Any], prefix: str = "") -> Any:
-    for name, value in environment.items():
-        if isinstance(value, Mapping):
-            yield from _facts(value, f"{prefix}{name}.")
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-            yield prefix + name, "" if text is None else str(text)
+def _text(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    return "" if text is None else str(text)

@@ -1,4 +1,4 @@
-"""One long-lived process that runs cases, started again when it dies or hangs: no operation can end the validation."""
+"""Pool: a long-lived process that runs cases and is started again when it dies or hangs; no operation ends a validation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InvalidCallError
-from .check import Case
+from .check import CheckCase
 from .gate import Status
 from .result import CheckResult
 from .result_file import check_from_json
@@ -24,27 +24,17 @@ from .result_file import check_from_json
 START_SECONDS = 180.0
 """For torch to be imported and the device to answer: 3 s here; a first start from a network disk took a minute."""
 _KILL_SECONDS = 5.0
-"""For a killed process to be gone. One that hangs inside a driver stays as long as the driver does; nobody waits for it."""
+"""For a killed process to be gone. One that hangs inside a driver lives as long as the driver; nobody waits for it."""
 _GIVE_UP = 2
-"""Cases of one check that may hang or kill the process before the others of it are not tried any more."""
+"""Cases of one check that may hang or kill the process; its other cases are not tried then."""
 _WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads of the CPU that wait sleep instead of spinning. Changes no number; beside other work on the same cores the references
+"""Waiting CPU threads sleep instead of spinning. This changes no number; beside other work on the same cores the references
 take a fifth of the time (measured: 18 s instead of 98 s)."""
 _PACKAGES = Path(__file__).parents[2]
 
 
 class Pool:
-    """Asks a worker process for one case after another.
-
-    Args:
-        device: As for ``probe``; None: the best that is there.
-        seed: Of the inputs.
-        inject: A fault to put in.
-        settings: ``env`` and ``flags`` for the process.
-        recompute_reference: Compute the reference of trainings here instead of taking the shipped one.
-        seconds: Time limit of each case; None: its own.
-        start_seconds: Time limit for the process to import torch and the device to answer.
-    """
+    """Asks a worker process for one case after another; the arguments are those of :func:`~yolo_stable.validate.run.validate`."""
 
     def __init__(
         self,
@@ -79,10 +69,12 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, case: Case) -> CheckResult:
+    def run(self, case: CheckCase) -> CheckResult:
         """Return the verdict on a case; a process that dies or is silent for too long is a failure of that case alone."""
         if self._lost.get(case.check.id, 0) >= _GIVE_UP:
-            return lost(case, f"not run: {_GIVE_UP} other cases of this check hung or killed the process")
+            return CheckResult.of(
+                case, Status.FAIL, f"not run: {_GIVE_UP} other cases of this check hung or killed the process"
+            )
         try:
             if self._process is None:
                 self._start()
@@ -92,7 +84,7 @@ class Pool:
             process.stdin.write(case.id + "\n")
             process.stdin.flush()
         except InvalidCallError as error:
-            return self._count(case, f"the device does not answer any more: {error}")
+            return self._count(case, f"the device no longer answers: {error}")
         except OSError:
             return self._count(case, self._obituary())
         limit = self.seconds or case.check.seconds
@@ -114,16 +106,15 @@ class Pool:
                 process.wait(timeout=_KILL_SECONDS)
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    _close_quietly(pipe)
+                    with suppress(OSError):  # what was not written yet goes to a process that is dead
+                        pipe.close()
         if self._log is not None:
             self._log.close()
             self._log = None
 
     def _start(self) -> None:
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        }
+        env = dict(os.environ)
+        env["PYTHONPATH"] = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
         env.setdefault(*_WAITING)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process runs
         self._lines = queue.Queue()
@@ -141,16 +132,16 @@ class Pool:
                 f"The device did not answer within {self.start_seconds:g} s. Is its driver loaded?"
             ) from None
         if line is None:
-            raise InvalidCallError(f"The device cannot be asked: {self._obituary()}.")
+            raise InvalidCallError(f"The device did not answer: {self._obituary()}.")
         said = json.loads(line)
         if "error" in said:
             self.close()
             raise InvalidCallError(said["error"])
         self.hello = said
 
-    def _count(self, case: Case, reason: str) -> CheckResult:
+    def _count(self, case: CheckCase, reason: str) -> CheckResult:
         self._lost[case.check.id] = self._lost.get(case.check.id, 0) + 1
-        return lost(case, reason)
+        return CheckResult.of(case, Status.FAIL, reason)
 
     def _obituary(self) -> str:
         """Return how the process ended, with the last line that it printed; and forget it."""
@@ -161,15 +152,9 @@ class Pool:
         log.seek(0)
         lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
         self.close()
-        how = (
-            f"signal {signal.Signals(-code).name}" if code < 0 and -code in set(signal.Signals) else f"exit code {code}"
-        )
+        killed = code < 0 and -code in set(signal.Signals)
+        how = f"signal {signal.Signals(-code).name}" if killed else f"exit code {code}"
         return f"the process was killed ({how})" + (f": {lines[-1].strip()[:200]}" if lines else "")
-
-
-def lost(case: Case, reason: str) -> CheckResult:
-    """Return the failure of a case that has brought no result."""
-    return CheckResult.of(case, Status.FAIL, reason)
 
 
 def _read(pipe: IO[str], lines: queue.Queue[str | None]) -> None:
@@ -180,10 +165,3 @@ def _read(pipe: IO[str], lines: queue.Queue[str | None]) -> None:
         return
     finally:
         lines.put(None)
-
-
-def _close_quietly(pipe: IO[str]) -> None:
-    try:
-        pipe.close()
-    except OSError:  # what was not written yet goes to a process that is dead
-        return

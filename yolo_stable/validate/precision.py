@@ -1,4 +1,4 @@
-"""The precision switches of ``torch.backends``: read, set, and put back as they were."""
+"""Precision switches of ``torch.backends``: read, set and restored."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def write(name: str, value: Any) -> bool:
 
 @contextmanager
 def switched(switches: Mapping[str, Any]) -> Iterator[None]:
-    """Hold switches at given values, and put back what was there."""
+    """Set switches, and restore them at the end."""
     before = {name: read(name) for name in switches}
     try:
         for name, value in switches.items():
@@ -81,7 +81,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def reduced_on(switches: Iterable[str]) -> list[str]:
-    """Return which of a backend's switches let float32 be computed in less, as they are set now.
+    """Return which of a backend's switches reduce the precision of float32 now.
 
     Switches of the other kind than this torch has are left out: ``allow_tf32`` would say the same once more.
     """

@@ -1,17 +1,17 @@
-"""One operation with its inputs, and how it is run: on the CPU in float64, and twice on the device with dirty memory."""
+"""Recipes: an operation with its inputs, run on the CPU in float64, and twice on the device with dirty memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from .check import Case
-from .evidence import Comparison, Evidence
-from .hashed import Draw, sha256_of
+from .check import CheckCase
+from .evidence import CheckEvidence, Comparison
+from .hashed import HashedDraw, sha256_of
 from .machine import Machine
 from .metrics import UNIT, element_scale, value_scale
 from .packing import MARK, Packing, Pieces, misshapen
@@ -31,7 +31,7 @@ class Recipe:
     inputs: Tensors
     """By name; floating ones in float64, to be rounded to the precision of the case."""
     compute: Callable[..., Tensor | Mapping[str, Tensor]]
-    """Takes the inputs by name; returns one tensor, or several by name."""
+    """Takes the inputs in their order; returns one tensor, or several by name."""
     gradients: tuple[str, ...] = ()
     """The inputs whose gradients are compared as well."""
     scale: Scale = "value"
@@ -41,16 +41,37 @@ class Recipe:
     """Inputs that stay in float32 in a lower precision, such as BatchNorm's parameters."""
     same_type: bool = False
     """The reference is computed in the type of the inputs: for copies and integers, where nothing is rounded."""
-    shared_floor: bool = True
-    """Whether a gradient's error is divided by a millionth of the norm of all gradients at least."""
     plain: tuple[str, ...] = ()
     """Inputs that keep their layout, such as indices and grids."""
     packed: bool = False
     """Whether the outputs are many and small, called ``operation|combination``: those of one operation are judged together."""
 
 
-def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory: dict[Any, Any]) -> Evidence:
-    """Run one case.
+Builder = Callable[[Mapping[str, Any], HashedDraw], Recipe]
+"""Makes the recipe of a check from its params, and from numbers that are the same everywhere."""
+
+
+def unrounded(
+    inputs: Callable[[HashedDraw], Tensors], compute: Callable[..., Tensor | Mapping[str, Tensor]]
+) -> Builder:
+    """Return the builder of an operation in which nothing is rounded."""
+    return lambda params, draw: Recipe(inputs=inputs(draw), compute=compute, scale="none")
+
+
+def value_and_gradients(
+    function: Callable[..., Tensor], *inputs: Tensor, upstream: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
+    """Return the result of a function and its gradients by all inputs; ``upstream`` makes the result's own gradient."""
+    leaves = [t.detach().requires_grad_() for t in inputs]
+    with torch.enable_grad():
+        out = function(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, upstream(out))]
+
+
+def run_recipe(
+    recipe: Recipe, machine: Machine, case: CheckCase, draw: HashedDraw, memory: dict[Any, Any]
+) -> CheckEvidence:
+    """Run one case, and return all outputs and gradients beside their references, of two calls where they differ.
 
     Args:
         recipe: What to compute.
@@ -58,26 +79,19 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
         case: In which layout and precision.
         draw: Where gradients of outputs come from.
         memory: Keeps the reference for the next case of the same inputs.
-
-    Returns:
-        All outputs and gradients beside their references, of two calls where they differ.
     """
     low = LOW.get(case.precision, torch.float32)
-    inputs = {
-        name: _rounded(t, torch.float32 if name in recipe.in_float32 else low) for name, t in recipe.inputs.items()
-    }
+    types = {name: torch.float32 if name in recipe.in_float32 else low for name in recipe.inputs}
+    inputs = {name: _rounded(t, types[name]) for name, t in recipe.inputs.items()}
     key = (draw.key, low)
     if memory.get("key") != key:
         memory.clear()
-        made = _reference(recipe, inputs, draw)
+        made = _reference(recipe, inputs, draw, low)
         memory.update(key=key, made=made, sketch=total_sketch(_shown(recipe, made[0])), sha256=sha256_of(inputs))
     reference, scales = memory["made"]
     pieces: dict[str, Pieces] = {}
-    evidence = Evidence(
-        input_sha256=memory["sha256"],
-        reference=memory["sketch"],
-        is_linear=recipe.scale == "linear" and case.precision != "exact",
-    )
+    linear = recipe.scale == "linear"
+    evidence = CheckEvidence(input_sha256=memory["sha256"], reference=memory["sketch"], is_linear=linear)
     calls = []
     with machine.computing(strict=case.precision != "configured"):
         for dirt in (float("nan"), 1e30):
@@ -99,23 +113,16 @@ def run_recipe(recipe: Recipe, machine: Machine, case: Case, draw: Draw, memory:
     first, second = calls
     all_gradients = sum(float(r.norm()) ** 2 for n, r in reference.items() if n.startswith("grad:")) ** 0.5
     for name, r in reference.items():
-        floor = 1e-6 * all_gradients if name.startswith("grad:") and recipe.shared_floor else 0.0
+        floor = 1e-6 * all_gradients if name.startswith("grad:") else 0.0  # of a gradient that is almost zero
         if callable(recipe.scale) and name in scales:  # terms may cancel: the error is relative to them
             floor = float(scales[name].norm())
-        for call, values in enumerate((first, second), start=1):
-            if call == 1 or not same_bits(first[name], second[name]):
-                evidence.comparisons.append(
-                    Comparison(
-                        name=name,
-                        value=values[name],
-                        reference=r,
-                        scale=scales.get(name),
-                        floor=floor,
-                        unit=UNIT[low],
-                        call=call,
-                        pieces=pieces.get(name, ()),
-                    )
-                )
+        comparison = Comparison(
+            name=name, value=first[name], reference=r, scale=scales.get(name), floor=floor, unit=UNIT[low],
+            pieces=pieces.get(name, ()),
+        )  # fmt: skip
+        evidence.comparisons.append(comparison)
+        if not same_bits(first[name], second[name]):
+            evidence.comparisons.append(replace(comparison, value=second[name], call=2))
     evidence.determinism["poison"] = describe_change(first, second)
     return evidence
 
@@ -127,12 +134,9 @@ def _shown(recipe: Recipe, reference: Tensors) -> Iterable[Tensor]:
 
 
 def lay_out(tensor: Tensor, layout: str, *, first: bool = False) -> Tensor:
-    """Return the tensor with the same numbers, lying in memory as ``layout`` says; integers and scalars as they are.
+    """Return the numbers as one of ``check.LAYOUTS`` says that they lie in memory; integers and scalars as they are.
 
-    Args:
-        tensor: Of any shape.
-        layout: One of ``check.LAYOUTS``.
-        first: Whether it is the first of an operation's inputs: in ``mixed``, the one that lies in another order.
+    In ``mixed`` the ``first`` of an operation's inputs is the one that lies in another order.
     """
     if not tensor.is_floating_point() or tensor.ndim == 0:
         return tensor
@@ -182,11 +186,8 @@ def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.dtype == torch.float64 else tensor
 
 
-def _reference(recipe: Recipe, inputs: Tensors, draw: Draw) -> tuple[Tensors, Tensors]:
+def _reference(recipe: Recipe, inputs: Tensors, draw: HashedDraw, low: torch.dtype) -> tuple[Tensors, Tensors]:
     """Return the float64 results of inputs that have been rounded already, and what ``q`` is measured in."""
-    low = next(
-        (t.dtype for n, t in inputs.items() if t.is_floating_point() and n not in recipe.in_float32), torch.float32
-    )
     exact = inputs if recipe.same_type else {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
     results = compute_on(recipe, exact, draw, low, None)
     if recipe.scale == "none":
@@ -204,26 +205,26 @@ def _reference(recipe: Recipe, inputs: Tensors, draw: Draw) -> tuple[Tensors, Te
 def compute_on(
     recipe: Recipe,
     inputs: Tensors,
-    draw: Draw,
+    draw: HashedDraw,
     low: torch.dtype,
     machine: Machine | None,
     *,
     absolute: bool = False,
     layout: str = "contiguous",
 ) -> Tensors:
-    """Compute outputs and gradients.
+    """Compute outputs and gradients where the inputs are.
 
     Args:
-        recipe: What.
-        inputs: Where they are is where it is computed.
+        recipe: What to compute.
+        inputs: On the machine, or on the CPU.
         draw: Where gradients of outputs come from.
         low: What those are rounded to.
         machine: None for the reference.
-        layout: How gradients of outputs lie in memory.
         absolute: Whether gradients of outputs are made positive, as the inputs were.
+        layout: How gradients of outputs lie in memory.
     """
     leaves = {n: t.detach().requires_grad_(True) if n in recipe.gradients else t for n, t in inputs.items()}
-    found = recipe.compute(**leaves)
+    found = recipe.compute(*leaves.values())
     outputs = dict(found) if isinstance(found, Mapping) else {"out": found}
     results = {name: t.detach() for name, t in outputs.items()}
     roots = {name: t for name, t in outputs.items() if t.requires_grad}
@@ -231,8 +232,7 @@ def compute_on(
         upstream = []
         for name, root in roots.items():
             g = draw(f"{name}/upstream", *root.shape).to(low)
-            g = g.abs() if absolute else g
-            g = g.to(root.dtype)
+            g = (g.abs() if absolute else g).to(root.dtype)
             upstream.append(g if machine is None else lay_out(machine.place(g), layout))
         wanted = [leaves[n] for n in recipe.gradients]
         grads = torch.autograd.grad(list(roots.values()), wanted, upstream, allow_unused=True)

@@ -1,4 +1,4 @@
-"""Circumstances under which the same must come out again: deterministic kernels, dirty memory, a busy device."""
+"""Circumstances under which a device must repeat its results: deterministic kernels, dirty memory, a busy device."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Result of a validation as plain data; needs no torch, so that results can be read and compared anywhere."""
+"""Result of a validation as plain data. Without torch, any machine can read and compare it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .check import Case
+from .check import CheckCase
 from .deviation import Errors
 from .gate import SEVERITY, Status
 
@@ -19,7 +19,7 @@ SUITE = "2"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One tensor that came out of a check: enough to compare two machines without shipping it."""
+    """One tensor of a check's results: enough to compare two machines without shipping it."""
 
     name: str
     """``out``, or ``grad:x`` for the gradient of the input ``x``."""
@@ -57,9 +57,9 @@ class CheckResult:
     reason: str = ""
     """What broke which limit; empty when it passed."""
     notes: tuple[str, ...] = ()
-    """What is worth knowing and no fault."""
+    """Worth knowing, but not a failure."""
     precision_class: str | None = None
-    """What it was really computed in: ``ieee-fp32``, ``tf32``, ``fp16``, ``bf16`` or ``broken``; None: not a matter here."""
+    """The precision that was really used: ``ieee-fp32``, ``tf32``, ``fp16``, ``bf16`` or ``broken``; None: does not apply."""
     errors: Errors | None = None
     """The worst of all parts."""
     gate: Mapping[str, Any] = field(default_factory=dict)
@@ -74,20 +74,13 @@ class CheckResult:
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Single measured numbers, such as a loss."""
     heal: str | None = None
-    """The setting under which it passes, as a line for a shell; filled in by the search for one."""
+    """The setting under which it passes, as a line for a shell; the search fills it in."""
     ms: float = 0.0
     """How long it took; no verdict depends on it."""
 
     @classmethod
-    def of(cls, case: Case, status: Status, reason: str, **found: Any) -> CheckResult:
-        """Return the verdict on a case.
-
-        Args:
-            case: What was checked.
-            status: The verdict.
-            reason: What broke which limit.
-            **found: Further fields.
-        """
+    def of(cls, case: CheckCase, status: Status, reason: str, **found: Any) -> CheckResult:
+        """Return the verdict on a case: what broke which limit, and further fields."""
         return cls(
             id=case.id,
             check=case.check.id,
@@ -107,7 +100,7 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationResult:
-    """All that one run of ``validate`` has found."""
+    """The result of one run of ``validate``."""
 
     backend: str
     device: str
@@ -119,7 +112,7 @@ class ValidationResult:
     """Versions, driver, precision switches and environment variables."""
     results: tuple[CheckResult, ...]
     inject: str | None = None
-    """The fault that was put in, when the validator itself was being proved."""
+    """The fault that was injected to prove the validator."""
     golden: str = ""
     """Which shipped reference was used; empty: computed here."""
     started: str = ""
@@ -147,3 +140,12 @@ class ValidationResult:
     def failed(self) -> tuple[CheckResult, ...]:
         """Return the results that failed."""
         return tuple(r for r in self.results if r.status is Status.FAIL)
+
+
+def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the facts of an environment, those in groups by ``group.name``."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from flat_facts(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,4 +1,4 @@
-"""Results of a validation as strict JSON, and back; a file that cannot be compared is refused in one line."""
+"""Result files: strict JSON, written and read; a file that cannot be compared is refused in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .result import SCHEMA, SUITE, CheckResult, Part, ValidationResult
 
 
 class IncomparableError(YoloStableError):
-    """A result is of another version of the form or the battery; nothing can be said about it."""
+    """A result is of another version of the form or the battery, and cannot be compared."""
 
     exit_code = 3
 
@@ -47,9 +47,11 @@ def from_json(text: str, source: str | Path = "the result") -> ValidationResult:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise InvalidCallError(f"{source} is no JSON, or was cut short: {error}. Make it again with --json.") from error
+        raise InvalidCallError(
+            f"{source} is not JSON, or was cut short: {error}. Make it again with validate --json."
+        ) from error
     if not isinstance(content, dict) or "schema_version" not in content or "suite_version" not in content:
-        raise InvalidCallError(f"{source} is no result that validate --json has written: it has no schema_version.")
+        raise InvalidCallError(f"{source} was not written by validate --json: it has no schema_version.")
     found, ours = (content["schema_version"], content["suite_version"]), (SCHEMA, SUITE)
     if found != ours:
         raise IncomparableError(
@@ -61,7 +63,9 @@ def from_json(text: str, source: str | Path = "the result") -> ValidationResult:
         content["results"] = tuple(_check(entry) for entry in content["results"])
         return ValidationResult(**content)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise InvalidCallError(f"{source} is no whole result: {error}. Make it again with --json.") from error
+        raise InvalidCallError(
+            f"{source} is not a whole result: {error}. Make it again with validate --json."
+        ) from error
 
 
 def check_to_json(result: CheckResult) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import InvalidCallError
 from .battery import cases, find_case
-from .check import Case
+from .check import CheckCase
+from .faults import find_fault
 from .pool import START_SECONDS, Pool
 from .result import CheckResult, ValidationResult
 from .stress import stress
@@ -35,15 +36,15 @@ class Progress:
     """None before it is run."""
 
 
-class Cases:
-    """Cases that one process or two run, each taking the next check as it is done with one.
+class CaseRunner:
+    """Runs cases in one process or two, each taking the next check when it is done with one.
 
     Args:
-        planned: In their order.
-        say: Is told of each case before and after it, by one thread at a time.
+        planned: The cases, in their order.
+        say: Told of each case before and after it, by one thread at a time.
     """
 
-    def __init__(self, planned: Sequence[Case], say: Callable[[Progress], None]) -> None:
+    def __init__(self, planned: Sequence[CheckCase], say: Callable[[Progress], None]) -> None:
         self._total, self._say, self._lock = len(planned), say, threading.Lock()
         self._results: dict[int, CheckResult] = {}
         self._waiting = iter([list(part) for _, part in groupby(enumerate(planned), lambda pair: pair[1].check.id)])
@@ -53,9 +54,7 @@ class Cases:
     def run(self, pool: Pool, beside: Pool | None = None) -> list[CheckResult]:
         """Return the results in the order of the cases.
 
-        Args:
-            pool: A process that runs.
-            beside: One that is started here, and does its part as soon as it answers; if it never does, the other does all.
+        ``beside`` is started here and helps as soon as it answers; if it never does, the other process runs all cases.
         """
         thread = threading.Thread(target=self._help, args=(beside,), name="yolo-stable validate") if beside else None
         if thread is not None:
@@ -114,34 +113,28 @@ def validate(
     seconds: float | None = None,
     start_seconds: float = START_SECONDS,
 ) -> ValidationResult:
-    """Compare what a device computes with float64 on the CPU, operation by operation.
+    """Compare what a device computes with float64 on the CPU, operation by operation; ``status`` of the result is the verdict.
 
     Args:
-        device: ``cuda``, ``rocm``, ``mps``, ``xpu``, ``cpu``, with an index as in ``cuda:1``; None: the best that is there.
+        device: ``cuda``, ``rocm``, ``mps``, ``xpu``, ``cpu``, with an index as in ``cuda:1``; None: the best one here.
         tier: ``quick``, ``default`` or ``full``.
         seed: Another one gives other inputs; only those of seed 0 have a shipped reference.
         inject: A fault to put in, to prove the validator; one of ``faults.NAMES``.
         progress: Called before and after each case.
-        stress_minutes: So long are convolutions, products and steps repeated afterwards, and compared bit for bit.
+        stress_minutes: Afterwards repeat convolutions, products and steps for so long, and compare them bit for bit.
         recompute_reference: Compute the reference of trainings here instead of taking the shipped one.
-        settings: ``{"env": {...}, "flags": {...}}`` for the process that touches the device, as ``Setting`` has them.
+        settings: ``{"env": {...}, "flags": {...}}`` for the process that touches the device, as ``HealSetting`` has them.
         families: Run these families only; empty: all.
         seconds: Time limit of each case; None: its own.
         start_seconds: Time limit for the process to import torch and the device to answer.
 
-    Returns:
-        All results; ``result.status`` is the verdict.
-
     Raises:
         InvalidCallError: The device is not there, or there is no such tier or fault.
     """
-    cases(tier, "cpu")  # a wrong tier is told before a process is started
+    cases(tier, "cpu")  # refuses a wrong tier before a process is started
     if inject:
-        from .faults import find_fault
-
         find_fault(inject.partition("@")[0])
     begin, started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
-    results: list[CheckResult] = []
     say = progress or (lambda _: None)
 
     def pool_of_one() -> Pool:
@@ -159,7 +152,7 @@ def validate(
         ]
         # A CPU with several cores has room for a second process. A fault that counts calls counts those of one.
         room = hello["backend"] == "cpu" and (os.cpu_count() or 1) > 1 and len(planned) >= MANY and not inject
-        results += Cases(planned, say).run(pool, pool_of_one() if room else None)
+        results = CaseRunner(planned, say).run(pool, pool_of_one() if room else None)
         if stress_minutes > 0:
             whole = round(60 * stress_minutes)
 
@@ -169,18 +162,10 @@ def validate(
             results.append(stress(pool, tier, stress_minutes, tell))
             say(Progress(done=whole, total=whole, id=results[-1].id, result=results[-1]))
     return ValidationResult(
-        backend=hello["backend"],
-        device=hello["device"],
-        device_name=hello["device_name"],
-        tier=tier,
-        seed=seed,
-        environment=hello["environment"],
-        results=tuple(results),
-        inject=inject,
-        golden=hello["golden"],
-        started=started,
+        tier=tier, seed=seed, results=tuple(results), inject=inject, started=started,
         seconds=round(time.perf_counter() - begin, 3),
-    )
+        **{name: hello[name] for name in ("backend", "device", "device_name", "environment", "golden")},
+    )  # fmt: skip
 
 
 def run_one(
@@ -192,18 +177,9 @@ def run_one(
     inject: str | None = None,
     seconds: float | None = None,
 ) -> CheckResult:
-    """Run one case in a process of its own, under other settings: what the search for a healing one needs.
+    """Run one case, by its ``CheckResult.id``, in a process of its own and under other settings.
 
-    Args:
-        check_id: ``CheckResult.id``.
-        device: As for ``validate``.
-        settings: ``{"env": {...}, "flags": {...}}``; variables are set before torch is imported, an empty one is unset.
-        seed: As for ``validate``.
-        inject: As for ``validate``.
-        seconds: Time limit; None: that of the check.
-
-    Returns:
-        The verdict; a process that dies or hangs is a failure.
+    The other arguments are those of :func:`validate`. A process that dies or hangs is a failure of the case.
 
     Raises:
         InvalidCallError: There is no such check or device.

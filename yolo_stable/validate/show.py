@@ -1,11 +1,10 @@
-"""Display of a validation on the terminal: where it is, the verdict, the table. Colours and a bar on a terminal only."""
+"""Console output of a validation: progress, the verdict, the table; colours and a bar on a terminal only."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -49,9 +48,7 @@ class Live:
             self._task = self._bar.add_task("starting", total=None)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end_family()
         if self._bar is not None:
             self._bar.stop()
@@ -68,12 +65,11 @@ class Live:
             self._family = result.family
         self._counts[result.status.value] += 1
         if result.status is Status.FAIL:
-            self._console.print(
-                Text.assemble(("fail", STYLES["fail"]), f" {result.id}: {result.reason}"), soft_wrap=True
-            )
+            line = Text.assemble(("fail", STYLES["fail"]), f" {result.id}: {result.reason}")
+            self._console.print(line, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Show what is being done besides checks."""
+        """Show work besides checks."""
         if self._bar is not None:
             self._bar.update(self._task, description=text, total=None)
         else:
@@ -93,7 +89,7 @@ def show_result(result: ValidationResult, healing: Healing | None) -> None:
     to = console()
     to.print(Text(verdict(result, healing), style=STYLES[result.status.value]), soft_wrap=True)
     head = (Column(title="", kind="head"), Column(title="check", kind="head"))
-    sheet = Sheet(*head, *map(_figure, ("computed in", "rms", "q")), Column(title="why", kind="text"))
+    sheet = Sheet(*head, *_figures("computed in", "rms", "q"), Column(title="why", kind="text"))
     for row in rows(result, _MOST):
         why = Text(row.text)
         if row.heal:
@@ -105,16 +101,16 @@ def show_result(result: ValidationResult, healing: Healing | None) -> None:
         for setting in healing.chosen:
             where = "  # in Python, before training" if setting.flags else ""
             to.print(Text(f"    {setting.line}{where}", style="bold"), soft_wrap=True)
-        to.print("\nor let training do so, with validate=heal among the words of yolo-stable train.", soft_wrap=True)
+        to.print("\nor let training do it: add validate=heal to yolo-stable train.", soft_wrap=True)
 
 
 def show_comparison(comparison: MachineComparison) -> None:
-    """Print the verdict in one sentence, the machines, in what their environments differ, and the table of differences."""
+    """Print the verdict in one sentence, the machines, where their environments differ, and the table of differences."""
     to = console()
     style = STYLES["regression" if comparison.regressions else "pass"]
     to.print(Text(comparison.verdict, style=style), soft_wrap=True)
-    figures = map(_figure, ("device", "backend", "tier", "status", "fail", "warn", "equal bits"))
-    machines = Sheet(Column(title="machine", kind="head"), *figures)
+    titles = ("device", "backend", "tier", "status", "fail", "warn", "equal bits")
+    machines = Sheet(Column(title="machine", kind="head"), *_figures(*titles))
     for i, (name, result) in enumerate(zip(comparison.names, comparison.results, strict=True)):
         bits = "" if i == 0 else "{} of {} tensors".format(*comparison.equal_parts[i - 1])
         counts = (str(result.summary[status]) for status in ("fail", "warn"))
@@ -122,7 +118,7 @@ def show_comparison(comparison: MachineComparison) -> None:
         machines.add(name, result.device_name, result.backend, result.tier, status, *counts, bits)
     machines.print(to)
     if comparison.environment:
-        facts = Sheet(Column(title="environment", kind="head"), *map(_figure, comparison.names))
+        facts = Sheet(Column(title="environment", kind="head"), *_figures(*comparison.names))
         for name, values in comparison.environment:
             facts.add(name, *("" if value is None else str(value) for value in values))
         facts.print(to)
@@ -138,8 +134,8 @@ def show_comparison(comparison: MachineComparison) -> None:
         sheet.print(to)
 
 
-def _figure(title: str) -> Column:
-    return Column(title=title)
+def _figures(*titles: str) -> list[Column]:
+    return [Column(title=title) for title in titles]
 
 
 def _status(text: str) -> Text:
@@ -147,6 +143,6 @@ def _status(text: str) -> Text:
 
 
 def print_line(text: str) -> None:
-    """Print one line, where a reader may have gone already."""
+    """Print one line; the reader may have gone already."""
     with suppress(BrokenPipeError):
         console().print(text, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A device with a fault: results of the CPU, or of the device that is really there, changed where a fault says so."""
+"""Simulated devices: results of the CPU, or of the device that is really there, changed where a fault says so."""
 
 from __future__ import annotations
 
@@ -10,22 +10,37 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .backend import Backend
-from .changes import Call
-from .faults import Fault
-from .machine import Machine
-from .mistakes import CHANGES
+from .backend import BACKENDS, DeviceBackend
+from .changes import CHANGES, FaultyCall
+from .faults import KernelFault, find_fault
+from .machine import Machine, probe
 from .precision import read
+
+SIMULATED = "simulated-"
+
+
+def machine_for(device: str | None, inject: str | None) -> Machine:
+    """Return a real machine, one with a fault, or one that only claims to be of a kind.
+
+    Args:
+        device: As for ``probe``; or ``simulated-rocm`` and the like: the CPU, in the role of that kind of device.
+        inject: A fault's name; followed by ``@NAME=value``, the fault goes away under that setting.
+
+    Raises:
+        InvalidCallError: There is no such device or fault.
+    """
+    name, _, healed_by = (inject or "").partition("@")
+    fault = find_fault(name) if name else None
+    if device is not None and device.startswith(SIMULATED) and device.removeprefix(SIMULATED) in BACKENDS:
+        return SimulatedDevice(BACKENDS[device.removeprefix(SIMULATED)], fault, "cpu", healed_by or None)
+    machine = probe(device)
+    return machine if fault is None else SimulatedDevice(machine.backend, fault, str(machine.device), healed_by or None)
 
 
 class FaultMode(TorchDispatchMode):
-    """Changes the results of some of torch's operations, forward and backward, wherever they are called from.
+    """Changes the results of a fault's operations, forward and backward, wherever they are called from."""
 
-    Args:
-        fault: Which operations, and how.
-    """
-
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: KernelFault) -> None:
         super().__init__()
         self.fault = fault
         self.fired = 0
@@ -38,7 +53,7 @@ class FaultMode(TorchDispatchMode):
         kwargs = kwargs or {}
         if str(func).split(".")[1] not in self.fault.operations:
             return func(*args, **kwargs)
-        call = Call(func=func, args=tuple(args), kwargs=kwargs, kept=self.kept)
+        call = FaultyCall(func=func, args=tuple(args), kwargs=kwargs, kept=self.kept)
         if not self.fault.fits(call):
             return func(*args, **kwargs)
         self.calls += 1
@@ -60,7 +75,11 @@ class SimulatedDevice(Machine):
     """
 
     def __init__(
-        self, backend: Backend, fault: Fault | None, device: str | None = "cpu", healed_by: str | None = None
+        self,
+        backend: DeviceBackend,
+        fault: KernelFault | None,
+        device: str | None = "cpu",
+        healed_by: str | None = None,
     ) -> None:
         super().__init__(backend, device)
         self.mode = FaultMode(fault) if fault is not None else None
@@ -73,7 +92,7 @@ class SimulatedDevice(Machine):
 
     @property
     def is_healed(self) -> bool:
-        """Return whether the setting that takes the fault away is in force."""
+        """Return whether the setting that removes the fault is in force."""
         if self._healed_by is None:
             return False
         name, _, value = self._healed_by.partition("=")
@@ -95,7 +114,7 @@ class SimulatedDevice(Machine):
                     yield
 
     def place(self, tensor: Tensor) -> Tensor:
-        """As on a real device; a fault of transfers is put in here, as the CPU has none."""
+        """As on a real device; the CPU has no transfers, so their faults are put in here."""
         return self._transferred(super().place(tensor), "to_device")
 
     def fetch(self, tensor: Tensor) -> Tensor:
@@ -105,7 +124,7 @@ class SimulatedDevice(Machine):
     def _transferred(self, tensor: Tensor, way: str) -> Tensor:
         if self.mode is None or self.is_healed or way not in self.mode.fault.operations:
             return tensor
-        call = Call(func=lambda t: t.clone(), args=(tensor,), kwargs={}, kept=self.mode.kept)
+        call = FaultyCall(func=lambda t: t.clone(), args=(tensor,), kwargs={}, kept=self.mode.kept)
         if not self.mode.fault.fits(call):
             return tensor
         self.mode.fired += 1

@@ -1,4 +1,4 @@
-"""A tensor in sixteen numbers: sums with hashed signs. Distances between sketches are about those between the tensors."""
+"""Sketch: a tensor in sixteen numbers, sums with hashed signs. Two sketches are about as far apart as their tensors."""
 
 from __future__ import annotations
 
@@ -29,15 +29,10 @@ def _signs(count: int) -> Tensor:
 
 
 def sketch(tensor: Tensor, most: int = _MOST) -> tuple[float, ...]:
-    """Return the sixteen sums of a tensor; what is not finite counts as zero.
+    """Return the sixteen sums of a tensor on the CPU, in float64; what is not finite counts as zero.
 
-    Args:
-        tensor: Any real type, on the CPU.
-        most: Elements that are looked at; of a larger tensor, evenly spaced ones stand for all.
-
-    Returns:
-        Sixteen float64 numbers. For two tensors a and b, the mean of the squared differences of their sketches is an
-        unbiased estimate of ``||a - b||^2``.
+    Of a tensor with more than ``most`` elements, evenly spaced ones stand for all. For two tensors a and b, the mean of the
+    squared differences of their sketches is an unbiased estimate of ``||a - b||^2``.
 
     Source: Alon, Matias, Szegedy, "The space complexity of approximating the frequency moments", 1996.
     """
@@ -54,7 +49,7 @@ def sketch(tensor: Tensor, most: int = _MOST) -> tuple[float, ...]:
 
 
 def brief_sketch(tensor: Tensor) -> tuple[float, ...]:
-    """Return the sketch of what a check compares: of a large tensor, of few of its elements."""
+    """Return the sketch of few elements of a large tensor, for what a check compares."""
     return sketch(tensor, _AT_ONCE)
 
 
@@ -62,13 +57,3 @@ def total_sketch(tensors: Iterable[Tensor]) -> tuple[float, ...]:
     """Return the sum of the sketches of tensors; empty where there are none."""
     sketches = [brief_sketch(tensor) for tensor in tensors]
     return tuple(sum(s[k] for s in sketches) for k in range(SIZE)) if sketches else ()
-
-
-def distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Return the estimate of ``||a - b||`` that two sketches give.
-
-    Examples:
-        >>> distance((1.0,) * 16, (4.0,) * 16)
-        3.0
-    """
-    return (sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)) ** 0.5

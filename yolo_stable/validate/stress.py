@@ -1,4 +1,4 @@
-"""The stress test: the same work again and again, compared bit for bit with the first time. Needs no torch itself."""
+"""Stress test: repeats the same work, and compares it bit for bit with the first time. Needs no torch itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from .._shared.listing import listed
 from .battery import stress_cases
 from .gate import Status
 from .pool import Pool
@@ -13,25 +14,16 @@ from .result import CheckResult
 
 ID = "determinism/stress"
 _TRIES = 3
-"""Times that a case may begin by varying; then it is left out."""
+"""A case that varies so often at first is left out."""
 _TOOLS = {"cuda": "`dcgmi diag -r 3`", "rocm": "`rvs`", "cpu": "memtest86+"}
-"""What looks for the broken part, once it is known that there is one."""
+"""Tools that find the broken part."""
 
 
 def stress(pool: Pool, tier: str, minutes: float, say: Callable[[float, str], None] = lambda *_: None) -> CheckResult:
-    """Repeat work whose bits may not change, until the time is over.
+    """Repeat the work of a tier, each case once at least, until the minutes are over; any bit that changes is a failure.
 
     A device that is broken now and then (memory, heat, power) passes every comparison with a reference on most days. It does
-    not give the same bits thousands of times.
-
-    Args:
-        pool: Where the work is done.
-        tier: Which shapes.
-        minutes: For all of it; each case is run once at least.
-        say: Told the seconds that have passed, and what is being repeated.
-
-    Returns:
-        A failure when any bit has changed in work that torch promises to be deterministic.
+    not give the same bits thousands of times. ``say`` is told the seconds that have passed, and what is being repeated.
     """
     planned = stress_cases(tier)
     watch = _Watch()
@@ -47,12 +39,11 @@ def stress(pool: Pool, tier: str, minutes: float, say: Callable[[float, str], No
         planned = [case for case in planned if watch.takes(case.id)]
         rounds += 1
     bad = watch.changed
-    seen = "; ".join(f"{_name(name)} {count} x ({watch.words[name]})" for name, count in bad.most_common(3))
+    seen = [f"{_name(name)} {count} x ({watch.words[name]})" for name, count in bad.most_common()]
     tool = _TOOLS.get(pool.hello["backend"], "the maker's diagnosis")
-    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     reason = (
-        f"{bad.total()} of {runs} repetitions did not come out as they should: {seen}{more}. Suspect memory, heat or"
-        f" power, and run {tool}"
+        f"{bad.total()} of {runs} repetitions went wrong: {listed(seen, between='; ')}. Suspect memory,"
+        f" heat or power, and run {tool}"
     )
     compared = f"{len(watch.first)} of {len(stress_cases(tier))} cases compared"
     return CheckResult(
@@ -65,7 +56,7 @@ def stress(pool: Pool, tier: str, minutes: float, say: Callable[[float, str], No
 
 
 class _Watch:
-    """Knows the bits of the first time, and what came out otherwise since."""
+    """Compares the bits of each result with those of the first time."""
 
     def __init__(self) -> None:
         self.first: dict[str, tuple[str, ...]] = {}
@@ -75,7 +66,7 @@ class _Watch:
         self._varied: Counter[str] = Counter()
 
     def takes(self, case_id: str) -> bool:
-        """Return whether it makes sense to repeat a case: not when it has never come out twice the same."""
+        """Return whether to repeat a case: not when it never gave the same bits twice."""
         return self._varied[case_id] < _TRIES
 
     def see(self, result: CheckResult) -> None:

@@ -1,4 +1,4 @@
-"""Verdicts on devices, kept in the user's cache folder: one file for each device, driver, version of torch and settings."""
+"""Verdict cache: a file in the user's cache folder for each device, driver, version of torch and settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .result import SCHEMA, SUITE, ValidationResult
 FORM = 1
 """Version of the files' form; others are not read."""
 _FACTS = ("torch", "cuda", "hip", "cudnn", "driver", "gcn_arch", "uuid")
-"""What of an environment decides about the verdict, besides the device and its settings."""
+"""Facts of an environment that decide the verdict, besides the device and its settings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
-    """Which device, with which software and settings, a verdict is about."""
+class DeviceIdentity:
+    """The device, software and settings that a verdict is about."""
 
     backend: str
     device: str
@@ -39,15 +39,8 @@ class Identity:
     """The variables and switches that are known to heal, where they are set."""
 
     @classmethod
-    def of(cls, backend: str, device: str, device_name: str, environment: Mapping[str, Any]) -> Identity:
-        """Return the identity of a device.
-
-        Args:
-            backend: Its kind.
-            device: As torch names it.
-            device_name: What its driver calls it.
-            environment: Of ``Machine.environment``, a worker's greeting or a result.
-        """
+    def of(cls, backend: str, device: str, device_name: str, environment: Mapping[str, Any]) -> DeviceIdentity:
+        """Return the identity of a device; its environment is that of a machine, a worker's greeting or a result."""
         heals = BACKENDS[backend].heals
         variables, switches = environment.get("variables", {}), environment.get("switches", {})
         settings = {name: variables[name] for heal in heals for name in heal.env if name in variables}
@@ -57,11 +50,11 @@ class Identity:
             device += ":0"
         return cls(backend=backend, device=device, device_name=device_name, facts=facts, settings=settings)
 
-    def under(self, env: Mapping[str, str], flags: Mapping[str, Any]) -> Identity:
+    def under(self, env: Mapping[str, str], flags: Mapping[str, Any]) -> DeviceIdentity:
         """Return the identity of the same device under settings."""
         gone = {name for name, value in env.items() if not value}
         settings = {n: v for n, v in self.settings.items() if n not in gone} | {n: v for n, v in env.items() if v}
-        return Identity(
+        return DeviceIdentity(
             backend=self.backend, device=self.device, device_name=self.device_name, facts=self.facts,
             settings={**settings, **flags},
         )  # fmt: skip
@@ -81,8 +74,8 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """What a validation has found, as far as training needs it."""
+class DeviceVerdict:
+    """The result of a validation, as far as training needs it."""
 
     status: Status
     tier: str
@@ -101,7 +94,7 @@ class Verdict:
     """UTC, ISO 8601."""
 
     @classmethod
-    def of(cls, result: ValidationResult, healing: Healing | None = None) -> Verdict:
+    def of(cls, result: ValidationResult, healing: Healing | None = None) -> DeviceVerdict:
         """Return the verdict of a validation."""
         searched, healing = healing is not None, healing or Healing()
         return cls(
@@ -126,7 +119,7 @@ def folder() -> Path:
     return cache_dir() / "validated"
 
 
-def recall(identity: Identity, tier: str = "quick") -> Verdict | None:
+def recall(identity: DeviceIdentity, tier: str = "quick") -> DeviceVerdict | None:
     """Return the verdict on a device, or None where there is none of this tier or a larger one.
 
     A file that cannot be read, or was written by another version, counts as none.
@@ -134,18 +127,14 @@ def recall(identity: Identity, tier: str = "quick") -> Verdict | None:
     with suppress(OSError, ValueError, TypeError, KeyError, InvalidCallError):
         content = json.loads((folder() / f"{identity.key}.json").read_text(encoding="utf-8"))
         entry = content["verdict"]
-        found = Verdict(**{**entry, "status": Status(entry["status"]), "failed": tuple(entry["failed"])})
+        found = DeviceVerdict(**{**entry, "status": Status(entry["status"]), "failed": tuple(entry["failed"])})
         if content["form"] == FORM and TIERS.index(found.tier) >= TIERS.index(tier):
             return found
     return None
 
 
-def remember(identity: Identity, verdict: Verdict) -> str:
-    """Keep a verdict, whole or not at all.
-
-    Returns:
-        Why it could not be kept; empty when it was.
-    """
+def remember(identity: DeviceIdentity, verdict: DeviceVerdict) -> str:
+    """Keep a verdict, whole or not at all; return why it could not be kept, empty when it was."""
     content = {
         "form": FORM,
         "device": str(identity),
@@ -157,8 +146,8 @@ def remember(identity: Identity, verdict: Verdict) -> str:
     return _write(f"{identity.key}.json", json.dumps(strict(content), indent=1, allow_nan=False) + "\n")
 
 
-def is_first_time(identity: Identity) -> bool:
-    """Return True once for each device and version: a warning that has been read is not printed again.
+def is_first_time(identity: DeviceIdentity) -> bool:
+    """Return True once for each device and version: a warning is printed once.
 
     Where the cache folder cannot be written it is True each time.
     """

@@ -1,9 +1,9 @@
-"""The process that touches the device: one case for ``--case``, or one after another for ``--serve``.
+"""Worker: the process that touches the device; runs one case with ``--case``, or one after another with ``--serve``.
 
     python -m yolo_stable.validate.worker --device rocm --case linear/conv3x3-64/contiguous/strict --settings '{"env": {...}}'
 
-What it has to say is JSON, a line each, on stdout; what libraries print goes to stderr. Environment variables of ``--settings``
-are set before torch is imported, which is why this module imports it late.
+Its answers are JSON, a line each, on stdout; what libraries print goes to stderr. It imports torch late, after it has set the
+environment variables of ``--settings``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from typing import IO, Any
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run one case, or serve; return 0, or 2 when the device is not there."""
     parser = argparse.ArgumentParser(prog="python -m yolo_stable.validate.worker")
     parser.add_argument("--device")
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--case")
     what.add_argument("--serve", action="store_true")
-    options = parser.parse_args(argv)
+    options = parser.parse_args()
     settings = json.loads(options.settings)
     for name, value in settings.get("env", {}).items():
         if value:
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _own_stdout() -> IO[str]:
-    """Keep stdout for ourselves: whatever else writes to it, C libraries included, writes to stderr."""
+    """Return stdout for our own use; whatever else writes to it, C libraries included, then writes to stderr."""
     said = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return said
@@ -62,8 +62,8 @@ def _own_stdout() -> IO[str]:
 
 def _executor(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
     from .execute import Executor
-    from .inject import machine_for
     from .precision import write
+    from .simulated import machine_for
 
     machine = machine_for(options.device, options.inject)
     for name, value in settings.get("flags", {}).items():

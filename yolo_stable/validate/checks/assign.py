@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
-from ..check import Check
+from ..check import check_of
 from .gates import ASSIGN, ASSIGN_TINY
 
-
-def _assign(name: str, operation: str, *, tier: str = "quick", note: str = "", **params: Any) -> Check:
-    return Check(
-        id=f"assign/{name}", family="assign", operation=operation, params={"size": 160, "images": 3, "classes": 5, **params},
-        gates=ASSIGN_TINY if params.get("tiny") else ASSIGN, tier=tier, note=note,
-    )  # fmt: skip
-
+_assign = partial(check_of, "assign", gates=ASSIGN, size=160, images=3, classes=5)
 
 CHECKS = (
-    _assign("assigner", "assigner", boxes=6),
+    _assign("assigner", boxes=6),
     _assign("assigner-crowd", "assigner", boxes=40, tier="default", note="anchors that several boxes want"),
-    _assign("assigner-tiny", "assigner", boxes=6, tiny=True, note="boxes smaller than a stride"),
-    _assign("loss", "loss", boxes=6),
+    _assign("assigner-tiny", "assigner", boxes=6, tiny=True, gates=ASSIGN_TINY, note="boxes smaller than a stride"),
+    _assign("loss", boxes=6),
     _assign("loss-crowd", "loss", boxes=40, tier="default"),
     _assign("loss-without-boxes", "loss", boxes=0, note="images without labels"),
 )

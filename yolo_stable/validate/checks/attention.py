@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from ..check import Check
-from ..gate import Gate
+from ..check import Check, check_of
 from .gates import ATTENTION, ATTENTION_FAR, GRID_SAMPLE
 
-_QUICK = (
-    "contiguous/strict",
-    "contiguous/configured",
-    "contiguous/float16",
-    "contiguous/bfloat16",
-    "transposed/strict",
-)
+_PRECISIONS = ("strict", "configured", "float16", "bfloat16")
+_QUICK = (*(f"contiguous/{precision}" for precision in _PRECISIONS), "transposed/strict")
+_attention = partial(check_of, "attention", gates=ATTENTION, quick=_QUICK)
+_grid = partial(check_of, "attention", gates=GRID_SAMPLE, layouts=("contiguous", "channels_last", "view"))
 
 
-def _sdpa(
-    name: str,
-    shape: tuple[int, ...],
-    kernel: str = "any",
-    *,
-    note: str = "",
-    tier: str = "quick",
-    gates: Mapping[str, Gate] = ATTENTION,
-    **more: Any,
-) -> Check:
-    return Check(
-        id=f"attention/{name}", family="attention", operation="sdpa", params={"shape": shape, "kernel": kernel, **more},
-        layouts=("contiguous", "view", "transposed"), gates=gates, note=note, tier=tier, quick=_QUICK,
-    )  # fmt: skip
+def _sdpa(name: str, shape: tuple[int, ...], kernel: str = "any", **more: Any) -> Check:
+    return _attention(name, "sdpa", layouts=("contiguous", "view", "transposed"), shape=shape, kernel=kernel, **more)
 
 
 CHECKS = (
@@ -49,25 +33,10 @@ CHECKS = (
     _sdpa("sdpa-large-scores", (3, 2, 130, 8), factor=200.0, gates=ATTENTION_FAR, note="scores above 88"),
     _sdpa("sdpa-400", (1, 1, 401, 16), note="the last keys of a sequence that is no multiple of a block"),
     _sdpa("sdpa-causal", (2, 2, 100, 32), causal=True, note="pytorch#160787: NaN gradient on A770"),
-    Check(
-        id="attention/psa", family="attention", operation="psa", params={"shape": (2, 64, 10, 10), "heads": 2, "key": 16},
-        gates=ATTENTION, quick=_QUICK, note="the attention block of YOLO11",
-    ),
-    Check(
-        id="attention/area", family="attention", operation="area", params={"shape": (2, 64, 8, 16), "heads": 2, "areas": 4},
-        gates=ATTENTION, quick=_QUICK, tier="default", note="the attention of A2C2f",
-    ),
-    *(
-        Check(
-            id=f"attention/grid-sample-{name}", family="attention", operation="grid_sample",
-            params={"mode": mode, "padding": padding, "reach": 1.3}, layouts=("contiguous", "channels_last", "view"),
-            gates=GRID_SAMPLE,
-            tier=tier, note=note,
-        )
-        for name, mode, padding, tier, note in (
-            ("zeros", "bilinear", "zeros", "quick", "deformable attention of RT-DETR, points outside included"),
-            ("border", "bilinear", "border", "quick", ""),
-            ("nearest", "nearest", "zeros", "default", ""),
-        )
-    ),
+    _attention("psa", shape=(2, 64, 10, 10), heads=2, key=16, note="the attention block of YOLO11"),
+    _attention("area", shape=(2, 64, 8, 16), heads=2, areas=4, tier="default", note="the attention of A2C2f"),
+    _grid("grid-sample-zeros", "grid_sample", mode="bilinear", padding="zeros", reach=1.3,
+          note="deformable attention of RT-DETR, points outside included"),
+    _grid("grid-sample-border", "grid_sample", mode="bilinear", padding="border", reach=1.3),
+    _grid("grid-sample-nearest", "grid_sample", mode="nearest", padding="zeros", reach=1.3, tier="default"),
 )  # fmt: skip

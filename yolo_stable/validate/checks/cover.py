@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from ..check import Check
+from ..check import Check, check_of
 from ..gate import Gate
 from .gates import COVER, COVER_GRADIENTS, COVER_NORMS, EXACT, EXACT_LOW
 
@@ -21,12 +22,10 @@ def _check(
     gates: Mapping[str, Gate],
     operation: str = "",
     quick: tuple[str, ...] = _LOW,
-    **params: bool,
+    **params: Any,
 ) -> Check:
-    return Check(
-        id=f"{family}/cover-{name}", family=family, operation=operation or f"cover_{name.replace('-', '_')}", params=params,
-        gates=gates, quick=quick,
-    )  # fmt: skip
+    named = operation or f"cover_{name.replace('-', '_')}"
+    return check_of(family, f"cover-{name}", named, gates=gates, quick=quick, **params)
 
 
 def _some(gates: Mapping[str, Gate], *precisions: str) -> dict[str, Gate]:

@@ -1,16 +1,17 @@
-"""The same computed three times: at once, with other dirt in memory, and while the device is busy with something else."""
+"""Repetitions: at once, with other dirt in memory, and while the device is busy with something else."""
 
 from __future__ import annotations
 
-from ..check import TIERS, Check
+from functools import partial
+
+from ..check import TIERS, check_of
 from . import linear, step
 from .gates import DETERMINISM
 
+_repeat = partial(check_of, "determinism", gates=DETERMINISM)
+
 CHECKS = tuple(
-    Check(
-        id=f"determinism/{of.partition('/')[2]}", family="determinism", operation="repeat", params={"of": of, "listed": listed},
-        gates=DETERMINISM, tier=tier, note=note,
-    )
+    _repeat(of.partition("/")[2], "repeat", of=of, listed=listed, tier=tier, note=note)
     for of, tier, listed, note in (
         ("linear/conv3x3-64", "quick", False, "pytorch#196164: varies under contention on gfx1101"),
         ("linear/conv1x1-128-64", "quick", False, ""),
@@ -33,9 +34,9 @@ CHECKS = tuple(
 )  # fmt: skip
 
 STRESS = tuple(
-    Check(
-        id=f"determinism/stress-{of.id.partition('/')[2]}-{dtype}", family="determinism", operation="repeat",
-        params={"of": of.id, "dtype": dtype, "stress": True, "listed": of.family == "step"}, gates=DETERMINISM, tier=of.tier,
+    _repeat(
+        f"stress-{of.id.partition('/')[2]}-{dtype}", "repeat", of=of.id, dtype=dtype, stress=True, listed=of.family == "step",
+        tier=of.tier,
     )
     for of in (*(check for check in linear.CHECKS if check.tier != TIERS[-1]), *step.CHECKS)
     for dtype in ("float32", "float16", "bfloat16")

@@ -1,8 +1,8 @@
-"""Environment: what it says before anything is computed."""
+"""The environment, before anything is computed."""
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import check_of
 from .gates import REPORT
 
-CHECKS = (Check(id="env/environment", family="env", operation="environment", gates=REPORT),)
+CHECKS = (check_of("env", "environment", gates=REPORT),)

@@ -1,24 +1,13 @@
-"""Operations on integers, indices and layouts, in which nothing is rounded; and what becomes of NaN."""
+"""Operations on integers, indices and layouts, in which nothing is rounded; and NaN in others."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
-from ..check import Check
+from ..check import check_of
 from .gates import CLASSES, EXACT
 
-_LAYOUTS = ("contiguous", "view")
-
-
-def _exact(
-    name: str, *, layouts: tuple[str, ...] = _LAYOUTS, tier: str = "quick", note: str = "", **params: Any
-) -> Check:
-    return Check(
-        id=f"exact/{name}", family="exact", operation=name.replace("-", "_"), params=params, layouts=layouts, gates=EXACT,
-        tier=tier, note=note,
-    )  # fmt: skip
-
-
+_exact = partial(check_of, "exact", gates=EXACT, layouts=("contiguous", "view"))
 _FOUR = ("contiguous", "channels_last", "view")
 
 CHECKS = (
@@ -46,8 +35,7 @@ CHECKS = (
     _exact("maxpool", layouts=_FOUR),
     _exact("round-trip-permute", layouts=_FOUR),
     *(
-        Check(id=f"exact/nan-{name}", family="exact", operation="semantics", params={"name": name},
-        gates=EXACT if name == "predicates" else CLASSES, note=note)
+        check_of("exact", f"nan-{name}", "semantics", gates=EXACT if name == "predicates" else CLASSES, name=name, note=note)
         for name, note in (
             ("clamp", "pytorch#120899: NaN became the bound, and CIoU finite"), ("clamp_min", ""), ("minimum", ""),
             ("maximum", ""), ("relu", ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import check_of
 from .gates import ELEMENTWISE, FORMS, LOW_SUMS
 
 NAMES = (
@@ -14,13 +14,13 @@ LOW = (
     "residual", "scaled-add", "scaled-sub", "product", "first-one", "fewer", "pairs", "lerp", "rows", "columns",
     "channels", "pieces", "chosen", "pools", "resize", "activations",
 )  # fmt: skip
-"""Whose steps are few enough for what 16 bits lose between them."""
+"""So few steps that 16 bits lose little between them."""
 _ROWS = ("last-one", "first-one", "middle-one", "fewer", "pairs", "rows", "columns", "bce", "chosen")
-"""Which have no maps: a layout in channels_last is none for them."""
+"""They have no maps, so channels_last is not a layout of theirs."""
 _OF_ROWS = ("contiguous", "view", "chunk", "transposed")
 _OF_MAPS = ("contiguous", "channels_last", "view", "mixed", "chunk", "transposed")
 _PIECES = ("residual", "product", "pieces", "pools", "resize", "activations")
-"""What networks compute on half of the channels of another layer's result."""
+"""Networks compute these on half of the channels of another layer's result."""
 _LOW = ("contiguous/float16", "contiguous/bfloat16")
 
 
@@ -31,14 +31,12 @@ def _quick(name: str) -> tuple[str, ...]:
 
 CHECKS = (
     *(
-        Check(
-            id=f"elementwise/form-{name}", family="elementwise", operation="form", params={"name": name},
-            layouts=_OF_ROWS if name in _ROWS else _OF_MAPS,
+        check_of(
+            "elementwise", f"form-{name}", "form", name=name, layouts=_OF_ROWS if name in _ROWS else _OF_MAPS,
             gates={"strict": FORMS, **({p: ELEMENTWISE[p] for p in ("float16", "bfloat16")} if name in LOW else {})},
             quick=_quick(name),
         )
         for name in NAMES
     ),
-    Check(id="elementwise/low-sums", family="elementwise", operation="low_sums", gates=LOW_SUMS,
-          quick=tuple(f"contiguous/{precision}" for precision in LOW_SUMS)),
+    check_of("elementwise", "low-sums", gates=LOW_SUMS, quick=tuple(f"contiguous/{precision}" for precision in LOW_SUMS)),
 )  # fmt: skip

@@ -214,6 +214,6 @@ SHORT = {
         source=f"{_CPU}; later steps are chaotic",
     ),
 }  # fmt: skip
-_SHADOW = "limits by kind of operation: shadow_gates.py"
+_SHADOW = "limits by kind of operation: shadow/limits.py"
 SHADOW = {precision: Gate(reason=_SHADOW, source=_CPU) for precision in ("strict", "float16", "bfloat16")}
 REPORT = {"exact": Gate(reason="reported, not judged", source="none")}

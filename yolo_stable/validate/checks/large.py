@@ -1,21 +1,17 @@
-"""Operations at the sizes of real training, of which the ends are compared."""
+"""Operations at the sizes of real training; the ends of their results are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..check import Check
+from ..check import Check, check_of
 from ..gate import Gate
 from .gates import EXACT, LARGE
 
-_ONCE = ("contiguous/strict", "contiguous/exact")
-
 
 def _check(family: str, table: str, gates: Mapping[str, Gate], note: str = "") -> Check:
-    return Check(
-        id=f"{family}/large-{table}", family=family, operation="large", params={"table": table}, gates=gates, quick=_ONCE,
-        note=note,
-    )  # fmt: skip
+    quick = ("contiguous/strict", "contiguous/exact")
+    return check_of(family, f"large-{table}", "large", gates=gates, quick=quick, note=note, table=table)
 
 
 CHECKS = (

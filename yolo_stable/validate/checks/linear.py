@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from ..check import Check
-from ..gate import Gate
+from ..check import Check, check_of
 from .gates import LINEAR, LINEAR_IMAGES, LINEAR_LONG, LINEAR_RANGE
 
-_QUICK = (
-    "contiguous/strict",
-    "channels_last/strict",
-    "contiguous/configured",
-    "contiguous/float16",
-    "contiguous/bfloat16",
-)
+_PRECISIONS = ("strict", "configured", "float16", "bfloat16")
+_QUICK = ("contiguous/strict", "channels_last/strict", *(f"contiguous/{precision}" for precision in _PRECISIONS[1:]))
 _FEW = ("contiguous/strict", "contiguous/bfloat16")
 _LAYOUTS = ("contiguous", "channels_last", "view")
 _ALL = (*_LAYOUTS, "mixed", "chunk", "transposed")
@@ -25,42 +19,15 @@ _EVERY = (
     "contiguous/bfloat16",
     "channels_last/bfloat16",
 )
+_linear = partial(check_of, "linear", gates=LINEAR, quick=_QUICK)
 
 
-def _conv(
-    name: str,
-    shape: tuple[int, int, int, int],
-    out: int,
-    kernel: int,
-    *,
-    tier: str = "quick",
-    quick: tuple[str, ...] = _QUICK,
-    note: str = "",
-    operation: str = "conv2d",
-    gates: Mapping[str, Gate] = LINEAR,
-    layouts: tuple[str, ...] = _LAYOUTS,
-    **more: Any,
-) -> Check:
-    params = {"shape": shape, "out": out, "kernel": kernel, **more}
-    return Check(
-        id=f"linear/{name}", family="linear", operation=operation, params=params, layouts=layouts, gates=gates, tier=tier,
-        quick=quick, note=note,
-    )  # fmt: skip
+def _conv(name: str, shape: tuple[int, ...], out: int, kernel: int, *, operation: str = "conv2d", **more: Any) -> Check:
+    return _linear(name, operation, **{"layouts": _LAYOUTS, "shape": shape, "out": out, "kernel": kernel, **more})
 
 
-def _matmul(
-    name: str,
-    *shape: int,
-    transposed: str = "nn",
-    tier: str = "quick",
-    note: str = "",
-    gates: Mapping[str, Gate] = LINEAR,
-) -> Check:
-    params = {"shape": shape, "transposed": transposed}
-    return Check(
-        id=f"linear/{name}", family="linear", operation="matmul", params=params, layouts=("contiguous", "view"), gates=gates,
-        tier=tier, quick=_QUICK, note=note,
-    )  # fmt: skip
+def _matmul(name: str, *shape: int, transposed: str = "nn", **more: Any) -> Check:
+    return _linear(name, "matmul", layouts=("contiguous", "view"), shape=shape, transposed=transposed, **more)
 
 
 CHECKS = (
@@ -110,14 +77,9 @@ CHECKS = (
     _matmul("matmul-tt", 128, 256, 96, transposed="tt", note="TheRock#7870: wrong in hipBLASLt of ROCm 6.4"),
     _matmul("bmm", 8, 200, 32, 200, note="attention"),
     _matmul("matmul-odd", 401, 77, 51, tier="default"),
-    Check(
-        id="linear/linear", family="linear", operation="linear", params={"shape": (100, 128), "out": 64},
-        layouts=("contiguous", "view"), gates=LINEAR, quick=_QUICK,
-    ),
-    Check(
-        id="linear/matmul-range", family="linear", operation="matmul_range", params={"shape": (64, 64, 64), "power": 18},
-        gates=LINEAR_RANGE, quick=_QUICK, note="float16 in the place of float32 or TF32 has no such range",
-    ),
+    _linear("linear", layouts=("contiguous", "view"), shape=(100, 128), out=64),
+    _linear("matmul-range", gates=LINEAR_RANGE, shape=(64, 64, 64), power=18,
+            note="float16 in the place of float32 or TF32 has no such range"),
     _matmul("matmul-split-k", 546, 9728, 2560, tier="full", note="rocm-libraries#9055: bfloat16 leaves elements unwritten"),
     _matmul("matmul-tall", 600_000, 8, 8, tier="full", note="legacy-rocm-build#6595: garbage beyond 2^19 rows"),
 )  # fmt: skip

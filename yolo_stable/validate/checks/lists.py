@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import check_of
 from .gates import ELEMENTWISE, EXACT, NORM_LONG
 
 CALLS = (
@@ -15,15 +15,11 @@ _STRICT = {"strict": ELEMENTWISE["strict"]}
 
 CHECKS = (
     *(
-        Check(
-            id=f"optimizer/list-{name}",
-            family="optimizer",
-            operation="foreach",
-            params={"name": name},
-            gates=NORM_LONG if name.startswith("norm") else _STRICT,
+        check_of(
+            "optimizer", f"list-{name}", "foreach", gates=NORM_LONG if name.startswith("norm") else _STRICT, name=name
         )
         for name in CALLS
     ),
-    Check(id="optimizer/list-unscale", family="optimizer", operation="unscale", gates=_STRICT),
-    Check(id="optimizer/scale-updates", family="optimizer", operation="update_scale", gates=EXACT),
+    check_of("optimizer", "list-unscale", "unscale", gates=_STRICT),
+    check_of("optimizer", "scale-updates", "update_scale", gates=EXACT),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from ..check import Check
+from ..check import Check, check_of
 from .gates import NORM, NORM_OFFSET, NORM_WIDE
 
 _LAYOUTS = ("contiguous", "channels_last", "view", "mixed", "chunk", "transposed")
@@ -14,22 +15,11 @@ _STRICT = {"strict": NORM["strict"]}
 _WIDE = {"strict": NORM_WIDE["strict"], "bfloat16": NORM["bfloat16"]}
 
 
-def _bn(
-    name: str,
-    shape: tuple[int, ...],
-    *,
-    gates: Any = None,
-    note: str = "",
-    tier: str = "quick",
-    quick: tuple[str, ...] = _QUICK,
-    layouts: tuple[str, ...] = _LAYOUTS[:3],
-    **more: Any,
-) -> Check:
-    return Check(
-        id=f"norm/{name}", family="norm", operation="batch_norm", params={"shape": shape, **more}, layouts=layouts,
-        gates=gates or NORM, note=note, tier=tier,
-        quick=quick,
-    )  # fmt: skip
+_norm = partial(check_of, "norm", gates=NORM)
+
+
+def _bn(name: str, shape: tuple[int, ...], **more: Any) -> Check:
+    return _norm(name, "batch_norm", **{"layouts": _LAYOUTS[:3], "quick": _QUICK, "shape": shape, **more})
 
 
 CHECKS = (
@@ -48,16 +38,7 @@ CHECKS = (
     _bn("bn-wide-100k", (2, 2, 257, 258), training=True, gates=NORM_WIDE, quick=_QUICK[:1], note="132,000 elements a channel"),
     _bn("bn-million", (2, 2, 513, 512), training=True, offset=40.0, gates=NORM_OFFSET, tier="default", quick=(),
         layouts=_LAYOUTS[:1], note="a mean far above the deviation, over more than 2^20 numbers"),
-    Check(
-        id="norm/layer-norm", family="norm", operation="layer_norm", params={"shape": (200, 128)}, layouts=("contiguous", "view"),
-        gates=NORM,
-    ),
-    Check(
-        id="norm/layer-norm-odd", family="norm", operation="layer_norm", params={"shape": (77, 331)},
-        layouts=("contiguous", "view"), gates=_STRICT,
-    ),
-    Check(
-        id="norm/group-norm", family="norm", operation="group_norm", params={"shape": (4, 32, 12, 12), "groups": 8},
-        layouts=("contiguous", "channels_last"), gates=_STRICT,
-    ),
+    _norm("layer-norm", layouts=("contiguous", "view"), shape=(200, 128)),
+    _norm("layer-norm-odd", "layer_norm", layouts=("contiguous", "view"), gates=_STRICT, shape=(77, 331)),
+    _norm("group-norm", layouts=("contiguous", "channels_last"), gates=_STRICT, shape=(4, 32, 12, 12), groups=8),
 )  # fmt: skip

@@ -1,8 +1,8 @@
-"""NaN and infinity in the calls that health is read from, in each floating type: what loses them, loses every fault."""
+"""NaN and infinity in the calls that the guard reads health from, in each floating type: what loses them hides every fault."""
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import check_of
 from ..gate import Gate
 from .gates import CLASSES
 
@@ -13,10 +13,9 @@ _CALLS = (
 _GATES: dict[str, Gate] = dict.fromkeys(("strict", "float16", "bfloat16"), CLASSES["exact"])
 _NOTES = {"max": "pytorch#130295: max loses NaN on MPS", "maximum": "pytorch#143976"}
 
+_QUICK = tuple(f"contiguous/{precision}" for precision in _GATES)
+
 CHECKS = tuple(
-    Check(
-        id=f"exact/passes-{name}", family="exact", operation="passes_on", params={"name": name}, gates=_GATES,
-        quick=tuple(f"contiguous/{precision}" for precision in _GATES), note=_NOTES.get(name, ""),
-    )
+    check_of("exact", f"passes-{name}", "passes_on", gates=_GATES, quick=_QUICK, note=_NOTES.get(name, ""), name=name)
     for name in _CALLS
-)  # fmt: skip
+)

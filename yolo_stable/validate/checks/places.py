@@ -1,8 +1,10 @@
-"""Places of numbers: reductions of which one number matters, indices, orders, and what is drawn by chance."""
+"""Places of numbers: reductions in which one number matters, indices, orders, and random numbers."""
 
 from __future__ import annotations
 
-from ..check import Check
+from typing import Any
+
+from ..check import Check, check_of
 from .gates import EXACT, EXACT_LOW
 
 _REDUCTIONS = (
@@ -17,13 +19,11 @@ _IN_EVERY_TYPE = ("moved", "orders")
 _EVERY = ("contiguous", "channels_last", "view", "chunk", "transposed")
 
 
-def _check(name: str, operation: str, /, **params: str) -> Check:
+def _check(name: str, operation: str, /, **params: Any) -> Check:
     layouts = _EVERY if operation in _IN_EVERY_TYPE else ("contiguous",)
-    return Check(
-        id=f"exact/{name}", family="exact", operation=operation, params=params, layouts=layouts,
-        gates=EXACT_LOW if operation in _IN_EVERY_TYPE else EXACT,
-        quick=(*(f"{layout}/exact" for layout in layouts), "contiguous/float16", "contiguous/bfloat16"),
-    )  # fmt: skip
+    gates = EXACT_LOW if operation in _IN_EVERY_TYPE else EXACT
+    quick = (*(f"{layout}/exact" for layout in layouts), "contiguous/float16", "contiguous/bfloat16")
+    return check_of("exact", name, operation, layouts=layouts, gates=gates, quick=quick, **params)
 
 
 CHECKS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import check_of
 from .gates import ACCUMULATED, LINEAR, LINEAR_SINGLE
 
 PRODUCTS = (
@@ -11,26 +11,23 @@ PRODUCTS = (
     "long-70001", "long-tn", "outer", "dot", "columns-1", "one-term", "einsum", "broadcast",
 )  # fmt: skip
 _SINGLE = ("vector", "vector-16", "bins", "outer", "dot", "columns-1", "one-term")
-"""Whose results or gradients are products of two numbers, not sums of many."""
+"""Their results or gradients are products of two numbers, not sums of many."""
 POSITIVE = ("keys-400", "keys-1000", "long-2200", "long-tn", "rows-nt", "batch-nt", "self", "vector")
-"""Whose sums are long enough for an accumulator in 16 bits to stall."""
+"""Their sums are long enough to stall an accumulator in 16 bits."""
 _QUICK = ("contiguous/strict", "contiguous/float16", "contiguous/bfloat16", "transposed/strict")
 _FEW = ("contiguous/strict", "contiguous/bfloat16")
-"""Other types and layouts of products are covered by whole numbers, exactly."""
+"""Whole numbers cover other types and layouts of products exactly."""
 
 CHECKS = (
     *(
-        Check(
-            id=f"linear/product-{name}", family="linear", operation="product", params={"name": name},
-            layouts=("contiguous", "transposed", "view"), gates=LINEAR_SINGLE if name in _SINGLE else LINEAR, quick=_FEW,
+        check_of(
+            "linear", f"product-{name}", "product", name=name, layouts=("contiguous", "transposed", "view"),
+            gates=LINEAR_SINGLE if name in _SINGLE else LINEAR, quick=_FEW,
         )
         for name in PRODUCTS
     ),
     *(
-        Check(
-            id=f"linear/positive-{name}", family="linear", operation="positive_product", params={"name": name}, gates=ACCUMULATED,
-            quick=_QUICK,
-        )
+        check_of("linear", f"positive-{name}", "positive_product", name=name, gates=ACCUMULATED, quick=_QUICK)
         for name in POSITIVE
     ),
 )  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
-from ..check import Check
+from ..check import check_of
 from ..gate import Gate
 from .gates import ELEMENTWISE, LOSS
 
@@ -21,28 +21,18 @@ _IN_PLACE = (
     "lerp", "fill", "zero", "masked_fill", "exp", "copy",
 )  # fmt: skip
 _CANCEL = ("softmax", "log_softmax", "sigmoid", "logsigmoid", "mish")
-"""Their gradients are differences of what is near 1."""
+"""Their gradients are differences of numbers near 1."""
 _LOW = (
     "silu", "gelu", "sigmoid", "tanh", "softplus", "mish", "hardswish", "hardsigmoid", "leaky_relu", "relu6", "elu",
     "logsigmoid", "erf", "sin", "cos", "abs", "neg", "rsqrt", "log1p", "softmax", "log_softmax",
 )  # fmt: skip
-"""Whose results and gradients float16 can hold."""
+"""Float16 can hold their results and gradients."""
 _RELATIVE = {
     "strict": Gate(rms=2e-6, q=64, reason="each element against itself: measured q up to 2", source="CPU"),
 }
 
-
 _QUICK = ("contiguous/strict", "channels_last/strict", "contiguous/bfloat16", "contiguous/float16")
-
-
-def _check(
-    name: str, operation: str, /, *, gates: Any = None, layouts: tuple[str, ...] = ("contiguous",), **params: Any
-) -> Check:
-    return Check(
-        id=f"elementwise/{name}", family="elementwise", operation=operation, params=params, layouts=layouts,
-        gates=gates or {"strict": ELEMENTWISE["strict"]}, quick=_QUICK,
-    )  # fmt: skip
-
+_check = partial(check_of, "elementwise", gates={"strict": ELEMENTWISE["strict"]}, quick=_QUICK)
 
 CHECKS = (
     *(

@@ -1,15 +1,13 @@
-"""Training steps of small networks, of which each operation is judged on the inputs that the device itself has made."""
+"""Training steps of small networks; each operation is judged on the inputs that the device itself has made."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..check import Check
+from ..check import Check, check_of
 from .gates import SHADOW
 
 _QUICK = ("channels_last/strict", "channels_last/bfloat16")
-
-
 _BOTH = ("contiguous", "channels_last")
 
 
@@ -17,22 +15,18 @@ def _check(
     name: str,
     operation: str,
     *,
-    layouts: tuple[str, ...] = _BOTH,
     precisions: tuple[str, ...] = ("strict", "bfloat16"),
     quick: tuple[str, ...] = (),
-    note: str = "",
-    **params: Any,
+    **more: Any,
 ) -> Check:
-    return Check(
-        id=f"shadow/{name}", family="shadow", operation=operation, layouts=layouts, params=params,
-        gates={precision: SHADOW[precision] for precision in precisions}, tier="quick" if quick else "default", quick=quick,
-        seconds=600.0, note=note,
+    return check_of(
+        "shadow", name, operation, gates={precision: SHADOW[precision] for precision in precisions}, quick=quick,
+        tier="quick" if quick else "default", seconds=600.0, **{"layouts": _BOTH, **more},
     )  # fmt: skip
 
 
 def _step(name: str, *, task: str = "", **more: Any) -> Check:
-    usual = {"task": task or name, "size": (96, 160), "images": 2, "boxes": 4}
-    return _check(name, "step", **{**usual, **more})
+    return _check(name, "step", **{"task": task or name, "size": (96, 160), "images": 2, "boxes": 4, **more})
 
 
 _STRICT, _LAST = ("strict",), ("channels_last",)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import check_of
 from ..gate import Gate
 from .gates import SHORT
+from .step import PARAMS
 
-_PARAMS = {"model": "yolo11n.yaml", "classes": 3, "size": 160, "batch": 4, "boxes": 3}
 _CONVERGES = {
     "strict": Gate(
         reason="the loss after training on eight images lies within the larger of 25 % and 4 deviations around the mean of four"
@@ -16,14 +16,7 @@ _CONVERGES = {
 }
 
 CHECKS = (
-    Check(
-        id="short/first-steps", family="short", operation="first_steps", params={**_PARAMS, "steps": 3}, gates=SHORT,
-        seconds=600.0,
-        tier="default",
-    ),
-    Check(
-        id="short/convergence", family="short", operation="convergence",
-        params={**_PARAMS, "size": 96, "batch": 4, "boxes": 2, "steps": 40, "lr": 0.01},
-        gates=_CONVERGES, seconds=1200.0, tier="default",
-    ),
+    check_of("short", "first-steps", gates=SHORT, seconds=600.0, tier="default", **PARAMS, steps=3),
+    check_of("short", "convergence", gates=_CONVERGES, seconds=1200.0, tier="default",
+             **{**PARAMS, "size": 96, "batch": 4, "boxes": 2, "steps": 40, "lr": 0.01}),
 )  # fmt: skip

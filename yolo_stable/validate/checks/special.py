@@ -1,8 +1,10 @@
-"""NaN, infinities, zeros and overflow: where they must come out again, and where they must not."""
+"""NaN, infinities, zeros and overflow: where they must come out, and where not."""
 
 from __future__ import annotations
 
-from ..check import Check
+from typing import Any
+
+from ..check import Check, check_of
 from ..gate import Gate
 from .gates import CLASSES, EXACT, MASKS, SPECIAL
 
@@ -19,8 +21,8 @@ _PRECISIONS = ("strict", "float16", "bfloat16")
 _QUICK = tuple(f"contiguous/{precision}" for precision in _PRECISIONS)
 
 
-def _check(name: str, operation: str, gates: dict[str, Gate], /, **params: str) -> Check:
-    return Check(id=f"exact/{name}", family="exact", operation=operation, params=params, gates=gates, quick=_QUICK)
+def _check(name: str, operation: str, gates: dict[str, Gate], /, **params: Any) -> Check:
+    return check_of("exact", name, operation, gates=gates, quick=_QUICK, **params)
 
 
 _CLASSES: dict[str, Gate] = dict.fromkeys(_PRECISIONS, CLASSES["exact"])

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from ..check import Check
+from ..check import check_of
 from .gates import STEP
 
-_PARAMS = {"model": "yolo11n.yaml", "classes": 3, "size": 160, "batch": 4, "boxes": 3}
+PARAMS = {"model": "yolo11n.yaml", "classes": 3, "size": 160, "batch": 4, "boxes": 3}
+_QUICK = tuple(f"contiguous/{precision}" for precision in ("strict", "configured", "float16", "bfloat16"))
 
 CHECKS = (
-    Check(
-        id="step/yolo11n", family="step", operation="step", params=_PARAMS, layouts=("contiguous", "channels_last"), gates=STEP,
-        quick=("contiguous/strict", "contiguous/configured", "contiguous/float16", "contiguous/bfloat16"), seconds=600.0,
+    check_of(
+        "step",
+        "yolo11n",
+        "step",
+        layouts=("contiguous", "channels_last"),
+        gates=STEP,
+        quick=_QUICK,
+        seconds=600.0,
+        **PARAMS,
     ),
-)  # fmt: skip
+)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ..check import Check
+from functools import partial
+
+from ..check import check_of
 from .gates import EXACT
 
-
-def _transfer(name: str, operation: str, tier: str = "quick", **params: object) -> Check:
-    return Check(id=f"transfer/{name}", family="transfer", operation=operation, params=params, gates=EXACT, tier=tier)
-
+_transfer = partial(check_of, "transfer", gates=EXACT)
 
 CHECKS = (
     _transfer("round-trip", "round_trip", megabytes=2),
@@ -18,5 +17,5 @@ CHECKS = (
     _transfer("cast-bfloat16", "cast", dtype="bfloat16"),
     _transfer("widen-float16", "widen", dtype="float16"),
     _transfer("widen-bfloat16", "widen", dtype="bfloat16"),
-    _transfer("denormals", "denormals"),
+    _transfer("denormals"),
 )

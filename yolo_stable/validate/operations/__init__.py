@@ -1,1 +1,1 @@
-"""Operations: what the checks compute, a file for each family."""
+"""The operations that checks compute. ``RECIPES`` and ``PROCEDURES`` of a family's file know them by the names in its checks."""

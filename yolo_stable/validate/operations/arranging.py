@@ -1,4 +1,4 @@
-"""How a tensor of a combination lies in memory, and how its shape is broadcast."""
+"""Layouts and broadcast shapes of the tensors in a covering array."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SINGLE = {"first": 0, "middle": 2, "last": -1}
 
 
 def tiled(x: Tensor, *shape: int) -> Tensor:
-    """Return the numbers again and again, in a shape."""
+    """Return a shape filled with the numbers again and again."""
     count = math.prod(shape)
     return x.repeat(-(-count // x.numel()))[:count].view(shape)
 

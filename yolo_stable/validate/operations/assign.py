@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..network import GAINS, default_dtype
 from ..recipe import Recipe, Tensors
 
 STRIDES = (8, 16, 32)
 
 
-def targets(params: Mapping[str, Any], draw: Draw) -> Tensors:
+def targets(params: Mapping[str, Any], draw: HashedDraw) -> Tensors:
     """Return labels as the loader gives them: batch_idx, cls, bboxes (x, y, w, h between 0 and 1), for each image as many."""
     count, images = params["boxes"], params["images"]
     low, high = (0.01, 0.03) if params.get("tiny") else (0.1, 0.5)
@@ -37,7 +37,7 @@ def _anchors(size: int) -> tuple[Tensor, list[tuple[int, int]]]:
     return torch.cat(points), shapes
 
 
-def assigner(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def assigner(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return TaskAlignedAssigner on predictions scattered around the anchors."""
     from ultralytics.utils.tal import TaskAlignedAssigner
 
@@ -80,7 +80,7 @@ def assigner(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 
 class _Network(nn.Module):
-    """As much of a detector as its loss asks for."""
+    """The part of a detector that its loss needs."""
 
     def __init__(self, classes: int, like: Tensor) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _Network(nn.Module):
         self.model = nn.ModuleList([head])
 
 
-def loss(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def loss(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return v8DetectionLoss with its gradients by boxes and scores."""
     from ultralytics.utils.loss import v8DetectionLoss
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..evidence import KernelMissingError
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Recipe
 
 KERNELS = {
@@ -24,7 +24,7 @@ KERNELS = {
 }
 
 
-def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def sdpa(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return attention of q, k, v (n, heads, sequence, size) with one of torch's kernels, or the one that torch takes."""
     n, heads, length, size = params["shape"]
     inputs = {
@@ -37,16 +37,14 @@ def sdpa(params: Mapping[str, Any], draw: Draw) -> Recipe:
     kernel = KERNELS.get(params["kernel"])
 
     def compute(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        exact = q.dtype == torch.float64  # the reference: written out
-        if exact:
+        if q.dtype == torch.float64:  # the reference: written out
             return _written_out(q, k, v, mask, causal=params.get("causal", False))
         with sdpa_kernel([kernel]) if kernel is not None else contextlib.nullcontext():
             try:
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=params.get("causal", False))
             except RuntimeError as error:
-                if kernel is not None and any(
-                    text in str(error) for text in ("No available kernel", "No viable backend")
-                ):
+                missing = any(text in str(error) for text in ("No available kernel", "No viable backend"))
+                if kernel is not None and missing:
                     raise KernelMissingError(f"no {params['kernel']} kernel for these inputs here") from error
                 raise
 
@@ -63,7 +61,7 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal
     return scores.softmax(-1) @ v
 
 
-def psa(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def psa(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return the attention block of YOLO11: 1x1 convolution, attention, depthwise position encoding, 1x1 convolution."""
     n, c, h, w = params["shape"]
     heads, key = params["heads"], params["key"]
@@ -84,7 +82,7 @@ def psa(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, gradients=("x", "qkv", "pe", "proj"))
 
 
-def area(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def area(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return attention within areas of an image: a long sequence cut in pieces."""
     n, c, h, w = params["shape"]
     heads, areas = params["heads"], params["areas"]
@@ -99,7 +97,7 @@ def area(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, gradients=("x", "qkv"))
 
 
-def grid_sample(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def grid_sample(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return samples of an image at points, some of them outside."""
     reach = params["reach"]
     # Multiples of 1/128 stay away from the places where an index jumps: there float32 and float64 may differ by one.

@@ -1,16 +1,16 @@
-"""Chance: what must hold of numbers that a device draws, whatever they are."""
+"""Random numbers of a device: what must hold of them, whatever they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors
 
 
 def _near(value: Tensor, expected: float, deviation: float) -> Tensor:
@@ -18,7 +18,7 @@ def _near(value: Tensor, expected: float, deviation: float) -> Tensor:
     return (value - expected).abs().view(1) <= 6 * deviation
 
 
-def chance(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def chance(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return what must hold of numbers that a device draws, whatever they are."""
     count = 100_003
 
@@ -82,8 +82,8 @@ def chance(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": draw("x", 4)}, compute=compute, scale="none")
 
 
-def dropout_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return whether dropout's gradient is lost exactly where its result is, and scaled as that is."""
+def dropout_backward(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
+    """Return whether dropout drops and scales a gradient exactly as its result."""
 
     def compute(x: Tensor) -> Tensor:
         same = []
@@ -98,7 +98,7 @@ def dropout_backward(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": draw("x", 30_011, low=0.5)}, compute=compute, scale="none")
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
+RECIPES: dict[str, Builder] = {
     "chance": chance,
     "dropout_backward": dropout_backward,
 }

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..covering import pairwise
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Tensors, value_and_gradients
 from .arranging import arranged, tiled
+from .covering import Row, covered, pairwise
 
 STEPS = 251
 """Different numbers: a prime, so that numbers that are near each other in a map are never equal; bfloat16 holds each."""
@@ -38,7 +38,7 @@ ROWS = pairwise(
     width=("1", "4", "16", "17", "80", "257"),
 )
 _WIDER = {"1x1": (1, 3), "4x6": (5, 9), "7x5": (10, 8), "3x40": (5, 41), "43x3": (64, 4)}
-"""Sizes to which a multi-scale training resizes: by no whole factor."""
+"""Sizes that a multi-scale training resizes to, by no whole factor."""
 
 Function = Callable[..., Tensor]
 POINTWISE: dict[str, Function] = {
@@ -114,70 +114,51 @@ SMALLER = 2.0**-40
 """Of gradients: float32 and bfloat16 hold them as well as ordinary ones."""
 
 
-def _both(name: str, label: str, function: Function, *inputs: Tensor, upstream: Callable[[Tensor], Tensor]) -> Tensors:
-    """Return the result of a function and its gradients by all inputs."""
-    leaves = [t.detach().requires_grad_() for t in inputs]
-    with torch.enable_grad():
-        out = function(*leaves)
-    gradients = torch.autograd.grad(out, leaves, upstream(out))
-    return {f"{name}|{label}": out.detach(), **{f"{name}-back{i or ''}|{label}": g for i, g in enumerate(gradients)}}
+def _both(name: str, function: Function, *inputs: Tensor, upstream: Callable[[Tensor], Tensor]) -> Tensors:
+    """Return the result of a function and its gradients by all inputs, each under a name of its own."""
+    out, *gradients = value_and_gradients(function, *inputs, upstream=upstream)
+    return {name: out, **{f"{name}-back{i or ''}": g for i, g in enumerate(gradients)}}
 
 
-def _like(x: Tensor, i: int, factor: float, layout: str) -> Callable[[Tensor], Tensor]:
-    """Return what makes a gradient for a result."""
-    return lambda out: arranged(tiled(x[i:], *out.shape).contiguous() * factor, layout)
+def _like(x: Tensor, i: int, layout: str, small: bool = False) -> Callable[[Tensor], Tensor]:
+    """Return what makes a gradient for a result, of ordinary size or small."""
+    return lambda out: arranged(tiled(x[i:], *out.shape) * (SMALLER if small else 1.0), layout)
 
 
-def maps(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return functions of maps, with gradients of ordinary size, or with small ones only."""
-    factor = SMALLER if params.get("small") else 1.0
-
-    def compute(x: Tensor, w: Tensor) -> Tensors:
-        found: Tensors = {}
-        for i, row in enumerate(MAPS):
-            height, width = (int(side) for side in row["size"].split("x"))
-            t = arranged(tiled(x[7 * i :], 2, int(row["channels"]), height, width).contiguous(), row["layout"])
-            upstream, label = _like(w, 3 * i, factor, row["gradient"]), "-".join(row.values())
-            functions = dict(POINTWISE)
-            if height > 1:
-                functions |= WINDOWS
-            size = _WIDER[row["size"]]
-            functions["odd"] = lambda x, size=size: F.interpolate(x, size=size)
-            functions["bilinear"] = lambda x, size=size: F.interpolate(x, size=size, mode="bilinear")
-            for name, function in functions.items():
-                if name != "batch" or height > 1:
-                    found |= _both(name, label, function, t, upstream=upstream)
-        wide = tiled(x, 1, 2, 7, 160)
-        found |= _both(
-            "odd", "wide", lambda x: F.interpolate(x, size=(9, 211)), wide, upstream=_like(w, 5, factor, "plain")
-        )
-        return found
-
-    return Recipe(inputs=_inputs(draw), compute=compute, packed=True)
+def _mapped(i: int, row: Row, x: Tensor, w: Tensor, small: bool = False) -> Tensors:
+    height, width = (int(side) for side in row["size"].split("x"))
+    t = arranged(tiled(x[7 * i :], 2, int(row["channels"]), height, width), row["layout"])
+    size = _WIDER[row["size"]]
+    functions = {
+        **POINTWISE,
+        **(WINDOWS if height > 1 else {}),
+        "odd": lambda x: F.interpolate(x, size=size),
+        "bilinear": lambda x: F.interpolate(x, size=size, mode="bilinear"),
+    }
+    found: Tensors = {}
+    for name, function in functions.items():
+        if name != "batch" or height > 1:
+            found |= _both(name, function, t, upstream=_like(w, 3 * i, row["gradient"], small))
+    return found
 
 
-def rows(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return functions of rows, with gradients of ordinary size, or with small ones only."""
-    factor = SMALLER if params.get("small") else 1.0
-
-    def compute(x: Tensor, w: Tensor) -> Tensors:
-        found: Tensors = {}
-        for i, row in enumerate(ROWS):
-            t = arranged(tiled(x[7 * i :], int(row["rows"]), int(row["width"])).contiguous(), row["layout"])
-            upstream, label = _like(w, 3 * i, factor, row["gradient"]), "-".join(row.values())
-            for name, function in OF_ROWS.items():
-                if int(row["width"]) < LEAST.get(name, 1) or (
-                    name == "columns" and (row["rows"] == "1" or row["gradient"] == "expanded")
-                ):
-                    continue
-                found |= _both(name, label, function, t, upstream=upstream)
-        return found
-
-    return Recipe(inputs=_inputs(draw), compute=compute, packed=True)
+def _wide(i: int, row: Row, x: Tensor, w: Tensor, small: bool = False) -> Tensors:
+    upstream = _like(w, 5, "plain", small)
+    return _both("odd", lambda x: F.interpolate(x, size=(9, 211)), tiled(x, 1, 2, 7, 160), upstream=upstream)
 
 
-def _inputs(draw: Draw) -> Tensors:
-    """Return numbers between -4 and 4, none of which is where a function has a corner, and gradients."""
+def _of_rows(i: int, row: Row, x: Tensor, w: Tensor, small: bool = False) -> Tensors:
+    t = arranged(tiled(x[7 * i :], int(row["rows"]), int(row["width"])), row["layout"])
+    found: Tensors = {}
+    for name, function in OF_ROWS.items():
+        cancels = name == "columns" and (row["rows"] == "1" or row["gradient"] == "expanded")
+        if int(row["width"]) >= LEAST.get(name, 1) and not cancels:
+            found |= _both(name, function, t, upstream=_like(w, 3 * i, row["gradient"], small))
+    return found
+
+
+def _inputs(draw: HashedDraw) -> Tensors:
+    """Return gradients, and numbers between -4 and 4, none of them where a function has a corner."""
     step, start = (int(draw.integers(name, 1, below=STEPS - 1)) + 1 for name in ("step", "start"))
     whole = (torch.arange(DRAWN) * step + start) % STEPS - STEPS // 2
     return {"x": (2 * whole + 1).double() / 64, "w": draw("w", DRAWN, low=0.25)}
@@ -203,70 +184,60 @@ def _normalisation(kind: str, kept: Tensors, width: int, groups: int, eps: float
     return lambda t, a, b: F.batch_norm(t, kept["mean"], kept["var"], a, b, kind == "batch", 0.03, eps)
 
 
-def norms(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def _normed(i: int, row: Row, x: Tensor, w: Tensor) -> Tensors:
     """Return normalisations of maps of every spread: below that of epsilon, it is epsilon that counts."""
-
-    def compute(x: Tensor, w: Tensor) -> Tensors:
-        found: Tensors = {}
-        for i, row in enumerate(NORMS):
-            n, c, h, v = (int(side) for side in row["size"].split("x"))
-            spread = float(row["spread"])
-            offset = float(row["offset"]) * min(spread * 4, 1)
-            eps = float(row["eps"])
-            t = arranged(tiled(x[7 * i :], n, c, h, v) * spread + offset, row["layout"])
-            scale, shift = tiled(w[i:], c).contiguous(), tiled(x[i:], c).contiguous()
-            wide = tiled(w[i:], v).contiguous()
-            mean, var = tiled(x, c) * spread + offset, (tiled(w, c) + 1) * spread**2
-            kept, label = {"mean": mean.clone(), "var": var.clone()}, "-".join(row.values())
-            function = _normalisation(row["kind"], kept, v, 1 if c == 3 else 4, eps)
-            parameters = (wide, wide + 1) if row["kind"] == "layer" else (scale, shift)
-            upstream = _like(w, 3 * i, SMALLER if row["gradient"] == "small" else 1.0, row["layout"])
-            found |= _both(row["kind"], label, function, t, *parameters, upstream=upstream)
-            found |= {f"running-{name}|{label}": t for name, t in kept.items()}
-        for width in (16, 64, 128, 256, 512, 1024):
-            t = tiled(x, 9, width) * 1e-4
-            found |= _both(
-                "wide",
-                f"{width}",
-                lambda t, n=width: F.layer_norm(t, (n,), tiled(w, n), tiled(x, n)),
-                t,
-                upstream=_like(w, 5, 1.0, "plain"),
-            )
-        return found
-
-    return Recipe(inputs=_inputs(draw), compute=compute, packed=True)
+    n, c, h, v = (int(side) for side in row["size"].split("x"))
+    spread = float(row["spread"])
+    offset = float(row["offset"]) * min(spread * 4, 1)
+    eps = float(row["eps"])
+    t = arranged(tiled(x[7 * i :], n, c, h, v) * spread + offset, row["layout"])
+    scale, shift = tiled(w[i:], c), tiled(x[i:], c)
+    wide = tiled(w[i:], v)
+    mean, var = tiled(x, c) * spread + offset, (tiled(w, c) + 1) * spread**2
+    kept = {"mean": mean.clone(), "var": var.clone()}
+    function = _normalisation(row["kind"], kept, v, 1 if c == 3 else 4, eps)
+    parameters = (wide, wide + 1) if row["kind"] == "layer" else (scale, shift)
+    upstream = _like(w, 3 * i, row["layout"], row["gradient"] == "small")
+    found = _both(row["kind"], function, t, *parameters, upstream=upstream)
+    return found | {f"running-{name}": t for name, t in kept.items()}
 
 
-def _entropies(target: Tensor, ignored: Tensor, weight: Tensor, reduction: str) -> dict[str, Function]:
-    return {
-        "plain": lambda t: F.cross_entropy(t, target, reduction=reduction),
-        "ignore": lambda t: F.cross_entropy(t, ignored, reduction=reduction),
-        "weight": lambda t: F.cross_entropy(t, target, weight, reduction=reduction),
-        "smooth": lambda t: F.cross_entropy(t, target, reduction=reduction, label_smoothing=0.1),
+def _wide_rows(i: int, row: Row, x: Tensor, w: Tensor) -> Tensors:
+    n, t = int(row["width"]), tiled(x, 9, int(row["width"])) * 1e-4
+    upstream = _like(w, 5, "plain")
+    return _both("wide", lambda t: F.layer_norm(t, (n,), tiled(w, n), tiled(x, n)), t, upstream=upstream)
+
+
+LOSSES = [
+    {"size": size, "reduction": reduction}
+    for size in ("1x3", "2x80", "3x2", "5x10", "7x3", "8x80", "13x10", "33x3")
+    for reduction in ("mean", "sum", "none")
+]
+
+
+def _entropies(i: int, row: Row, x: Tensor, w: Tensor) -> Tensors:
+    """Return cross entropies of a batch, with weights, ignored rows and smoothed labels."""
+    rows, kinds = (int(side) for side in row["size"].split("x"))
+    t = tiled(x[rows:], rows, kinds)
+    target = torch.arange(rows, device=x.device) * 7 % kinds
+    ignored = torch.where(target % 3 == 1, -100, target) if rows > 1 and kinds > 2 else target
+    loss = partial(F.cross_entropy, reduction=row["reduction"])
+    functions: dict[str, Function] = {
+        "plain": lambda t: loss(t, target),
+        "ignore": lambda t: loss(t, ignored),
+        "weight": lambda t: loss(t, target, tiled(w, kinds) + 0.5),
+        "smooth": lambda t: loss(t, target, label_smoothing=0.1),
     }
+    found: Tensors = {}
+    for name, function in functions.items():
+        found |= _both(name, function, t, upstream=_like(w, 3, "plain"))
+    return found
 
 
-def losses(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return cross entropies of batches of every size, with weights, ignored rows and each reduction."""
-
-    def compute(x: Tensor, w: Tensor) -> Tensors:
-        found: Tensors = {}
-        for rows, kinds in ((1, 3), (2, 80), (3, 2), (5, 10), (7, 3), (8, 80), (13, 10), (33, 3)):
-            t = tiled(x[rows:], rows, kinds).contiguous()
-            target = torch.arange(rows, device=x.device) * 7 % kinds
-            ignored = torch.where(target % 3 == 1, -100, target) if rows > 1 and kinds > 2 else target
-            weight = tiled(w, kinds).contiguous() + 0.5
-            for reduction in ("mean", "sum", "none"):
-                for name, function in _entropies(target, ignored, weight, reduction).items():
-                    found |= _both(name, f"{rows}x{kinds}-{reduction}", function, t, upstream=_like(w, 3, 1.0, "plain"))
-        return found
-
-    return Recipe(inputs=_inputs(draw), compute=compute, packed=True)
-
-
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
-    "cover_maps": maps,
-    "cover_rows": rows,
-    "cover_norms": norms,
-    "cover_losses": losses,
+_WIDTHS = [{"width": width} for width in ("16", "64", "128", "256", "512", "1024")]
+RECIPES: dict[str, Builder] = {
+    "cover_maps": covered(_inputs, (MAPS, _mapped), ([{"size": "wide"}], _wide)),
+    "cover_rows": covered(_inputs, (ROWS, _of_rows)),
+    "cover_norms": covered(_inputs, (NORMS, _normed), (_WIDTHS, _wide_rows)),
+    "cover_losses": covered(_inputs, (LOSSES, _entropies)),
 }

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..covering import pairwise
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Tensors, value_and_gradients
 from .arranging import BROADCASTS, LAYOUTS, SHAPES, arranged, shapes, tiled
+from .covering import Row, covered, pairwise
 
 FORMS = ("new", "in-place", "out")
 DRAWN = 4_001
-"""Numbers that are drawn; all operands are made of them."""
+"""Drawn numbers, of which all operands are made."""
 PAIRS = pairwise(broadcast=BROADCASTS, a=LAYOUTS, b=LAYOUTS, form=FORMS, size=tuple(SHAPES))
 SINGLES = pairwise(a=LAYOUTS, size=tuple(SHAPES), form=FORMS)
 
@@ -99,12 +99,7 @@ BINARY: dict[str, Binary] = {
     "atan2": ("positive", torch.atan2, Tensor.atan2_, None),
     "power": ("positive", lambda a, b: torch.pow(b, a.clamp(-2, 2)), None, None),
     "copy": ("any", lambda a, b: (a + b).copy_(b), Tensor.copy_, None),
-    "gt": ("any", torch.gt, None, None),
-    "ge": ("any", torch.ge, None, None),
-    "lt": ("any", torch.lt, None, None),
-    "le": ("any", torch.le, None, None),
-    "eq": ("any", torch.eq, None, None),
-    "ne": ("any", torch.ne, None, None),
+    **{name: ("any", getattr(torch, name), None, None) for name in ("gt", "ge", "lt", "le", "eq", "ne")},
     "where": ("any", lambda a, b: torch.where(a > 0, a, b), None, None),
     "chosen": ("any", lambda a, b: torch.where(b > 0, a, 0.3), None, None),
     "masked": ("any", lambda a, b: (a + b).masked_fill_(b > 0, 0.3), lambda a, b: a.masked_fill_(b > 0, 0.3), None),
@@ -118,8 +113,8 @@ BINARY: dict[str, Binary] = {
 }
 
 
-def _apply(forms: tuple[Any, Any, Any], form: str, first: Tensor, others: tuple[Tensor, ...], layout: str) -> Tensor:
-    """Call an operation in one of its forms; where it has not got it, or it cannot be, plainly."""
+def call_in_form(forms: Sequence[Any], form: str, first: Tensor, others: tuple[Tensor, ...], layout: str) -> Tensor:
+    """Call an operation in one of its forms (new, in place, out); plainly where it has no such form, or cannot take it."""
     new, in_place, with_out = forms
     fits = torch.broadcast_shapes(first.shape, *(t.shape for t in others)) == first.shape
     if form == "in-place" and in_place is not None and layout != "expanded" and fits:
@@ -135,163 +130,134 @@ def _apply(forms: tuple[Any, Any, Any], form: str, first: Tensor, others: tuple[
 
 
 def _is_lost(name: str, size: str) -> bool:
-    """Return whether terms may cancel, and there is but one element: nothing is there to measure its error by."""
+    """Return whether terms may cancel and there is only one element: nothing measures its error then."""
     return name.endswith("~") and size == "one"
 
 
-def unary(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return functions of one tensor in all pairs of layouts, sizes and forms."""
-
-    def compute(x: Tensor) -> Tensors:
-        found: Tensors = {}
-        numbers = {"any": x, "positive": x.abs(), "small": x.clamp(-2, 2)}
-        for i, row in enumerate(SINGLES):
-            shape = SHAPES[row["size"]]
-            taken = {kind: arranged(tiled(t[i:], *shape).contiguous(), row["a"]) for kind, t in numbers.items()}
-            label = f"{row['a']}-{row['size']}-{row['form']}"
-            for name, (kind, *forms) in UNARY.items():
-                if _is_lost(name, row["size"]):
-                    continue
-                out = _apply(tuple(forms), row["form"], taken[kind], (), row["a"])  # type: ignore[arg-type]
-                found[f"{name}|{label}"] = out
-        return found
-
-    return Recipe(inputs={"x": _magnitudes(draw)}, compute=compute, scale="element", packed=True)
+def _unary(i: int, row: Row, x: Tensor) -> Tensors:
+    numbers = {"any": x, "positive": x.abs(), "small": x.clamp(-2, 2)}
+    shape = SHAPES[row["size"]]
+    taken = {kind: arranged(tiled(t[i:], *shape), row["a"]) for kind, t in numbers.items()}
+    return {
+        name: call_in_form(forms, row["form"], taken[kind], (), row["a"])
+        for name, (kind, *forms) in UNARY.items()
+        if not _is_lost(name, row["size"])
+    }
 
 
-def binary(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return functions of two tensors in all pairs of layouts, broadcasts, sizes and forms."""
-
-    def compute(x: Tensor) -> Tensors:
-        found: Tensors = {}
-        for i, row in enumerate(PAIRS):
-            first, second = shapes(SHAPES[row["size"]], row["broadcast"])
-            a = arranged(tiled(x[i:], *first).contiguous(), row["a"])
-            b = arranged(tiled(x[2 * i + 9 :], *second).contiguous(), row["b"])
-            positive = arranged(tiled(x[2 * i + 9 :].abs(), *second).contiguous(), row["b"])
-            label = f"{row['broadcast']}-{row['a']}-{row['b']}-{row['size']}-{row['form']}"
-            for name, (kind, *forms) in BINARY.items():
-                if _is_lost(name, row["size"]):
-                    continue
-                other = positive if kind == "positive" else b
-                found[f"{name}|{label}"] = _apply(tuple(forms), row["form"], a, (other,), row["a"])  # type: ignore[arg-type]
-        return found
-
-    return Recipe(inputs={"x": _magnitudes(draw)}, compute=compute, scale="element", packed=True)
+def _binary(i: int, row: Row, x: Tensor) -> Tensors:
+    first, second = shapes(SHAPES[row["size"]], row["broadcast"])
+    a = arranged(tiled(x[i:], *first), row["a"])
+    b = arranged(tiled(x[2 * i + 9 :], *second), row["b"])
+    positive = arranged(tiled(x[2 * i + 9 :].abs(), *second), row["b"])
+    return {
+        name: call_in_form(forms, row["form"], a, (positive if kind == "positive" else b,), row["a"])
+        for name, (kind, *forms) in BINARY.items()
+        if not _is_lost(name, row["size"])
+    }
 
 
-def small(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def _small(i: int, row: Row, x: Tensor, far: Tensor) -> Tensors:
     """Return functions of numbers far below 1, and those whose results are: nothing that a type holds becomes 0.
 
     Limits of comparisons are numbers that each type holds.
     """
-
-    def compute(x: Tensor, far: Tensor) -> Tensors:
-        found: Tensors = {}
-        half = x.roll(1) * 0.5
-        for layout in LAYOUTS:
-            t, u, v = (arranged(z.view(3, 5, 7, 9), layout) for z in (x, half, far))
-            parts = {
-                "silu": F.silu(t),
-                "relu": t.relu(),
-                "leaky": F.leaky_relu(t, 0.1),
-                "tanh": t.tanh(),
-                "sin": t.sin(),
-                "atan": t.atan(),
-                "abs": t.abs(),
-                "neg": -t,
-                "add": t + u.abs(),
-                "sub": t - u,
-                "scaled": t * 3,
-                "divided": t / 3,
-                "maximum": t.maximum(u),
-                "minimum": t.minimum(u),
-                "where": torch.where(t > 0, t, u),
-                "copy": torch.zeros_like(t).copy_(t),
-                "clone": t.clone(),
-                "clamp": t.clamp_min(0),
-                "within": t.clamp(-1, 1),
-                "above": t.clamp(max=1e-9),
-                "below": t.clamp_min(1e-12),
-                "lerp~": t.lerp(u, 0.3),
-                "addcmul~": torch.addcmul(t, u, v),
-                "mul": t * v,
-                "div": t / v,
-                "expm1": t.expm1(),
-                "log1p": t.abs().log1p(),
-                "root": t.abs().sqrt(),
-                "sum~": t.sum(-1),
-                "mean~": t.mean(-1),
-                "norm~": t.norm(dim=-1),
-                "max": t.amax(-1),
-                "filled": t.masked_fill(t < 0, 1e-9),
-                "cat": torch.cat([t, u], 1),
-                "part": t[:, 1:] * 2,
-                "sign": t.sign(),
-                "truth": t.bool(),
-                "not": t.logical_not(),
-                "stack": torch.stack([t, u]),
-                "single": t.to(torch.float32),
-                "gt": t > 2**-30,
-                "gt-24": t > 2**-24,
-                "gt-50": t > 2**-50,
-                "lt": t < 2**-24,
-                "lt-40": t < 2**-40,
-                "ge": t >= 2**-30,
-                "le": t <= 2**-30,
-                "eq": t == 0,
-                "ne": t != 0,
-                "gt-tensor": t > u,
-                "gt-zero": t > 0,
-                "lt-zero": t < 0,
-                "exp-far": (-v).exp(),
-                "sigmoid-far": (-v).sigmoid(),
-                "silu-far": F.silu(-v),
-                "softplus-far": F.softplus(-v),
-                "sigmoid-near": v.sigmoid(),
-                "softmax-far": torch.stack([-v, v * 0], -1).softmax(-1),
-                "elu": F.elu(t),
-                "full": torch.full_like(t, 1e-9),
-                "whole": t.sum(),
-                "power": t.abs() ** 0.5,
-                "gradient": _silu_gradient(-v),
-            }
-            in_place = {
-                "add_": lambda z: z.add_(1e-9),
-                "mul_": lambda z: z.mul_(0.3),
-                "clamp_": lambda z: z.clamp_(min=1e-9),
-                "div_": lambda z: z.div_(7),
-                "relu_": torch.relu_,
-                "silu_": lambda z: F.silu(z, inplace=True),
-                "zero-less": lambda z: z.masked_fill_(z < 2**-30, 1e-9),
-            }
-            for name, call in in_place.items():
-                parts[name] = arranged(t.abs().contiguous(), layout if layout != "expanded" else "plain")
-                call(parts[name])
-            found |= {f"{name}|{layout}": out for name, out in parts.items()}
-        return found
-
-    x = torch.exp2(draw("size", 945, low=-60, high=-12)) * draw("sign", 945).sign()
-    inputs = {"x": x, "far": draw("far", 945, low=8, high=50)}
-    return Recipe(inputs=inputs, compute=compute, scale="element", packed=True)
+    layout = row["layout"]
+    t, u, v = (arranged(z.view(3, 5, 7, 9), layout) for z in (x, x.roll(1) * 0.5, far))
+    parts = {
+        "silu": F.silu(t),
+        "relu": t.relu(),
+        "leaky": F.leaky_relu(t, 0.1),
+        "tanh": t.tanh(),
+        "sin": t.sin(),
+        "atan": t.atan(),
+        "abs": t.abs(),
+        "neg": -t,
+        "add": t + u.abs(),
+        "sub": t - u,
+        "scaled": t * 3,
+        "divided": t / 3,
+        "maximum": t.maximum(u),
+        "minimum": t.minimum(u),
+        "where": torch.where(t > 0, t, u),
+        "copy": torch.zeros_like(t).copy_(t),
+        "clone": t.clone(),
+        "clamp": t.clamp_min(0),
+        "within": t.clamp(-1, 1),
+        "above": t.clamp(max=1e-9),
+        "below": t.clamp_min(1e-12),
+        "lerp~": t.lerp(u, 0.3),
+        "addcmul~": torch.addcmul(t, u, v),
+        "mul": t * v,
+        "div": t / v,
+        "expm1": t.expm1(),
+        "log1p": t.abs().log1p(),
+        "root": t.abs().sqrt(),
+        "sum~": t.sum(-1),
+        "mean~": t.mean(-1),
+        "norm~": t.norm(dim=-1),
+        "max": t.amax(-1),
+        "filled": t.masked_fill(t < 0, 1e-9),
+        "cat": torch.cat([t, u], 1),
+        "part": t[:, 1:] * 2,
+        "sign": t.sign(),
+        "truth": t.bool(),
+        "not": t.logical_not(),
+        "stack": torch.stack([t, u]),
+        "single": t.to(torch.float32),
+        "gt": t > 2**-30,
+        "gt-24": t > 2**-24,
+        "gt-50": t > 2**-50,
+        "lt": t < 2**-24,
+        "lt-40": t < 2**-40,
+        "ge": t >= 2**-30,
+        "le": t <= 2**-30,
+        "eq": t == 0,
+        "ne": t != 0,
+        "gt-tensor": t > u,
+        "gt-zero": t > 0,
+        "lt-zero": t < 0,
+        "exp-far": (-v).exp(),
+        "sigmoid-far": (-v).sigmoid(),
+        "silu-far": F.silu(-v),
+        "softplus-far": F.softplus(-v),
+        "sigmoid-near": v.sigmoid(),
+        "softmax-far": torch.stack([-v, v * 0], -1).softmax(-1),
+        "elu": F.elu(t),
+        "full": torch.full_like(t, 1e-9),
+        "whole": t.sum(),
+        "power": t.abs() ** 0.5,
+        "gradient": value_and_gradients(F.silu, -v, upstream=torch.ones_like)[1],
+    }
+    in_place = {
+        "add_": lambda z: z.add_(1e-9),
+        "mul_": lambda z: z.mul_(0.3),
+        "clamp_": lambda z: z.clamp_(min=1e-9),
+        "div_": lambda z: z.div_(7),
+        "relu_": torch.relu_,
+        "silu_": lambda z: F.silu(z, inplace=True),
+        "zero-less": lambda z: z.masked_fill_(z < 2**-30, 1e-9),
+    }
+    for name, call in in_place.items():
+        parts[name] = arranged(t.abs().contiguous(), layout if layout != "expanded" else "plain")
+        call(parts[name])
+    return parts
 
 
-def _silu_gradient(x: Tensor) -> Tensor:
-    leaf = x.detach().requires_grad_()
-    with torch.enable_grad():
-        out = F.silu(leaf)
-    return torch.autograd.grad(out, leaf, torch.ones_like(out))[0]
-
-
-def _magnitudes(draw: Draw) -> Tensor:
+def _magnitudes(draw: HashedDraw) -> Tensors:
     """Return numbers of both signs between 1/64 and 64, evenly spread in their logarithm, with some that are equal."""
     x = torch.exp2(draw("size", DRAWN, low=-6, high=6)) * draw("sign", DRAWN).sign()
     x[draw("whole", DRAWN) > 0.8] = 2.0
-    return x
+    return {"x": x}
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
-    "cover_unary": unary,
-    "cover_binary": binary,
-    "cover_small": small,
+def _near_and_far(draw: HashedDraw) -> Tensors:
+    x = torch.exp2(draw("size", 945, low=-60, high=-12)) * draw("sign", 945).sign()
+    return {"x": x, "far": draw("far", 945, low=8, high=50)}
+
+
+RECIPES: dict[str, Builder] = {
+    "cover_unary": covered(_magnitudes, (SINGLES, _unary), scale="element"),
+    "cover_binary": covered(_magnitudes, (PAIRS, _binary), scale="element"),
+    "cover_small": covered(_near_and_far, ([{"layout": layout} for layout in LAYOUTS], _small), scale="element"),
 }

@@ -1,54 +1,26 @@
-"""Whole numbers and truth values in all pairs of types, layouts, broadcasts, forms and sizes; counters and reads by the host."""
+"""Whole numbers and truth values in all pairs of types, layouts, broadcasts, forms and sizes; counters, and reads by the host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..covering import pairwise
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Tensors
 from .arranging import BROADCASTS, LAYOUTS, SHAPES, arranged, shapes, tiled
+from .cover_pointwise import call_in_form
+from .covering import Row, covered, pairwise
 
-TYPES = {
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int16": torch.int16,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
-}
+TYPES = {name: getattr(torch, name) for name in ("int64", "int32", "int16", "uint8", "bool")}
 _WITHIN = {"int64": 1 << 34, "int32": 1 << 26, "int16": 180, "uint8": 15, "bool": 2}
-"""Numbers are below this, and above its negative where there are negative ones: no sum or small product wraps around."""
-FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-EDGES = (
-    0,
-    1,
-    -1,
-    2,
-    3,
-    127,
-    128,
-    255,
-    256,
-    257,
-    2_047,
-    2_049,
-    32_767,
-    32_768,
-    65_535,
-    65_536,
-    65_537,
-    (1 << 24) - 1,
-    1 << 24,
-    (1 << 24) + 1,
-    (1 << 31) - 1,
-    1 << 31,
-    (1 << 31) + 1,
-)
-"""Where a narrower type, or a floating one, loses count."""
+"""Bound of the numbers' size: no sum or small product wraps around."""
+FLOATS = ("float32", "float16", "bfloat16")
+_LARGE = tuple((1 << bits) + more for bits in (24, 31) for more in (-1, 0, 1))
+EDGES = (0, 1, -1, 2, 3, 127, 128, 255, 256, 257, 2_047, 2_049, 32_767, 32_768, 65_535, 65_536, 65_537, *_LARGE)
+"""A narrower type, or a floating one, loses count here."""
 DRAWN = 4_001
 PAIRS = pairwise(
     broadcast=BROADCASTS, a=LAYOUTS, b=LAYOUTS, type=tuple(TYPES), form=("new", "in-place"), size=tuple(SHAPES)
@@ -70,12 +42,7 @@ ARITHMETIC: dict[str, tuple[Callable[..., Tensor], Callable[..., Any] | None]] =
 }
 """For all types but bool."""
 LOGICAL: dict[str, tuple[Callable[..., Tensor], Callable[..., Any] | None]] = {
-    "eq": (torch.eq, None),
-    "ne": (torch.ne, None),
-    "lt": (torch.lt, None),
-    "le": (torch.le, None),
-    "gt": (torch.gt, None),
-    "ge": (torch.ge, None),
+    **{name: (getattr(torch, name), None) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     "and": (torch.bitwise_and, Tensor.bitwise_and_),
     "or": (torch.bitwise_or, Tensor.bitwise_or_),
     "xor": (torch.bitwise_xor, Tensor.bitwise_xor_),
@@ -105,112 +72,79 @@ def _of(whole: Tensor, name: str) -> Tensor:
     return torch.where(whole.abs() < limit, whole, whole.remainder(limit)).to(TYPES[name])
 
 
-def arithmetic(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return functions of two tensors of whole numbers."""
-
-    def compute(whole: Tensor) -> Tensors:
-        found: Tensors = {}
-        for i, row in enumerate(PAIRS):
-            first, second = shapes(SHAPES[row["size"]], row["broadcast"])
-            numbers = _of(whole, row["type"])
-            a = arranged(tiled(numbers[i:], *first).contiguous(), row["a"])
-            b = arranged(tiled(numbers[3 * i + 7 :], *second).contiguous(), row["b"])
-            label = "-".join(row.values())
-            fits = (
-                torch.broadcast_shapes(first, second) == first and row["a"] != "expanded" and row["form"] == "in-place"
-            )
-            for name, (new, in_place) in (LOGICAL if row["type"] == "bool" else {**ARITHMETIC, **LOGICAL}).items():
-                if fits and in_place is not None:
-                    out = arranged(a.clone(memory_format=torch.contiguous_format), row["a"])
-                    in_place(out, b)
-                else:
-                    out = new(a, b)
-                found[f"{name}|{label}"] = out
-        return found
-
-    return Recipe(inputs={"whole": _numbers(draw)}, compute=compute, scale="none", packed=True)
+def _arithmetic(i: int, row: Row, whole: Tensor) -> Tensors:
+    first, second = shapes(SHAPES[row["size"]], row["broadcast"])
+    numbers = _of(whole, row["type"])
+    a = arranged(tiled(numbers[i:], *first), row["a"])
+    b = arranged(tiled(numbers[3 * i + 7 :], *second), row["b"])
+    forms = LOGICAL if row["type"] == "bool" else {**ARITHMETIC, **LOGICAL}
+    return {name: call_in_form((*each, None), row["form"], a, (b,), row["a"]) for name, each in forms.items()}
 
 
-def reductions(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return sums, extremes, counts and orders of whole numbers over each dimension, several and all."""
-
-    def compute(whole: Tensor) -> Tensors:
-        found: Tensors = {}
-        for i, row in enumerate(REDUCED):
-            x = arranged(tiled(_of(whole, row["type"])[i:], *SHAPES[row["size"]]).contiguous(), row["layout"])
-            dim, keep = DIMENSIONS[int(row["dim"])], row["keep"] == "keep"
-            label = "-".join(row.values())
-            parts: Tensors = {
-                "sum": x.sum(dim, keepdim=keep),
-                "any": (x > 1).any(dim[0], keepdim=keep),
-                "all": (x >= 1).all(dim[0], keepdim=keep),
-                "count": torch.count_nonzero(x, dim),
-                "total": x.sum(),
-                "whole-any": (x > 1).any(),
-                "cumsum": x.cumsum(dim[0]),
-                "running": x.long().clone().cumsum_(dim[0]),
-                "amax": x.amax(dim, keepdim=keep),
-                "amin": x.amin(dim, keepdim=keep),
-                "nonzero": (x > 1).nonzero(),
-                "taken": x[x > 1],
-            }
-            if row["type"] != "bool":
-                top, at = x.max(dim[0], keepdim=keep)
-                low, low_at = x.min(dim[0], keepdim=keep)
-                parts |= {
-                    "max": top,
-                    "max-at": at,
-                    "min": low,
-                    "min-at": low_at,
-                    "argmax": x.argmax(dim[0], keepdim=keep),
-                    "argmin": x.argmin(dim[0], keepdim=keep),
-                    "most": x.max(),
-                    "least": x.min(),
-                    "most-at": x.argmax(),
-                    "sort": x.sort(dim=dim[0], stable=True)[0],
-                    "sort-at": x.sort(dim=dim[0], stable=True)[1],
-                    "down-at": x.sort(dim=dim[0], stable=True, descending=True)[1],
-                    "top": x.topk(1, dim[0])[0],
-                    "unique": x.unique(),
-                }
-            found |= {f"{name}|{label}": t for name, t in parts.items()}
-        return found
-
-    return Recipe(inputs={"whole": _numbers(draw)}, compute=compute, scale="none", packed=True)
+def _reduced(i: int, row: Row, whole: Tensor) -> Tensors:
+    x = arranged(tiled(_of(whole, row["type"])[i:], *SHAPES[row["size"]]), row["layout"])
+    dim, keep = DIMENSIONS[int(row["dim"])], row["keep"] == "keep"
+    parts: Tensors = {
+        "sum": x.sum(dim, keepdim=keep),
+        "any": (x > 1).any(dim[0], keepdim=keep),
+        "all": (x >= 1).all(dim[0], keepdim=keep),
+        "count": torch.count_nonzero(x, dim),
+        "total": x.sum(),
+        "whole-any": (x > 1).any(),
+        "cumsum": x.cumsum(dim[0]),
+        "running": x.long().clone().cumsum_(dim[0]),
+        "amax": x.amax(dim, keepdim=keep),
+        "amin": x.amin(dim, keepdim=keep),
+        "nonzero": (x > 1).nonzero(),
+        "taken": x[x > 1],
+    }
+    if row["type"] == "bool":
+        return parts
+    top, at = x.max(dim[0], keepdim=keep)
+    low, low_at = x.min(dim[0], keepdim=keep)
+    return parts | {
+        "max": top,
+        "max-at": at,
+        "min": low,
+        "min-at": low_at,
+        "argmax": x.argmax(dim[0], keepdim=keep),
+        "argmin": x.argmin(dim[0], keepdim=keep),
+        "most": x.max(),
+        "least": x.min(),
+        "most-at": x.argmax(),
+        "sort": x.sort(dim=dim[0], stable=True)[0],
+        "sort-at": x.sort(dim=dim[0], stable=True)[1],
+        "down-at": x.sort(dim=dim[0], stable=True, descending=True)[1],
+        "top": x.topk(1, dim[0])[0],
+        "unique": x.unique(),
+    }
 
 
-def counters(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return counters of one number, 0-dimensional or not, that pass the ends of narrower types; and what the host reads."""
+def _counted(i: int, row: Row, whole: Tensor) -> Tensors:
+    """Return counters of one number, 0-dimensional or not, that pass the ends of narrower types."""
+    start, kind = int(row["start"]), getattr(torch, row["type"])
+    t = torch.full(SCALARS[row["shape"]], start, dtype=kind, device=whole.device)
+    u = t.clone()
+    u += 1
+    plain, each = torch.add(t, 2), torch.add(t, t.new_ones(t.shape), alpha=3)
+    below = t.sub_(1)
+    copy = t.new_zeros(t.shape).copy_(t)
+    parts = {"step": u, "add": plain, "each": each, "sub": below, "copy": copy}
+    return {f"{name}-{row['type']}": value for name, value in parts.items()}
 
-    def compute(whole: Tensor) -> Tensors:
-        found: Tensors = {}
-        for name in ("int64", "int32", "float32"):
-            kind = TYPES.get(name, torch.float32)
-            for start in EDGES:
-                if abs(start) + 7 < {"int64": 1 << 62, "int32": (1 << 31) - 1, "float32": 1 << 24}[name]:
-                    for shape in ((), (1,), (3,)):
-                        t = torch.full(shape, start, dtype=kind, device=whole.device)
-                        u = t.clone()
-                        u += 1
-                        plain, each = torch.add(t, 2), torch.add(t, t.new_ones(shape), alpha=3)
-                        found |= {
-                            f"{k}-{name}|{start}{shape}": v for k, v in (("step", u), ("add", plain), ("each", each))
-                        }
-                        found[f"sub-{name}|{start}{shape}"] = t.sub_(1)
-                        found[f"copy-{name}|{start}{shape}"] = t.new_zeros(shape).copy_(t)
-        for name, kind in {**TYPES, **FLOATS, "float64": torch.float64}.items():
-            numbers = [v for v in (*EDGES, 3.25, -0.75, 1.0 + 2.0**-20, 1e-7) if _holds(v, kind)]
-            there = torch.tensor(numbers, dtype=kind).to(whole.device)
-            read = [there[i].item() for i in range(len(numbers))]
-            found[f"read|{name}"] = torch.tensor(read, dtype=torch.float64)
-            found[f"list|{name}"] = torch.tensor(there.tolist(), dtype=torch.float64)
-            found[f"truth|{name}"] = torch.tensor([bool(there[i]) for i in range(len(numbers))])
-            found[f"only|{name}"] = torch.tensor(
-                [there[i : i + 1].item() for i in range(len(numbers))], dtype=torch.float64
-            )
-        return found
 
-    return Recipe(inputs={"whole": torch.zeros(1, dtype=torch.int64)}, compute=compute, scale="none", packed=True)
+def _read(i: int, row: Row, whole: Tensor) -> Tensors:
+    """Return what the host reads of numbers of a type."""
+    kind = getattr(torch, row["type"])
+    numbers = [v for v in (*EDGES, 3.25, -0.75, 1.0 + 2.0**-20, 1e-7) if _holds(v, kind)]
+    there = torch.tensor(numbers, dtype=kind).to(whole.device)
+    every = range(len(numbers))
+    return {
+        "read": torch.tensor([there[i].item() for i in every], dtype=torch.float64),
+        "list": torch.tensor(there.tolist(), dtype=torch.float64),
+        "truth": torch.tensor([bool(there[i]) for i in every]),
+        "only": torch.tensor([there[i : i + 1].item() for i in every], dtype=torch.float64),
+    }
 
 
 def _holds(value: float, kind: torch.dtype) -> bool:
@@ -222,18 +156,30 @@ def _holds(value: float, kind: torch.dtype) -> bool:
     return abs(value) <= torch.finfo(kind).max and float(torch.tensor(value, dtype=kind)) == value
 
 
-def _numbers(draw: Draw) -> Tensor:
+def _numbers(draw: HashedDraw) -> Tensors:
     """Return the edges, and numbers between them of both signs and all sizes, many of them equal."""
     size = torch.exp2(draw("size", DRAWN - 2 * len(EDGES), low=0, high=34)).long()
     small = draw.integers("small", len(size), below=9) - 4
     mixed = torch.where(draw("which", len(size)) > 0, size * draw("sign", len(size)).sign().long(), small)
     edges = torch.tensor([*EDGES, *(-e for e in EDGES)])
     joined = torch.cat([edges, mixed])
-    return joined[draw.permutation("order", len(joined))]
+    return {"whole": joined[draw.permutation("order", len(joined))]}
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
-    "cover_whole": arithmetic,
-    "cover_whole_reductions": reductions,
-    "cover_counters": counters,
+SCALARS: dict[str, tuple[int, ...]] = {"()": (), "(1,)": (1,), "(3,)": (3,)}
+_HELD = {"int64": 1 << 62, "int32": (1 << 31) - 1, "float32": 1 << 24}
+_COUNTERS = [
+    {"type": name, "start": str(start), "shape": shape}
+    for name, most in _HELD.items()
+    for start in EDGES
+    if abs(start) + 7 < most
+    for shape in SCALARS
+]
+_READ = [{"type": name} for name in (*TYPES, *FLOATS, "float64")]
+RECIPES: dict[str, Builder] = {
+    "cover_whole": covered(_numbers, (PAIRS, _arithmetic), scale="none"),
+    "cover_whole_reductions": covered(_numbers, (REDUCED, _reduced), scale="none"),
+    "cover_counters": covered(
+        lambda draw: {"whole": torch.zeros(1, dtype=torch.int64)}, (_COUNTERS, _counted), (_READ, _read), scale="none"
+    ),
 }

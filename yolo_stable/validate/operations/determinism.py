@@ -8,9 +8,9 @@ from importlib import import_module
 import torch
 
 from ..battery import find_check
-from ..check import Case, Check
-from ..evidence import Comparison, Evidence
-from ..hashed import Draw, sha256_of
+from ..check import Check, CheckCase
+from ..evidence import CheckEvidence, Comparison
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import batch, gradients_of, losses_of, network, place
 from ..recipe import Recipe, Tensors, compute_on, describe_change, same_bits
@@ -21,12 +21,12 @@ Once = Callable[[], Tensors]
 """Computes everything once, and returns it on the CPU."""
 
 
-def repeat(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def repeat(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Compute an operation of the battery, or a whole step, again and again, and compare bit for bit."""
     of = find_check(case.check.params["of"])
     dtype = getattr(torch, case.check.params.get("dtype", "float32"))
     if of.family == "step" and dtype == torch.float16 and machine.backend.name == "cpu":
-        return Evidence(skip=NOT_ON_CPU)
+        return CheckEvidence(skip=NOT_ON_CPU)
     inputs, once = (_step if of.family == "step" else _operation)(machine, of, draw, dtype)
 
     def after(dirt: float) -> Tensors:
@@ -34,7 +34,7 @@ def repeat(machine: Machine, case: Case, draw: Draw) -> Evidence:
         machine.dirty(dirt)
         return once()
 
-    evidence = Evidence(input_sha256=sha256_of(inputs))
+    evidence = CheckEvidence(input_sha256=sha256_of(inputs))
     with machine.computing():
         loose = "bitwise" if case.check.params.get("stress") else describe_change(once(), once())
         if loose != "bitwise":
@@ -54,7 +54,7 @@ def repeat(machine: Machine, case: Case, draw: Draw) -> Evidence:
     return evidence
 
 
-def _operation(machine: Machine, of: Check, draw: Draw, dtype: torch.dtype) -> tuple[Tensors, Once]:
+def _operation(machine: Machine, of: Check, draw: HashedDraw, dtype: torch.dtype) -> tuple[Tensors, Once]:
     recipe: Recipe = import_module(f".{of.family}", __package__).RECIPES[of.operation](of.params, draw)
     inputs = {name: t.to(dtype) if t.dtype == torch.float64 else t for name, t in recipe.inputs.items()}
 
@@ -65,7 +65,7 @@ def _operation(machine: Machine, of: Check, draw: Draw, dtype: torch.dtype) -> t
     return inputs, once
 
 
-def _step(machine: Machine, of: Check, draw: Draw, dtype: torch.dtype) -> tuple[Tensors, Once]:
+def _step(machine: Machine, of: Check, draw: HashedDraw, dtype: torch.dtype) -> tuple[Tensors, Once]:
     """Return the losses and all gradients of a step; in a lower precision by autocast."""
     data = {name: t.float() for name, t in batch(of.params, draw).items()}
     model = network(of.params, draw)

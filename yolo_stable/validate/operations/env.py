@@ -1,4 +1,4 @@
-"""Environment: what is read of it, and what of it is a reason for a warning."""
+"""The environment: notes and warnings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import torch
 
 from ..backend import is_rocm
-from ..check import Case
-from ..evidence import Evidence
-from ..hashed import Draw
+from ..check import CheckCase
+from ..evidence import CheckEvidence
+from ..hashed import HashedDraw
 from ..machine import Machine
 
 
-def environment(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def environment(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Note which precision switches are on, and warn of a card that this torch has no kernels for."""
-    evidence = Evidence()
+    evidence = CheckEvidence()
     evidence.notes += [f"{name} lets float32 be computed in less" for name in machine.reduced()]
     if machine.backend.name == "rocm" and os.environ.get("HSA_OVERRIDE_GFX_VERSION"):
         version = os.environ["HSA_OVERRIDE_GFX_VERSION"]

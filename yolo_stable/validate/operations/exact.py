@@ -9,28 +9,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors, unrounded
 from . import chance, cover_chance, cover_copies, cover_places, cover_sums, cover_whole, large, places, special
 from .passing import passes_on
 
 _NAN, _INF = float("nan"), float("inf")
 
 
-def _distinct(draw: Draw, name: str, rows: int, columns: int) -> Tensor:
-    """Return float64 numbers, all different within a row and exact in float32."""
-    return torch.stack([draw.permutation(f"{name}{row}", columns) for row in range(rows)]).double() / 8 - columns / 16
-
-
-def _images(draw: Draw) -> Tensors:
+def _images(draw: HashedDraw) -> Tensors:
     return {"x": draw("x", 2, 12, 10, 14).float().double()}
 
 
-def _negative_images(draw: Draw) -> Tensors:
+def _negative_images(draw: HashedDraw) -> Tensors:
     return {"x": _images(draw)["x"] - 2.0}  # padding with anything but minus infinity shows
 
 
-Maker = tuple[Callable[[Draw], Tensors], Callable[..., Tensor | Mapping[str, Tensor]]]
+Maker = tuple[Callable[[HashedDraw], Tensors], Callable[..., Tensor | Mapping[str, Tensor]]]
 
 
 def _scatter_add(index: Tensor) -> Tensor:
@@ -43,9 +38,8 @@ def _one_hot(index: Tensor) -> Tensor:
     return torch.zeros(4, 300, 97, dtype=torch.int64, device=index.device).scatter_(2, index.unsqueeze(-1), 1)
 
 
-def _topk(x: Tensor) -> Tensors:
-    values, indices = x.topk(10, dim=-1, largest=True)
-    return {"values": values, "indices": indices}
+def _ordered(found: tuple[Tensor, Tensor]) -> Tensors:
+    return {"values": found[0], "indices": found[1]}
 
 
 def _topk_ties(x: Tensor) -> Tensors:
@@ -54,11 +48,6 @@ def _topk_ties(x: Tensor) -> Tensors:
     different = indices.sort(-1).values.diff(dim=-1) > 0
     taken = torch.floor(x).gather(-1, indices.clamp(0, x.shape[-1] - 1))
     return {"values": values, "taken": taken, "valid": valid, "different": different}
-
-
-def _sort(x: Tensor) -> Tensors:
-    values, indices = x.sort(-1)
-    return {"values": values, "indices": indices}
 
 
 def _unique(index: Tensor) -> Tensors:
@@ -74,10 +63,6 @@ def _index_put(x: Tensor, order: Tensor) -> Tensor:
     out = torch.full_like(x, -1.0)
     out[:, order] = x
     return out
-
-
-def _repeat(x: Tensor, times: Tensor) -> Tensor:
-    return x.repeat_interleave(times, dim=1)
 
 
 def _where(x: Tensor) -> Tensors:
@@ -109,28 +94,29 @@ EXACT: dict[str, Maker] = {
     "scatter_add_int8": (lambda draw: {"index": draw.integers("index", 4, 500, below=97)}, _scatter_add),
     "scatter_one_hot": (lambda draw: {"index": draw.integers("index", 4, 300, below=97)}, _one_hot),
     "gather": (
-        lambda draw: {"x": _distinct(draw, "x", 6, 400), "index": draw.integers("index", 6, 900, below=400)},
+        lambda draw: {"x": draw.distinct("x", 6, 400), "index": draw.integers("index", 6, 900, below=400)},
         lambda x, index: x.gather(1, index),
     ),
     "index_select": (
-        lambda draw: {"x": _distinct(draw, "x", 60, 33), "index": draw.integers("index", 200, below=60)},
+        lambda draw: {"x": draw.distinct("x", 60, 33), "index": draw.integers("index", 200, below=60)},
         lambda x, index: {"select": x.index_select(0, index), "take": x[index]},
     ),
-    "index_put": (lambda draw: {"x": _distinct(draw, "x", 5, 401), "order": draw.permutation("order", 401)}, _index_put),
+    "index_put": (lambda draw: {"x": draw.distinct("x", 5, 401), "order": draw.permutation("order", 401)}, _index_put),
     "argmax": (
-        lambda draw: {"x": _distinct(draw, "x", 20, 1000)},
+        lambda draw: {"x": draw.distinct("x", 20, 1000)},
         lambda x: {"argmax": x.argmax(-1), "argmin": x.argmin(-1), "rows": x.argmax(0), "all": x[0].argmax()},
     ),
-    "amax": (lambda draw: {"x": _distinct(draw, "x", 20, 1000)}, _amax),
-    "topk": (lambda draw: {"x": _distinct(draw, "x", 20, 1000)}, _topk),
+    "amax": (lambda draw: {"x": draw.distinct("x", 20, 1000)}, _amax),
+    "topk": (lambda draw: {"x": draw.distinct("x", 20, 1000)}, lambda x: _ordered(x.topk(10, dim=-1))),
     "topk_ties": (lambda draw: {"x": draw("x", 20, 500, low=0, high=9)}, _topk_ties),
-    "sort": (lambda draw: {"x": _distinct(draw, "x", 6, 2000)}, _sort),
+    "sort": (lambda draw: {"x": draw.distinct("x", 6, 2000)}, lambda x: _ordered(x.sort(-1))),
     "unique": (lambda draw: {"index": draw.integers("index", 5000, below=700)}, _unique),
     "nonzero": (lambda draw: {"x": draw("x", 30, 211)}, lambda x: (x > 0.7).nonzero()),
-    "boolean_index": (lambda draw: {"x": _distinct(draw, "x", 30, 211)}, lambda x: x[x > 3]),
-    "repeat_interleave": (lambda draw: {"x": _distinct(draw, "x", 3, 90), "times": draw.integers("t", 90, below=5)}, _repeat),
+    "boolean_index": (lambda draw: {"x": draw.distinct("x", 30, 211)}, lambda x: x[x > 3]),
+    "repeat_interleave": (lambda draw: {"x": draw.distinct("x", 3, 90), "times": draw.integers("t", 90, below=5)},
+                          lambda x, times: x.repeat_interleave(times, dim=1)),
     "cumsum_int": (lambda draw: {"index": draw.integers("index", 7, 3000, below=9)}, lambda index: index.cumsum(1)),
-    "where_compare": (lambda draw: {"x": _distinct(draw, "x", 20, 333)}, _where),
+    "where_compare": (lambda draw: {"x": draw.distinct("x", 20, 333)}, _where),
     "concat": (_images, _concat),
     "slice": (_images, _slice),
     "pad": (_images, lambda x: F.pad(x, (1, 2, 3, 0), value=0.5)),
@@ -139,11 +125,6 @@ EXACT: dict[str, Maker] = {
     "maxpool": (_negative_images, lambda x: F.max_pool2d(x, 5, 1, 2)),
     "round_trip_permute": (_images, lambda x: x.permute(0, 2, 3, 1).contiguous().flatten(1, 2).transpose(1, 2).contiguous()),
 }  # fmt: skip
-
-
-def _exact(name: str) -> Callable[[Mapping[str, Any], Draw], Recipe]:
-    make, compute = EXACT[name]
-    return lambda params, draw: Recipe(inputs=make(draw), compute=compute, scale="none")
 
 
 def _special(shape: tuple[int, ...]) -> Tensor:
@@ -177,10 +158,10 @@ SEMANTICS: dict[str, Callable[[Tensor], Tensor | Mapping[str, Tensor]]] = {
     "conv": lambda x: F.conv2d(x, torch.ones(2, x.shape[1], 1, 1, dtype=x.dtype, device=x.device)),
     "where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
 }
-"""By name; each is given a tensor of shape (4, 3, 5, 7) of which the first image alone has special numbers."""
+"""By name; each takes a tensor of shape (4, 3, 5, 7) whose first images have special numbers."""
 
 
-def semantics(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def semantics(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return an operation on NaN and infinities: what is finite must be finite, and what is not must not."""
     x = draw("x", 4, 3, 5, 7)
     if params["name"] == "batch_norm":
@@ -192,8 +173,8 @@ def semantics(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": x}, compute=SEMANTICS[params["name"]], scale="none")
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
-    **{name: _exact(name) for name in EXACT},
+RECIPES: dict[str, Builder] = {
+    **{name: unrounded(*maker) for name, maker in EXACT.items()},
     "semantics": semantics,
     "passes_on": passes_on,
     **places.RECIPES,

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors
 
 Form = tuple[Callable[..., "Tensor | Mapping[str, Tensor]"], tuple[tuple[int, ...], ...]]
 _MAP = (3, 43, 9, 13)
-"""A map of which no side is a multiple of 4, with more channels than a block has."""
+"""No side is a multiple of 4, and there are more channels than a block has."""
 _EVEN = (2, 36, 12, 20)
 """As in a training of 640 pixels, where pairs of channels and columns are whole, and groups of 8 are not."""
 _ANCHORS = (3, 41, 5)
@@ -33,7 +33,7 @@ def _bce(x: Tensor, t: Tensor, w: Tensor) -> Tensors:
 
 
 def _small(x: Tensor, y: Tensor) -> Tensors:
-    """Differences far below 1: a loss near its end, in which every sign and step still counts."""
+    """Differences far below 1, as of a loss near its end: every sign and step still counts."""
     few, right = x * 1e-4, y * 1e-4
     return {
         "l1": F.l1_loss(few, right, reduction="none"),
@@ -299,17 +299,17 @@ FORMS: dict[str, Form] = {
 """By name: the function, and the shapes of what it takes; the gradients by all of it are compared as well."""
 
 
-def form(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def form(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function of tensors, with all gradients."""
     compute, shapes = FORMS[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape) for i, shape in enumerate(shapes)}
     if params["name"] == "bce":
         inputs["x1"] = inputs["x1"].abs()
     gradients = ("x0",) if params["name"] in ("bce", "grid") else tuple(inputs)
-    return Recipe(inputs=inputs, compute=lambda **tensors: compute(*tensors.values()), gradients=gradients)
+    return Recipe(inputs=inputs, compute=compute, gradients=gradients)
 
 
-def low_sums(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def low_sums(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return long sums of positive numbers: in 16 bits they stall unless they are kept in more."""
 
     def compute(x: Tensor) -> Tensors:
@@ -332,4 +332,4 @@ def low_sums(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": draw("x", 70_003, low=0.05, high=0.6)}, compute=compute)
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {"form": form, "low_sums": low_sums}
+RECIPES: dict[str, Builder] = {"form": form, "low_sums": low_sums}

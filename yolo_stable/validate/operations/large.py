@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors, value_and_gradients
+from .arranging import tiled
 
 PERIOD = 70_001
-"""Numbers that are drawn; larger tensors repeat them. It is a multiple of nothing that a kernel counts in."""
+"""Drawn numbers; larger tensors repeat them. No kernel counts in a divisor of it."""
 MILLIONS = (2, 16, 129, 258)
 """More than 2^20 elements, and no side is a multiple of 4 but the channels."""
 ROWS = 70_001
@@ -27,12 +28,6 @@ PLANES = (17, 260, 5, 6)
 Compute = Callable[[Tensor], Tensors]
 
 
-def tiled(x: Tensor, *shape: int) -> Tensor:
-    """Return the numbers again and again, in a shape."""
-    count = math.prod(shape)
-    return x.repeat(-(-count // x.numel()))[:count].view(shape)
-
-
 def ends(tensor: Tensor) -> Tensor:
     """Return the first, the last, and some of the elements between: the whole would take long to compare."""
     flat = tensor.detach().reshape(-1)
@@ -40,14 +35,13 @@ def ends(tensor: Tensor) -> Tensor:
 
 
 def backward(function: Callable[..., Tensor], *inputs: Tensor) -> Tensors:
-    """Return the result and the gradients by all floating inputs, for a gradient that differs from place to place."""
-    leaves = [t.detach().requires_grad_() if t.is_floating_point() else t for t in inputs]
-    with torch.enable_grad():
-        out = function(*leaves)
-    upstream = tiled(torch.linspace(-1, 1, 4_099, dtype=torch.float64, device=out.device).to(out.dtype), *out.shape)
-    wanted = [t for t in leaves if t.requires_grad]
-    found = torch.autograd.grad(out, wanted, upstream)
-    return {"out": ends(out), **{f"grad{i}": ends(g) for i, g in enumerate(found)}}
+    """Return the result and the gradients by all inputs, for a gradient that differs from place to place."""
+
+    def upstream(out: Tensor) -> Tensor:
+        return tiled(torch.linspace(-1, 1, 4_099, dtype=torch.float64, device=out.device).to(out.dtype), *out.shape)
+
+    out, *gradients = value_and_gradients(function, *inputs, upstream=upstream)
+    return {"out": ends(out), **{f"grad{i}": ends(g) for i, g in enumerate(gradients)}}
 
 
 def _named(**parts: Tensors) -> Tensors:
@@ -257,10 +251,9 @@ TABLES: dict[str, Compute] = {
 """By name; each takes the drawn numbers, between -1 and 1, and gives what is compared."""
 
 
-def large(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def large(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a table of operations at large sizes."""
-    compute = TABLES[params["table"]]
-    return Recipe(inputs={"x": draw("x", PERIOD)}, compute=lambda x: compute(x))
+    return Recipe(inputs={"x": draw("x", PERIOD)}, compute=TABLES[params["table"]])
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {"large": large}
+RECIPES: dict[str, Builder] = {"large": large}

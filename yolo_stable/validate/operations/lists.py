@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors
 
 SHAPES: tuple[tuple[int, ...], ...] = (
     (70_001,), (3,), (1,), (5, 7), (6, 4, 3, 3), (2, 3, 5, 5), (16_385,), *[(1 + i % 7,) for i in range(130)], (4_099,), (2,)
@@ -80,9 +80,9 @@ CALLS: dict[str, Lists] = {
 
 
 def _other_layout(tensor: Tensor) -> Tensor:
-    if tensor.ndim != 4 or tensor.is_contiguous():
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-    return tensor.contiguous()
+    if tensor.ndim != 4:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last if tensor.is_contiguous() else torch.contiguous_format)
 
 
 def _clip(x: list[Tensor], y: list[Tensor]) -> list[Tensor]:
@@ -92,7 +92,7 @@ def _clip(x: list[Tensor], y: list[Tensor]) -> list[Tensor]:
     return [torch.nn.utils.clip_grad_norm_(parameters, 10.0)]
 
 
-def foreach(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def foreach(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a call on three lists: what it gives, and what is in the lists afterwards."""
     call = CALLS[params["name"]]
     inputs = {name: draw(name, COUNT, low=low, high=2) for name, low in (("x", -2), ("y", 0.5), ("z", 0.5))}
@@ -106,7 +106,7 @@ def foreach(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute)
 
 
-def unscale(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def unscale(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return gradients after the loss scaler has unscaled them, and what it says of them: sound, or wrong at one place each."""
     inputs = {"x": draw("x", COUNT)}
     at = [0, 3, 6, 70, len(SHAPES) - 1]
@@ -133,7 +133,7 @@ def unscale(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute)
 
 
-def update_scale(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def update_scale(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return scale and tracker over steps with overflows and growth between them."""
 
     def compute(x: Tensor) -> Tensors:
@@ -148,7 +148,7 @@ def update_scale(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs={"x": draw("x", 1)}, compute=compute, scale="none")
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
+RECIPES: dict[str, Builder] = {
     "foreach": foreach,
     "unscale": unscale,
     "update_scale": update_scale,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from ...guard.config import GuardConfig
 from ...guard.fused import FusedStep
 from ...guard.rehearsal import rehearse
 from ...guard.step import ReferenceStep
-from ..check import Case
-from ..evidence import Comparison, Evidence
-from ..hashed import Draw
+from ..check import CheckCase
+from ..evidence import CheckEvidence, Comparison
+from ..hashed import HashedDraw
 from ..machine import Machine
 from ..recipe import lay_out, same_bits
 from ..repeats import strictly_deterministic
@@ -30,13 +31,13 @@ Place = Callable[[Tensor], Tensor]
 
 
 def _parameters(
-    draw: Draw, dtype: torch.dtype, place: Place, shapes: tuple[tuple[int, ...], ...] = _SHAPES
+    draw: HashedDraw, dtype: torch.dtype, place: Place, shapes: tuple[tuple[int, ...], ...] = _SHAPES
 ) -> list[nn.Parameter]:
     return [nn.Parameter(place(draw(f"p{i}", *shape).float().to(dtype))) for i, shape in enumerate(shapes)]
 
 
 def _set_gradients(
-    parameters: list[nn.Parameter], draw: Draw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0
+    parameters: list[nn.Parameter], draw: HashedDraw, step: int, dtype: torch.dtype, place: Place, factor: float = 1.0
 ) -> None:
     for i, p in enumerate(parameters):
         p.grad = place((draw(f"g{step}/{i}", *p.shape) * factor).float().to(dtype))
@@ -52,77 +53,66 @@ def _compared(machine: Machine, found: list[nn.Parameter], expected: list[nn.Par
     return [Comparison(name=f"p{i}", value=machine.fetch(a), reference=b.detach()) for i, (a, b) in pairs]
 
 
-def steps(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def steps(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Take steps in one of torch's implementations, against the plain one in float64."""
     name, mode, count = (case.check.params[key] for key in ("name", "mode", "steps"))
     many = case.check.params.get("many", False)
-    expected = _train(draw, torch.float64, lambda t: t, name, "plain", count, many=many)
+
+    def train(dtype: torch.dtype, mode: str, place: Place) -> list[nn.Parameter]:
+        """Take steps; with many tensors, some of which are large, with a weight decay that shows after a few."""
+        parameters = _parameters(draw, dtype, place, lists.SHAPES if many else _SHAPES)
+        optimizer = _make(name, parameters, mode, **({"weight_decay": 0.05} if many else {}))
+        for step in range(count):
+            _set_gradients(parameters, draw, step, dtype, place)
+            optimizer.step()
+        return parameters
+
+    exact, single = partial(train, torch.float64, "plain"), partial(train, torch.float32, mode)
+    try:
+        return _against_the_cpu(machine, exact, lambda place: single(lambda t: lay_out(place(t), case.layout)))
+    except RuntimeError as error:
+        if "fused" in str(error) and "support" in str(error):
+            return CheckEvidence(skip=f"no fused {name} here: {str(error)[:100]}")
+        raise
+
+
+Trained = Callable[[Place], list[nn.Parameter]]
+
+
+def _against_the_cpu(machine: Machine, on_cpu: Trained, on_device: Trained) -> CheckEvidence:
+    """Train on the CPU and on the device, and compare the parameters."""
+    expected = on_cpu(lambda t: t.clone())
     with machine.computing():
         machine.dirty(float("nan"))
-        try:
-            place = lambda t: lay_out(machine.place(t), case.layout)  # noqa: E731 - a name for what is handed on
-            found = _train(draw, torch.float32, place, name, mode, count, many=many)
-        except RuntimeError as error:
-            if "fused" in str(error) and "support" in str(error):
-                return Evidence(skip=f"no fused {name} here: {str(error)[:100]}")
-            raise
-        return Evidence(comparisons=_compared(machine, found, expected))
+        return CheckEvidence(comparisons=_compared(machine, on_device(machine.place), expected))
 
 
-def _train(
-    draw: Draw, dtype: torch.dtype, place: Place, name: str, mode: str, count: int, *, many: bool
-) -> list[nn.Parameter]:
-    """Take steps; with ``many`` tensors, some of which are large, with a weight decay that shows after a few."""
-    parameters = _parameters(draw, dtype, place, lists.SHAPES if many else _SHAPES)
-    optimizer = _make(name, parameters, mode, **({"weight_decay": 0.05} if many else {}))
-    for step in range(count):
-        _set_gradients(parameters, draw, step, dtype, place)
-        optimizer.step()
-    return parameters
-
-
-def musgd(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def musgd(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Take steps of Ultralytics' MuSGD; its Muon part computes in bfloat16, so the CPU doing the same is the reference."""
     from ultralytics.optim.muon import MuSGD
 
     def train(place: Place) -> list[nn.Parameter]:
         parameters = _parameters(draw, torch.float32, place)
-        groups = [
-            {
-                "params": parameters[1:3],
-                "use_muon": True,
-                "lr": 0.01,
-                "momentum": 0.95,
-                "nesterov": True,
-                "weight_decay": 5e-4,
-            },
-            {
-                "params": [parameters[0], parameters[3]],
-                "use_muon": False,
-                "lr": 0.01,
-                "momentum": 0.9,
-                "nesterov": True,
-            },
-        ]
-        optimizer = MuSGD(groups, muon=0.2, sgd=1.0)
+        many, few = parameters[1:3], [parameters[0], parameters[3]]
+        common = {"lr": 0.01, "nesterov": True}
+        muon = {"params": many, "use_muon": True, "momentum": 0.95, "weight_decay": 5e-4, **common}
+        sgd = {"params": few, "use_muon": False, "momentum": 0.9, **common}
+        optimizer = MuSGD([muon, sgd], muon=0.2, sgd=1.0)
         for step in range(case.check.params["steps"]):
             _set_gradients(parameters, draw, step, torch.float32, place)
             optimizer.step()
         return parameters
 
-    expected = train(lambda t: t.clone())
-    with machine.computing():
-        machine.dirty(float("nan"))
-        return Evidence(comparisons=_compared(machine, train(machine.place), expected))
+    return _against_the_cpu(machine, train, train)
 
 
-def guard(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def guard(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Take windows with the fused step of this project, the first of them broken, some clipped; against its reference step."""
     name = case.check.params["name"]
     windows = [(1.0, True), (0.05, False), (30.0, False), (0.05, True), *((0.05 + 0.1 * i, False) for i in range(12))]
     verdicts: list[list[str]] = []
 
-    def train(kind: type[ReferenceStep], dtype: torch.dtype, place: Place, **more: Any) -> list[nn.Parameter]:
+    def train(kind: type[ReferenceStep], dtype: torch.dtype, more: dict[str, Any], place: Place) -> list[nn.Parameter]:
         parameters = _parameters(draw, dtype, place)
         optimizer = _make(name, parameters, "plain")
         step = kind(nn.ParameterList(parameters), optimizer, None, GuardConfig(max_norm=10.0), **more)
@@ -136,19 +126,17 @@ def guard(machine: Machine, case: Case, draw: Draw) -> Evidence:
         verdicts.append(said)
         return parameters
 
-    expected = train(ReferenceStep, torch.float64, lambda t: t.clone())
-    with machine.computing():
-        machine.dirty(float("nan"))
-        found = train(FusedStep, torch.float32, machine.place, on_device=True)
-        evidence = Evidence(comparisons=_compared(machine, found, expected))
+    reference = partial(train, ReferenceStep, torch.float64, {})
+    fused = partial(train, FusedStep, torch.float32, {"on_device": True})
+    evidence = _against_the_cpu(machine, reference, fused)
     if verdicts[0] != verdicts[1]:
         evidence.problems.append(f"the fused step says {verdicts[1]} where the reference says {verdicts[0]}")
     return evidence
 
 
-def rehearsal(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def rehearsal(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Ask the guard's own rehearsal whether the fused step can be trusted here; if not, training takes the reference step."""
-    evidence = Evidence()
+    evidence = CheckEvidence()
     with machine.computing():
         for name in SETTINGS:
             problem = rehearse(_make(name, _parameters(draw, torch.float32, machine.place), "plain"))
@@ -157,10 +145,10 @@ def rehearsal(machine: Machine, case: Case, draw: Draw) -> Evidence:
     return evidence
 
 
-def scaler(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def scaler(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Let a step overflow under GradScaler: nothing may change but the scale; the next step is the plain optimizer's."""
     name, mode = case.check.params["name"], case.check.params.get("mode", "foreach")
-    evidence = Evidence()
+    evidence = CheckEvidence()
     with machine.computing():
         parameters, twins = (_parameters(draw, torch.float32, machine.place) for _ in range(2))
         try:
@@ -168,14 +156,12 @@ def scaler(machine: Machine, case: Case, draw: Draw) -> Evidence:
         except RuntimeError as error:
             if mode != "fused":
                 raise
-            return Evidence(skip=f"no fused {name} here: {str(error)[:100]}")
+            return CheckEvidence(skip=f"no fused {name} here: {str(error)[:100]}")
         scale = torch.amp.GradScaler(machine.device.type, init_scale=65536.0)  # type: ignore[attr-defined]
         for step, overflows in enumerate((False, True, False)):
             before = [machine.fetch(t) for t in _everything(parameters, optimizer)]
             was = scale.get_scale()
-            scale.scale(
-                torch.stack([(p * 0).sum() for p in parameters]).sum()
-            )  # makes the scale; gradients are put in by hand
+            _begin(scale, parameters)
             _set_gradients(parameters, draw, step, torch.float32, machine.place, scale.get_scale())
             _set_gradients(twins, draw, step, torch.float32, machine.place)
             grad = parameters[1].grad
@@ -198,33 +184,28 @@ def scaler(machine: Machine, case: Case, draw: Draw) -> Evidence:
     return evidence
 
 
+def _begin(scale: Any, parameters: list[nn.Parameter]) -> None:
+    """Let a scaler make its scale; gradients are put in by hand."""
+    scale.scale(torch.stack([(p * 0).sum() for p in parameters]).sum())
+
+
 def _everything(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> list[Tensor]:
     state = [v for p in parameters for _, v in sorted(optimizer.state.get(p, {}).items()) if isinstance(v, Tensor)]
     return [*(p.detach() for p in parameters), *state]
 
 
-def clip(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def clip(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Clip gradients to a norm of 10, far above it and below it."""
-    evidence = Evidence()
+    evidence = CheckEvidence()
     for factor in (30.0, 0.01):
-        expected, found = [], []
-        for place, dtype, out in (
-            (lambda t: t.clone(), torch.float64, expected),
-            (machine.place, torch.float32, found),
-        ):
-            with machine.computing():
-                parameters = _parameters(draw, torch.float32, place)
-                parameters = (
-                    [nn.Parameter(p.detach().to(dtype)) for p in parameters] if dtype == torch.float64 else parameters
-                )
-                _set_gradients(parameters, draw, 0, dtype, place, factor)
-                if dtype == torch.float32:
-                    norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
-                    out += [machine.fetch(norm), *(machine.fetch(p.grad) for p in parameters if p.grad is not None)]
-            if dtype == torch.float64:
-                grads = [p.grad for p in parameters if p.grad is not None]
-                total = torch.stack([g.square().sum() for g in grads]).sum().sqrt()
-                out += [total, *(g * min(10.0 / (float(total) + 1e-6), 1.0) for g in grads)]
+        with machine.computing():
+            parameters = _parameters(draw, torch.float32, machine.place)
+            _set_gradients(parameters, draw, 0, torch.float32, machine.place, factor)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+            found = [machine.fetch(norm), *(machine.fetch(p.grad) for p in parameters if p.grad is not None)]
+        grads = [(draw(f"g0/{i}", *shape) * factor).float().double() for i, shape in enumerate(_SHAPES)]
+        total = torch.stack([g.square().sum() for g in grads]).sum().sqrt()
+        expected = [total, *(g * min(10.0 / (float(total) + 1e-6), 1.0) for g in grads)]
         names = ("norm", *(f"g{i}" for i in range(len(_SHAPES))))
         evidence.comparisons += [
             Comparison(name=f"{name} x {factor:g}", value=a, reference=b)
@@ -233,7 +214,7 @@ def clip(machine: Machine, case: Case, draw: Draw) -> Evidence:
     return evidence
 
 
-def ema(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def ema(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Average weights over steps with ``_foreach_lerp_``, against float64."""
 
     def average(dtype: torch.dtype, place: Place) -> list[nn.Parameter]:
@@ -244,22 +225,20 @@ def ema(machine: Machine, case: Case, draw: Draw) -> Evidence:
                 torch._foreach_lerp_([p.data for p in means], new, 1 - 0.9999 * (1 - 2.0 ** -(step + 1)))
         return means
 
-    expected = average(torch.float64, lambda t: t.clone())
-    with machine.computing():
-        return Evidence(comparisons=_compared(machine, average(torch.float32, machine.place), expected))
+    return _against_the_cpu(machine, partial(average, torch.float64), partial(average, torch.float32))
 
 
-def fused_sgd_overflow(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def fused_sgd_overflow(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Report whether torch's fused SGD survives a first step that overflows; our step does not depend on it."""
-    evidence = Evidence()
+    evidence = CheckEvidence()
     with machine.computing():
         parameters = _parameters(draw, torch.float32, machine.place)
         try:
             optimizer = _make("SGD", parameters, "fused")
         except RuntimeError as error:
-            return Evidence(skip=f"no fused SGD here: {str(error)[:100]}")
+            return CheckEvidence(skip=f"no fused SGD here: {str(error)[:100]}")
         scale = torch.amp.GradScaler(machine.device.type)  # type: ignore[attr-defined]
-        scale.scale(torch.stack([(p * 0).sum() for p in parameters]).sum())
+        _begin(scale, parameters)
         with strictly_deterministic():
             for step in range(2):
                 _set_gradients(parameters, draw, step, torch.float32, machine.place, float("inf") if step == 0 else 1.0)

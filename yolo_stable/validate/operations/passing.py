@@ -1,4 +1,4 @@
-"""NaN and infinity in the calls that health is read from: norms, maxima, optimizers' kernels, copies."""
+"""NaN and infinity in the calls that the guard reads health from: norms, maxima, optimizers' kernels, copies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..evidence import KernelMissingError
-from ..hashed import Draw
+from ..hashed import HashedDraw
 from ..recipe import Recipe, Tensors
 
 SIZES = (1, 33, 4_097, 70_001)
@@ -17,7 +17,7 @@ SIZES = (1, 33, 4_097, 70_001)
 SHOWN = 4_097
 """Elements up to which whole tensors are compared, not their reductions alone."""
 _ASKED = "is" + "nan"
-"""Asked of a device to see whether it answers; everywhere else only ``isfinite`` is."""
+"""Only here a device is asked this; everywhere else ``isfinite``."""
 WRONG = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 Call = Callable[[Tensor], "list[Tensor]"]
@@ -126,7 +126,7 @@ CALLS: dict[str, Call] = {
 """By name, as the guard, the loss scaler, the EMA and the optimizers call them."""
 
 
-def passes_on(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def passes_on(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a call on tensors of several sizes, with a wrong number at the first, middle or last place, and without."""
     inputs: Tensors = {}
     for size in SIZES:
@@ -138,9 +138,9 @@ def passes_on(params: Mapping[str, Any], draw: Draw) -> Recipe:
                 inputs[f"{size}-{place}-{name}"][place] = value
     call = CALLS[params["name"]]
 
-    def compute(**tensors: Tensor) -> Tensors:
+    def compute(*tensors: Tensor) -> Tensors:
         scalars, shown = [], []
-        for x in tensors.values():
+        for x in tensors:
             for result in call(x):
                 if result.numel() == 1:
                     scalars.append(result.reshape(1).to(torch.promote_types(result.dtype, torch.float32)))

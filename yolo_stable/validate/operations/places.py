@@ -1,4 +1,4 @@
-"""Places of numbers: reductions of which one number matters, indices and orders."""
+"""Places of numbers: reductions in which one number matters, indices and orders."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors, unrounded
 
 MANY = 100_000
-"""Elements from which on only the last one is asked for."""
+"""With more elements, only the last place is tried."""
 LENGTHS = (1, 31, 33, 255, 257, 1_023, 1_025, 8_400, 65_537, 1_000_003)
 ANCHORS = 8_400
 """Of an image of 640 pixels."""
 
 Compute = Callable[..., Tensor | Mapping[str, Tensor]]
-Maker = tuple[Callable[[Draw], Tensors], Compute]
+Maker = tuple[Callable[[HashedDraw], Tensors], Compute]
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": torch.sum,
@@ -49,31 +49,26 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """Each gives the number itself, or where it is."""
 
 
-def one_of_many(params: Mapping[str, Any], draw: Draw) -> Recipe:
-    """Return a reduction of zeros of which one, at the first, last or a middle place, is 1: nothing is rounded."""
+def one_of_many(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
+    """Return a reduction of zeros with one 1, at the first, the last or a middle place: nothing is rounded."""
     reduce = REDUCTIONS[params["name"]]
     places = {
         f"{n}-{at}": (n, at) for n in LENGTHS for at in ({n - 1} if n > MANY else {0, n // 3, max(n - 2, 0), n - 1})
     }
     inputs = {name: F.one_hot(torch.tensor(at), n).double() for name, (n, at) in places.items()}
 
-    def compute(**tensors: Tensor) -> Tensor:
-        return torch.cat([reduce(x).reshape(1).float() for x in tensors.values()]).round(
-            decimals=3
-        )  # a mean is not exact
+    def compute(*tensors: Tensor) -> Tensor:
+        found = torch.cat([reduce(x).reshape(1).float() for x in tensors])
+        return found.round(decimals=3)  # a mean is not exact
 
     return Recipe(inputs=inputs, compute=compute, scale="none")
 
 
-def _distinct(draw: Draw, rows: int, columns: int) -> Tensor:
-    return torch.stack([draw.permutation(f"x{row}", columns) for row in range(rows)]).double() / 8 - columns / 16
+def _anchors(draw: HashedDraw) -> Tensors:
+    return {"x": draw.distinct("x", 4, ANCHORS)}
 
 
-def _anchors(draw: Draw) -> Tensors:
-    return {"x": _distinct(draw, 4, ANCHORS)}
-
-
-def _integers(draw: Draw) -> Tensors:
+def _integers(draw: HashedDraw) -> Tensors:
     return {"a": draw.integers("a", 3001, below=1_000_003) - 500_000, "b": draw.integers("b", 3001, below=97) + 1}
 
 
@@ -99,7 +94,7 @@ def _sort(x: Tensor) -> Tensors:
     }
 
 
-def _boxes(draw: Draw) -> Tensors:
+def _boxes(draw: HashedDraw) -> Tensors:
     corner, size = draw("corner", 700, 2, low=0, high=80), draw("size", 700, 2, low=2, high=30)
     corner, size = (corner * 8).round() / 8, (size * 8).round() / 8
     return {"boxes": torch.cat([corner, corner + size], 1), "scores": draw.permutation("scores", 700).double() / 700}
@@ -222,7 +217,7 @@ def _made(x: Tensor) -> Tensors:
     }
 
 
-def _few(draw: Draw) -> Tensors:
+def _few(draw: HashedDraw) -> Tensors:
     """Return whole numbers that every floating type holds, all different in a row, and indices."""
     x = torch.stack([draw.permutation(f"x{row}", 201) for row in range(6)]).double() - 100
     return {"x": x, "order": draw.permutation("order", 201), "at": draw.integers("at", 6, 50, below=201)}
@@ -380,12 +375,7 @@ EXACT: dict[str, Maker] = {
 }
 
 
-def _exact(name: str) -> Callable[[Mapping[str, Any], Draw], Recipe]:
-    make, compute = EXACT[name]
-    return lambda params, draw: Recipe(inputs=make(draw), compute=compute, scale="none")
-
-
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
-    **{name: _exact(name) for name in EXACT},
+RECIPES: dict[str, Builder] = {
+    **{name: unrounded(*maker) for name, maker in EXACT.items()},
     "one_of_many": one_of_many,
 }

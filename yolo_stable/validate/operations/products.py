@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe
 
 Product = tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]
 
@@ -49,25 +49,23 @@ PRODUCTS: dict[str, Product] = {
 """By name: the product, and the shapes of what it takes; all gradients are compared as well."""
 
 
-def product(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def product(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a product with all its gradients."""
     compute, shapes = PRODUCTS[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape, low=0.1 if len(shape) == 1 else -1.0) for i, shape in enumerate(shapes)}
     inputs["x0"] = inputs["x0"] / math.sqrt(shapes[0][-1])
-    return Recipe(
-        inputs=inputs, compute=lambda **tensors: compute(*tensors.values()), gradients=tuple(inputs), scale="linear"
-    )
+    return Recipe(inputs=inputs, compute=compute, gradients=tuple(inputs), scale="linear")
 
 
-def positive_product(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def positive_product(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a product of positive numbers, whose partial sums grow with every term: an accumulator of few bits stalls."""
     compute, shapes = PRODUCTS[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape, low=0.2) for i, shape in enumerate(shapes)}
     inputs["x0"] = inputs["x0"] / shapes[0][-1]
-    return Recipe(inputs=inputs, compute=lambda **tensors: compute(*tensors.values()), scale="linear")
+    return Recipe(inputs=inputs, compute=compute, scale="linear")
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
+RECIPES: dict[str, Builder] = {
     "product": product,
     "positive_product": positive_product,
 }

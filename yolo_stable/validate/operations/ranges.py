@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors
 
 Function = Callable[[Tensor], Tensor]
 
@@ -36,14 +36,14 @@ IN_PLACE: dict[str, Callable[[Tensor], Any]] = {
 }  # fmt: skip
 
 
-def function(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def function(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function over its whole range, with its gradient, at a shape."""
     compute, low, high = FUNCTIONS[params["name"]]
     inputs = {"x": draw("x", *params["shape"], low=low, high=high)}
-    return Recipe(inputs=inputs, compute=lambda x: compute(x), gradients=("x",))
+    return Recipe(inputs=inputs, compute=compute, gradients=("x",))
 
 
-def in_place(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def in_place(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return what is in a tensor after a function has written into it."""
 
     def compute(x: Tensor) -> Tensor:
@@ -56,26 +56,22 @@ def in_place(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 def _relative(compute: Callable[..., Tensor], inputs: Tensors) -> Recipe:
     """Return a recipe in which each element's error counts against the element itself, however small that is."""
-    return Recipe(
-        inputs=inputs,
-        compute=lambda **tensors: compute(**tensors),
-        scale=lambda exact: {"out": compute(**exact).abs()},
-    )
+    return Recipe(inputs=inputs, compute=compute, scale=lambda exact: {"out": compute(*exact.values()).abs()})
 
 
-def small_exponents(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def small_exponents(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return exp where its results are just above the smallest normal number of float32."""
-    return _relative(lambda x: torch.exp(x), {"x": draw("x", 4000, low=-86, high=-40)})
+    return _relative(torch.exp, {"x": draw("x", 4000, low=-86, high=-40)})
 
 
-def small_logarithms(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def small_logarithms(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return log of the smallest normal numbers of float32, and of those near 1."""
     near = 1 + draw("near", 2000, low=0.01, high=0.5)
     tiny = torch.exp2(draw("tiny", 2000, low=-125, high=-40))
-    return _relative(lambda x: torch.log(x), {"x": torch.cat([tiny, near])})
+    return _relative(torch.log, {"x": torch.cat([tiny, near])})
 
 
-def wide_range(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def wide_range(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function of numbers between 1e-30 and 1e30."""
     functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "sqrt": lambda x, y: x.sqrt(), "mul": lambda x, y: x * y, "div": lambda x, y: x / y, "atan": lambda x, y: x.atan(),
@@ -83,10 +79,10 @@ def wide_range(params: Mapping[str, Any], draw: Draw) -> Recipe:
     }  # fmt: skip
     compute = functions[params["name"]]
     x, y = (torch.exp2(draw(name, 4000, low=-60, high=60)) for name in ("x", "y"))
-    return _relative(lambda x, y: compute(x, y), {"x": x, "y": y})
+    return _relative(compute, {"x": x, "y": y})
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
+RECIPES: dict[str, Builder] = {
     "function": function, "in_place": in_place, "small_exponents": small_exponents, "small_logarithms": small_logarithms,
     "wide_range": wide_range,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the checks of the shadow family do: real training steps, of which every operation is judged."""
+"""Operations of the shadow family: real training steps, each of whose operations is judged."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from torch import Tensor, nn
 
 from ...guard.config import GuardConfig
 from ...guard.fused import FusedStep
-from .. import shadow_blocks
-from ..check import Case
-from ..evidence import Evidence
-from ..hashed import Draw, sha256_of
+from ..check import CheckCase
+from ..evidence import CheckEvidence
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import draw_weights, place
 from ..recipe import LOW, Tensors, lay_out
-from ..shadow import Shadow
-from ..shadow_blocks import Block
-from ..shadow_training import CLASSES, batch_of, network_of
+from ..shadow.blocks import Block, building_blocks
+from ..shadow.mode import Shadow
+from ..shadow.networks import CLASSES, batch_of, network_of
 from .optimizer import SETTINGS
 from .step import NOT_ON_CPU
 
 _PATIENCE = 100.0
-"""Seconds for each image, before Ultralytics leaves out the rest: no verdict depends on the time that it takes."""
+"""Seconds for each image: Ultralytics leaves the rest out, but no verdict may depend on time."""
 SCALE = 1024.0
 """Of the loss in float16."""
 
 
-def step(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def step(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Train a network for a step, with validation where the check says so, and judge each operation that this calls."""
     low, params = LOW.get(case.precision), case.check.params
     if low == torch.float16 and machine.backend.name == "cpu":
-        return Evidence(skip=NOT_ON_CPU)
+        return CheckEvidence(skip=NOT_ON_CPU)
     task = params["task"]
     model = network_of(task, draw)
     data = batch_of(task, params["size"], params["images"], params["boxes"], draw)
@@ -58,9 +57,9 @@ def step(machine: Machine, case: Case, draw: Draw) -> Evidence:
     return _evidence(shadow, digest)
 
 
-def _evidence(shadow: Shadow, digest: str = "") -> Evidence:
+def _evidence(shadow: Shadow, digest: str = "") -> CheckEvidence:
     """Return what a shadow has seen."""
-    return Evidence(
+    return CheckEvidence(
         problems=shadow.problems(),
         numbers={"judged": float(shadow.judged), "not_judged": float(sum(shadow.not_judged.values()))},
         notes=[f"not judged: {what}, {count} x" for what, count in sorted(shadow.not_judged.items())],
@@ -155,17 +154,17 @@ def _validate(model: nn.Module, data: Tensors, size: tuple[int, int]) -> None:
             matches.max(0)
 
 
-def blocks(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def blocks(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Compute each building block, forward and backward, and judge each operation that this calls."""
     low = LOW.get(case.precision)
     if low == torch.float16 and machine.backend.name == "cpu":
-        return Evidence(skip=NOT_ON_CPU)
+        return CheckEvidence(skip=NOT_ON_CPU)
     shadow = Shadow()
     with machine.computing():
-        for name, block in shadow_blocks.blocks().items():
+        for name, block in building_blocks().items():
             with torch.random.fork_rng(devices=[]):
                 module = block.make().train()
-            draw_weights(module, Draw(f"{draw.key}/{name}"))
+            draw_weights(module, HashedDraw(f"{draw.key}/{name}"))
             place(module, machine)
             inputs = [machine.place(draw(f"{name}/x{i}", *shape).float()) for i, shape in enumerate(block.shapes)]
             if case.layout == "channels_last":
@@ -178,7 +177,7 @@ def blocks(machine: Machine, case: Case, draw: Draw) -> Evidence:
 
 
 def _back_and_forth(
-    machine: Machine, block: Block, module: nn.Module, inputs: list[Tensor], low: torch.dtype | None, draw: Draw
+    machine: Machine, block: Block, module: nn.Module, inputs: list[Tensor], low: torch.dtype | None, draw: HashedDraw
 ) -> None:
     with torch.autocast(machine.device.type, dtype=low) if low is not None else nullcontext():
         out = block.call(module, *inputs)

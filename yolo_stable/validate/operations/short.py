@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 
-from ..check import Case
-from ..evidence import Evidence
+from ..check import CheckCase
+from ..evidence import CheckEvidence
 from ..golden import CONVERGENCE, FIRST, Golden
-from ..hashed import Draw, sha256_of
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import batch, network, place, train_steps
 
 _ENVELOPE, _FLOOR = 20.0, 1e-6
 
 
-def first_steps(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
-    """Compare the losses of the first steps with float64: strictly, then within the effect of rounding noise."""
-    reference = golden.get(FIRST)
-    data = batch(case.check.params, draw)
-    model = network(case.check.params, draw)
+def _trained(machine: Machine, case: CheckCase, draw: HashedDraw) -> tuple[list[float], CheckEvidence]:
+    """Return the losses of a training on the device, and evidence of its inputs."""
+    params = case.check.params
+    data, model = batch(params, draw), network(params, draw)
     with machine.computing():
         placed = {name: machine.place(t.float()) for name, t in data.items()}
         place(model, machine)
-        found = train_steps(model, placed, case.check.params["steps"])
-    evidence = Evidence(input_sha256=sha256_of(data), reference=())
+        found = train_steps(model, placed, params["steps"], lr=params.get("lr", 0.01))
+    return found, CheckEvidence(input_sha256=sha256_of(data), reference=())
+
+
+def first_steps(machine: Machine, case: CheckCase, draw: HashedDraw, golden: Golden) -> CheckEvidence:
+    """Compare the losses of the first steps with float64: strictly, then within the effect of rounding noise."""
+    reference = golden.get(FIRST)
+    found, evidence = _trained(machine, case, draw)
     for i, (loss, right, noisy) in enumerate(zip(found, reference["losses"], reference["noisy"], strict=True), start=1):
         limit = 1e-5 * right if i == 1 else max(_ENVELOPE * abs(noisy - right), 1e-4 * right) + _FLOOR
         evidence.numbers[f"loss_{i}"] = loss
@@ -35,18 +40,12 @@ def first_steps(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evi
     return evidence
 
 
-def convergence(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
+def convergence(machine: Machine, case: CheckCase, draw: HashedDraw, golden: Golden) -> CheckEvidence:
     """Train on a few images, and compare where the loss ends with runs on a CPU."""
     reference = golden.get(CONVERGENCE)
-    data = batch(case.check.params, draw)
-    model = network(case.check.params, draw)
-    with machine.computing():
-        placed = {name: machine.place(t.float()) for name, t in data.items()}
-        place(model, machine)
-        found = train_steps(model, placed, case.check.params["steps"], lr=case.check.params["lr"])
+    found, evidence = _trained(machine, case, draw)
     final = sum(found[-10:]) / 10
     band = max(4 * reference["deviation"], 0.25 * reference["mean"])
-    evidence = Evidence(input_sha256=sha256_of(data), reference=())
     evidence.numbers = {"first": found[0], "final": final, "expected": reference["mean"], "band": band}
     bad = sum(not math.isfinite(v) for v in found)
     if bad:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from ..hashed import Draw
-from ..recipe import Recipe, Tensors
+from ..hashed import HashedDraw
+from ..recipe import Builder, Recipe, Tensors, value_and_gradients
 
 NAN, INF = float("nan"), float("inf")
 SPECIAL = (1.5, NAN, -2.0, INF, 0.0, -INF, 0.5, -0.0, 3.0, -1.0, 2.5)
@@ -20,32 +20,19 @@ WIDTH = 12
 
 Function = Callable[[Tensor], "Tensor | Mapping[str, Tensor]"]
 
+_NAMED = (
+    "exp", "log", "expm1", "sqrt", "rsqrt", "reciprocal", "square", "atan", "tanh", "sigmoid", "relu", "abs", "neg", "floor",
+    "ceil", "round", "trunc", "erf",
+)  # fmt: skip
 FUNCTIONS: dict[str, Function] = {
-    "exp": torch.exp,
-    "log": torch.log,
+    **{name: getattr(torch, name) for name in _NAMED},
     "log1p": lambda x: torch.log1p(x.abs()),
-    "expm1": torch.expm1,
-    "sqrt": torch.sqrt,
-    "rsqrt": torch.rsqrt,
-    "reciprocal": torch.reciprocal,
-    "square": torch.square,
     "cube": lambda x: x.pow(3.0),
     "root": lambda x: x.abs().pow(0.5),
     "sixth": lambda x: x.abs().pow(6.0),
     "negative-power": lambda x: x.pow(-2.0),
     "scalar-base": lambda x: 0.5 ** x.clamp(-3, 3),
-    "atan": torch.atan,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
     "leaky": lambda x: F.leaky_relu(x, 0.1),
-    "abs": torch.abs,
-    "neg": torch.neg,
-    "floor": torch.floor,
-    "ceil": torch.ceil,
-    "round": torch.round,
-    "trunc": torch.trunc,
-    "erf": torch.erf,
     "softplus": F.softplus,
     "add": lambda x: x + x.flip(-1),
     "sub": lambda x: x - x.flip(-1),
@@ -141,19 +128,18 @@ FUNCTIONS: dict[str, Function] = {
         "mean": F.adaptive_avg_pool2d(x.view(1, len(x), 1, -1), 1),
     },
 }
-"""By name: what IEEE 754 and torch's documentation leave no choice in, on rows of which the first three have special numbers."""
+"""By name: IEEE 754 and torch's documentation leave no choice here. The first three rows have special numbers."""
 
 
-def special(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def special(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return a function of special numbers among ordinary ones."""
     x = draw("x", 9, 4 * WIDTH, low=0.25, high=3)  # away from 0, where a quotient leaves the range of float16
     x[draw("sign", *x.shape) < 0] *= -1
     x[:3] = torch.tensor(SPECIAL, dtype=torch.float64).repeat(14)[: 3 * 4 * WIDTH].view(3, -1)
-    compute = FUNCTIONS[params["name"]]
-    return Recipe(inputs={"x": x}, compute=lambda x: compute(x))
+    return Recipe(inputs={"x": x}, compute=FUNCTIONS[params["name"]])
 
 
-def masks(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def masks(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return softmax, its logarithm and attention where scores are minus infinity: some, or all but one, of a row."""
     inputs = {"x": draw("x", 2, 3, 17, 33, low=-6, high=6), "v": draw("v", 2, 3, 33, 8)}
     hidden = draw("mask", 17, 33) > 0.2
@@ -180,10 +166,7 @@ def masks(params: Mapping[str, Any], draw: Draw) -> Recipe:
 
 
 def _gradients(function: Callable[..., Tensor], upstream: Tensor, *inputs: Tensor) -> list[Tensor]:
-    leaves = [t.detach().requires_grad_() for t in inputs]
-    with torch.enable_grad():
-        out = function(*leaves)
-    return [out.detach(), *torch.autograd.grad(out, leaves, upstream.expand_as(out).to(out.dtype))]
+    return value_and_gradients(function, *inputs, upstream=lambda out: upstream.expand_as(out).to(out.dtype))
 
 
 BACKWARD: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
@@ -211,21 +194,20 @@ BACKWARD: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] =
     "smooth_l1": (lambda x, y: F.smooth_l1_loss(x, y, reduction="none"), ((9, 7), (9, 7))),
     "bce": (lambda x, y: F.binary_cross_entropy_with_logits(x, y.detach(), reduction="none") + 0 * y, ((9, 7), (9, 7))),
 }
-"""By name, with the shapes of their inputs: into the gradient of the result comes NaN, and an infinity."""
+"""By name, with the shapes of their inputs; NaN or an infinity is put into the gradient of the result."""
 
 
 NAN_ALONE = ("batch_norm", "layer_norm", "bce")
-"""In whose gradients a difference that may be 0 is a factor: whether infinity or NaN comes out is a matter of rounding."""
+"""A difference that may be 0 is a factor of their gradients: rounding decides whether infinity or NaN comes out."""
 
 
-def broken_gradient(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def broken_gradient(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return an operation and its gradients where one number of the gradient, or of an input, is NaN or infinite."""
     function, shapes = BACKWARD[params["name"]]
     inputs = {f"x{i}": draw(f"x{i}", *shape, low=0.1) for i, shape in enumerate(shapes)}
 
-    def compute(**tensors: Tensor) -> Tensors:
+    def compute(*sound: Tensor) -> Tensors:
         found: Tensors = {}
-        sound = list(tensors.values())
         shape = function(*sound).shape
         for name, value in (("nan", NAN), ("inf", INF))[: 1 if params["name"] in NAN_ALONE else 2]:
             upstream = torch.ones(shape, device=sound[0].device)
@@ -233,16 +215,13 @@ def broken_gradient(params: Mapping[str, Any], draw: Draw) -> Recipe:
             found |= {f"{name}{i}": t for i, t in enumerate(_gradients(function, upstream, *sound))}
         first = sound[0].clone()
         first.view(-1)[first.numel() // 2] = NAN
-        found |= {
-            f"input{i}": t
-            for i, t in enumerate(_gradients(function, torch.ones(shape, device=first.device), first, *sound[1:]))
-        }
-        return found
+        one = torch.ones(shape, device=first.device)
+        return found | {f"input{i}": t for i, t in enumerate(_gradients(function, one, first, *sound[1:]))}
 
     return Recipe(inputs=inputs, compute=compute, scale="none")
 
 
-def overflow(params: Mapping[str, Any], draw: Draw) -> Recipe:
+def overflow(params: Mapping[str, Any], draw: HashedDraw) -> Recipe:
     """Return where float16 must become infinite: what stops at its largest number hides every overflow from a loss scaler.
 
     All are beyond that number by a third at least, whatever is drawn and however it is rounded.
@@ -280,7 +259,7 @@ def overflow(params: Mapping[str, Any], draw: Draw) -> Recipe:
     return Recipe(inputs=inputs, compute=compute, scale="none")
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any], Draw], Recipe]] = {
+RECIPES: dict[str, Builder] = {
     "special": special,
     "masks": masks,
     "broken_gradient": broken_gradient,

@@ -7,14 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..check import Case
-from ..evidence import Evidence
+from ..check import CheckCase
+from ..deviation import distance
+from ..evidence import CheckEvidence
 from ..golden import Golden, compare_gradients, cosine
-from ..hashed import Draw, sha256_of
+from ..hashed import HashedDraw, sha256_of
 from ..machine import Machine
 from ..network import batch, gradients_of, losses_of, network, place
 from ..recipe import LOW
-from ..sketch import SIZE, distance, sketch
+from ..sketch import SIZE, sketch
 
 LIMITS = {
     # loss, whole gradient, largest of one parameter, ratio of norms, BatchNorm
@@ -26,22 +27,22 @@ LIMITS = {
 """Largest errors relative to float64. A lower precision moves the gradient of a fresh network by 0.8 to 1.2 of its norm
 (measured), so there only its direction and size are judged."""
 NOT_ON_CPU = "training in float16 is for accelerators"
-"""There a CPU takes minutes for a step."""
+"""A CPU takes minutes for such a step."""
 _COSINE, _HEAD_COSINE = 0.1, 0.45
 """Smallest cosine between the gradient in a lower precision and the reference: of the whole, and of the head's part alone. A
 fresh network amplifies rounding from layer to layer. With bfloat16 on a CPU, 20 seeds, the whole gave 0.32 to 0.85 (exactly 0.29
 to 0.82), and the head, where the gradient begins, 0.67 to 0.98. One that has nothing to do with the loss has 0, up to 0.15."""
 
 
-def step(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
+def step(machine: Machine, case: CheckCase, draw: HashedDraw, golden: Golden) -> CheckEvidence:
     """Compute losses, gradients and BatchNorm's statistics of one step."""
     low = LOW.get(case.precision)
     if low == torch.float16 and machine.backend.name == "cpu":
-        return Evidence(skip=NOT_ON_CPU)
+        return CheckEvidence(skip=NOT_ON_CPU)
     reference = golden.step()
     data = batch(case.check.params, draw)
     model = network(case.check.params, draw)
-    evidence = Evidence(input_sha256=sha256_of(data), reference=())
+    evidence = CheckEvidence(input_sha256=sha256_of(data), reference=())
     with machine.computing(strict=case.precision != "configured"):
         placed = {name: machine.place(t.float()) for name, t in data.items()}
         place(model, machine)
@@ -64,7 +65,7 @@ def step(machine: Machine, case: Case, draw: Draw, golden: Golden) -> Evidence:
 
 
 def _judge(
-    evidence: Evidence,
+    evidence: CheckEvidence,
     precision: str,
     losses: Tensor,
     gradients: dict[str, Tensor],
@@ -104,7 +105,7 @@ def _judge(
 
 
 def _watch(model: nn.Module) -> dict[str, Tensor]:
-    """Count, on the device, numbers that are not finite in what each layer gives."""
+    """Count, on the device, the numbers of each layer's result that are not finite."""
     counts: dict[str, Tensor] = {}
 
     def hook(name: str):

@@ -5,28 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..check import Case
-from ..evidence import Comparison, Evidence
-from ..hashed import Draw, hash_stream, sha256_of
+from ..check import CheckCase
+from ..evidence import CheckEvidence, Comparison
+from ..hashed import HashedDraw, hash_stream, sha256_of
 from ..machine import Machine
 
 _DENORMAL = {"float32": 1e-40, "float16": 2.0**-20, "bfloat16": 1e-39}
 
 
-def round_trip(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def round_trip(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Copy a pattern to the device, within it, and back."""
     count = case.check.params["megabytes"] * (1 << 20) // 8
     pattern = hash_stream(draw.key, count)
     if case.check.params.get("pinned"):
         if machine.device.type != "cuda":
-            return Evidence(skip="memory is pinned for CUDA and ROCm only")
+            return CheckEvidence(skip="memory is pinned for CUDA and ROCm only")
         pattern = pattern.pin_memory()
     with machine.computing():
         there = pattern.to(machine.device, non_blocking=True) if pattern.is_pinned() else machine.place(pattern)
         back = machine.fetch(there.clone())
-    return Evidence(
-        comparisons=[Comparison(name="out", value=back, reference=pattern)], input_sha256=sha256_of({"x": pattern})
-    )
+    return _compared(back, pattern, pattern)
+
+
+def _compared(value: Tensor, reference: Tensor, given: Tensor) -> CheckEvidence:
+    comparison = Comparison(name="out", value=value, reference=reference)
+    return CheckEvidence(comparisons=[comparison], input_sha256=sha256_of({"x": given}))
 
 
 def all_patterns(dtype: torch.dtype) -> Tensor:
@@ -36,7 +39,7 @@ def all_patterns(dtype: torch.dtype) -> Tensor:
     return values[values == values]
 
 
-def cast(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def cast(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Round float32 to 16 bits: numbers of all sizes, and the ties between all neighbours."""
     dtype = getattr(torch, case.check.params["dtype"])
     numbers = all_patterns(dtype).float()
@@ -47,11 +50,7 @@ def cast(machine: Machine, case: Case, draw: Draw) -> Evidence:
     values = values[(values == 0) | (values.abs() >= smallest)]  # what becomes of smaller ones is reported elsewhere
     with machine.computing():
         result = machine.fetch(machine.place(values).to(dtype))
-    reference = _round_to(values, dtype)
-    return Evidence(
-        comparisons=[Comparison(name="out", value=result.float(), reference=reference)],
-        input_sha256=sha256_of({"x": values}),
-    )
+    return _compared(result.float(), _round_to(values, dtype), values)
 
 
 def _round_to(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -63,22 +62,19 @@ def _round_to(values: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(rounded.abs() > largest, torch.copysign(torch.full_like(rounded, torch.inf), rounded), rounded)
 
 
-def widen(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def widen(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Turn every number of 16 bits into float32: always exact."""
     patterns = all_patterns(getattr(torch, case.check.params["dtype"]))
     tiny = torch.finfo(patterns.dtype).tiny
     patterns = patterns[(patterns == 0) | (patterns.double().abs() >= tiny)]
     with machine.computing():
         result = machine.fetch(machine.place(patterns).float())
-    return Evidence(
-        comparisons=[Comparison(name="out", value=result, reference=patterns.double())],
-        input_sha256=sha256_of({"x": patterns}),
-    )
+    return _compared(result, patterns.double(), patterns)
 
 
-def denormals(machine: Machine, case: Case, draw: Draw) -> Evidence:
+def denormals(machine: Machine, case: CheckCase, draw: HashedDraw) -> CheckEvidence:
     """Report whether numbers below the smallest normal one survive a multiplication; both are legitimate."""
-    evidence = Evidence()
+    evidence = CheckEvidence()
     with machine.computing():
         for name, value in _DENORMAL.items():
             try:

@@ -1,21 +1,18 @@
-"""Small networks of Ultralytics' own modules, one for each task, and batches for them: what a shadowed step trains."""
+"""Small networks of Ultralytics' own modules, one for each task, and batches for them."""
 
 from __future__ import annotations
 
 import copy
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .hashed import Draw
-from .network import draw_weights
-from .recipe import Tensors
+from ..hashed import HashedDraw
+from ..network import GAINS, building, draw_weights
+from ..recipe import Tensors
 
-GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, pose=12.0, kobj=1.0, angle=1.0, overlap_mask=True)
-"""Ultralytics' weights of the losses."""
 CLASSES, CATEGORIES = 5, 1003
 """Of detectors, and of classifiers."""
 _BATCHES = 255
@@ -35,7 +32,7 @@ BACKBONE: Layers = [
     [-1, 1, "SPPF", [256, 5]],
     [-1, 1, "C2PSA", [256]],
 ]
-"""Of YOLO11, with channels of which some are no multiple of 16 or 32, and some more than a block has."""
+"""Of YOLO11. Some numbers of channels are no multiple of 16 or 32, and some exceed a block."""
 NECK: Layers = [
     [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
     [[-1, 6], 1, "Concat", [1]],
@@ -57,13 +54,8 @@ HEADS: dict[str, tuple[str, list[Any]]] = {
 }
 
 
-def network_of(task: str, draw: Draw) -> nn.Module:
-    """Return a network in training mode, on the CPU.
-
-    Args:
-        task: A key of ``HEADS``.
-        draw: Where its weights come from.
-    """
+def network_of(task: str, draw: HashedDraw) -> nn.Module:
+    """Return the network of a task, in training mode, on the CPU."""
     model = copy.deepcopy(_built(task))
     draw_weights(model, draw)
     for name, buffer in model.named_buffers():
@@ -75,7 +67,6 @@ def network_of(task: str, draw: Draw) -> nn.Module:
 @lru_cache(maxsize=1)
 def _built(task: str) -> nn.Module:
     from ultralytics.nn import tasks
-    from ultralytics.utils import LOGGER
 
     name, arguments = HEADS[task]
     kinds = {"detect": "DetectionModel", "segment": "SegmentationModel", "pose": "PoseModel", "obb": "OBBModel",
@@ -83,26 +74,14 @@ def _built(task: str) -> nn.Module:
     head: Layers = [[-1, 1, name, arguments]] if task == "classify" else [*NECK, [_FROM, 1, name, arguments]]
     count = CATEGORIES if task == "classify" else CLASSES
     layout = {"nc": count, "kpt_shape": list(KEYPOINTS), "backbone": BACKBONE, "head": head}
-    level = LOGGER.level
-    LOGGER.setLevel("ERROR")
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = getattr(tasks, kinds[task])(layout, ch=3, nc=count, verbose=False)
-    finally:
-        LOGGER.setLevel(level)
+    with building():
+        model = getattr(tasks, kinds[task])(layout, ch=3, nc=count, verbose=False)
     model.args = GAINS
     return model.train()
 
 
-def batch_of(task: str, size: tuple[int, int], images: int, boxes: int, draw: Draw) -> Tensors:
-    """Return a batch as the loader gives it.
-
-    Args:
-        task: A key of ``HEADS``.
-        size: Height and width of the pictures.
-        images: How many.
-        boxes: Objects in each of them; the last has one less.
-        draw: Where all of it comes from.
+def batch_of(task: str, size: tuple[int, int], images: int, boxes: int, draw: HashedDraw) -> Tensors:
+    """Return a batch as the loader gives it: ``boxes`` objects in each picture, one less in the last.
 
     Returns:
         ``img`` of shape (images, 3, height, width) in uint8, and the labels of the task in float32.

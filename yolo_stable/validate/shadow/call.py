@@ -1,4 +1,4 @@
-"""One call of an operation, taken to the host: its arguments before it ran, what it gave, and the same call computed there."""
+"""A call of an operation on the host: its arguments before it ran, its results, and the same call computed there."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 _HOST = torch.device("cpu")
 _RUNNING = {"native_batch_norm": ("running_mean", "running_var"), "cudnn_batch_norm": ("running_mean", "running_var"),
             "miopen_batch_norm": ("running_mean", "running_var")}  # fmt: skip
-"""Arguments that are written to without the schema saying so."""
+"""Arguments that an operation writes into, though its schema does not say so."""
 SMALLEST = 2.0**-126
 """Smallest normal number of float32 and bfloat16: what is below may be flushed to zero, before an operation or after it."""
 
 
 @contextmanager
 def on_the_host() -> Iterator[None]:
-    """Everything within is computed by torch itself: no mode sees it, no autocast changes its types."""
+    """Let torch alone compute what is within: no mode sees it, no autocast changes its types."""
     with torch._C._DisableTorchDispatch(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         yield
 
@@ -62,7 +62,7 @@ def tensors_in(*values: Any) -> list[Tensor]:
 
 
 def to_host(value: Any) -> Any:
-    """Return a leaf as the host needs it: a copy of a tensor, its own device instead of another."""
+    """Return a leaf for the host: a copy of a tensor, the CPU instead of another device."""
     if isinstance(value, Tensor):
         return value.detach().to(_HOST, copy=True)
     return _HOST if isinstance(value, torch.device) else value
@@ -122,12 +122,7 @@ class HostCall:
         return tensors_in(*self.args, *self.kwargs.values())
 
     def changed(self, change: Callable[[Any], Any], position: int | None = None) -> HostCall:
-        """Return the call with its leaves changed, or those of one argument.
-
-        Args:
-            change: Takes a leaf, and leaves it as it was.
-            position: Which argument; None: all, the named ones included.
-        """
+        """Return the call with its leaves changed: those of one argument, or of all, the named ones included."""
         return HostCall(
             func=self.func,
             args=tuple(mapped(a, change) if position in (None, i) else a for i, a in enumerate(self.args)),
@@ -165,7 +160,7 @@ def _has_denormals(size: Tensor) -> bool:
 
 
 def outputs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], returned: Any) -> list[Any]:
-    """Return what a call has written and returned, each once: tensors, numbers and None."""
+    """Return what a call wrote and returned, each once: tensors, numbers and None."""
     found: list[Any] = []
     for position, name in written(func):
         found += _flat(args[position] if position < len(args) else kwargs.get(name))

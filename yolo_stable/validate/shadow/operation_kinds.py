@@ -1,4 +1,4 @@
-"""Which kind each operation of torch is of, by its name without the underscore of those that work in place."""
+"""The kind of each operation of torch, by its name without the underscore of those that work in place."""
 
 from __future__ import annotations
 

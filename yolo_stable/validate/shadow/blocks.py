@@ -1,4 +1,4 @@
-"""Ultralytics' building blocks that small networks of the usual models do not have, on odd maps: what else is shadowed."""
+"""Building blocks of Ultralytics that small networks of the usual models do not have, on odd maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Block:
     call: Callable[..., Any] = lambda module, *inputs: module(*inputs)
 
 
-def blocks() -> dict[str, Block]:
+def building_blocks() -> dict[str, Block]:
     """Return the blocks by name."""
     from ultralytics.nn.modules import block, conv, transformer
 

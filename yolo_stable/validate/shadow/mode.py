@@ -1,7 +1,7 @@
-"""A step under shadow: each operation that it calls on the device is computed again on the host, on the same inputs.
+"""The dispatch mode of a shadowed step: it computes each operation of the device again on the host, on the same inputs.
 
-Errors do not add up from one operation to the next, as each is judged on what the device itself has made before. So the limits
-are those of one operation, in the very types, orders in memory, shapes and places in which a training calls it.
+Errors do not add up from one operation to the next: each is judged on what the device itself has made before. The limits are
+those of one operation, in the types, orders in memory, shapes and places in which a training calls it.
 """
 
 from __future__ import annotations
@@ -13,29 +13,26 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .shadow_call import HostCall, mapped, name_of, on_the_host, outputs, tensors_in, to_host
-from .shadow_equivalents import translated
-from .shadow_rules import NotJudgedError, Rule, rule_of
+from ..._shared.listing import listed
+from .call import HostCall, mapped, name_of, on_the_host, outputs, tensors_in, to_host
+from .equivalents import translated
+from .rules import NotJudgedError, Rule, rule_of
 
-_CALLS, _OCTAVES = 3, 3
-"""Calls of one operation that differ little in sizes only, by less than so many powers of two; more are not judged."""
+CALLS, _OCTAVES = 3, 3
+"""Calls of one operation that are judged, where only their sizes differ, by less than so many powers of two."""
 _SAID = 3
-"""Wrong calls that are told."""
+"""Wrong calls in a message."""
 
 
 class Shadow(TorchDispatchMode):
-    """Judges the operations that are called within.
+    """Judges the operations that are called within: of calls that are alike but for small differences in size, the first few.
 
-    It must be entered after the device's own mode, where the device is a simulated one: then what it calls has the fault, and
-    what it computes on the host has not.
-
-    Args:
-        calls: Calls of one operation, of about one size and alike otherwise, that are judged.
+    It must be entered after the mode of a simulated device: what it calls has the fault then, and what it computes on the host
+    has not.
     """
 
-    def __init__(self, calls: int = _CALLS) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.calls = calls
         self.judged = 0
         """Calls that were compared; never reset."""
         self.wrong: list[str] = []
@@ -67,7 +64,7 @@ class Shadow(TorchDispatchMode):
         self._seen.add(signature)
         kind = func, _signature((args, tuple(kwargs.items())), sizes=False)
         self._classes[kind] += 1
-        return self._classes[kind] <= self.calls
+        return self._classes[kind] <= CALLS
 
     def _judge(self, call: HostCall, found: list[Any], rule: Rule, words: str) -> None:
         if any(t.dtype == torch.float64 for t in call.tensors):
@@ -92,12 +89,11 @@ class Shadow(TorchDispatchMode):
 
 def described(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Return a call in words: the operation, and the types, shapes and orders in memory of its first tensors."""
-    tensors = tensors_in(*args, *kwargs.values())
-    shown = ", ".join(
-        f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}{_ORDERS[order_of(t)]}" for t in tensors[:3]
-    )
-    more = f", and {len(tensors) - 3} more" if len(tensors) > 3 else ""
-    return f"{name_of(func)}({shown}{more})"
+    tensors = [
+        f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}{_ORDERS[order_of(t)]}"
+        for t in tensors_in(*args, *kwargs.values())
+    ]
+    return f"{name_of(func)}({listed(tensors)})"
 
 
 _ORDERS = {"contiguous": "", "channels_last": " channels_last", "strided": " strided"}

@@ -1,4 +1,4 @@
-"""Cases that two processes run: each once, in their order, whatever becomes of the second one."""
+"""CaseRunner that two processes run: each once, in their order, whatever becomes of the second one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from validations import check
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.validate import Progress
 from yolo_stable.validate.battery import cases
-from yolo_stable.validate.run import Cases
+from yolo_stable.validate.run import CaseRunner
 
 PLANNED = cases("quick", "cpu")[:60]
 
@@ -47,7 +47,7 @@ class Process:
 
 
 def run(pool: Any, beside: Any = None, say: Any = lambda _: None) -> list[str]:
-    return [result.id for result in Cases(PLANNED, say).run(pool, beside)]
+    return [result.id for result in CaseRunner(PLANNED, say).run(pool, beside)]
 
 
 def test_two_processes_share_the_checks_and_the_results_are_in_order() -> None:

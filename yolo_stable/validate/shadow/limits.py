@@ -1,4 +1,4 @@
-"""What the operations of a shadowed step may deviate by, as data with reason and source."""
+"""Limits of the operations of a shadowed step, as data with reason and source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .shadow_kinds import base_of
+from .operation_kinds import base_of
 
 _FLOORS = {torch.float32: 2.0**-110, torch.bfloat16: 2.0**-110, torch.float16: 2.0**-24}
 

@@ -1,4 +1,4 @@
-"""Operations that only an accelerator has, as the operations of the CPU that compute the same."""
+"""The operations of the CPU that compute the same as those that only an accelerator has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .shadow_call import HostCall, written
+from .call import HostCall, written
 
 aten = torch.ops.aten
 Arguments = tuple[Any, ...]
@@ -34,7 +34,7 @@ EQUIVALENTS: dict[str, tuple[Any, Callable[..., Arguments]]] = {
 
 
 def translated(call: HostCall, found: list[Any]) -> tuple[HostCall, list[Any]]:
-    """Return a call as the CPU can compute it, and of what the device gave the part that this gives as well."""
+    """Return a call as the CPU can compute it, and the device's results that this has as well."""
     if call.name not in EQUIVALENTS:
         return call, found
     func, arguments = EQUIVALENTS[call.name]

@@ -1,4 +1,4 @@
-"""By which rule the result of an operation is held against the same call in float64: a rule for each kind of operation."""
+"""Rules that compare the result of an operation with the same call in float64, one for each kind of operation."""
 
 from __future__ import annotations
 
@@ -10,57 +10,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import shadow_kinds
-from .metrics import UNIT, kinds
-from .shadow_call import SMALLEST, HostCall, flushed, mapped, name_of, to_absolute
-from .shadow_gates import Limits, limits_of
+from ..metrics import UNIT, kinds
+from . import operation_kinds
+from .call import SMALLEST, HostCall, flushed, mapped, name_of, to_absolute
+from .limits import Limits, limits_of
 
 _STEP = 2.0**-20
-"""Relative change of an input by which it is measured how much a result depends on it."""
+"""Relative change of an input, to measure how much a result depends on it."""
 _MANY = 64
-"""Elements from which on the typical error is known."""
+"""With so many elements the typical error is known."""
 _LARGEST = 0.99
 """Of the largest number of a type: beyond, a result may be infinite or not."""
 
-Verdict = tuple[float, str]
-"""By how many times the limit is passed (up to 1 is right), and in words where; infinite for what no rounding explains."""
-Rule = Callable[[HostCall, list[Any]], Verdict]
-RIGHT: Verdict = (0.0, "")
+Judgement = tuple[float, str]
+"""The error in parts of its limit (up to 1 is right; infinite: no rounding explains it), and in words where it is."""
+Rule = Callable[[HostCall, list[Any]], Judgement]
+RIGHT: Judgement = (0.0, "")
+
+
+def _wrong(words: str) -> Judgement:
+    return math.inf, words
+
+
+def _worse(a: Judgement, b: Judgement) -> Judgement:
+    return max(a, b, key=lambda judgement: judgement[0])
 
 
 class NotJudgedError(Exception):
-    """The reference cannot say what is right here; says why."""
+    """The reference cannot say what is right here; the message says why."""
 
 
 @lru_cache(maxsize=4096)
 def rule_of(func: Any) -> Rule | None:
     """Return the rule that judges an operation; None where nothing is computed, or by chance."""
     name, tags = name_of(func), getattr(func, "tags", ())
-    base, space = shadow_kinds.base_of(name), str(func).split(".")[0]
+    base, space = operation_kinds.base_of(name), str(func).split(".")[0]
     if space == "torchvision":
         return kept_boxes if name == "nms" else general
-    if space != "aten" or base in shadow_kinds.MEMORY or torch.Tag.nondeterministic_seeded in tags or func.is_view:
+    if space != "aten" or base in operation_kinds.MEMORY or torch.Tag.nondeterministic_seeded in tags or func.is_view:
         return None
     if base == "round" and "decimals" in str(func):
         return None  # rounds a product that is rounded itself
-    if base in shadow_kinds.PUT:
+    if base in operation_kinds.PUT:
         return placed
     if base in ("argmax", "argmin"):
         return where_it_is
-    if base in shadow_kinds.PLACES and len(func._schema.returns) == 2:
+    if base in operation_kinds.PLACES and len(func._schema.returns) == 2:
         return with_places
-    if base in shadow_kinds.EXACT and name not in shadow_kinds.LISTS_TO_NUMBERS:
+    if base in operation_kinds.EXACT and name not in operation_kinds.LISTS_TO_NUMBERS:
         return general if "reduce" in str(func) else exact
-    if base in shadow_kinds.LINEAR:
+    if base in operation_kinds.LINEAR:
         return linear
     if torch.Tag.pointwise in tags or name.startswith(("_fused_", "_amp_")):
         return pointwise
-    if name.startswith("_foreach_") and name not in shadow_kinds.LISTS_TO_NUMBERS:
+    if name.startswith("_foreach_") and name not in operation_kinds.LISTS_TO_NUMBERS:
         return pointwise
     return general
 
 
-def exact(call: HostCall, found: list[Any]) -> Verdict:
+def exact(call: HostCall, found: list[Any]) -> Judgement:
     """Nothing is rounded, or once and in the same way everywhere: every element is equal."""
     allowed = [call.run()]
     if _equal(found, allowed):
@@ -70,17 +78,17 @@ def exact(call: HostCall, found: list[Any]) -> Verdict:
     worst = RIGHT
     for k, value in enumerate(found):
         expected = [results[k] for results in allowed]
-        worst = max(worst, _unequal(value, expected, k), key=lambda verdict: verdict[0])
+        worst = _worse(worst, _unequal(value, expected, k))
     return worst
 
 
-def pointwise(call: HostCall, found: list[Any]) -> Verdict:
-    """Each result depends on one element of each input: what may be lost is some roundoffs of each of them."""
+def pointwise(call: HostCall, found: list[Any]) -> Judgement:
+    """Each result depends on one element of each input, and may lose some roundoffs of each."""
     if not _has_floats(found):
         return exact(call, found)
     doubled = call.doubled()
     reference = doubled.run()
-    size = _and_neighbours if shadow_kinds.base_of(call.name) in shadow_kinds.CANCELLING else torch.abs
+    size = _and_neighbours if operation_kinds.base_of(call.name) in operation_kinds.CANCELLING else torch.abs
     terms = [size(r) if _is_float(r) else r for r in reference]
     for i, argument in enumerate(doubled.args):
         if not any(_is_float(leaf) for leaf in _leaves(argument)):
@@ -92,7 +100,7 @@ def pointwise(call: HostCall, found: list[Any]) -> Verdict:
     return _against(call, found, reference, terms, limits_of(call.name, "pointwise"))
 
 
-def linear(call: HostCall, found: list[Any]) -> Verdict:
+def linear(call: HostCall, found: list[Any]) -> Judgement:
     """Sums of products: what may be lost is measured against the sum of the absolute terms."""
     if not _has_floats(found):
         return exact(call, found)
@@ -101,8 +109,8 @@ def linear(call: HostCall, found: list[Any]) -> Verdict:
     return _against(call, found, reference, terms, limits_of(call.name, "linear"))
 
 
-def general(call: HostCall, found: list[Any]) -> Verdict:
-    """Anything else: how much the result depends on its inputs is measured by changing all of them by chance."""
+def general(call: HostCall, found: list[Any]) -> Judgement:
+    """Anything else: a random change of all inputs measures how much the result depends on them."""
     if not _has_floats(found):
         return exact(call, found)
     doubled = call.doubled()
@@ -115,7 +123,7 @@ def general(call: HostCall, found: list[Any]) -> Verdict:
     return _against(call, found, reference, terms, limits_of(call.name, "general"))
 
 
-def placed(call: HostCall, found: list[Any]) -> Verdict:
+def placed(call: HostCall, found: list[Any]) -> Judgement:
     """Numbers put to indices: added up, or written; what is written twice to one place is not judged."""
     if call.argument(3, "accumulate", False):
         return linear(call, found)
@@ -129,12 +137,12 @@ def placed(call: HostCall, found: list[Any]) -> Verdict:
     return verdict
 
 
-def where_it_is(call: HostCall, found: list[Any]) -> Verdict:
+def where_it_is(call: HostCall, found: list[Any]) -> Judgement:
     """The place of the largest: any of several equal ones is right."""
     x, dim, place = call.args[0], call.argument(1, "dim"), found[0]
     right = call.run()[0]
     if place.shape != right.shape:
-        return float("inf"), f"result has shape {tuple(place.shape)} and not {tuple(right.shape)}"
+        return _wrong(f"result has shape {tuple(place.shape)} and not {tuple(right.shape)}")
     if bool((place == right).all()):
         return RIGHT
     flat, dim = (x.reshape(-1), 0) if dim is None else (x, dim)
@@ -142,16 +150,14 @@ def where_it_is(call: HostCall, found: list[Any]) -> Verdict:
     keep = bool(call.argument(2, "keepdim", False)) and call.argument(1, "dim") is not None
     a, b = (t if keep else t.unsqueeze(dim) for t in (place, right))
     if bool(((a < 0) | (a >= size)).any()):
-        return float("inf"), "a place lies outside"
+        return _wrong("a place lies outside")
     wrong = flat.gather(dim, a) != flat.gather(dim, b)
-    return (
-        (float("inf"), f"{int(wrong.sum())} of {wrong.numel()} places do not hold the largest")
-        if bool(wrong.any())
-        else RIGHT
-    )
+    if bool(wrong.any()):
+        return _wrong(f"{int(wrong.sum())} of {wrong.numel()} places do not hold the largest")
+    return RIGHT
 
 
-def with_places(call: HostCall, found: list[Any]) -> Verdict:
+def with_places(call: HostCall, found: list[Any]) -> Judgement:
     """Values and their places: the values are equal, and each place holds its value."""
     right = call.run()
     if call.name == "topk" and not call.argument(4, "sorted", True):
@@ -168,21 +174,17 @@ def with_places(call: HostCall, found: list[Any]) -> Verdict:
         if a.ndim < x.ndim:
             a, v = a.unsqueeze(dim), v.unsqueeze(dim)
         held, values = x.gather(dim, a.clamp(0, x.shape[dim] - 1)), v
-        if call.name in ("sort", "topk"):
-            ordered = a.sort(dim).values
-            if bool(
-                (ordered.narrow(dim, 1, ordered.shape[dim] - 1) == ordered.narrow(dim, 0, ordered.shape[dim] - 1)).any()
-            ):
-                return float("inf"), "a place is given twice"
+        if call.name in ("sort", "topk") and bool((a.sort(dim).values.diff(dim=dim) == 0).any()):
+            return _wrong("a place is given twice")
         if call.name == "sort" and call.kwargs.get("stable"):
             return exact_values(found[1], right[1])
     wrong = (held != values) & ~((held != held) & (values != values))
     if bool(wrong.any()):
-        return float("inf"), f"{int(wrong.sum())} of {wrong.numel()} places do not hold their value"
+        return _wrong(f"{int(wrong.sum())} of {wrong.numel()} places do not hold their value")
     return RIGHT
 
 
-def kept_boxes(call: HostCall, found: list[Any]) -> Verdict:
+def kept_boxes(call: HostCall, found: list[Any]) -> Judgement:
     """Which boxes are kept; judged where no overlap is so near to the threshold that rounding decides."""
     boxes, scores, threshold = call.args
     if scores.unique().numel() < scores.numel():
@@ -190,10 +192,10 @@ def kept_boxes(call: HostCall, found: list[Any]) -> Verdict:
     near = [call.func(boxes.double(), scores.double(), threshold + gap) for gap in (-1e-4, 0.0, 1e-4)]
     if not (torch.equal(near[0], near[1]) and torch.equal(near[1], near[2])):
         raise NotJudgedError("overlaps at the threshold")
-    return RIGHT if torch.equal(found[0], near[1]) else (float("inf"), "other boxes are kept")
+    return RIGHT if torch.equal(found[0], near[1]) else _wrong("other boxes are kept")
 
 
-def exact_values(value: Tensor, right: Tensor) -> Verdict:
+def exact_values(value: Tensor, right: Tensor) -> Judgement:
     """Return the verdict on one tensor that must be equal."""
     return _unequal(value, [right], 0)
 
@@ -206,8 +208,8 @@ def _dimension(call: HostCall) -> int:
     return numbers[0] if numbers else -1
 
 
-def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list[Any], limits: Limits) -> Verdict:
-    """Hold each floating result against its reference, and all others as they are."""
+def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list[Any], limits: Limits) -> Judgement:
+    """Compare each floating result with its reference within limits; all others must be equal."""
     flush = call.changed(flushed).doubled().run() if call.has_denormals() else reference
     lowest = max((UNIT[t.dtype] for t in call.tensors if _is_float(t)), default=0.0) if limits.by_inputs else 0.0
     largest = max((t.numel() for t in call.tensors), default=0)
@@ -216,7 +218,7 @@ def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list
         if not _is_float(value) or value.dtype == torch.float64:
             verdict = RIGHT if _is_float(value) else _unequal(value, [r], k)
         elif value.shape != r.shape:
-            verdict = float("inf"), f"result {k} has shape {tuple(value.shape)} and not {tuple(r.shape)}"
+            verdict = _wrong(f"result {k} has shape {tuple(value.shape)} and not {tuple(r.shape)}")
         else:
             unit = max(UNIT[value.dtype], lowest)
             count = largest / max(value.numel(), 1)
@@ -227,12 +229,12 @@ def _against(call: HostCall, found: list[Any], reference: list[Any], terms: list
                 limit = limit + _gap(f, r, 1.0)
             verdict = _off(value, r, limit, k)
             if verdict[0] <= 1 and unit > UNIT[torch.float32] and limits.spread is not None:
-                verdict = max(verdict, _spread(value, r, unit * limits.spread, k), key=lambda verdict: verdict[0])
-        worst = max(worst, verdict, key=lambda verdict: verdict[0])
+                verdict = _worse(verdict, _spread(value, r, unit * limits.spread, k))
+        worst = _worse(worst, verdict)
     return worst
 
 
-def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Verdict:
+def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Judgement:
     y = value.double()
     error = (y - reference).abs()
     if not (math.isfinite(float(error.sum())) and math.isfinite(float(limit.sum()))):
@@ -241,7 +243,7 @@ def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Verdict:
         wrong = (kinds(y) != kinds(rounded)) & ~near
         if bool(wrong.any()):
             words = f"result {k}: {int(wrong.sum())} of {wrong.numel()} elements are NaN or infinite where they should not be,"
-            return float("inf"), words + f" or the reverse; the first is {_place(wrong)}"
+            return _wrong(f"{words} or the reverse; the first is {_place(wrong)}")
         error = torch.where(torch.isfinite(error), error, 0.0)
         limit = torch.where(torch.isfinite(limit), limit, torch.inf)
     if not error.numel():
@@ -258,27 +260,23 @@ def _off(value: Tensor, reference: Tensor, limit: Tensor, k: int) -> Verdict:
     )
 
 
-def _spread(value: Tensor, reference: Tensor, limit: float, k: int) -> Verdict:
-    """Hold the typical error against the typical result: what is added up in a lower precision shows there first."""
+def _spread(value: Tensor, reference: Tensor, limit: float, k: int) -> Judgement:
+    """Compare the typical error with the typical result: a sum in a lower precision shows there first."""
     size = _typical(reference)
     if value.numel() < _MANY or not size > 0:
         return RIGHT
     off = _typical(value.double() - reference) / (limit * size)
-    return (
-        off,
-        "" if off <= 1 else f"result {k}: the typical element is {off:.3g} times as far off as rounding explains",
-    )
+    words = f"result {k}: the typical element is {off:.3g} times as far off as rounding explains"
+    return off, "" if off <= 1 else words
 
 
-def _unequal(value: Any, allowed: list[Any], k: int) -> Verdict:
+def _unequal(value: Any, allowed: list[Any], k: int) -> Judgement:
     if not isinstance(value, Tensor):
         same = any(value == a or (value != value and a != a) for a in allowed)
-        return RIGHT if same else (float("inf"), f"result {k} is {value} and should be {allowed[0]}")
+        return RIGHT if same else _wrong(f"result {k} is {value} and should be {allowed[0]}")
     right = allowed[0]
     if value.shape != right.shape or value.dtype != right.dtype:
-        return float(
-            "inf"
-        ), f"result {k} is {value.dtype} {tuple(value.shape)} and not {right.dtype} {tuple(right.shape)}"
+        return _wrong(f"result {k} is {value.dtype} {tuple(value.shape)} and not {right.dtype} {tuple(right.shape)}")
     wrong = torch.ones(value.shape, dtype=torch.bool)
     for a in allowed:
         wrong &= (value != a) & ~((value != value) & (a != a))
@@ -287,7 +285,7 @@ def _unequal(value: Any, allowed: list[Any], k: int) -> Verdict:
     if not bool(wrong.any()):
         return RIGHT
     at = int(wrong.flatten().int().argmax())
-    return float("inf"), (
+    return _wrong(
         f"result {k}: {int(wrong.sum())} of {wrong.numel()} elements differ, the first {_index(at, value)} is"
         f" {value.flatten()[at].item()} and should be {right.flatten()[at].item()}"
     )
