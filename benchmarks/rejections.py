@@ -94,12 +94,16 @@ def trace(fault: Any, overrides: dict[str, Any], task: str = "detect") -> SavedT
             Counted.seen += 1
             return super().preprocess_batch(batch)
 
-        def look_into(self, decision: Any) -> None:
-            held.begin(AUTOPSY)
-            super().look_into(decision)
-            held.begin(LATER)
-
     trainer: Any = (Counted if fault is None else fault.on(Counted))(overrides=overrides)
+    service = trainer.services.incidents
+    look_into = service.look_into
+
+    def watched(decision: Any) -> None:
+        held.begin(AUTOPSY)
+        look_into(decision)
+        held.begin(LATER)
+
+    service.look_into = watched
     with held:
         try:
             trainer.train()
