@@ -47,7 +47,7 @@ class Heard:
     """What came out of the feeding of one window."""
 
     answers: list[Answer] = field(default_factory=list)
-    climbs: list[Incident] = field(default_factory=list)
+    escalations: list[Incident] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -58,7 +58,7 @@ def _listening(base: Any) -> Any:
 
         def _write_down(self, found: Incident) -> None:
             if found.seen is None:
-                self.heard.climbs.append(found)
+                self.heard.escalations.append(found)
                 return
             self.heard.answers.append(Answer(found, LAST["seconds"], self.bundle_to))
             if self.bundle_to is not None:

@@ -17,7 +17,7 @@ from yolo_stable import StableDetectionTrainer, StepGuard
 from yolo_stable.checkpoints.accumulation import Cadence
 from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.run_plan import RunPlan
-from yolo_stable.runlog.epoch_metrics import EpochTelemetry
+from yolo_stable.runlog.epoch_metrics import EpochMetrics
 from yolo_stable.runlog.injections import Injections
 from yolo_stable.runlog.writer import RunLog
 from yolo_stable.trainer.ema import AverageUpdate
@@ -66,7 +66,7 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
     trainer: Any = kind.__new__(kind)
     if name == "guarded":
         trainer.guard = trainer.ema = None
-        trainer.telemetry = EpochTelemetry()
+        trainer.telemetry = EpochMetrics()
         trainer.run_log = RunLog(Path(), resumed=False, write=False)
         trainer._follow = AverageUpdate()
         trainer.injections = Injections(kind)

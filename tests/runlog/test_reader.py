@@ -8,11 +8,11 @@ import pytest
 from report_rig import Log
 
 from yolo_stable.runlog import reader
-from yolo_stable.runlog.reader import Damage, read_events
+from yolo_stable.runlog.reader import LogDamage, read_events
 
 
-def read(path: Path) -> tuple[list[str], Damage]:
-    damage = Damage()
+def read(path: Path) -> tuple[list[str], LogDamage]:
+    damage = LogDamage()
     return [event["event"] for event in read_events(path, damage)], damage
 
 

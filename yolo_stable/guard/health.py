@@ -1,4 +1,4 @@
-"""Health: whether tensors are finite, asked on the device for many at once."""
+"""Health: whether many tensors are finite, asked on their device at once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     Args:
         tensors: Any shapes, dtypes and devices; integer tensors count as finite.
 
-    Returns:
-        True when nothing is NaN, +Inf or -Inf.
-
     Syncs: one read per device and dtype.
     """
     groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for tensor in tensors:
-        if tensor.is_complex():  # the absolute value of a finite complex number can overflow
+        if tensor.is_complex():  # the magnitude of a finite complex number can overflow
             tensor = torch.view_as_real(tensor.detach().resolve_conj())
         if tensor.is_floating_point() and tensor.numel():
             groups.setdefault((tensor.device, tensor.dtype), []).append(tensor.detach())
@@ -31,14 +28,11 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def non_finite_names(named: Iterable[tuple[str, Tensor]], limit: int = 5) -> tuple[str, ...]:
-    """Return the names of tensors that are not finite; for the rare path, when something is known to be wrong.
+    """Return the names of tensors that are not finite, in their order; for the rare path.
 
     Args:
-        named: Names and tensors, in the order in which they shall be reported.
-        limit: How many names at most; the last one then says how many more there are.
-
-    Returns:
-        Names, or an empty tuple.
+        named: Names and tensors.
+        limit: Most names; one more entry then says how many others there are.
 
     Syncs: one read per tensor.
 

@@ -9,7 +9,7 @@ Stock clips ``model.parameters()`` and steps what the optimizer holds. The two n
 
 The steps alone call an optimizer: :class:`ReferenceStep`, and :class:`~yolo_stable.guard.fused.FusedStep`, which derives from it
 and has kernels in ``sgd.py`` and ``musgd.py``. But for a restored state (``state.py``), ``loss_scale.py`` alone updates a scaler,
-and ``ladder.py`` alone sets a learning rate, for the time of one step (``tests/test_architecture.py``).
+and ``escalation.py`` alone sets a learning rate, for the time of one step (``tests/test_architecture.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from .config import GuardConfig
-from .decision import Decision, Verdict, judge_window
+from .decision import Decision, GuardVerdict, judge_window
 from .gradients import each_norm
 from .health import non_finite_names
 from .loss_scale import LossScale
@@ -90,7 +90,7 @@ class ReferenceStep:
         grads = [p.grad for p in parameters[: self._clipped] if p.grad is not None]
         others = [p.grad for p in parameters[self._clipped :] if p.grad is not None]
         if not grads and not others:
-            return Decision(verdict=Verdict.EMPTY, reason="every micro-batch of the window was rejected")
+            return Decision(verdict=GuardVerdict.EMPTY, reason="every micro-batch of the window was rejected")
         scaler = self.enabled_scaler()
         if scaler is not None:
             scaler.unscale_(self.optimizer)
@@ -107,7 +107,7 @@ class ReferenceStep:
             norm, norms = float(total), []
         scale = scaler.get_scale() if scaler is not None and self.measure else None
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
-        if verdict is Verdict.REJECT_WINDOW:
+        if verdict is GuardVerdict.REJECT_WINDOW:
             decision = self.reject(norm, reason, scaler)
         else:
             # Below the limit stock multiplies by 1.0; the margin is for its rounding.
@@ -162,7 +162,7 @@ class ReferenceStep:
         Returns:
             ``norm``, unless the others are to be rejected: then theirs.
         """
-        wrong = [n for n in apart if judge_window(n, None, self.config.reject_norm)[0] is Verdict.REJECT_WINDOW]
+        wrong = [n for n in apart if judge_window(n, None, self.config.reject_norm)[0] is GuardVerdict.REJECT_WINDOW]
         return wrong[0] if wrong else norm
 
     def shares(self, norms: list[float]) -> Shares:
@@ -207,7 +207,7 @@ class ReferenceStep:
         culprits = non_finite_names((n, p.grad) for n, p in self.named_parameters() if p.grad is not None)
         if scaler is not None:
             reason += self.loss_scale.rejected(scaler, overflowed=bool(culprits))
-        return Decision(verdict=Verdict.REJECT_WINDOW, reason=reason, norm=norm, culprits=culprits)
+        return Decision(verdict=GuardVerdict.REJECT_WINDOW, reason=reason, norm=norm, culprits=culprits)
 
 
 def to_device_vector(values: list[Tensor], device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ need be, how much of what the loss is about was found, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class BatchMeasurement:
     """One micro-batch under one state; NaN where a number was not asked for."""
 
     loss: float
@@ -33,9 +33,9 @@ class Measured:
     """Both are so many times what they would be if all had been found, in [0, 1]."""
 
     @property
-    def whole(self) -> Measured:
+    def whole(self) -> BatchMeasurement:
         """What they would be then; without end where nothing was found, for such a state has shown nothing."""
-        return Measured(_divided(self.loss, self.found), _divided(self.norm, self.found))
+        return BatchMeasurement(_divided(self.loss, self.found), _divided(self.norm, self.found))
 
 
 class Witness:
@@ -64,7 +64,7 @@ class Witness:
             return "weights that are spread over ranks cannot be computed with by one of them"
         return ""
 
-    def measure(self, tensors: Mapping[str, Tensor] | None, *, norm: bool) -> Measured:
+    def measure(self, tensors: Mapping[str, Tensor] | None, *, norm: bool) -> BatchMeasurement:
         """Run the micro-batch forward, and backward if its norm is asked for.
 
         Args:
@@ -87,7 +87,7 @@ class Witness:
         finally:
             self._memory.settle()
 
-    def _measured(self, tensors: Mapping[str, Tensor], beside: Mapping[str, Any], norm: bool) -> Measured:
+    def _measured(self, tensors: Mapping[str, Tensor], beside: Mapping[str, Any], norm: bool) -> BatchMeasurement:
         with (
             untouched(self.model, beside=beside),
             self._ranks.unasked(),
@@ -103,7 +103,7 @@ class Witness:
                 norms = torch._foreach_norm([g for g in gradients if g is not None])
                 numbers.append(torch.stack([n.float() for n in norms]).norm())
             read = torch.stack([number.reshape(()) for number in numbers]).tolist()
-        return Measured(read[0], read[2] if norm else math.nan, read[1])
+        return BatchMeasurement(read[0], read[2] if norm else math.nan, read[1])
 
     @contextmanager
     def _other(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:

@@ -10,7 +10,7 @@ EXAMINED = 10
 NUMBER = re.compile(r"(\d{4,})(-rank\d+)?")
 
 
-class Incidents:
+class IncidentFolder:
     """Counts the incidents of a run and says what becomes of each.
 
     The first ``keep`` are written in full, ten times as many are looked into, and further ones are only counted. A resumed
@@ -22,7 +22,7 @@ class Incidents:
         rank: Of this process; -1 when it is alone.
 
     Examples:
-        >>> incidents = Incidents(Path("run/incidents"), keep=1)
+        >>> incidents = IncidentFolder(Path("run/incidents"), keep=1)
         >>> incidents.admit(), incidents.next_folder().as_posix()
         (True, 'run/incidents/0001')
         >>> incidents.written()

@@ -19,8 +19,8 @@ from .._shared.shell_text import AGAIN
 from ..autopsy.flags import flags
 from ..autopsy.report import Report, Sample
 from ..autopsy.symptom import Symptom
-from ..guard import Climb, Decision, Rung
-from ..guard.generators import Draw
+from ..guard import Decision, Escalation, EscalationLevel
+from ..guard.generators import GeneratorStates
 from ..guard.state import TrainingState
 from ..guard.wrappers import plainly_named
 from ..provenance.recipe import Provenance
@@ -48,7 +48,7 @@ class ImageNames:
 
 
 @dataclass(slots=True)
-class Drawn:
+class DrawnBatch:
     """One micro-batch as it went into the model."""
 
     number: int
@@ -59,7 +59,7 @@ class Drawn:
     batch: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
     """What was wrong with its labels."""
-    generators: Draw | None = None
+    generators: GeneratorStates | None = None
 
     @property
     def provenance(self) -> tuple[Provenance, ...]:
@@ -100,7 +100,7 @@ class Incident:
     """One event that was not healthy, with what was found out about it."""
 
     kind: str
-    """``micro_batch`` or ``window`` (rejected), ``validation`` (of healthy weights, not finite), or the rung of a climb:
+    """``micro_batch`` or ``window`` (rejected), ``validation`` (of healthy weights, not finite), or the level of an escalation:
     ``repair``, ``roll_back``, ``lower_precision``, ``halt``."""
     reason: str
     report: Report
@@ -109,7 +109,7 @@ class Incident:
     items: Mapping[str, float] = field(default_factory=dict)
     norm: float | None = None
     culprits: tuple[str, ...] = ()
-    drawn: Drawn | None = None
+    drawn: DrawnBatch | None = None
     """The batch; None when it takes none to say what happened."""
     seen: Symptom | None = None
     validated: nn.Module | None = None
@@ -195,7 +195,7 @@ def symptom_again(record: Mapping[str, Any]) -> Symptom:
     )
 
 
-def state_before(state: TrainingState, generators: Draw) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def state_before(state: TrainingState, generators: GeneratorStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the state that a batch met: weights, buffers, optimizer, loss scale and generators, without the average.
 
     Args:
@@ -208,7 +208,7 @@ def state_before(state: TrainingState, generators: Draw) -> tuple[dict[str, Tens
     return {**tensors, **drawn}, {**plain, "rng": plain_of_generators}
 
 
-def state_validated(model: nn.Module, generators: Draw) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def state_validated(model: nn.Module, generators: GeneratorStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the weights and buffers that a validation was of, named as those of a training state, and the generators."""
     drawn, plain_of_generators = generators.state()
     tensors = {
@@ -217,12 +217,12 @@ def state_validated(model: nn.Module, generators: Draw) -> tuple[dict[str, Tenso
     return {**tensors, **drawn}, {"rng": plain_of_generators}
 
 
-def report_of_climb(climb: Climb) -> Report:
-    """Return what is known of a climb without a replay."""
-    damage = [str(one) for one in climb.damage]
-    neighbours = [name for one in climb.damage for name in one.neighbours]
+def report_of_escalation(escalation: Escalation) -> Report:
+    """Return what is known of an escalation without a replay."""
+    damage = [str(one) for one in escalation.damage]
+    neighbours = [name for one in escalation.damage for name in one.neighbours]
     if damage:
-        first = climb.damage[0]
+        first = escalation.damage[0]
         part, _, name = first.name.partition("/")
         what = f"{'' if part == 'model' else f'({part}) '}{name.rpartition('.')[2]} was {first.value:.4g}"
         why = "numbers that no training step puts there were in the state; it was put back to a snapshot"
@@ -230,15 +230,15 @@ def report_of_climb(climb: Climb) -> Report:
         evidence = {"what": what, "why": why, "damage": damage, "healthy_neighbours": neighbours}
         module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
         return Report(cause="weights", phase="state", module=module, evidence=evidence, next=once)
-    halted = climb.rung is Rung.HALT
-    if not climb.diverged:
+    halted = escalation.level is EscalationLevel.HALT
+    if not escalation.diverged:
         what = "was ended" if halted else "was put back to a snapshot"
-        return Report(phase="state", evidence={"what": what, "why": climb.reason, "halted": halted}, next=ROW_NEXT)
+        return Report(phase="state", evidence={"what": what, "why": escalation.reason, "halted": halted}, next=ROW_NEXT)
     lower = f"{'Lower' if halted else 'The guard has gone back and goes on. If it comes again, lower'} the learning rate (lr0=)."
     return Report(
         cause="optimisation",
         phase="step",
-        evidence={"what": "went astray in its training", "why": climb.reason, "halted": halted},
+        evidence={"what": "went astray in its training", "why": escalation.reason, "halted": halted},
         next=f"{lower}\nOr take a calmer preset:\n{AGAIN} --preset cautious",
     )
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from ..autopsy.batch_case import BatchCase
-from ..guard.generators import Draw
+from ..guard.generators import GeneratorStates
 from ..guard.untouched import untouched
 from ..guard.wrappers import unwrap
 from .forward import forward_of, precision_of
-from .record import Drawn, ImageNames
+from .record import DrawnBatch, ImageNames
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ValidationBatch:
     """One batch as the validator gives it to its model, with what came of it."""
 
     case: BatchCase
-    drawn: Drawn
+    drawn: DrawnBatch
     precision: str
     loss: float
     items: Mapping[str, float]
@@ -55,14 +55,14 @@ class ValidationBatch:
             if time.monotonic() > end:
                 return None
             batch = validator.preprocess(loaded)
-            generators = Draw(device)
+            generators = GeneratorStates(device)
             case = BatchCase(model, batch, forward_of(precision, device, generators.restore), classes=classes)
             with untouched(model, device), torch.no_grad():
                 loss, items = case.call()
                 numbers = {name: float(value) for name, value in items.items()}
             if not all(map(torch.isfinite, [loss, *map(torch.as_tensor, numbers.values())])):
                 names = ImageNames(said=tuple(batch.get("im_file", ())))
-                drawn = Drawn(number=number, labels={}, names=names, batch=batch, generators=generators)
+                drawn = DrawnBatch(number=number, labels={}, names=names, batch=batch, generators=generators)
                 return cls(case, drawn, precision, float(loss), numbers)
         return None
 

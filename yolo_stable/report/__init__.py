@@ -5,6 +5,6 @@
 
 from .page import write_report
 from .run import Run, read_run
-from .verdict import Verdict, verdict
+from .verdict import RunVerdict, verdict
 
-__all__ = ["Run", "Verdict", "read_run", "verdict", "write_report"]
+__all__ = ["Run", "RunVerdict", "read_run", "verdict", "write_report"]

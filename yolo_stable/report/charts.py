@@ -253,7 +253,7 @@ def _one_of_equals(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _marks(i: int, run: Run, runs: int) -> list[dict[str, Any]]:
     marks = []
     for found in run.incidents:
-        kind = "climb" if found.climb else "rejection"
+        kind = "escalation" if found.escalation else "rejection"
         anchor = anchor_of(i, found.number)
         words = f"{run.name}: {found.headline}" if runs > 1 else found.headline
         marks.append(

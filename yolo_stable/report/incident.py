@@ -1,4 +1,4 @@
-"""An incident as the page shows it: a rejection or a climb, and what was found out about it."""
+"""An incident as the page shows it: a rejection or an escalation, and what was found out about it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _SHOWN = ("what", "why", "loss", "items", "files")
 
 
 @dataclass(kw_only=True)
-class Incident:
-    """A rejection or a climb; with the autopsy's answer once it was looked into."""
+class ReportIncident:
+    """A rejection or an escalation; with the autopsy's answer once it was looked into."""
 
     kind: str
-    """``micro_batch``, ``window``, ``validation``, or the rung of a climb."""
+    """``micro_batch``, ``window``, ``validation``, or the level of an escalation."""
     epoch: int
     reason: str
     time: float | None = None
@@ -57,7 +57,7 @@ class Incident:
     """It is in the list of the page."""
 
     @classmethod
-    def from_rejection(cls, event: Mapping[str, Any]) -> Incident:
+    def from_rejection(cls, event: Mapping[str, Any]) -> ReportIncident:
         """Read a ``rejection``."""
         files = event.get("files")
         files = files if isinstance(files, list) else []
@@ -76,7 +76,7 @@ class Incident:
         )
 
     @classmethod
-    def from_climb(cls, event: Mapping[str, Any]) -> Incident:
+    def from_escalation(cls, event: Mapping[str, Any]) -> ReportIncident:
         """Read a ``climb``."""
         return cls(
             kind=kind_of(event),
@@ -98,7 +98,7 @@ class Incident:
         self.folder = name if _FOLDER.fullmatch(name) else ""
 
     @property
-    def climb(self) -> bool:
+    def escalation(self) -> bool:
         """Whether more than a batch was undone."""
         return self.kind not in ("micro_batch", "window", "validation")
 
@@ -144,10 +144,10 @@ class Incident:
     def rows(self) -> list[tuple[str, str]]:
         """Return what is known, as names and values in the order in which they are read."""
         rows = [("seen", self.reason), ("where", self.place)]
-        if self.climb and self.to_step is not None:
+        if self.escalation and self.to_step is not None:
             undone = f", {count(self.lost, 'step')} undone" if self.lost else ""
             rows.append(("put back", f"to step {self.to_step:,}{undone}"))
-        if self.climb and self.lr_factor is not None:
+        if self.escalation and self.lr_factor is not None:
             rows.append(("learning rate", f"× {short(self.lr_factor)}"))
         if self.precision:
             rows.append(("from here on in", self.precision))

@@ -23,12 +23,12 @@ from ..errors import InvalidCallError
 from ..pages import render
 from .charts import anchor_of, page_data
 from .figures import figures
-from .incident import WORDS, Incident
+from .incident import WORDS, ReportIncident
 from .pictures import Pictures
 from .run import Run, read_run
 from .settings_table import changed, defaults_known, differing, shown
 from .timeline import KINDS
-from .verdict import Verdict, verdict, verdict_of_many
+from .verdict import RunVerdict, verdict, verdict_of_many
 
 _HERE = Path(__file__).parent
 OPEN = 3
@@ -116,8 +116,8 @@ def page_of(
     data, script = page_data(runs), _own("page.js")
     pictures = Pictures()
     shown_runs = [_shown(i, run, out, pictures) for i, run in enumerate(runs)]
-    first: Verdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
-    first = first if conclusion is None else Verdict(first.tone, conclusion)
+    first: RunVerdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
+    first = first if conclusion is None else RunVerdict(first.tone, conclusion)
     return render(
         _HERE,
         "page.html.j2",
@@ -197,7 +197,7 @@ def _shown(i: int, run: Run, out: Path, pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _incident(i: int, n: int, run: Run, found: Incident, out: Path, pictures: Pictures) -> dict[str, Any]:
+def _incident(i: int, n: int, run: Run, found: ReportIncident, out: Path, pictures: Pictures) -> dict[str, Any]:
     folder = run.folder / "incidents" / found.folder if found.folder else None
     there = folder is not None and folder.is_dir()
     links = []

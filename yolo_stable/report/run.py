@@ -13,10 +13,10 @@ import yaml
 from .._shared.numbers import count, finite, text, text_of_lines, whole
 from ..errors import InvalidCallError
 from ..runlog.events import SCHEMA
-from ..runlog.reader import Damage, read_events
+from ..runlog.reader import LogDamage, read_events
 from ..runlog.results_csv import Results, read_results
-from .history import History
-from .incident import Incident
+from .history import RunHistory
+from .incident import ReportIncident
 
 LARGEST = 1 << 24
 """Bytes of an ``args.yaml`` or ``summary.json`` that are read."""
@@ -33,7 +33,7 @@ class Run:
     guard: dict[str, Any] = field(default_factory=dict)
     """Settings of the guard; empty without one."""
     preset: str = ""
-    history: History = field(default_factory=History)
+    history: RunHistory = field(default_factory=RunHistory)
     """The events, reduced."""
     results: Results = field(default_factory=Results)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Run:
         return self.history.events > 0
 
     @property
-    def incidents(self) -> list[Incident]:
+    def incidents(self) -> list[ReportIncident]:
         """The incidents that are listed."""
         return self.history.incidents
 
@@ -130,7 +130,7 @@ def read_run(folder: Path) -> Run:
         )
     run = Run(folder=folder, name=text(folder.resolve().name, 80) or "run")
     if log.is_file():
-        damage = Damage()
+        damage = LogDamage()
         try:
             for event in read_events(log, damage):
                 run.history.add(event)

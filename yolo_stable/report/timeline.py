@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 MOST = 300
 """Entries at most."""
-KINDS = ("run", "rejection", "climb", "incident", "warning", "left out", "checkpoint", "validation")
+KINDS = ("run", "rejection", "escalation", "incident", "warning", "left out", "checkpoint", "validation")
 """The kinds that an entry can have, in the order of the page's filter."""
 
 
 @dataclass
-class Entry:
+class TimelineEntry:
     """Something that happened, or several of the same kind."""
 
     kind: str
@@ -31,7 +31,7 @@ class Entry:
     def __post_init__(self) -> None:
         self.last_epoch = max(self.last_epoch, self.epoch)
 
-    def join(self, other: Entry) -> None:
+    def join(self, other: TimelineEntry) -> None:
         """Bring another one in."""
         self.others = self.others or other.others or _gist(other.text) != _gist(self.text)
         self.amount += other.amount
@@ -60,18 +60,18 @@ class Timeline:
     Examples:
         >>> timeline = Timeline()
         >>> for batch in range(1000):
-        ...     timeline.add(Entry("rejection", 1 + batch // 500, f"batch {batch}: loss nan"))
+        ...     timeline.add(TimelineEntry("rejection", 1 + batch // 500, f"batch {batch}: loss nan"))
         >>> [(entry.where, entry.amount) for entry in timeline.entries]
         [('epoch 1', 500), ('epoch 2', 500)]
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[TimelineEntry] = field(default_factory=list)
     amounts: dict[str, int] = field(default_factory=dict)
     """How many there were of each kind."""
     _level: int = 0
-    _open: dict[Hashable, Entry] = field(default_factory=dict)
+    _open: dict[Hashable, TimelineEntry] = field(default_factory=dict)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TimelineEntry) -> None:
         """Add what happened last."""
         self.amounts[entry.kind] = self.amounts.get(entry.kind, 0) + entry.amount
         if self._level:
@@ -95,7 +95,7 @@ class Timeline:
                 self._open[key] = entry
                 self.entries.append(entry)
 
-    def _key(self, entry: Entry) -> Hashable:
+    def _key(self, entry: TimelineEntry) -> Hashable:
         """Return what entries have in common that come together: first all but numbers, then ever more epochs."""
         if self._level == 1:
             return entry.kind, entry.epoch, _gist(entry.text)

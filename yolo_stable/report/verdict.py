@@ -1,4 +1,4 @@
-"""Verdict on a run: what it came to, in one sentence, and what to do next; a pure function of the run."""
+"""Run verdict: what it came to, in one sentence, and what to do next; a pure function of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._shared.numbers import count, finite, short, text
-from .incident import Incident
+from .incident import ReportIncident
 from .run import Run
 
 SEEN = 0.05
@@ -28,7 +28,7 @@ LOST = 0.1
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """What a page says first."""
 
     tone: str
@@ -37,14 +37,14 @@ class Verdict:
     next: str = ""
 
 
-def verdict(run: Run) -> Verdict:
+def verdict(run: Run) -> RunVerdict:
     """Judge a run.
 
     Args:
         run: As it was read.
     """
     if run.status == "unknown":
-        return Verdict("mind", f"Not judged: {_unknown(run)}.")
+        return RunVerdict("mind", f"Not judged: {_unknown(run)}.")
     trouble = trouble_in_results(run)
     if run.status == "stock":
         ending = _ending(run)
@@ -52,15 +52,17 @@ def verdict(run: Run) -> Verdict:
         if trouble:
             advice = "Train it again with the guard.\n" + _lines("With its data and network", _train(run))
             advice = advice.strip()
-            return Verdict("bad", f"{ending} without a guard{where}. {trouble}", advice)
+            return RunVerdict("bad", f"{ending} without a guard{where}. {trouble}", advice)
         shown = run.results.measure or any(name.startswith("train/") for name in run.results.columns)
-        return Verdict("good" if run.results.rows and shown else "mind", f"{ending} without a guard{where}.")
+        return RunVerdict("good" if run.results.rows and shown else "mind", f"{ending} without a guard{where}.")
     guard = guard_words(run)
     if run.status == "done":
         where = f", {best}" if (best := best_words(run)) else ""
         words = f"{_ending(run)}{where}. {guard}{' ' + trouble if trouble else ''}"
         careful = run.history.tally.rollbacks or run.history.tally.incidents > run.history.tally.repairs or trouble
-        return Verdict("bad" if trouble else "mind" if careful and not _explained(run) else "good", words, _next(run))
+        return RunVerdict(
+            "bad" if trouble else "mind" if careful and not _explained(run) else "good", words, _next(run)
+        )
     of = f" of {run.epochs_planned}" if run.epochs_planned else ""
     epoch = f"epoch {max(run.history.epoch, 1)}{of}"
     first = {
@@ -76,10 +78,10 @@ def verdict(run: Run) -> Verdict:
     if not rest and run.status in ("interrupted", "unfinished"):
         lead = "Go on with" if run.status == "interrupted" else "If it was killed, go on with"
         rest = _lines(lead, _train(run, run.folder / "weights" / "last.pt", " resume=True"))
-    return Verdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", rest)
+    return RunVerdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", rest)
 
 
-def verdict_of_many(runs: Sequence[Run]) -> Verdict:
+def verdict_of_many(runs: Sequence[Run]) -> RunVerdict:
     """Say of several runs which is best, and which did not end well."""
     verdicts = [verdict(run) for run in runs]
     judged = [run for run in runs if run.best and run.status != "unknown"]
@@ -108,7 +110,7 @@ def verdict_of_many(runs: Sequence[Run]) -> Verdict:
     unknown = [run.name for run in runs if run.status == "unknown"]
     if unknown:
         words += f" Not judged: {', '.join(unknown)}."
-    return Verdict("mind" if bad or apart or unknown else "good", words)
+    return RunVerdict("mind" if bad or apart or unknown else "good", words)
 
 
 def measure_name(run: Run) -> str:
@@ -232,7 +234,7 @@ def _explained(run: Run) -> bool:
 
 def _next(run: Run) -> str:
     """Return the next step of the incident that is most worth it: of the most frequent cause, the first."""
-    told: list[Incident] = [found for found in run.incidents if found.next]
+    told: list[ReportIncident] = [found for found in run.incidents if found.next]
     if not told:
         return ""
     often = Counter(found.cause for found in told).most_common(1)[0][0]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ..guard import Decision, Verdict
+from ..guard import Decision, GuardVerdict
 
 
 class LossNumber(float):
@@ -28,7 +28,7 @@ DISPLAY = ("grad_norm", "rejected")
 """Columns that the progress bar shows after the loss items."""
 
 
-class EpochTelemetry:
+class EpochMetrics:
     """Collects one epoch; :meth:`begin` starts the next.
 
     The running loss is computed as Ultralytics does, ``(mean * i + loss) / (i + 1)`` in float32, over accepted batches only,
@@ -53,21 +53,21 @@ class EpochTelemetry:
 
     def add(self, decision: Decision) -> None:
         """Count one decision of the guard."""
-        if decision.verdict is Verdict.BACKWARD:
+        if decision.verdict is GuardVerdict.BACKWARD:
             self._add_loss(decision.items)
         elif decision.rejected:
             self.rejected += 1
             names = self.loss or decision.items
-            if decision.verdict is Verdict.REJECT_WINDOW:
+            if decision.verdict is GuardVerdict.REJECT_WINDOW:
                 self._mean, self.accepted, self.loss = self._applied
             if not self.loss:  # nothing healthy yet: a number that stands for "none", never the NaN
                 self.loss = dict.fromkeys(names, 0.0)
-        elif decision.verdict is Verdict.ROLL_BACK:  # its batches are undone, those before it are history
+        elif decision.verdict is GuardVerdict.ROLL_BACK:  # its batches are undone, those before it are history
             self._mean, self.accepted, self.loss = self._applied
         elif decision.norm is not None:
             self._applied = self._mean, self.accepted, self.loss
             self.applied += 1
-            self.clipped += decision.verdict is Verdict.CLIP
+            self.clipped += decision.verdict is GuardVerdict.CLIP
             self.norm = decision.norm
             self.norm_sum += decision.norm
             self.norm_max = max(self.norm_max, decision.norm)

@@ -22,7 +22,7 @@ class Injections:
         written = zip(getattr(asked, "armed", ()), getattr(asked, "injections", ()), strict=True)
         words = {id(one): str(injection) for one, injection in written}
         self._faults = [(words.get(id(one)) or _in_words(getattr(one, "fault", one)), one) for one in reversed(armed)]
-        self._batch = self._window = self._climb = self._counts()
+        self._batch = self._window = self._escalation = self._counts()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,20 +47,20 @@ class Injections:
         """Remember how often each had fired before the next window."""
         self._window = self._counts()
 
-    def climbed(self) -> None:
+    def escalated(self) -> None:
         """Remember that what has fired until now has been undone."""
-        self._climb = self._counts()
+        self._escalation = self._counts()
 
     def just_now(self, kind: str) -> tuple[str, ...]:
         """Return which have fired in what an incident is about.
 
         Args:
             kind: Of the incident: ``micro_batch``, ``window``, ``validation`` (into which none is put), or another one, which
-                is about all since the last climb.
+                is about all since the last escalation.
         """
         if kind == "validation":
             return ()
-        before = {"micro_batch": self._batch, "window": self._window}.get(kind, self._climb)
+        before = {"micro_batch": self._batch, "window": self._window}.get(kind, self._escalation)
         return tuple(
             name for (name, _), now, then in zip(self._faults, self._counts(), before, strict=True) if now > then
         )

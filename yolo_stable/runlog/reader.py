@@ -17,7 +17,7 @@ LONGEST = 1 << 24
 
 
 @dataclass
-class Damage:
+class LogDamage:
     """What was wrong with the lines of a log."""
 
     lines: int = 0
@@ -36,7 +36,7 @@ class Damage:
         """Return what a reader of the page has to know, a sentence each.
 
         Examples:
-            >>> Damage(lines=9, broken=1, first_broken=4).notices("guard.jsonl")
+            >>> LogDamage(lines=9, broken=1, first_broken=4).notices("guard.jsonl")
             ['guard.jsonl: 1 line is damaged (line 4) and left out.']
         """
         said = []
@@ -55,7 +55,7 @@ class Damage:
         return said
 
 
-def read_events(path: Path, damage: Damage | None = None) -> Iterator[dict[str, Any]]:
+def read_events(path: Path, damage: LogDamage | None = None) -> Iterator[dict[str, Any]]:
     """Yield the events of a log in their order, in bounded memory; what is damaged is left out.
 
     Args:
@@ -65,7 +65,7 @@ def read_events(path: Path, damage: Damage | None = None) -> Iterator[dict[str, 
     Raises:
         OSError: The file cannot be read.
     """
-    damage = damage if damage is not None else Damage()
+    damage = damage if damage is not None else LogDamage()
     with open(path, "rb") as file:
         while line := file.readline(LONGEST):
             damage.lines += 1

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 import torch
 
 from .._shared.process_memory import HeldMemory
-from ..guard import Decision, StepGuard, Verdict
+from ..guard import Decision, GuardVerdict, StepGuard
 from .step_record import StepRecord, clip_factor, interval
-from .stopwatch import StepClock
+from .stopwatch import Stopwatch
 from .warning_rules import Caution, Span
-from .watch import Watch
+from .watch import WarningWatch
 
-APPLIED = frozenset({Verdict.APPLY, Verdict.CLIP})
+APPLIED = frozenset({GuardVerdict.APPLY, GuardVerdict.CLIP})
 
 
-class StepTelemetry:
+class StepMetrics:
     """Follows a run and makes a record of every N-th applied step.
 
     Args:
@@ -28,7 +28,7 @@ class StepTelemetry:
         limit: ``guard.warn_norm``.
         max_norm: ``guard.max_norm``.
         device: Where is trained.
-        proportional: See :class:`Watch`.
+        proportional: See :class:`WarningWatch`.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class StepTelemetry:
         proportional: bool = True,
     ) -> None:
         self.every, self.max_norm = every, max_norm
-        self.clock = StepClock()
-        self.watch = Watch(limit, max_norm, proportional=proportional)
+        self.clock = Stopwatch()
+        self.watch = WarningWatch(limit, max_norm, proportional=proportional)
         self._limit = float("inf") if limit is None else limit
         self._memory = HeldMemory(device)
         self._items: Mapping[str, float] = {}
@@ -58,13 +58,13 @@ class StepTelemetry:
         if guard.counts.rollbacks != self._rollbacks:
             self._rollbacks = guard.counts.rollbacks
             self.watch.forget()
-        brake = 1.0 if guard.recovery is None else guard.recovery.brake.factor
-        self._rates = tuple(float(group["lr"]) * brake for group in guard.optimizer.param_groups if "lr" in group)
+        backoff = 1.0 if guard.recovery is None else guard.recovery.lr_backoff.factor
+        self._rates = tuple(float(group["lr"]) * backoff for group in guard.optimizer.param_groups if "lr" in group)
         return True
 
     def add(self, decision: Decision) -> None:
         """Keep the numbers of one decision."""
-        if decision.verdict is Verdict.BACKWARD:
+        if decision.verdict is GuardVerdict.BACKWARD:
             self._items = decision.items
         elif decision.verdict in APPLIED and decision.norm is not None:
             norm = decision.norm

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class StepClock:
+class Stopwatch:
     """A stopwatch that stands still while validating, saving and looking into an incident; made standing.
 
     Args:
@@ -15,7 +15,7 @@ class StepClock:
 
     Examples:
         >>> times = iter([10.0, 12.0, 100.0, 101.0])
-        >>> clock = StepClock(lambda: next(times))
+        >>> clock = Stopwatch(lambda: next(times))
         >>> clock.go(); clock.stop(); clock.go(); clock.take()
         3.0
     """

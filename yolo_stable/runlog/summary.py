@@ -13,7 +13,7 @@ from .reader import read_events
 from .tally import Tally
 
 INCIDENTS_KEPT = 100
-"""Rejections and climbs listed in ``summary.json``; the log has all of them."""
+"""Rejections and escalations listed in ``summary.json``; the log has all of them."""
 UNREADABLE_KEPT = 1000
 """Unreadable images listed there."""
 ROWS = 10
@@ -97,8 +97,8 @@ class Summary:
             folder: Of the run.
         """
         rows = []
-        if self._tally.climbs:
-            rows.append(("put back", f"{self._tally.climbs} times, {self._tally.undone} steps undone"))
+        if self._tally.escalations:
+            rows.append(("put back", f"{self._tally.escalations} times, {self._tally.undone} steps undone"))
         if self._tally.causes:
             found = ", ".join(f"{cause}: {count}" for cause, count in sorted(self._tally.causes.items()))
             rows.append(("causes found", f"{found}; see {folder / 'incidents'}"))

@@ -17,7 +17,7 @@ _CAUSE = "cause: "
 
 
 class Tally:
-    """Counts rejections, climbs and causes as their events come, by epoch."""
+    """Counts rejections, escalations and causes as their events come, by epoch."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -25,7 +25,7 @@ class Tally:
         self._by_epoch: dict[int, Counter[str]] = {}
         self._total: Counter[str] = Counter()
         self._open = ""
-        """Kind of the newest rejection or climb, until it was looked into."""
+        """Kind of the newest rejection or escalation, until it was looked into."""
 
     @property
     def rejected(self) -> int:
@@ -33,9 +33,9 @@ class Tally:
         return self._total["rejected"]
 
     @property
-    def climbs(self) -> int:
+    def escalations(self) -> int:
         """How often more than a batch was undone, a halt included."""
-        return self._total["climbs"]
+        return self._total["escalations"]
 
     @property
     def rollbacks(self) -> int:
@@ -49,12 +49,12 @@ class Tally:
 
     @property
     def undone(self) -> int:
-        """Steps that climbs have undone."""
+        """Steps that escalations have undone."""
         return self._total["undone"]
 
     @property
     def incidents(self) -> int:
-        """Rejections, climbs, and validations that were looked into."""
+        """Rejections, escalations, and validations that were looked into."""
         return self._total["incidents"]
 
     @property
@@ -81,7 +81,7 @@ class Tally:
         elif name == "climb":
             self._open = kind = kind_of(event)
             self._count(
-                "climbs", "incidents", *["repairs"] * (kind == "repair"), *["rollbacks"] * (kind in ROLLED_BACK)
+                "escalations", "incidents", *["repairs"] * (kind == "repair"), *["rollbacks"] * (kind in ROLLED_BACK)
             )
             self._count("undone", amount=whole(event.get("lost")) or 0)
         elif name == "incident":
@@ -104,7 +104,7 @@ class Tally:
 
 
 def kind_of(event: Mapping[str, Any]) -> str:
-    """Return what a ``rejection`` has rejected, or the rung of a ``climb``, as far as it is known."""
+    """Return what a ``rejection`` has rejected, or the level (``rung``) of an escalation (``climb``), as far as it is known."""
     if event["event"] == "rejection":
         return "window" if event.get("what") == "window" else "micro_batch"
     rung = event.get("rung")

@@ -1,4 +1,4 @@
-"""Watch: the newest records of a run, and what they warn of; each warning once an epoch."""
+"""Warning watch: the newest records of a run, and what they warn of; each warning once an epoch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .warning_rules import (
 )
 
 
-class Watch:
+class WarningWatch:
     """Holds what the rules of ``runlog/warning_rules.py`` look at.
 
     Args:

@@ -13,9 +13,9 @@ from typing import Any
 from .._shared.atomic_file import reason, write_whole
 from .._shared.strict_json import strict
 from ..autopsy.report import Report
-from ..guard import Climb, Counts, Decision
+from ..guard import Counts, Decision, Escalation
 from ..presets.run_plan import RunPlan
-from .epoch_metrics import EpochTelemetry
+from .epoch_metrics import EpochMetrics
 from .events import SCHEMA, Event, EventLog
 from .format import name_files, what_was_done
 from .step_record import StepRecord
@@ -126,7 +126,7 @@ class RunLog:
         about = {"what": caution.what, "message": caution.message, "value": caution.value, "limit": caution.limit}
         self._write("warning", {**about, "step": step})
 
-    def epoch(self, epoch: int, telemetry: EpochTelemetry) -> None:
+    def epoch(self, epoch: int, telemetry: EpochMetrics) -> None:
         """Record what an epoch came to."""
         self._epoch = epoch
         steps = telemetry.applied
@@ -142,27 +142,27 @@ class RunLog:
             },
         )
 
-    def climb(self, climb: Climb, epoch: int) -> str:
+    def escalation(self, escalation: Escalation, epoch: int) -> str:
         """Record that more than a batch was undone, and return a line for the terminal."""
         self._epoch = epoch
         details = {
-            "rung": climb.rung.value,
-            "reason": climb.reason,
-            "culprits": climb.culprits,
-            "step": climb.step,
-            "to_step": climb.to_step,
-            "lost": climb.lost,
-            "lr_factor": climb.lr_factor,
-            "precision": climb.precision or None,
+            "rung": escalation.level.value,
+            "reason": escalation.reason,
+            "culprits": escalation.culprits,
+            "step": escalation.step,
+            "to_step": escalation.to_step,
+            "lost": escalation.lost,
+            "lr_factor": escalation.lr_factor,
+            "precision": escalation.precision or None,
         }
         self._write("climb", details)
-        return f"epoch {epoch}: {what_was_done(climb)}. Reason: {climb.reason}."
+        return f"epoch {epoch}: {what_was_done(escalation)}. Reason: {escalation.reason}."
 
     def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
         """Record what was found out about an incident, and return a line for the terminal.
 
         Args:
-            kind: What kind of rejection, or which rung.
+            kind: What kind of rejection, or which level of escalation.
             report: What the autopsy found.
             epoch: In which it was, from 1.
             folder: Where it was written in full; None: it was not.

@@ -9,14 +9,14 @@ PER_UNIT = 100
 """Classes for each factor of e: a quantile is right to half a percent."""
 
 
-class Levels:
+class LogHistogram:
     """Counts positive numbers by their logarithm.
 
     Examples:
-        >>> levels = Levels()
+        >>> levels = LogHistogram()
         >>> for value in range(1, 1001):
         ...     levels.add(float(value))
-        >>> levels.most, abs(levels.quantile(0.5) / 500 - 1) < 0.01, Levels().quantile(0.5)
+        >>> levels.most, abs(levels.quantile(0.5) / 500 - 1) < 0.01, LogHistogram().quantile(0.5)
         (1000.0, True, None)
     """
 
