@@ -59,7 +59,7 @@ def test_a_rollback_is_told_with_what_it_cost(tmp_path: Path) -> None:
     )
     found = judged(log.epoch(14, 50).end(14), tmp_path, (*RISING, 0.6))
     assert (
-        "The guard went back 2 times (15 steps undone). Causes found for 1 of 2 incidents: ruined weights."
+        "The guard rolled back 2 times (15 steps undone). Causes found for 1 of 2 incidents: ruined weights."
         in found.text
     )
 
@@ -145,7 +145,7 @@ def test_runs_on_different_data_are_no_contest(tmp_path: Path) -> None:
     stock_run(tmp_path / "a")
     write_args(stock_run(tmp_path / "b"), data="other.yaml")
     found = verdict_of_many([read_run(tmp_path / "a"), read_run(tmp_path / "b")])
-    assert "on different data, so that mAP cannot tell which is best" in found.text
+    assert "on different data: mAP cannot tell which is best" in found.text
 
 
 def test_a_log_of_a_schema_that_is_not_known_is_not_judged(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_table_that_is_not_known_is_not_judged(tmp_path: Path, content: str) -
     (tmp_path / "results.csv").write_text(content)
     found = verdict(read_run(tmp_path))
     assert found.tone == "mind"
-    assert found.text.startswith(("Not judged: results.csv is no table that is known here", "No epoch was finished"))
+    assert found.text.startswith(("Not judged: results.csv is an unknown table", "No epoch was finished"))
 
 
 def test_epochs_that_are_counted_from_0_are_all_counted(tmp_path: Path) -> None:

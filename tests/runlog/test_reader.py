@@ -29,7 +29,7 @@ def test_a_last_line_that_was_cut_off_is_said(tmp_path: Path) -> None:
     events, damage = read(path)
     assert events == ["start"]
     assert damage.notices("guard.jsonl") == [
-        "guard.jsonl: the last line is not finished, as after a killed run, and left out."
+        "guard.jsonl: the last line is unfinished, as after a killed run, and left out."
     ]
 
 

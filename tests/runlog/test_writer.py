@@ -284,7 +284,7 @@ def test_warnings_are_recorded_and_counted(tmp_path: Path, log_in: Callable[...,
         "step": 20,
     }
     rows = dict(log.finish("done", "", Counts(applied=50)))
-    assert rows["warnings"] == "norm over limit: 2, norm rising: 1; what to do stands above and in guard.jsonl"
+    assert rows["warnings"] == "norm over limit: 2, norm rising: 1; see above or guard.jsonl for what to do"
     assert summary(tmp_path)["warnings"] == {"norm over limit": 2, "norm rising": 1}
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from .flat_copy import FlatCopy
 from .reductions import maximum
 from .wrappers import plain_name
 
@@ -110,7 +111,7 @@ class BufferShadow:
         Syncs: one per buffer.
         """
         names = [name for name, _ in self.named()]
-        pairs = zip(names, copy._views, self._latest._views, strict=True)
+        pairs = zip(names, copy.views, self._latest.views, strict=True)
         jumps = {n: float((new.abs() / (old.abs() + 1)).max()) for n, new, old in pairs if new.is_floating_point()}
         return max(jumps, key=lambda name: jumps[name])
 
@@ -158,41 +159,25 @@ class BufferShadow:
             self._latest = self._window if same else self._latest.like(live)
 
 
-class _Copy:
-    """One copy of a list of tensors as flat tensors, one per device and dtype."""
-
-    def __init__(self, live: list[Tensor]) -> None:
-        groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-        for i, tensor in enumerate(live):
-            groups.setdefault((tensor.device, tensor.dtype), []).append(i)
-        self._groups: list[tuple[list[int], Tensor]] = []
-        self._views: list[Tensor] = [torch.empty(0)] * len(live)
-        for (device, dtype), members in groups.items():
-            flat = torch.empty(sum(live[i].numel() for i in members), dtype=dtype, device=device)
-            self._groups.append((members, flat))
-            for i, part in zip(members, flat.split([live[i].numel() for i in members]), strict=True):
-                self._views[i] = part.view(live[i].shape)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(flat.numel() * flat.element_size() for _, flat in self._groups)
+class _Copy(FlatCopy):
+    """One copy of a list of buffers."""
 
     @torch.no_grad()
     def capture(self, live: list[Tensor]) -> None:
-        for members, flat in self._groups:
+        for members, flat in self.groups:
             torch.cat([live[i].reshape(-1) for i in members], out=flat)
 
     def jump(self, before: _Copy) -> list[Tensor]:
-        pairs = zip(self._groups, before._groups, strict=True)
+        pairs = zip(self.groups, before.groups, strict=True)
         return [maximum(new.abs() / (old.abs() + 1)) for (_, new), (_, old) in pairs if new.is_floating_point()]
 
     def like(self, live: list[Tensor]) -> _Copy:
         """Return the same values with the devices and dtypes of ``live``."""
         copy = _Copy(live)
-        self.restore(copy._views)
+        self.restore(copy.views)
         return copy
 
     @torch.no_grad()
     def restore(self, live: list[Tensor]) -> None:
         if live:
-            torch._foreach_copy_(live, self._views)
+            torch._foreach_copy_(live, self.views)

@@ -1,4 +1,4 @@
-"""The batch of a validation whose loss is not finite, found by going through the batches again, one after the other."""
+"""Validation batch: finds the batch of a validation whose loss is not finite, by running the batches again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .record import DrawnBatch, ImageNames
 
 @dataclass(frozen=True)
 class ValidationBatch:
-    """One batch as the validator gives it to its model, with what came of it."""
+    """One batch as the validator gives it to its model, with its loss."""
 
     case: BatchCase
     drawn: DrawnBatch
@@ -33,18 +33,18 @@ class ValidationBatch:
     def first_not_finite(
         cls, validator: Any, model: nn.Module, *, classes: int, seconds: float
     ) -> ValidationBatch | None:
-        """Go through the batches of a validation until the loss of one is not finite.
+        """Run the batches of a validation until the loss of one is not finite.
 
-        They are loaded in this process, so that the loader's workers and its place stay as they are.
+        This process loads them, which leaves the loader's workers and its position alone.
 
         Args:
-            validator: Ultralytics', after a validation inside of a training.
-            model: What was validated; it is in evaluation mode.
+            validator: Ultralytics', after a validation within a training.
+            model: The validated model, in evaluation mode.
             classes: Their number.
-            seconds: After them the search ends.
+            seconds: When the search ends.
 
         Returns:
-            It; None when there is none, when the time is up, or when the loader cannot be gone through a second time.
+            The batch; None without one, when the time is up, or if the loader cannot be run twice.
 
         Syncs: one read per batch.
         """
@@ -71,5 +71,5 @@ def _batches(loader: Any) -> Iterator[Any]:
     sampler, dataset, collate = (getattr(loader, name, None) for name in ("batch_sampler", "dataset", "collate_fn"))
     if sampler is None or dataset is None or collate is None:
         return
-    for indices in islice(sampler, len(loader)):  # Ultralytics' own goes on for ever
+    for indices in islice(sampler, len(loader)):  # Ultralytics' own never ends
         yield collate([dataset[index] for index in indices])

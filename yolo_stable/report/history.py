@@ -1,8 +1,8 @@
-"""The events of a run, reduced while they are read: curves, incidents, a timeline and counts, in bounded memory.
+"""Run history: reduces a run's events, one by one, to curves, incidents, a timeline and counts, in bounded memory.
 
-The step of the log counts what was applied, and never goes down within a process. Steps that an escalation has undone leave their
-curves and are drawn apart. A resumed run does the steps after its checkpoint again: those of the first time leave as well. One
-whose counter began anew, as without the side file of its checkpoint, is counted on from where its epoch began.
+The log's step counts applied steps, and never falls within a process. Steps that an escalation has undone leave their curves and
+are drawn apart; so do steps that a resumed run repeats. If the counter restarts, as without the side file of the checkpoint, the
+history continues it from the start of the epoch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .log_histogram import LogHistogram
 from .timeline import Timeline, TimelineEntry
 
 INCIDENTS = 200
-"""Incidents that are kept; further ones are counted."""
+"""Incidents kept; further ones are counted."""
 CURVES = 64
 LAYERS = 1000
 STARTS = 50
 NAME = 200
-"""Characters of the name of a curve or of a layer; a longer one is none."""
+"""Longest name of a curve or a layer; a longer one is ignored."""
 _MEASURED = ("norm", "clip", "scale", "seconds", "memory")
 _GROUPS = tuple(f"lr/{group}" for group in range(16))
 
@@ -41,7 +41,7 @@ class Layer:
 
 @dataclass
 class RunHistory:
-    """What is known of a run after all its events."""
+    """What the events of a run say, once all were added."""
 
     events: int = 0
     starts: list[Mapping[str, Any]] = field(default_factory=list)
@@ -49,9 +49,9 @@ class RunHistory:
     """``loss/NAME``, ``norm``, ``clip``, ``lr/GROUP``, ``scale``, ``seconds``, ``memory``."""
     norms: LogHistogram = field(default_factory=LogHistogram)
     epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    """The ``epoch`` events; of an epoch that was done again, the newer one."""
+    """The ``epoch`` events; the newer one of a repeated epoch."""
     ends: dict[int, int] = field(default_factory=lambda: {0: 0})
-    """Epochs to the step that they ended with."""
+    """The step at the end of each epoch."""
     incidents: list[ReportIncident] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     left_out: list[str] = field(default_factory=list)
@@ -59,13 +59,13 @@ class RunHistory:
     layers: dict[str, Layer] = field(default_factory=dict)
     timeline: Timeline = field(default_factory=Timeline)
     end: Mapping[str, Any] | None = None
-    """The last ``end``; None: there was none after the last start."""
+    """The ``end`` after the last start, or None."""
     first_time: float | None = None
     last_time: float | None = None
     step: int = 0
     epoch: int = 0
     firsts: set[int] = field(default_factory=set)
-    """Epochs (from 1) that a process began with: the clock of ``results.csv`` begins anew there."""
+    """Epochs (from 1) with which a process began: the clock of ``results.csv`` restarts there."""
     processes: int = 0
     _offset: int = 0
     _resumed: int | None = None
@@ -74,7 +74,7 @@ class RunHistory:
     _numbered: int = 0
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Take the next event; one that is not known only counts."""
+        """Take the next event; an unknown one only counts."""
         self.events += 1
         time, epoch = finite(event.get("time")), whole(event.get("epoch"))
         if time is not None:
@@ -103,7 +103,7 @@ class RunHistory:
         self._tell("run", f"{how}: {', '.join(words)}" if words else how, event)
 
     def _on_steps(self, event: Mapping[str, Any]) -> None:
-        """Take what was measured of a step: the one event of which there may be a million."""
+        """Take a ``steps`` event, of which there may be a million."""
         step = self._place(event)
         if step is None:
             return
@@ -137,19 +137,19 @@ class RunHistory:
         before = self.ends.get(self.epoch - 1)
         applied = whole(event.get("applied"))
         if before is not None and applied is not None:
-            resumed, self._resumed = self._resumed is not None, None  # then none of its steps was in the log yet
+            resumed, self._resumed = self._resumed is not None, None  # then the log has none of its steps yet
             self.step = before + applied if resumed else max(self.step, before + applied)
         self.ends[self.epoch] = self.step
         self.epochs[self.epoch] = event
 
     def _on_rejection(self, event: Mapping[str, Any]) -> None:
-        found = ReportIncident.from_rejection(event)
+        found = ReportIncident.from_event(event)
         found.step = self._place(event)
         self._count(found)
         self._tell("rejection", f"{WORDS[found.kind]}: {found.reason}", event, found)
 
     def _on_climb(self, event: Mapping[str, Any]) -> None:
-        found = ReportIncident.from_escalation(event)
+        found = ReportIncident.from_event(event)
         found.step = self._place(event)
         if found.to_step is not None:
             found.to_step += self._offset
@@ -212,7 +212,7 @@ class RunHistory:
     # ---- what they share -------------------------------------------------------------------------------------------------
 
     def _forget(self, before: int) -> None:
-        """Drop the incidents of epochs that a resumed run does again; the timeline keeps them."""
+        """Drop the incidents of epochs that a resumed run repeats; the timeline keeps them."""
         for found in [found for found in self.incidents if found.epoch > before]:
             found.kept = False
             self.incidents.remove(found)
@@ -221,7 +221,7 @@ class RunHistory:
             del self.epochs[epoch]
 
     def _place(self, event: Mapping[str, Any]) -> int | None:
-        """Return the step of an event as counted on the page, and make room for it where steps are done again."""
+        """Return an event's step as the page counts it, and cut off steps that are repeated."""
         step = whole(event.get("step"))
         if step is None:
             return None
@@ -265,7 +265,7 @@ class RunHistory:
         self._keep(found)
 
     def _keep(self, found: ReportIncident) -> None:
-        """Keep an incident while there is room; an escalation or an answer takes the place of the last plain rejection."""
+        """Keep an incident while there is room; an escalation or an answer replaces the last plain rejection."""
         telling = found.escalation or found.answer is not None
         if len(self.incidents) >= INCIDENTS:
             if not telling or not self._plain:

@@ -1,4 +1,4 @@
-"""Timeline: what the guard did, in order; brought together by epochs when it was too much to be read."""
+"""Timeline: what the guard did, in order; joined by epochs when it is too much to read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 MOST = 300
-"""Entries at most."""
+"""Most entries."""
 KINDS = ("run", "rejection", "escalation", "incident", "warning", "left out", "checkpoint", "validation")
-"""The kinds that an entry can have, in the order of the page's filter."""
+"""Kinds of entries, in the order of the page's filter."""
 
 
 @dataclass
 class TimelineEntry:
-    """Something that happened, or several of the same kind."""
+    """One event, or several of the same kind."""
 
     kind: str
     epoch: int
@@ -22,17 +22,17 @@ class TimelineEntry:
     time: float | None = None
     step: int | None = None
     about: int = 0
-    """The number of the incident that it is about; 0: none."""
+    """The number of its incident; 0: none."""
     amount: int = 1
     last_epoch: int = 0
     others: bool = False
-    """Some of those that are brought together say something else."""
+    """Whether some of the joined entries say something else."""
 
     def __post_init__(self) -> None:
         self.last_epoch = max(self.last_epoch, self.epoch)
 
     def join(self, other: TimelineEntry) -> None:
-        """Bring another one in."""
+        """Join another entry."""
         self.others = self.others or other.others or _gist(other.text) != _gist(self.text)
         self.amount += other.amount
         self.last_epoch = max(self.last_epoch, other.last_epoch)
@@ -47,7 +47,7 @@ class TimelineEntry:
 
     @property
     def words(self) -> str:
-        """What is said of it."""
+        """The entry in words."""
         if self.amount == 1:
             return self.text
         return f"{self.amount:,} times, {'the first' if self.others else 'like the first'}: {self.text}"
@@ -55,7 +55,7 @@ class TimelineEntry:
 
 @dataclass
 class Timeline:
-    """Takes entries and keeps at most `MOST` of them: never drops one, but brings those of a kind and epoch together.
+    """Keeps at most `MOST` entries: it drops none, but joins those of a kind and epoch.
 
     Examples:
         >>> timeline = Timeline()
@@ -67,12 +67,12 @@ class Timeline:
 
     entries: list[TimelineEntry] = field(default_factory=list)
     amounts: dict[str, int] = field(default_factory=dict)
-    """How many there were of each kind."""
+    """Entries of each kind."""
     _level: int = 0
     _open: dict[Hashable, TimelineEntry] = field(default_factory=dict)
 
     def add(self, entry: TimelineEntry) -> None:
-        """Add what happened last."""
+        """Add the latest entry."""
         self.amounts[entry.kind] = self.amounts.get(entry.kind, 0) + entry.amount
         if self._level:
             key = self._key(entry)
@@ -96,7 +96,7 @@ class Timeline:
                 self.entries.append(entry)
 
     def _key(self, entry: TimelineEntry) -> Hashable:
-        """Return what entries have in common that come together: first all but numbers, then ever more epochs."""
+        """Return the key of entries to join: first their words without numbers, then ever more epochs."""
         if self._level == 1:
             return entry.kind, entry.epoch, _gist(entry.text)
         return entry.kind, entry.epoch >> (self._level - 2)

@@ -1,4 +1,4 @@
-"""Log lines: what the terminal shows of what the guard did."""
+"""Log lines: what the guard did, for the terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from ..guard import Escalation, EscalationLevel
 
 FILES_SHOWN = 3
-"""Image files named in a line on the terminal; the event has all of them."""
+"""Image files named in a line; the event has all."""
 
 
 def name_files(files: list[str]) -> str:
-    """Return a sentence with the first image files of a batch."""
+    """Return the first image files of a batch, in words."""
     if not files:
         return "Its images have no file names"
     shown = ", ".join(Path(file).name for file in files[:FILES_SHOWN])
@@ -21,7 +21,7 @@ def name_files(files: list[str]) -> str:
 
 
 def what_was_done(escalation: Escalation) -> str:
-    """Return what an escalation has put back."""
+    """Return what an escalation did, in words."""
     if escalation.level is EscalationLevel.REPAIR:
         return f"the EMA was put back to step {escalation.to_step}, training goes on"
     if escalation.level is EscalationLevel.HALT:
@@ -33,7 +33,7 @@ def what_was_done(escalation: Escalation) -> str:
 
 
 def _way_back(escalation: Escalation) -> str:
-    """Return where the state was put back to and what that cost: steps that earlier escalations had undone are not lost again."""
+    """Return the step of the restored state and the cost: steps undone by earlier escalations are not lost again."""
     if not escalation.lost:
         return f"put back to step {escalation.to_step}, no step undone"
     undone = f"({escalation.lost} undone)"

@@ -1,7 +1,7 @@
-"""Step metrics: what is kept of every optimizer step, and the record of each N-th.
+"""Step metrics: follows every optimizer step, and records each N-th.
 
-A step in between costs a few additions of numbers that the host has already. What is not there yet is fetched for the N-th step
-alone: the shares of the modules are read together with its norm.
+A step in between costs a few additions of numbers that the host already has. Only the N-th step reads more: the shares of the
+modules, together with its norm.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ APPLIED = frozenset({GuardVerdict.APPLY, GuardVerdict.CLIP})
 
 
 class StepMetrics:
-    """Follows a run and makes a record of every N-th applied step.
+    """Follows a run and records every N-th applied step.
 
     Args:
         every: ``guard.telemetry_every``.
         limit: ``guard.warn_norm``.
         max_norm: ``guard.max_norm``.
-        device: Where is trained.
+        device: The device that trains.
         proportional: See :class:`WarningWatch`.
     """
 
@@ -51,7 +51,7 @@ class StepMetrics:
         self._begin_span()
 
     def before_step(self, guard: StepGuard) -> bool:
-        """Return whether the next applied step will be recorded; notes its learning rates then, as the optimizer gets them."""
+        """Return whether the next applied step will be recorded; if so, note its learning rates as the optimizer gets them."""
         applied = guard.counts.applied
         if (applied + 1) % interval(applied, self.every):
             return False
@@ -63,7 +63,7 @@ class StepMetrics:
         return True
 
     def add(self, decision: Decision) -> None:
-        """Keep the numbers of one decision."""
+        """Add the numbers of one decision."""
         if decision.verdict is GuardVerdict.BACKWARD:
             self._items = decision.items
         elif decision.verdict in APPLIED and decision.norm is not None:
@@ -76,7 +76,7 @@ class StepMetrics:
     def record(
         self, decision: Decision, *, batch: int, step: int, warm_up: bool
     ) -> tuple[StepRecord, list[Caution]] | None:
-        """Make the record of a step for which :meth:`before_step` was true, and say what it warns of.
+        """Return the record of a step for which :meth:`before_step` was true, and its warnings.
 
         Args:
             decision: On that window, measured; already added.
@@ -85,7 +85,7 @@ class StepMetrics:
             warm_up: Whether the learning rate still rises.
 
         Returns:
-            None when the window was not applied; then the next one will be recorded.
+            None if the window was not applied; then the next one will be recorded.
         """
         if decision.verdict not in APPLIED or decision.norm is None:
             return None

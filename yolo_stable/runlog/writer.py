@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from .._shared.atomic_file import reason, write_whole
 from .._shared.strict_json import strict
+from .._shared.versions import versions_of
 from ..autopsy.report import Report
 from ..guard import Counts, Decision, Escalation
 from ..presets.run_plan import RunPlan
@@ -23,9 +23,9 @@ from .summary import Summary
 from .warning_rules import Caution
 
 LINES_PER_EPOCH = 20
-"""Rejections printed in an epoch; further ones are counted and recorded, not printed."""
+"""Rejections printed in an epoch; further ones are only recorded."""
 FILES_KEPT = 1024
-"""Image files recorded of a window."""
+"""Most image files recorded of a window."""
 
 
 class RunLog:
@@ -53,26 +53,23 @@ class RunLog:
             self._summary.read(folder / "guard.jsonl")
 
     def start(self, plan: RunPlan, **setup: str | int) -> None:
-        """Record the set-up before the first step."""
-        versions = {
-            name: metadata.version(name) for name in ("torch", "ultralytics", "yolo-stable") if _installed(name)
-        }
-        versions["python"] = platform.python_version()
+        """Record the setup before the first step."""
+        versions = {**versions_of(("torch", "ultralytics", "yolo-stable")), "python": platform.python_version()}
         on_record = {"injected": list(plan.injected)} if plan.injected else {}
         self._injected = plan.injected
         self._write("start", {"versions": versions, **plan.to_dict(), **on_record, **setup})
 
     def begin_epoch(self) -> None:
-        """Start counting printed lines anew."""
+        """Restart the count of printed lines."""
         self._printed = 0
 
     def batch_files(self, files: Iterable[str]) -> None:
-        """Remember the image files of the micro-batch that is about to run; they are looked at only when it is rejected."""
+        """Remember the image files of the next micro-batch, in case it is rejected."""
         self._batch = files
         self._window.append(files)
 
     def window_closed(self) -> None:
-        """Forget the files of a window that was applied or rejected."""
+        """Forget the files of the window."""
         self._window = []
 
     def rejection(self, decision: Decision, where: tuple[int, int, int, int], step: int) -> str:
@@ -84,7 +81,7 @@ class RunLog:
             step: Optimizer steps applied so far.
 
         Returns:
-            One line for the terminal; empty when this epoch has printed enough of them.
+            One line for the terminal; empty once this epoch has printed enough.
         """
         epoch, epochs, batch, batches = where
         what = decision.verdict.value.removeprefix("reject_")
@@ -121,13 +118,13 @@ class RunLog:
         self._write("steps", record.details())
 
     def warning(self, caution: Caution, epoch: int, step: int) -> None:
-        """Record that somebody should look at the run."""
+        """Record a warning."""
         self._epoch = epoch
         about = {"what": caution.what, "message": caution.message, "value": caution.value, "limit": caution.limit}
         self._write("warning", {**about, "step": step})
 
     def epoch(self, epoch: int, telemetry: EpochMetrics) -> None:
-        """Record what an epoch came to."""
+        """Record the counts and means of an epoch."""
         self._epoch = epoch
         steps = telemetry.applied
         self._write(
@@ -159,14 +156,14 @@ class RunLog:
         return f"epoch {epoch}: {what_was_done(escalation)}. Reason: {escalation.reason}."
 
     def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
-        """Record what was found out about an incident, and return a line for the terminal.
+        """Record the autopsy of an incident, and return a line for the terminal.
 
         Args:
-            kind: What kind of rejection, or which level of escalation.
-            report: What the autopsy found.
-            epoch: In which it was, from 1.
-            folder: Where it was written in full; None: it was not.
-            injected: Faults put in on purpose that have fired just now.
+            kind: The kind of rejection, or the level of escalation.
+            report: The autopsy's answer.
+            epoch: From 1.
+            folder: Where it was written in full, or None.
+            injected: Injected faults that have just fired.
         """
         self._epoch = epoch
         answer = {key: value for key, value in report.to_json().items() if key != "schema"}
@@ -176,18 +173,18 @@ class RunLog:
         return f"{report.headline()}.{where} Next: " + "\n    ".join(report.next.split("\n"))
 
     def left_out(self, path: str) -> None:
-        """Record that an image is left out of the rest of the run."""
+        """Record that the rest of the run leaves out an image."""
         self._write("left_out", {"path": path})
 
     def unreadable(self, path: str, why: str, split: str, lost: int, images: int) -> None:
-        """Record that an image cannot be read any more, and is left out.
+        """Record that an image has become unreadable and is left out.
 
         Args:
             path: The file.
             why: What happened to it.
             split: ``train`` or ``val``.
-            lost: How many files of these images are lost by now.
-            images: How many there are.
+            lost: Files of this split that are unreadable by now.
+            images: Images of this split.
         """
         self._write("unreadable", {"path": path, "why": why, "split": split, "lost": lost, "images": images})
 
@@ -202,7 +199,7 @@ class RunLog:
         self._write("checkpoint_kept", {"culprits": culprits})
 
     def saved(self, path: Path, epoch: int, step: int = 0) -> None:
-        """Remember the newest healthy checkpoint, and how many optimizer steps of this run are in it."""
+        """Remember the newest healthy checkpoint, and how many optimizer steps of this run it has."""
         self._saved = path, epoch
         self.saved_step = step
 
@@ -216,13 +213,13 @@ class RunLog:
         return None if self._saved is None else self._saved[0]
 
     def nothing_learned(self) -> None:
-        """Forget the checkpoints: they hold the weights that the run began with."""
+        """Forget the checkpoints: they hold the weights at the start of the run."""
         self._saved, self._untrained = None, True
 
     def good_checkpoint(self) -> str:
         """Return a sentence that names the newest healthy checkpoint."""
         if self._untrained:
-            return "There is no good checkpoint: what was saved are the weights that the run began with."
+            return "There is no good checkpoint: the saved weights are those at the start of the run."
         if self._saved is None:
             return "No checkpoint was written in this run."
         return f"The good checkpoint is {self._saved[0]} (epoch {self._saved[1]})."
@@ -261,12 +258,8 @@ class RunLog:
             self._log.write(Event(event=event, epoch=self._epoch, details=details))
 
 
-def _installed(name: str) -> bool:
-    return any(True for _ in metadata.distributions(name=name))
-
-
 def _write_summary(path: Path, content: dict[str, Any]) -> str | None:
-    """Write JSON whole; return what went wrong, if anything did."""
+    """Write JSON whole; return what went wrong, or None."""
     try:
         write_whole(path, (json.dumps(strict(content), indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
