@@ -172,6 +172,6 @@ def test_a_damaged_backoff_is_refused_and_nothing_is_changed(values: Any) -> Non
     backoff = LearningRateBackoff(4)
     backoff.rolled_back()
     before = backoff.to_dict()
-    with pytest.raises(InvalidCallError, match=r"^This is not the state of a StepGuard: backoff="):
+    with pytest.raises(InvalidCallError, match=r"^This is not the state of a StepGuard: brake="):
         backoff.load(values)
     assert backoff.to_dict() == before

@@ -87,7 +87,7 @@ class LearningRateBackoff:
         counts = dict.fromkeys(("ramp_steps", "calm", "rollbacks"), is_count)
         if not is_state(values, {**dict.fromkeys(valid, _is_factor), **counts}):
             raise InvalidCallError(
-                f"This is not the state of a StepGuard: backoff={values!r}. It must have factors above 0 and up to 1, and whole"
+                f"This is not the state of a StepGuard: brake={values!r}. It must have factors above 0 and up to 1, and whole"
                 f" numbers of 0 or more, named {', '.join(valid)}."
             )
         for name in set(valid) - {"ramp_steps"}:

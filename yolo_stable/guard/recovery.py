@@ -285,17 +285,10 @@ class Recovery:
         to: Snapshot | None = None,
         better: Snapshot | None = None,
     ) -> None:
-        """Choose the next level and carry it out.
+        """Choose the next level and carry it out; only a divergence backs off, on all ranks alike.
 
-        Only a training that diverged backs off. All ranks back off and count alike, whichever of them diverged.
-
-        Args:
-            reason: Why.
-            ruined: Tensors that the audit found at fault.
-            diverged: Whether training itself diverged, as far as is known; the state may tell otherwise.
-            last: The rejection that led here, if one did.
-            to: A healthy state to restore; None: a snapshot of the ring.
-            better: The snapshot that was found better than the state of now, unless it is the newest.
+        ``ruined`` are tensors that the audit found; ``last`` is the rejection that led here. The state may tell that ``diverged``
+        is wrong. The ring gives the snapshot, unless ``to`` is one, or one was found ``better`` than the current state.
 
         Raises:
             TrainingHaltedError: Nothing is left to try; the state is that of a snapshot.

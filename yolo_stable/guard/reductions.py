@@ -45,6 +45,7 @@ def try_out(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     return tuple(f"{device} {dtype}".replace("torch.", "") for device, dtype in kinds if not trusted(device, dtype))
 
 
+@functools.cache
 def trusted(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether norms and maxima pass NaN and infinity on, for a floating dtype.
 
@@ -53,11 +54,6 @@ def trusted(device: torch.device, dtype: torch.dtype) -> bool:
 
     Syncs: one, the first time in a process.
     """
-    return _trusted(device, dtype)
-
-
-@functools.cache
-def _trusted(device: torch.device, dtype: torch.dtype) -> bool:
     try:
         if _passes_on(_reduced, device, dtype):
             return True
@@ -76,7 +72,7 @@ def _trusted(device: torch.device, dtype: torch.dtype) -> bool:
 
 def forget() -> None:
     """Try every device again, as after another driver or backend was loaded."""
-    _trusted.cache_clear()
+    trusted.cache_clear()
     _doubted.clear()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 from collections.abc import Iterable, Sequence
@@ -87,7 +88,6 @@ class RunLog:
         what = decision.verdict.value.removeprefix("reject_")
         named = self._batch if what == "micro_batch" else chain.from_iterable(self._window)
         files = [str(file) for file in islice(named, FILES_KEPT)]
-        self._epoch = epoch
         self._write(
             "rejection",
             {
@@ -101,6 +101,7 @@ class RunLog:
                 "norm": decision.norm,
                 "files": files,
             },
+            epoch,
         )
         self._printed += 1
         if self._printed > LINES_PER_EPOCH:
@@ -114,18 +115,14 @@ class RunLog:
 
     def steps(self, record: StepRecord, epoch: int) -> None:
         """Record the numbers of an applied step."""
-        self._epoch = epoch
-        self._write("steps", record.details())
+        self._write("steps", record.details(), epoch)
 
     def warning(self, caution: Caution, epoch: int, step: int) -> None:
         """Record a warning."""
-        self._epoch = epoch
-        about = {"what": caution.what, "message": caution.message, "value": caution.value, "limit": caution.limit}
-        self._write("warning", {**about, "step": step})
+        self._write("warning", {**dataclasses.asdict(caution), "step": step}, epoch)
 
     def epoch(self, epoch: int, telemetry: EpochMetrics) -> None:
         """Record the counts and means of an epoch."""
-        self._epoch = epoch
         steps = telemetry.applied
         self._write(
             "epoch",
@@ -137,11 +134,11 @@ class RunLog:
                 "norm_max": telemetry.norm_max if steps else None,
                 "loss": telemetry.loss,
             },
+            epoch,
         )
 
     def escalation(self, escalation: Escalation, epoch: int) -> str:
         """Record that more than a batch was undone, and return a line for the terminal."""
-        self._epoch = epoch
         details = {
             "rung": escalation.level.value,
             "reason": escalation.reason,
@@ -152,7 +149,7 @@ class RunLog:
             "lr_factor": escalation.lr_factor,
             "precision": escalation.precision or None,
         }
-        self._write("climb", details)
+        self._write("climb", details, epoch)
         return f"epoch {epoch}: {what_was_done(escalation)}. Reason: {escalation.reason}."
 
     def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
@@ -165,10 +162,10 @@ class RunLog:
             folder: Where it was written in full, or None.
             injected: Injected faults that have just fired.
         """
-        self._epoch = epoch
         answer = {key: value for key, value in report.to_json().items() if key != "schema"}
         on_record = {"injected": list(injected)} if injected else {}
-        self._write("incident", {"kind": kind, "folder": str(folder) if folder else None, **answer, **on_record})
+        details = {"kind": kind, "folder": str(folder) if folder else None, **answer, **on_record}
+        self._write("incident", details, epoch)
         where = f" Bundle: {folder}" if folder else ""
         return f"{report.headline()}.{where} Next: " + "\n    ".join(report.next.split("\n"))
 
@@ -190,13 +187,11 @@ class RunLog:
 
     def validation_not_finite(self, epoch: int, names: list[str]) -> None:
         """Record that a validation of healthy weights was not finite."""
-        self._epoch = epoch
-        self._write("validation_not_finite", {"names": names})
+        self._write("validation_not_finite", {"names": names}, epoch)
 
     def checkpoint_kept(self, epoch: int, culprits: tuple[str, ...]) -> None:
         """Record that a save was refused."""
-        self._epoch = epoch
-        self._write("checkpoint_kept", {"culprits": culprits})
+        self._write("checkpoint_kept", {"culprits": culprits}, epoch)
 
     def saved(self, path: Path, epoch: int, step: int = 0) -> None:
         """Remember the newest healthy checkpoint, and how many optimizer steps of this run it has."""
@@ -252,7 +247,9 @@ class RunLog:
             rows.append(("details", lost or f"{self.folder / 'summary.json'}, guard.jsonl"))
         return rows
 
-    def _write(self, event: str, details: dict[str, Any]) -> None:
+    def _write(self, event: str, details: dict[str, Any], epoch: int | None = None) -> None:
+        """Record an event of an epoch (from 1); None: of the last one."""
+        self._epoch = self._epoch if epoch is None else epoch
         self._summary.add({"event": event, "epoch": self._epoch, **details})
         if self._log is not None:
             self._log.write(Event(event=event, epoch=self._epoch, details=details))
