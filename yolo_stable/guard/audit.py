@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from . import reductions
+from .health import first_names
 
 SQUARES = ("running_var", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "max_square_avg", "sum")
 """State whose numbers are squares of others: believed up to the square of the limit."""
 ROOM = 1e3
 """A value above the limit before the first step belongs to the model: it is believed up to this many times its size."""
-NAMES_KEPT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,14 @@ class Audit:
                 bad += [(self._names[i], value) for i, good, value in seen if not good]
         if not bad:
             return AuditFinding()
-        names = tuple(name for name, _ in bad)
+        names = [name for name, _ in bad]
         first, value = bad[0]
         squared = " squared" if _is_square(first) else ""
         beyond = (
             f" beyond guard.max_value={self.max_value:g}{squared}" if math.isfinite(value) and self.max_value else ""
         )
         return AuditFinding(
-            names=names if len(names) <= NAMES_KEPT else (*names[:NAMES_KEPT], f"and {len(names) - NAMES_KEPT} more"),
+            names=first_names(names),
             ema_only=all(name.startswith("ema/") for name in names),
             reason=f"{first} {value:.3g}{beyond}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else ""),
         )

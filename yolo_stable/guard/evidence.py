@@ -117,7 +117,7 @@ class DivergenceEvidence:
             self._inquiry = None  # several ranks do not wait: a newer snapshot now occupies its memory
         if self._inquiry is None:
             before = step - max(divergence.loss.high, divergence.norm.high) - MARGIN
-            self._begin(self._witness, divergence, ring.reference(before))
+            self._begin(self._witness, divergence, ring.at_or_before(before, trusted=True))
         inquiry = self._inquiry
         if inquiry is None:
             return ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from .reductions import largest
+
+NAMES_KEPT = 5
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
@@ -27,12 +29,8 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return all(bool(largest(group).isfinite().all()) for group in groups.values())
 
 
-def non_finite_names(named: Iterable[tuple[str, Tensor]], limit: int = 5) -> tuple[str, ...]:
-    """Return the names of tensors that are not finite, in their order; for the rare path.
-
-    Args:
-        named: Names and tensors.
-        limit: Most names; one more entry then says how many others there are.
+def non_finite_names(named: Iterable[tuple[str, Tensor]]) -> tuple[str, ...]:
+    """Return the names of tensors that are not finite, as :func:`first_names` does; for the rare path.
 
     Syncs: one read per tensor.
 
@@ -40,5 +38,9 @@ def non_finite_names(named: Iterable[tuple[str, Tensor]], limit: int = 5) -> tup
         >>> non_finite_names([("a", torch.ones(2)), ("b", torch.tensor([1.0, float("inf")]))])
         ('b',)
     """
-    bad = [name for name, tensor in named if not bool(tensor.detach().isfinite().all())]
-    return tuple(bad) if len(bad) <= limit else (*bad[:limit], f"and {len(bad) - limit} more")
+    return first_names([name for name, tensor in named if not bool(tensor.detach().isfinite().all())])
+
+
+def first_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the first names; one more entry says how many others there are."""
+    return tuple(names) if len(names) <= NAMES_KEPT else (*names[:NAMES_KEPT], f"and {len(names) - NAMES_KEPT} more")

@@ -273,10 +273,10 @@ class Numbers(Holder):
     __slots__ = ()
 
     def read(self) -> tuple[int, Tensor]:
-        return _version(self.held), self.held.detach().clone()
+        return self.held._version, self.held.detach().clone()
 
     def is_as(self, content: tuple[int, Tensor]) -> bool:
-        return _version(self.held) == content[0]
+        return self.held._version == content[0]
 
     def write(self, content: tuple[int, Tensor]) -> None:
         _, value = content
@@ -287,7 +287,7 @@ class Numbers(Holder):
             self.held.data = value.clone()
 
     def settle(self, content: tuple[int, Tensor]) -> None:
-        self.kept = _version(self.held), content[1]
+        self.kept = self.held._version, content[1]
 
     def has_moved(self) -> bool:
         """Return whether the numbers may differ from those kept, whatever the version says.
@@ -431,7 +431,3 @@ def _members(kind: type) -> dict[str, Any]:
                 if isinstance(member, types.MemberDescriptorType):
                     found.setdefault(name, member)
     return found
-
-
-def _version(tensor: Tensor) -> int:
-    return tensor._version

@@ -111,11 +111,6 @@ class SnapshotRing:
         """Return the step of the newest trusted snapshot no newer than ``step``; -1 without one."""
         return max((snapshot.step for snapshot in self._ring if snapshot.trusted and snapshot.step <= step), default=-1)
 
-    def reference(self, step: int) -> Snapshot | None:
-        """Return the newest trusted snapshot no newer than ``step``, or else the oldest; None without any."""
-        fitting = (kept for kept in reversed(self._ring) if kept.trusted and kept.step <= step)
-        return next(fitting, self.oldest)
-
     @property
     def older_ones(self) -> list[Snapshot]:
         """All but the newest."""
@@ -126,10 +121,10 @@ class SnapshotRing:
         """The oldest snapshot, or None."""
         return self._ring[0] if self._ring else None
 
-    def at_or_before(self, step: int) -> Snapshot | None:
-        """Return the newest snapshot no newer than ``step``, or else the oldest; None without any."""
-        fitting = [snapshot for snapshot in self._ring if snapshot.step <= step]
-        return fitting[-1] if fitting else self._ring[0] if self._ring else None
+    def at_or_before(self, step: int, *, trusted: bool = False) -> Snapshot | None:
+        """Return the newest (trusted) snapshot no newer than ``step``, or else the oldest; None without any."""
+        fitting = (kept for kept in reversed(self._ring) if kept.step <= step and (kept.trusted or not trusted))
+        return next(fitting, self.oldest)
 
     def take(self, step: int, live: dict[str, Tensor]) -> Snapshot:
         """Copy the state, found healthy after ``step`` applied optimizer steps; the oldest snapshot makes room."""

@@ -26,7 +26,7 @@ from .figures import figures
 from .incident import WORDS, ReportIncident
 from .pictures import Pictures
 from .run import Run, read_run
-from .settings_table import changed, defaults_known, differing, shown
+from .settings_table import changed, defaults_problem, differing, shown
 from .timeline import KINDS
 from .verdict import RunVerdict, verdict, verdict_of_many
 
@@ -126,7 +126,7 @@ def page_of(
         differing=differing(runs) if len(runs) > 1 else [],
         omitted=pictures.omitted,
         kinds=[kind for kind in KINDS if any(run.history.timeline.amounts.get(kind) for run in runs)],
-        defaults_problem=defaults_known(),
+        defaults_problem=defaults_problem(),
         policy=f"default-src 'none'; script-src 'sha256-{_plotly()[1]}' 'sha256-{_hash(script)}'; style-src 'unsafe-inline';"
         " img-src data: blob:; base-uri 'none'; form-action 'none'",
         plotly=Markup(_plotly()[0]),
@@ -148,7 +148,7 @@ def script_json(value: Any) -> str:
 
 def _shown(i: int, run: Run, out: Path, pictures: Pictures) -> dict[str, Any]:
     """Return the template's values of a run."""
-    rows, same = changed(run) if run.settings and not defaults_known() else ([], 0)
+    rows, same = changed(run) if run.settings and not defaults_problem() else ([], 0)
     layers = sorted(run.history.layers.items(), key=lambda item: -item[1].total / item[1].lines)[:LAYERS]
     known = {found.number for found in run.incidents}
     return {

@@ -23,10 +23,10 @@ BROKEN = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, EOF
 
 
 class Pictures:
-    """Returns pictures as data URIs, at most ``limit`` and at most ``budget`` bytes before encoding."""
+    """Returns pictures as data URIs until there are too many or they take too much."""
 
-    def __init__(self, limit: int = LIMIT, budget: int = BUDGET) -> None:
-        self._left, self._budget = limit, budget
+    def __init__(self) -> None:
+        self._left, self._budget = LIMIT, BUDGET
         self.omitted = 0
         """Pictures that exist but are not shown."""
 

@@ -42,7 +42,7 @@ def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def defaults_known() -> str:
+def defaults_problem() -> str:
     """Return why the defaults are unknown; empty when they are known."""
     try:
         default_hyp()
