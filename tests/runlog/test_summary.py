@@ -53,7 +53,7 @@ def test_a_resumed_run_has_the_same_figures_everywhere(tmp_path: Path) -> None:
     assert (summary["incidents_in_all"], summary["steps_undone"], summary["causes"]) == (2, 8, {"data": 1})
     assert [(one["epoch"], one["what"]) for one in summary["incidents"]] == [(1, "micro_batch"), (2, "roll_back")]
     assert summary["left_out"] == ["a.jpg", "gone.jpg"]
-    assert rows["put back"] == "1 times, 8 steps undone"
+    assert rows["escalations"] == "1, 8 steps undone"
     assert rows["causes found"].startswith("data: 1; ")
 
     run, measured = read_run(tmp_path), measure(tmp_path)

@@ -303,7 +303,7 @@ def test_escalations_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in
         {"event": "checkpoint_kept", "epoch": 4, "culprits": ["EMA model.0.weight"]},
     ]
     rows = dict(log.finish("done", "", Counts()))
-    assert rows["put back"] == "1 times, 8 steps undone"
+    assert rows["escalations"] == "1, 8 steps undone"
     assert summary(tmp_path)["steps_undone"] == 8
 
 
@@ -312,7 +312,7 @@ def test_escalations_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in
     [
         (
             Escalation(level=EscalationLevel.REPAIR, reason="r", step=9, to_step=4),
-            "epoch 1: the EMA was put back to step 4, training goes on. Reason: r.",
+            "epoch 1: the EMA was restored from step 4, training goes on. Reason: r.",
         ),
         (
             Escalation(
@@ -323,7 +323,7 @@ def test_escalations_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in
                 lr_factor=0.25,
                 precision="float32",
             ),
-            "epoch 1: put back to step 9, no step undone, from here on in float32, learning rate x 0.25. Reason: r.",
+            "epoch 1: rolled back to step 9, no step undone, float32 from here on, learning rate x 0.25. Reason: r.",
         ),
         (
             Escalation(level=EscalationLevel.ROLL_BACK, reason="r", step=23, to_step=16, lost=7),
@@ -331,7 +331,7 @@ def test_escalations_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in
         ),
         (
             Escalation(level=EscalationLevel.ROLL_BACK, reason="r", step=23, to_step=16),
-            "epoch 1: put back to step 16, no step undone, the learning rate stays. Reason: r.",
+            "epoch 1: rolled back to step 16, no step undone, the learning rate stays. Reason: r.",
         ),
         (
             Escalation(level=EscalationLevel.ROLL_BACK, reason="r", step=26, to_step=16, lost=3),
@@ -339,7 +339,7 @@ def test_escalations_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in
         ),
         (
             Escalation(level=EscalationLevel.HALT, reason="r", step=9, to_step=4),
-            "epoch 1: training is halted, the state was put back to step 4. Reason: r.",
+            "epoch 1: training is halted, the state was rolled back to step 4. Reason: r.",
         ),
         (Escalation(level=EscalationLevel.HALT, reason="r", step=9), "epoch 1: training is halted. Reason: r."),
     ],

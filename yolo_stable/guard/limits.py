@@ -103,14 +103,13 @@ ROW_ADVICE = Advice(
     f"{_CHECK}\n{_WHEN_SETTLED}",
 )
 ASTRAY_ADVICE = Advice(
-    "No batch is at fault but training itself: lower the learning rate (lr0=); when numbers were ruined with an ordinary one,"
-    " check the device and its memory",
+    "Training itself is at fault, not a batch: lower the learning rate (lr0=); if an ordinary one ruins numbers, check the device"
+    " and its memory",
     "To go on from it with small steps:\nyolo-stable train DATA model=LAST --preset recovery",
 )
 RUINED_ADVICE = Advice(
-    "All gradients that were applied were finite, so that something else makes this number: the device or its memory, code of"
-    " your own that writes to weights or optimizer, or a setting of the optimizer such as eps=0. The state that was put back"
-    " is healthy",
+    "All applied gradients were finite: something else makes this number, such as the device or its memory, your own code that"
+    " writes to weights or optimizer, or a setting of the optimizer such as eps=0. The restored state is healthy",
     f"Whether the device computes rightly under load, in 10 minutes:\nyolo-stable validate --stress 10\n{_WHEN_SETTLED}",
 )
 

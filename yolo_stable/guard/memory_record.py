@@ -83,7 +83,7 @@ def record(memory: Memory) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
                 entry["value"] = plain(content)
             entries.append(entry)
         except (_NotPlainError, RecursionError, TypeError):
-            memory.say(f"{holder.path} holds what no file can keep: a resumed run begins with it anew")
+            memory.say(f"{holder.path} holds what no file can keep: a resumed run starts it from the beginning")
     return tensors, entries
 
 

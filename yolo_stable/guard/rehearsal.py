@@ -42,7 +42,7 @@ def choose_step(
     if not problem:
         return FusedStep(model, optimizer, scaler, config), f"fused {type(optimizer).__name__}"
     if config.step == "fused":
-        raise InvalidCallError(f"guard.step=fused cannot be had: {problem}. Set guard.step=auto or reference.")
+        raise InvalidCallError(f"guard.step=fused is not possible: {problem}. Set guard.step=auto or reference.")
     return ReferenceStep(model, optimizer, scaler, config), f"reference ({problem})"
 
 

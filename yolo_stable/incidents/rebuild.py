@@ -264,7 +264,7 @@ def _require_same(theirs: Any, mine: dict[str, str]) -> None:
         wrong = next(name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name))
         raise BundleError(
             f"The model cannot be built from its YAML: {wrong!r:.100} is {theirs.get(wrong, 'missing')!r:.100}, and"
-            f" {mine.get(wrong, 'missing')!r:.100} when built anew; it was changed afterwards. {_INSTEAD}"
+            f" {mine.get(wrong, 'missing')!r:.100} when built again; it was changed afterwards. {_INSTEAD}"
         )
 
 

@@ -231,7 +231,7 @@ def report_of_escalation(escalation: Escalation) -> Report:
     return Report(
         cause="optimisation",
         phase="step",
-        evidence={"what": "went astray in its training", "why": escalation.reason, "halted": halted},
+        evidence={"what": "diverged", "why": escalation.reason, "halted": halted},
         next=f"{lower} the learning rate (lr0=).\nOr take a calmer preset:\n{AGAIN} --preset cautious",
     )
 

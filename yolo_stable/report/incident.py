@@ -17,7 +17,7 @@ WORDS = {
     "micro_batch": "micro-batch rejected",
     "window": "window rejected",
     "validation": "validation not finite",
-    "repair": "EMA put back",
+    "repair": "EMA restored",
     "roll_back": "rolled back",
     "lower_precision": "rolled back, lower precision",
     "halt": "halted",
@@ -134,7 +134,7 @@ class ReportIncident:
         rows = [("seen", self.reason), ("where", self.place)]
         if self.escalation and self.to_step is not None:
             undone = f", {count(self.lost, 'step')} undone" if self.lost else ""
-            rows.append(("put back", f"to step {self.to_step:,}{undone}"))
+            rows.append(("rolled back", f"to step {self.to_step:,}{undone}"))
         if self.escalation and self.lr_factor is not None:
             rows.append(("learning rate", f"× {short(self.lr_factor)}"))
         if self.precision:

@@ -18,7 +18,7 @@ SEEN = 0.05
 """A best mAP above this shows that the network found something."""
 WORDS = {
     "weights": "ruined weights",
-    "optimisation": "training that went astray",
+    "optimisation": "a divergence",
     "precision": "numbers beyond the precision",
     "hardware transient": "a fault that did not come again",
     "hardware persistent": "a device that computes wrongly",

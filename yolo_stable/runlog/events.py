@@ -22,11 +22,11 @@ events and their further keys:
   ``runlog/warning_rules.py``.
 - ``epoch``: ``applied``, ``clipped``, ``rejected`` (counts within the epoch), ``norm_mean``, ``norm_max`` (before clipping, of
   the steps that were applied; null when there were none), ``loss`` (running means, by name).
-- ``climb``: more than a batch was undone. ``rung`` (``repair``: the EMA alone was put back to a snapshot; ``roll_back``: the
+- ``climb``: more than a batch was undone. ``rung`` (``repair``: the EMA alone was restored from a snapshot; ``roll_back``: the
   whole state; ``lower_precision``: that, and ``precision`` is computed in from here on; ``halt``), ``reason``, ``culprits``,
   ``step`` and ``to_step`` (optimizer steps applied then, and in the snapshot), ``lost`` (steps undone by this escalation, without
   those that earlier ones had undone), ``lr_factor`` (what the learning rate is multiplied by from here on).
-- ``incident``: a rejection or an escalation was looked into. ``kind``, ``folder`` (where it is in full, or null), and the
+- ``incident``: the autopsy of a rejection or an escalation. ``kind``, ``folder`` (where it is in full, or null), and the
   answer of the autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``, ``samples``, ``evidence``,
   ``next``. ``injected`` here and in ``start``: faults that were put in on purpose, where there are any.
 - ``left_out``: ``path`` of an image that was found guilty twice and is left out of the rest of the run.

@@ -23,11 +23,11 @@ def name_files(files: list[str]) -> str:
 def what_was_done(escalation: Escalation) -> str:
     """Return what an escalation did, in words."""
     if escalation.level is EscalationLevel.REPAIR:
-        return f"the EMA was put back to step {escalation.to_step}, training goes on"
+        return f"the EMA was restored from step {escalation.to_step}, training goes on"
     if escalation.level is EscalationLevel.HALT:
-        kept = "" if escalation.to_step is None else f", the state was put back to step {escalation.to_step}"
+        kept = "" if escalation.to_step is None else f", the state was rolled back to step {escalation.to_step}"
         return f"training is halted{kept}"
-    precision = f", from here on in {escalation.precision}" if escalation.precision else ""
+    precision = f", {escalation.precision} from here on" if escalation.precision else ""
     rate = f"learning rate x {escalation.lr_factor:.3g}" if escalation.lr_factor < 1.0 else "the learning rate stays"
     return f"{_way_back(escalation)}{precision}, {rate}"
 
@@ -35,7 +35,7 @@ def what_was_done(escalation: Escalation) -> str:
 def _way_back(escalation: Escalation) -> str:
     """Return the step of the restored state and the cost: steps undone by earlier escalations are not lost again."""
     if not escalation.lost:
-        return f"put back to step {escalation.to_step}, no step undone"
+        return f"rolled back to step {escalation.to_step}, no step undone"
     undone = f"({escalation.lost} undone)"
     if escalation.to_step is not None and escalation.lost == escalation.step - escalation.to_step:
         return f"rolled back from step {escalation.step} to step {escalation.to_step} {undone}"

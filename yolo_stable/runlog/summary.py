@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._shared.numbers import whole
+from .._shared.numbers import count, whole
 from .format import FILES_SHOWN, incident_row
 from .reader import read_events
 from .tally import Tally
@@ -90,12 +90,12 @@ class Summary:
         """Return the closing table's rows of counts; ``folder`` is the run's."""
         rows = []
         if self._tally.escalations:
-            rows.append(("put back", f"{self._tally.escalations} times, {self._tally.undone} steps undone"))
+            rows.append(("escalations", f"{self._tally.escalations:,}, {count(self._tally.undone, 'step')} undone"))
         if self._tally.causes:
-            found = ", ".join(f"{cause}: {count}" for cause, count in sorted(self._tally.causes.items()))
+            found = ", ".join(f"{cause}: {n}" for cause, n in sorted(self._tally.causes.items()))
             rows.append(("causes found", f"{found}; see {folder / 'incidents'}"))
         if self._warnings:
-            given = ", ".join(f"{what}: {count}" for what, count in sorted(self._warnings.items()))
+            given = ", ".join(f"{what}: {n}" for what, n in sorted(self._warnings.items()))
             rows.append(("warnings", f"{given}; see above or guard.jsonl for what to do"))
         if self._unreadable:
             first = next(iter(self._unreadable.values()))
