@@ -179,8 +179,8 @@ def _layer(row: Any, where: str, own: Collection[str]) -> list[Any]:
     )
     if not known:
         raise BundleError(
-            f"The network cannot be built again: {where} is {module!r:.80}, and an incident may only have layers of Ultralytics'"
-            " own networks. The answer from the run is in incident.json."
+            f"The network cannot be built again: {where} is {module!r:.80}, and only layers of Ultralytics' own networks may come"
+            " from an incident. The answer from the run is in incident.json."
         )
     _require(isinstance(arguments, (list, tuple)) and len(arguments) <= 16, where, arguments, "a list of arguments")
     return [
