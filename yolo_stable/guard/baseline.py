@@ -17,15 +17,15 @@ UPWARD, DOWNWARD = 2.0, 0.5
 """Factors on that share for values above and below: the baseline is an expectile at 0.8 (Newey and Powell, 1987), not a mean.
 Losses of 2 and 60 in turns, as recorded from small batches, are then measured against the 60."""
 SETTLED = 64
-"""Values after which high ones never move the baseline, and from which on its lowest counts: before, a baseline that began too
-low by chance would count for ever. A creep that begins earlier is only seen later."""
+"""Values after which high ones never move the baseline, and its lowest counts: before, a baseline that began too low by chance
+would count for ever. A creep that begins earlier is only seen later."""
 BELIEVED = 1e15
 """Values not between this and its inverse are absurd: no training has them."""
 BELIEVED_RISE = 1e12
 """Values further than this from the baseline, up or down, are absurd too."""
 FAR = 1e8
-"""No data does this: it is the ratio between the first batch of an untrained network (a loss of 100) and an image without objects
-under a network that has learned to be silent (1e-6)."""
+"""A rise that no data cause: the ratio between the first batch of an untrained network (a loss of 100) and an image without
+objects under a network that has learned to be silent (1e-6)."""
 
 Entry = float | int | None
 
@@ -35,17 +35,17 @@ _LOG_FAR = math.log(FAR)
 
 
 class Baseline:
-    """A baseline that follows in-line values in log space, and two streaks: values high, and the baseline itself high.
+    """Follows in-line values in log space, with two streaks: high values, and a high baseline.
 
-    A value that cannot be used is as if it had never been given: None, not finite, not above 0, or absurd. A value above
-    ``max_rise`` times the baseline is high: it lengthens the streak by one and leaves the baseline alone. Any other value is in
-    line: it shortens the streak by one and moves the baseline, however far it has fallen, but never by more than a fall by
-    ``max_rise`` would. Values most of which are high are a streak therefore, and single ones in line hide nothing.
+    A value above ``max_rise`` times the baseline is high: it lengthens the streak by one and leaves the baseline alone. Any other
+    value is in line: it shortens the streak by one and moves the baseline, but never by more than a fall by ``max_rise`` would.
+    So mostly high values are a streak, and single ones in line hide nothing. A value that is None, not finite, not above 0 or
+    absurd counts as if it had never been.
 
     Until the baseline is settled, a value in line ends a streak, which has only shown how far the values scatter: its values
-    then move the baseline as if each had been ``max_rise`` times it. Without this, a fresh detector's first steps are
-    suspicious: while the assigner finds no objects, losses of 8 and of 120 take turns, and a baseline that began at 8 would
-    stay there.
+    then move the baseline as if each had been ``max_rise`` times it. Otherwise a fresh detector's first steps would be
+    suspicious: while the assigner finds no objects, losses of 8 and 120 take turns, and a baseline that began at 8 would stay
+    there.
 
     Examples:
         >>> baseline = Baseline("loss", max_rise=4.0, patience=2)

@@ -132,7 +132,7 @@ class BufferShadow:
             self._spare.append(self._window)
         self._window = self._latest
 
-    def rollback(self) -> None:
+    def undo_window(self) -> None:
         """Restore the buffers as they were at the start of the window."""
         self._follow()
         if self._latest is not self._window:

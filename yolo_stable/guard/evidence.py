@@ -66,7 +66,7 @@ class DivergenceEvidence:
         self._inquiry: Inquiry | None = None
         self._occasion = Occasion.EARLY
         self._heard_early = self._undecided = self._warned = False
-        self._put_back: tuple[Snapshot, int] | None = None
+        self._restored: tuple[Snapshot, int] | None = None
         self._since = 0
         self._suspicion, self._step = "", -1
         self.older: Snapshot | None = None
@@ -74,12 +74,12 @@ class DivergenceEvidence:
 
     @property
     def patience(self) -> int:
-        """Streak that the divergence rule suspects: the comparison then ends when it is ``config.patience`` long."""
+        """Length of a streak that the rule suspects; the comparison then ends when the streak is ``config.patience`` long."""
         return max(1, self._config.patience - BATCHES + 1)
 
     def doubts(self, divergence: Divergence) -> bool:
         """Return whether a rollback may have to undo the current state."""
-        return divergence.suspicious or self._inquiry is not None or self._put_back is not None
+        return divergence.suspicious or self._inquiry is not None or self._restored is not None
 
     def delays(self, divergence: Divergence) -> bool:
         """Return whether snapshots have to wait until a suspicion is cleared; never when nobody can clear it."""
@@ -109,7 +109,7 @@ class DivergenceEvidence:
         """
         if not divergence.suspicious:
             self._heard_early = self._undecided = False
-            if self._inquiry is None and self._put_back is None:
+            if self._inquiry is None and self._restored is None:
                 return ""
         if self._witness is None or self._undecided:
             return ""
@@ -143,7 +143,7 @@ class DivergenceEvidence:
         """Compare with this state soon: a divergence was rolled back to it."""
         self.drop()
         if self._witness is not None:
-            self._put_back, self._since = (snapshot, snapshot.step), 0
+            self._restored, self._since = (snapshot, snapshot.step), 0
 
     @property
     def not_helped(self) -> bool:
@@ -156,7 +156,7 @@ class DivergenceEvidence:
 
     def drop(self) -> None:
         """Forget the comparison: another state was restored."""
-        self._inquiry = self._put_back = self.older = None
+        self._inquiry = self._restored = self.older = None
         self._heard_early = self._undecided = False
 
     def forget(self) -> None:
@@ -167,8 +167,8 @@ class DivergenceEvidence:
     def _begin(self, witness: Witness, divergence: Divergence, before: Snapshot | None) -> None:
         """Begin a comparison if there is an occasion."""
         self._since += 1
-        if self._put_back is not None and self._since > PROBATION:
-            (older, step), self._put_back = self._put_back, None
+        if self._restored is not None and self._since > PROBATION:
+            (older, step), self._restored = self._restored, None
             if older.step != step:
                 return
             self._occasion, self.older, self._suspicion = Occasion.PROBATION, older, "the rollback has not helped"

@@ -275,7 +275,7 @@ class StepGuard:
         losses, self._losses = self._losses, []
         for part in self._undoable():
             if decision.verdict is GuardVerdict.REJECT_WINDOW:
-                part.rollback()
+                part.undo_window()
             else:
                 part.commit()
         if recovery is not None and decision:
@@ -316,7 +316,7 @@ class StepGuard:
         self._losses = []
         self._step.drop_gradients()
         for part in self._undoable():
-            part.rollback()
+            part.undo_window()
 
     def resync(self) -> None:
         """Accept the state as it is now as healthy, after a change from outside (a load); start new snapshots."""

@@ -120,7 +120,7 @@ class Memory:
         if len(self._holders) > 2 * self._walked + 64:  # drop objects that are gone
             self.resync()
 
-    def rollback(self) -> None:
+    def undo_window(self) -> None:
         """Restore what the window met.
 
         Syncs: none.

@@ -30,11 +30,11 @@ class BatchMeasurement:
     norm: float = math.nan
     """Global 2-norm of the gradient."""
     found: float = 1.0
-    """The share that was found, in [0, 1]: loss and norm are so many times what they would be had all been found."""
+    """The share that was found, in [0, 1], to which loss and norm are proportional."""
 
     @property
     def whole(self) -> BatchMeasurement:
-        """Loss and norm had all been found; infinite where nothing was, as such a state has shown nothing."""
+        """Loss and norm as if all had been found; infinite if nothing was, as such a state has shown nothing."""
         return BatchMeasurement(_divided(self.loss, self.found), _divided(self.norm, self.found))
 
 
