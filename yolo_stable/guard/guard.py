@@ -19,8 +19,8 @@ from .decision import Decision, GuardVerdict, judge_jump, judge_micro_batch
 from .escalation import Escalation
 from .graph import free_graph
 from .health import non_finite_names
-from .items import tensors_among
 from .limits import Counts, halted, limit_passed
+from .loss_items import tensors_among
 from .memory import Memory
 from .ranks import Ranks, backward_nan
 from .recent import RecentWindows

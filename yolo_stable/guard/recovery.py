@@ -26,7 +26,6 @@ from typing import Any
 
 from ..errors import InvalidCallError
 from .audit import Audit, AuditFinding
-from .choice import choose, copies
 from .config import GuardConfig
 from .damage import StateDamage, all_over, damages, lone_numbers
 from .decision import Decision
@@ -41,6 +40,7 @@ from .recent import RecentWindows
 from .repair import EmaRepair
 from .setbacks import Setbacks
 from .snapshot import Snapshot, SnapshotRing
+from .snapshot_choice import choose, copies
 from .state import TrainingState
 from .witness import Again, Witness
 

@@ -25,9 +25,9 @@ from .decision import Decision, GuardVerdict, judge_window
 from .gradients import each_norm
 from .health import non_finite_names
 from .loss_scale import LossScale
+from .parameter_walk import ParameterWalk
 from .reductions import told
 from .shares import Shares, module_of, shares
-from .walk import ParameterWalk
 from .wrappers import plain_name
 
 

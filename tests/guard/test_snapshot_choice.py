@@ -1,6 +1,6 @@
 """Two processes with ``DistributedDataParallel``: whatever is ruined on one of them, both go back to the same step.
 
-This file is also the program of the two processes: ``python test_choice.py RANK FOLDER`` runs all stories one after the
+This file is also the program of the two processes: ``python test_snapshot_choice.py RANK FOLDER`` runs all stories one after the
 other and writes what it saw; the tests read it.
 """
 
@@ -24,9 +24,9 @@ from two_processes import RANKS, join, run_both
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.guard import Escalation, GuardConfig, StepGuard
-from yolo_stable.guard.choice import choose, copies
 from yolo_stable.guard.ranks import Ranks
 from yolo_stable.guard.snapshot import SnapshotRing
+from yolo_stable.guard.snapshot_choice import choose, copies
 from yolo_stable.guard.state import TrainingState
 
 WINDOWS = 24

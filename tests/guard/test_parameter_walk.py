@@ -17,7 +17,7 @@ from ultralytics.optim import MuSGD
 
 from yolo_stable.guard import GuardVerdict, StepGuard
 from yolo_stable.guard.fused import FusedStep
-from yolo_stable.guard.walk import ParameterWalk
+from yolo_stable.guard.parameter_walk import ParameterWalk
 
 NAN = float("nan")
 MAX_NORM = 0.5
