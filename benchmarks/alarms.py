@@ -21,9 +21,9 @@ import torch
 
 from yolo_stable.guard import GuardConfig
 from yolo_stable.guard.divergence import Divergence
-from yolo_stable.guard.evidence import Evidence
+from yolo_stable.guard.evidence import DivergenceEvidence
 from yolo_stable.guard.snapshot import SnapshotRing
-from yolo_stable.guard.witness import Measured
+from yolo_stable.guard.witness import BatchMeasurement
 from yolo_stable.presets.guard_settings import GuardSettings
 
 from .orders import ORDERS
@@ -44,11 +44,11 @@ class ScriptedWitness:
         """Return nothing: one can always ask a script."""
         return ""
 
-    def measure(self, tensors: Any, *, norm: bool) -> Measured:
+    def measure(self, tensors: Any, *, norm: bool) -> BatchMeasurement:
         """Return what the trace says; a snapshot's one tensor is the step that it was taken in, None is now."""
         self.compared += tensors is not None
         step = self.state if tensors is None else int(tensors["model/step"])
-        return Measured(*self.trace.under(step))
+        return BatchMeasurement(*self.trace.under(step))
 
 
 class Nothing:
@@ -67,7 +67,7 @@ class Rule:
     def __init__(self, trace: Trace, config: GuardConfig) -> None:
         self.witness = ScriptedWitness(trace)
         stands_in: Any = self.witness
-        self.evidence = Evidence(stands_in, config)
+        self.evidence = DivergenceEvidence(stands_in, config)
         self.divergence = Divergence(config.max_loss_rise, config.max_norm_rise, self.evidence.patience)
         nothing: Any = Nothing()
         self.ring, self._every = SnapshotRing(nothing, config.snapshots, "device"), config.snapshot_every or 1

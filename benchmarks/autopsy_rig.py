@@ -48,7 +48,7 @@ class Heard:
     """What came out of the feeding of one window."""
 
     answers: list[Answer] = field(default_factory=list)
-    climbs: list[Incident] = field(default_factory=list)
+    escalations: list[Incident] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -67,7 +67,7 @@ class Listener:
     def __call__(self, found: Incident) -> None:
         """Take an incident."""
         if found.seen is None:
-            self.heard.climbs.append(found)
+            self.heard.escalations.append(found)
             return
         self.heard.answers.append(Answer(found, LAST["seconds"], self.bundle_to))
         if self.bundle_to is not None:

@@ -58,7 +58,7 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None, *, twice: bool = Fa
         rig.listener.bundle_to = None
         again = None
         lasting = trial.group != "weights" and rig.setting.accumulate == 1 and trial.cause != "hardware transient"
-        if twice and lasting and heard.answers and not heard.climbs:
+        if twice and lasting and heard.answers and not heard.escalations:
             seed_all(trial.seed)
             again = rig.feed(*same)
     row["fired"] = all(armed.fired for armed in counted)
@@ -68,7 +68,7 @@ def play(rig: Rig, trial: Trial, folder: Path | None = None, *, twice: bool = Fa
         truth = counted[-1].truth if counted and model is not None else None
         row.update(judged(trial, truth, heard.answers[0], rig))
     changed = isinstance(model, Leap) or trial.group == "weights"
-    if heard.climbs or changed or not heard.answers:
+    if heard.escalations or changed or not heard.answers:
         rig.go_back()
     elif rig.setting.accumulate == 1:  # else the other micro-batches of the window are trained on
         row["untouched"] = rig.fingerprint() == before

@@ -16,7 +16,7 @@ from ultralytics.utils.torch_utils import ModelEMA
 from yolo_stable import StableDetectionTrainer, StepGuard
 from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.run_plan import RunPlan
-from yolo_stable.runlog.epoch_metrics import EpochTelemetry
+from yolo_stable.runlog.epoch_metrics import EpochMetrics
 from yolo_stable.runlog.writer import RunLog
 from yolo_stable.trainer.services import Services
 
@@ -65,7 +65,7 @@ def step_only(name: str, model_yaml: str, optimizer: str, *, step: str = "auto")
     if name == "guarded":
         trainer.services = Services.of(trainer, lambda epoch: None)
         trainer.guard = trainer.ema = None
-        trainer.telemetry = EpochTelemetry()
+        trainer.telemetry = EpochMetrics()
         trainer.run_log = RunLog(Path(), resumed=False, write=False)
         trainer.batch_number, trainer.epoch, trainer.train_loader = 1, 0, range(1)
     trainer.args = get_cfg(DEFAULT_CFG)

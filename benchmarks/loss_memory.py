@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
 
 from yolo_stable.guard.memory import Memory
-from yolo_stable.guard.walk import ParameterWalk
+from yolo_stable.guard.parameter_walk import ParameterWalk
 
 from .contenders import quiet
 from .record import keep, show

@@ -25,7 +25,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import LOGGER
 
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.guard.ladder import Rung
+from yolo_stable.guard.escalation import EscalationLevel
 from yolo_stable.presets.lr_schedule import schedule_warnings
 from yolo_stable.presets.ultralytics_settings import default_hyp
 from yolo_stable.runlog.reader import read_events
@@ -188,16 +188,16 @@ def held_against(stock: Told, guarded: Told, tells: tuple[str, ...] = ()) -> Row
     if run is None or run.guard is None:
         return {"broken": f"guarded: {guarded.error}"}
     events = list(read_events(run.save_dir / "guard.jsonl"))
-    climbs = Counter(event["rung"] for event in events if event["event"] == "climb")
+    escalations = Counter(event["rung"] for event in events if event["event"] == "climb")
     advice = schedule_warnings(vars(run.args), len(run.train_loader), default_hyp())
     warned = [line for line in guarded.warned if line not in stock.warned and line not in advice]
     warned = [line for line in warned if not any(part in line for part in tells)]
     counts = run.guard.counts
     found = (
         counts.rejected,
-        climbs[Rung.ROLL_BACK.value],
-        climbs[Rung.REPAIR.value],
-        climbs[Rung.LOWER_PRECISION.value],
+        escalations[EscalationLevel.ROLL_BACK.value],
+        escalations[EscalationLevel.REPAIR.value],
+        escalations[EscalationLevel.LOWER_PRECISION.value],
         int(guarded.halted),
         int(run.epoch < stock.trainer.epoch),
         sum(event["event"] == "left_out" for event in events),

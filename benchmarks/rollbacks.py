@@ -3,9 +3,9 @@
     python -m benchmarks.rollbacks [--intervals 20 50 200] [--seeds 3] [--epochs 26] [--kinds] [--json F]
 
 A narrow detector that has learned something goes on for so many epochs of 16 steps. ``by chance`` draws each fault from the
-catalogue (those of a learning rate that is too high are left out: these are to be braked); with ``--kinds`` each of them also
-comes alone, every 20 steps for ten epochs. ``six flipped bits`` is a story of its own: the highest exponent bit of six weights,
-in 160 steps. The bar: no halt, a mean factor on the learning rate of 0.99 or more, a healthy checkpoint.
+catalogue (those of a learning rate that is too high are left out: there the learning rate has to back off); with ``--kinds``
+each of them also comes alone, every 20 steps for ten epochs. ``six flipped bits`` is a story of its own: the highest exponent
+bit of six weights, in 160 steps. The bar: no halt, a mean factor on the learning rate of 0.99 or more, a healthy checkpoint.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def watched(flips: Mapping[int, int]) -> Any:
         def optimizer_step(self) -> None:
             assert self.guard is not None
             assert self.guard.recovery is not None
-            self.factors.append(self.guard.recovery.brake.factor)
+            self.factors.append(self.guard.recovery.lr_backoff.factor)
             super().optimizer_step()
 
     return Watched
@@ -76,11 +76,11 @@ def train(overrides: Row, faults: list[Fault], flips: Mapping[int, int]) -> Row:
     for fault in faults:
         kind = fault.on(kind)
     armed = [vars(part)["chaos"] for part in kind.__mro__ if "chaos" in vars(part)]
-    climbs: list[Any] = []
+    escalations: list[Any] = []
     trainer: Any = kind(overrides=overrides)
     service = trainer.services.incidents
     tell = service.on_escalation
-    service.on_escalation = lambda climb: (climbs.append(climb), tell(climb))[1]
+    service.on_escalation = lambda escalation: (escalations.append(escalation), tell(escalation))[1]
     ending = "done"
     try:
         trainer.train()
@@ -95,7 +95,7 @@ def train(overrides: Row, faults: list[Fault], flips: Mapping[int, int]) -> Row:
         "mean lr factor": statistics.fmean(trainer.factors),
         "rejected": counts.rejected,
         "rollbacks": counts.rollbacks,
-        "EMA repairs": sum(climb.rung.value == "repair" for climb in climbs),
+        "EMA repairs": sum(escalation.level.value == "repair" for escalation in escalations),
         "steps lost": len(trainer.factors) - trainer.guard.recovery.trained,
         "mAP50": last_map50(trainer.save_dir),
         "last.pt": health(trainer.last),

@@ -77,7 +77,7 @@ def measure(model: str, optimizer: str, batch: int, imgsz: int, repeats: int) ->
     def roll_back() -> None:
         fill_gradients(trainer, 0)  # as in the middle of a window
         start = time.perf_counter()
-        recovery._put_back(newest)
+        recovery._restore_snapshot(newest)
         taken.append((time.perf_counter() - start) * 1e3)
 
     taken: list[float] = []

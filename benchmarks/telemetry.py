@@ -22,7 +22,7 @@ import torch
 
 from yolo_stable.guard.step import ReferenceStep
 from yolo_stable.runlog.reader import read_events
-from yolo_stable.runlog.step_metrics import StepTelemetry
+from yolo_stable.runlog.step_metrics import StepMetrics
 from yolo_stable.runlog.writer import RunLog
 from yolo_stable.trainer.trainers import TRAINERS
 
@@ -70,9 +70,9 @@ def clocked() -> Iterator[Callable[[], float]]:
     """Measure what is spent in the telemetry, the fetching of the shares and the writing included; gives seconds so far."""
     spent = 0.0
     places: list[tuple[Any, str]] = [
-        (StepTelemetry, "before_step"),
-        (StepTelemetry, "add"),
-        (StepTelemetry, "record"),
+        (StepMetrics, "before_step"),
+        (StepMetrics, "add"),
+        (StepMetrics, "record"),
         (ReferenceStep, "shares"),
         (RunLog, "steps"),
     ]

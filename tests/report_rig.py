@@ -68,7 +68,7 @@ class Log:
         }  # fmt: skip
         return self.add("incident", epoch, **{**answer, **details})
 
-    def climb(self, epoch: int, step: int, to_step: int, **details: Any) -> Log:
+    def escalation(self, epoch: int, step: int, to_step: int, **details: Any) -> Log:
         facts = {
             "rung": "roll_back",
             "reason": "training diverges",
@@ -183,7 +183,7 @@ def guarded_run(folder: Path, *, seed: int = 0, file: str = EVIL) -> Path:
             log.incident(epoch, f"images/{file}")
             log.add("left_out", epoch, path=f"images/{file}")
         if step == 260:
-            log.climb(epoch, 260, 240, culprits=["model/model.4.conv.weight"])
+            log.escalation(epoch, 260, 240, culprits=["model/model.4.conv.weight"])
             found = {"what": "weight was nan"}
             state = {"cause": "weights", "phase": "state", "module": "model.4.conv", "op": "", "samples": []}
             replay = {"reproduced": False, "bitwise": False, "next": "Ask: yolo-stable validate"}

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from ultralytics.optim import MuSGD
 from ultralytics.utils.torch_utils import ModelEMA
 
-from yolo_stable.guard import Climb, StepGuard
+from yolo_stable.guard import Escalation, StepGuard
 from yolo_stable.guard.state import TrainingState
 
 OPTIMIZERS = ("SGD", "AdamW", "RMSprop", "MuSGD", "Adagrad")
@@ -62,14 +62,14 @@ class Rig:
             self.ema = ModelEMA(self.model, decay=0.9, tau=10)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3) if scaled else None
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0 / (1.0 + 0.1 * step))
-        self.climbs: list[Climb] = []
+        self.escalations: list[Escalation] = []
         self.guard = StepGuard(
             self.model,
             self.optimizer,
             scaler=self.scaler,
             ema=self.ema,
             schedules={"lr": self.schedule},
-            on_climb=self.climbs.append,
+            on_escalation=self.escalations.append,
             **settings,
         )
 

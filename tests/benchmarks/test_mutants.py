@@ -167,7 +167,7 @@ def test_a_line_is_executed_with_its_statement(line: int, whole: tuple[int, int]
 
 
 def test_only_what_survived_is_tested_again() -> None:
-    module = "yolo_stable/guard/level.py"
+    module = "yolo_stable/guard/baseline.py"
     found = list(mutants(ROOT, [module], 3, random.Random(0)))
     outcomes = ["killed", "survived", "out of time"]
     before = [judged("guard", one, Verdict(outcome)) for one, outcome in zip(found, outcomes, strict=True)]
@@ -184,7 +184,10 @@ def test_every_room_has_modules_and_every_module_a_test() -> None:
         modules = modules_of(room)
         assert modules
         assert all((ROOT / module).is_file() for module in modules)
-    assert files_for("yolo_stable/guard/level.py", {}) == ["yolo_stable/guard/level.py", "tests/guard/test_level.py"]
+    assert files_for("yolo_stable/guard/baseline.py", {}) == [
+        "yolo_stable/guard/baseline.py",
+        "tests/guard/test_baseline.py",
+    ]
     assert files_for(
         "yolo_stable/checkpoints/save.py",
         {"yolo_stable.checkpoints.save": {"tests/checkpoints/test_save.py", "tests/checkpoints/test_float16.py"}},

@@ -386,8 +386,8 @@ class TestChanges:
         """High values never move a settled level: by the old one every step would be an alarm."""
         saved = read(copied.with_name(NAME))
         levels = dict(saved.plain["guard"]["divergence"])
-        brake = {**saved.plain["guard"]["brake"], "rollbacks": 2}
-        guard = {**saved.plain["guard"], "brake": brake}
+        backoff = {**saved.plain["guard"]["brake"], "rollbacks": 2}
+        guard = {**saved.plain["guard"], "brake": backoff}
         copied.with_name(NAME).write_bytes(b"".join(encode(saved.tensors, {**saved.plain, "guard": guard})))
         seen: list[Any] = []
         trainer = unfinished(StableDetectionTrainer)(

@@ -10,9 +10,9 @@ def test_it_follows_the_loss_down_and_stays_when_it_rises() -> None:
     live = {"model/weight": weight, "optimizer/0/momentum_buffer": torch.ones(2)}
     anchor.follow(None, 16, live)
     assert anchor.snapshot is None
-    for step, level in ((32, 2.0), (48, 2.0 - STEP / 2), (64, 1.5), (80, 3.0)):
+    for step, baseline in ((32, 2.0), (48, 2.0 - STEP / 2), (64, 1.5), (80, 3.0)):
         weight.fill_(step)
-        anchor.follow(level, step, live)
+        anchor.follow(baseline, step, live)
     assert anchor.snapshot is not None
     assert anchor.snapshot.step == 64
     assert list(anchor.snapshot.tensors) == ["model/weight"]

@@ -8,7 +8,8 @@ from rig import Rig, batches
 from torch import Tensor, nn
 
 from yolo_stable.guard import audit as module
-from yolo_stable.guard.audit import NAMES_KEPT, Audit
+from yolo_stable.guard.audit import Audit
+from yolo_stable.guard.health import NAMES_KEPT
 from yolo_stable.guard.state import TrainingState
 
 NAN, INF = math.nan, math.inf

@@ -74,7 +74,7 @@ def test_the_story_of_two_windows_with_known_values() -> None:
     assert state() == (4.0, 1.5, 1)  # only the bad micro-batch is undone
     assert run(12.0)
     assert state() == (8.0, 1.75, 2)
-    shadow.rollback()
+    shadow.undo_window()
     assert state() == (0.0, 1.0, 0)  # the whole window is undone
 
     assert run(8.0)
@@ -84,14 +84,14 @@ def test_the_story_of_two_windows_with_known_values() -> None:
     assert state() == (4.0, 1.5, 1)
     assert run(0.0)
     assert state() == (2.0, 1.75, 2)
-    shadow.rollback()
+    shadow.undo_window()
     assert state() == (4.0, 1.5, 1)  # back to the last commit, and no further
-    shadow.rollback()
+    shadow.undo_window()
     assert state() == (4.0, 1.5, 1)
     assert run(0.0)
     shadow.commit()
     shadow.commit()
-    shadow.rollback()
+    shadow.undo_window()
     assert state() == (2.0, 1.75, 2)
 
 
@@ -262,7 +262,7 @@ def test_a_model_without_normalisation_has_nothing_to_protect() -> None:
         shadow.accept(taken)
         shadow.reject(shadow.capture()[0])
         shadow.commit()
-        shadow.rollback()
+        shadow.undo_window()
         shadow.resync()
 
 
@@ -323,7 +323,7 @@ def test_a_bad_micro_batch_is_undone_after_the_buffers_were_replaced(name: str) 
     assert not all(flags)
     shadow.reject(taken)
     assert_buffers(model, latest)
-    shadow.rollback()
+    shadow.undo_window()
     assert_buffers(model, start)
 
 
@@ -331,7 +331,7 @@ def test_a_bad_micro_batch_is_undone_after_the_buffers_were_replaced(name: str) 
 def test_a_window_is_undone_after_the_buffers_were_replaced(name: str) -> None:
     model, shadow, start, _ = replaced(name)
     spoil(model)
-    shadow.rollback()  # without a forward pass in between
+    shadow.undo_window()  # without a forward pass in between
     assert_buffers(model, start)
 
 
@@ -351,7 +351,7 @@ def test_a_change_from_outside_is_kept_by_resync() -> None:
     shadow.resync()
     loaded = values(model)
     spoil(model)
-    shadow.rollback()
+    shadow.undo_window()
     assert_buffers(model, loaded)
 
 
@@ -399,7 +399,7 @@ def test_at_most_three_copies_are_ever_alive(monkeypatch: pytest.MonkeyPatch) ->
         elif move == 3:
             shadow.commit()
         elif move == 4:
-            shadow.rollback()
+            shadow.undo_window()
         elif move == 5:
             shadow.resync()
         else:
@@ -417,7 +417,7 @@ def test_no_copy_is_made_once_training_runs(monkeypatch: pytest.MonkeyPatch) -> 
             shadow.accept(shadow.capture()[0])
             shadow.reject(shadow.capture()[0])
         if number % 2:
-            shadow.rollback()
+            shadow.undo_window()
         else:
             shadow.commit()
         made.append(census.made)
@@ -442,7 +442,7 @@ def test_the_model_does_not_know_the_shadow() -> None:
     before = values(twin)
     forward(model, torch.full((4, 2), NAN))
     assert guard.shadow is not None
-    guard.shadow.rollback()
+    guard.shadow.undo_window()
     assert_buffers(twin, before)
     spoil(twin)
     assert bool(guard.shadow.capture()[1][0].isfinite())

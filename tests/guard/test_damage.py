@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from yolo_stable.guard import Climb, StepGuard
+from yolo_stable.guard import Escalation, StepGuard
 from yolo_stable.guard.damage import all_over, damages, lone_numbers
 
 NAN = math.nan
@@ -51,28 +51,28 @@ def test_a_scalar_and_a_snapshot_of_another_shape() -> None:
 def test_a_rollback_tells_what_was_wrong() -> None:
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    climbs: list[Climb] = []
+    escalations: list[Escalation] = []
     order: list[str] = []
 
-    def note(climb: Climb) -> None:
-        climbs.append(climb)
-        order.append("climb")
+    def note(escalation: Escalation) -> None:
+        escalations.append(escalation)
+        order.append("escalation")
 
     guard = StepGuard(
         model,
         optimizer,
         snapshot_every=1,
-        on_climb=note,
+        on_escalation=note,
         on_reject=lambda decision: order.append(decision.verdict.value),
     )
     was = float(model.weight[0, 1].detach())
     with torch.no_grad():
         model.weight[0, 1] = NAN
     guard.backward(model(torch.ones(3, 2)).mean())
-    (climb,) = climbs
-    (found,) = climb.damage
+    (escalation,) = escalations
+    (found,) = escalation.damage
     assert (found.name, found.index, found.before, found.bad) == ("model/weight", (0, 1), was, 1)
-    assert order == ["reject_micro_batch", "climb"], "the rejection is told before what follows from it"
+    assert order == ["reject_micro_batch", "escalation"], "the rejection is told before what follows from it"
     assert float(model.weight[0, 1].detach()) == was
 
 

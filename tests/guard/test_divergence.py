@@ -43,7 +43,7 @@ def first_suspicion(divergence: Divergence, losses: Iterable[float], norm: float
 class TestLoss:
     def test_a_jump_that_stays_is_an_alarm_after_patience_steps(self) -> None:
         step, reason = first_suspicion(watch(), [6.1] * 100 + [57.3] * 100)
-        assert (step, reason) == (132, "loss 57.3 has been above 4 times its level of 6.1 for 32 steps")
+        assert (step, reason) == (132, "loss 57.3 has been above 4 times its baseline of 6.1 for 32 steps")
 
     def test_an_alarm_lasts_as_long_as_its_streak(self) -> None:
         divergence = watch(patience=2)
@@ -65,16 +65,16 @@ class TestLoss:
         assert first_suspicion(watch(), [15.0] * 50 + [0.001] * 500) == (0, "")
 
     @pytest.mark.parametrize(("doubles_in", "at_most"), [(50, 250), (200, 700), (1000, 2300), (5000, 10_500)])
-    def test_a_creep_that_the_level_follows_is_an_alarm(self, doubles_in: int, at_most: int) -> None:
+    def test_a_creep_that_the_baseline_follows_is_an_alarm(self, doubles_in: int, at_most: int) -> None:
         step, reason = first_suspicion(watch(), (6.0 * 2 ** (i / doubles_in) for i in range(20_000)))
         assert 0 < step <= at_most
-        assert "level" in reason
+        assert "baseline" in reason
         if doubles_in > 50:
             assert "times its lowest of 6" in reason
 
     def test_a_run_that_explodes_from_its_fourth_step_on_is_an_alarm(self) -> None:
         step, reason = first_suspicion(watch(), [12.0] * 3 + [500.0] + [2000.0] * 100)
-        assert (step, reason) == (35, "loss 2e+03 has been above 4 times its level of 12 for 32 steps")
+        assert (step, reason) == (35, "loss 2e+03 has been above 4 times its baseline of 12 for 32 steps")
         step, _ = first_suspicion(watch(), [12.0 * 1.3**i for i in range(100)])
         assert 0 < step < 50
 
@@ -102,7 +102,7 @@ class TestNorm:
     def test_a_jump_that_stays_is_an_alarm(self) -> None:
         divergence = watch(loss=None)
         reasons = [suspicion(divergence, 2.0, 5.0 if i < 100 else 300.0) for i in range(140)]
-        assert reasons.index("gradient norm 300 has been above 10 times its level of 5 for 32 steps") == 131
+        assert reasons.index("gradient norm 300 has been above 10 times its baseline of 5 for 32 steps") == 131
 
     def test_growing_is_none(self) -> None:
         divergence = watch()
@@ -123,8 +123,8 @@ class TestNorm:
         for _ in range(40):
             suspicion(divergence, 2.0, 1.0)
         assert suspicion(divergence, 20.0, 100.0) == (
-            "loss 20 has been above 4 times its level of 2 for 1 steps;"
-            " gradient norm 100 has been above 10 times its level of 1 for 1 steps"
+            "loss 20 has been above 4 times its baseline of 2 for 1 steps;"
+            " gradient norm 100 has been above 10 times its baseline of 1 for 1 steps"
         )
 
 
@@ -180,7 +180,7 @@ def test_a_streak_makes_suspicious_and_a_value_in_line_ends_it() -> None:
     assert seen == [False] * 64 + [True, True, False, True, False]
 
 
-def test_after_a_rollback_the_level_is_that_of_the_snapshot() -> None:
+def test_after_a_rollback_the_baseline_is_that_of_the_snapshot() -> None:
     divergence = watch()
     first_suspicion(divergence, [6.0] * 100)
     snapshot = divergence.state_dict()
@@ -191,7 +191,7 @@ def test_after_a_rollback_the_level_is_that_of_the_snapshot() -> None:
     assert first_suspicion(divergence, [600.0] * 100)[0] == PATIENCE
 
 
-def test_resetting_the_streaks_keeps_the_levels() -> None:
+def test_resetting_the_streaks_keeps_the_baselines() -> None:
     divergence = watch()
     first_suspicion(divergence, [6.0] * 100 + [600.0] * 20)
     before = divergence.state_dict()
@@ -259,11 +259,11 @@ def test_what_no_data_can_do_is_an_alarm() -> None:
     divergence = watch()
     assert not any(divergence.add(2.0, 5.0) for _ in range(100))
     reasons = [divergence.add(2.0 * 10.0 ** min(i, 9), 5.0) for i in range(60)]
-    assert reasons[59] == "loss 2e+09 has been above 4 times its level of 2 for 59 steps"
+    assert reasons[59] == "loss 2e+09 has been above 4 times its baseline of 2 for 59 steps"
     assert not any(reasons[:32])
 
 
-def test_what_is_believed_is_the_level_of_the_signals_that_were_suspected() -> None:
+def test_what_is_believed_is_the_baseline_of_the_signals_that_were_suspected() -> None:
     divergence = watch()
     first_suspicion(divergence, [0.02] * 100)
     first_suspicion(divergence, [4.0] * 100)
@@ -313,7 +313,7 @@ def test_it_is_quiet_in_healthy_runs_and_sees_those_that_diverge(tmp_path: Path)
     assert rows["add and hear"]["microseconds"] < 100
 
 
-def test_going_back_ends_the_streaks_of_both_signals_and_leaves_their_levels() -> None:
+def test_going_back_ends_the_streaks_of_both_signals_and_leaves_their_baselines() -> None:
     divergence = watch(patience=4)
     for _ in range(40):
         suspicion(divergence, 2.0, 5.0)
@@ -324,6 +324,6 @@ def test_going_back_ends_the_streaks_of_both_signals_and_leaves_their_levels() -
     assert not divergence.suspicious
     assert [suspicion(divergence, 20.0, 300.0) for _ in range(3)] == [""] * 3, "counted from here on"
     assert suspicion(divergence, 20.0, 300.0) == (
-        "loss 20 has been above 4 times its level of 2 for 4 steps;"
-        " gradient norm 300 has been above 10 times its level of 5 for 4 steps"
+        "loss 20 has been above 4 times its baseline of 2 for 4 steps;"
+        " gradient norm 300 has been above 10 times its baseline of 5 for 4 steps"
     )

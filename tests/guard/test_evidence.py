@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from yolo_stable.guard.divergence import Divergence
-from yolo_stable.guard.evidence import BATCHES, EARLY, EARLY_BATCHES, PROBATION, PROBATION_BATCHES, Evidence
+from yolo_stable.guard.evidence import BATCHES, EARLY, EARLY_BATCHES, PROBATION, PROBATION_BATCHES, DivergenceEvidence
 from yolo_stable.guard.snapshot import SnapshotRing
-from yolo_stable.guard.witness import Measured
+from yolo_stable.guard.witness import BatchMeasurement
 from yolo_stable.presets.guard_settings import GuardSettings
 
 EVERY = 16
@@ -27,7 +27,7 @@ class Run:
         self.loss, self.norm, self.step = loss, norm, 0
         config = GuardSettings.of(None).guard
         stands_in: Any = self
-        self.evidence = Evidence(stands_in, config)
+        self.evidence = DivergenceEvidence(stands_in, config)
         self.divergence = Divergence(4.0, 10.0, self.evidence.patience)
         self.ring = SnapshotRing(stands_in, 2, "device")
         self.asked: list[tuple[int, int]] = []
@@ -45,11 +45,11 @@ class Run:
     def hindrance(self) -> str:
         return ""
 
-    def measure(self, tensors: Any, *, norm: bool) -> Measured:
+    def measure(self, tensors: Any, *, norm: bool) -> BatchMeasurement:
         state = self.step if tensors is None else int(tensors["model/step"])
         if tensors is not None:
             self.asked.append((self.step, state))
-        return Measured(self.loss(state, self.step), self.norm(state, self.step))
+        return BatchMeasurement(self.loss(state, self.step), self.norm(state, self.step))
 
     def go(self, steps: int) -> Run:
         """Take steps; an alarm puts the newest snapshot back, as far as the rules are concerned."""
@@ -91,7 +91,7 @@ def test_a_tenfold_jump_of_the_model_is_an_alarm_after_patience_steps() -> None:
     (step, why) = run.alarms[0]
     assert step == 232
     assert why == (
-        "loss 42 has been above 4 times its level of 6 for 32 steps;"
+        "loss 42 has been above 4 times its baseline of 6 for 32 steps;"
         f" of the last {BATCHES} batches the largest loss is 42 now and 6 under the state of step 192"
     )
 
@@ -165,7 +165,7 @@ def test_where_losses_are_not_watched_one_that_has_doubled_counts_when_norms_are
         lambda state, step: 6.0 * (rise if state > 200 else 1.0), lambda state, step: 100.0 if state > 200 else 5.0
     )
     stands_in: Any = run
-    run.evidence = Evidence(stands_in, dataclasses.replace(GuardSettings.of().guard, max_loss_rise=None))
+    run.evidence = DivergenceEvidence(stands_in, dataclasses.replace(GuardSettings.of().guard, max_loss_rise=None))
     run.divergence = Divergence(None, 10.0, run.evidence.patience)
     run.take()
     run.go(400)

@@ -15,8 +15,8 @@ from ultralytics.utils.torch_utils import ModelEMA
 from yolo_stable.chaos import PASSING, Fault
 from yolo_stable.chaos.armed import Armed
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.guard import Climb, Rung, StepGuard
-from yolo_stable.guard.ladder import most_micro_batches
+from yolo_stable.guard import Escalation, EscalationLevel, StepGuard
+from yolo_stable.guard.escalation import most_micro_batches
 from yolo_stable.presets.guard_settings import GuardSettings
 
 CLASSES, EVERY = 4, 16
@@ -36,13 +36,13 @@ class Toy:
         more = {"momentum": 0.9} if optimizer == "SGD" else {}
         self.optimizer = rule(self.model.parameters(), lr=0.02, **more)
         self.ema = ModelEMA(self.model, tau=50)
-        self.climbs: list[Climb] = []
+        self.escalations: list[Escalation] = []
         self.factors: list[float] = []
         self.loss: Any = None
         self.loss_items: Any = None
         self._fault = ""
         config = GuardSettings.of({"ramp_steps": 50, "step": "reference", **settings}).guard
-        told = {"ema": self.ema, "on_climb": self.climbs.append}
+        told = {"ema": self.ema, "on_escalation": self.escalations.append}
         self.guard = StepGuard(self.model, self.optimizer, config=config, **told)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Toy:
 
     def one(self, batch: dict[str, Any]) -> None:
         assert self.guard.recovery is not None
-        self.factors.append(self.guard.recovery.brake.factor)
+        self.factors.append(self.guard.recovery.lr_backoff.factor)
         loss = nn.functional.cross_entropy(self.model(batch["img"]), batch["cls"])
         self.loss_items = {"cls_loss": loss.detach()}
         self.loss = loss
@@ -122,8 +122,10 @@ def test_a_fault_that_comes_every_twenty_steps_costs_steps_and_no_learning(name:
     assert toy.run(drawn(steps)) == ""
     assert armed.fired == len(at)
     assert toy.mean_factor() == 1.0
-    assert all(climb.rung in (Rung.ROLL_BACK, Rung.REPAIR) for climb in toy.climbs)
-    assert sum(climb.lost for climb in toy.climbs) <= EVERY + EVERY / 2 * (len(at) - 1)
+    assert all(
+        escalation.level in (EscalationLevel.ROLL_BACK, EscalationLevel.REPAIR) for escalation in toy.escalations
+    )
+    assert sum(escalation.lost for escalation in toy.escalations) <= EVERY + EVERY / 2 * (len(at) - 1)
     assert toy.healthy()
     assert toy.accuracy() > 0.9
 
@@ -165,7 +167,7 @@ def test_an_exponent_bit_of_any_number_flips_every_twenty_steps(bit: int) -> Non
             flipped(tensor[dice.randrange(len(tensor)) :][:1], bit)
         toy.one(toy.preprocess_batch(next(batches)))
     assert toy.mean_factor() > 0.99
-    assert Rung.HALT not in {climb.rung for climb in toy.climbs}
+    assert EscalationLevel.HALT not in {escalation.level for escalation in toy.escalations}
     assert toy.healthy()
     assert toy.accuracy() > 0.9
 
@@ -175,13 +177,13 @@ def test_an_exponent_bit_of_any_number_flips_every_twenty_steps(bit: int) -> Non
 
 def fitted(
     ruin: dict[int, tuple[int, float]], *, keep: bool = False, steps: int = 160
-) -> tuple[StepGuard, list[Climb], float]:
+) -> tuple[StepGuard, list[Escalation], float]:
     """Fit a line with a weight overwritten before some steps; ``keep``: a snapshot is taken with it. Return the last loss too."""
     torch.manual_seed(0)
-    model, climbs = nn.Linear(20, 1), list[Climb]()
+    model, escalations = nn.Linear(20, 1), list[Escalation]()
     config = GuardSettings.of({"patience": 8}).guard
     truth, loss, x, y = torch.randn(20), torch.zeros(()), torch.zeros(1, 20), torch.zeros(1)
-    told: dict[str, Any] = {"again": lambda: (model(x)[:, 0] - y).square().mean(), "on_climb": climbs.append}
+    told: dict[str, Any] = {"again": lambda: (model(x)[:, 0] - y).square().mean(), "on_escalation": escalations.append}
     guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=0.05), config=config, **told)
     assert guard.recovery is not None
     for i in range(steps):
@@ -197,31 +199,31 @@ def fitted(
         guard.step()
         guard.settle()
     assert guard.inspect()
-    return guard, climbs, loss.item()
+    return guard, escalations, loss.item()
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["", "in-a-snapshot"])
 @pytest.mark.parametrize("at", [90, 97, 100, 111])
 def test_a_weight_that_is_wrong_and_finite_is_put_back_at_full_rate(at: int, keep: bool) -> None:
-    guard, climbs, loss = fitted({at: (7, 300.0)}, keep=keep)
-    assert [(climb.rung, climb.lr_factor, climb.culprits) for climb in climbs] == [
-        (Rung.ROLL_BACK, 1.0, ("model/weight",))
+    guard, escalations, loss = fitted({at: (7, 300.0)}, keep=keep)
+    assert [(escalation.level, escalation.lr_factor, escalation.culprits) for escalation in escalations] == [
+        (EscalationLevel.ROLL_BACK, 1.0, ("model/weight",))
     ]
-    assert "times its level" in climbs[0].reason
-    assert climbs[0].damage[0].index == (0, 7)
-    assert climbs[0].to_step is not None
-    assert climbs[0].to_step <= at
-    assert climbs[0].lost <= 8 + EVERY
+    assert "times its baseline" in escalations[0].reason
+    assert escalations[0].damage[0].index == (0, 7)
+    assert escalations[0].to_step is not None
+    assert escalations[0].to_step <= at
+    assert escalations[0].lost <= 8 + EVERY
     assert guard.recovery is not None
-    assert guard.recovery.brake.rollbacks == 0
+    assert guard.recovery.lr_backoff.rollbacks == 0
     assert loss < 0.05
 
 
 def test_where_the_same_number_is_wrong_again_it_is_training_that_leads_there() -> None:
-    _, climbs, loss = fitted({at: (7, 300.0) for at in (90, 100)})
-    assert [climb.lr_factor for climb in climbs] == [1.0, 0.5]
-    _, climbs, other = fitted({90: (7, 300.0), 100: (11, 300.0)})
-    assert [climb.lr_factor for climb in climbs] == [1.0, 1.0]
+    _, escalations, loss = fitted({at: (7, 300.0) for at in (90, 100)})
+    assert [escalation.lr_factor for escalation in escalations] == [1.0, 0.5]
+    _, escalations, other = fitted({90: (7, 300.0), 100: (11, 300.0)})
+    assert [escalation.lr_factor for escalation in escalations] == [1.0, 1.0]
     assert max(loss, other) < 0.05
 
 
@@ -240,32 +242,32 @@ STREAMS: dict[str, Callable[[int, random.Random], bool]] = {
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_of_bad_batches_never_halts_nor_slows(name: str, accumulate: int) -> None:
-    dice, (guard, climbs, window) = random.Random(name), one_number(max_consecutive=20)
+    dice, (guard, escalations, window) = random.Random(name), one_number(max_consecutive=20)
     bad = 0
     for i in range(600):
         spoilt = [STREAMS[name](i * accumulate + m, dice) for m in range(accumulate)]
         bad += sum(spoilt)
         window(spoilt)
     assert guard.counts.rejected_micro_batches == bad >= 30
-    assert climbs == []
+    assert escalations == []
     assert guard.recovery is not None
-    assert guard.recovery.brake.factor == 1.0
+    assert guard.recovery.lr_backoff.factor == 1.0
 
 
 def test_a_run_of_bad_batches_is_the_data_and_costs_no_learning() -> None:
-    guard, climbs, window = one_number(max_consecutive=20)
+    guard, escalations, window = one_number(max_consecutive=20)
     for i in range(800):
         window([i % 400 in range(100, 130)])  # thirty in a row: a source that is broken
-    assert [climb.rung for climb in climbs] == [Rung.ROLL_BACK] * 2
-    assert {climb.lr_factor for climb in climbs} == {1.0}
+    assert [escalation.level for escalation in escalations] == [EscalationLevel.ROLL_BACK] * 2
+    assert {escalation.lr_factor for escalation in escalations} == {1.0}
     assert guard.counts.applied == 800 - 2 * 30
 
 
 def test_training_that_leads_into_rejections_again_is_braked_from_the_second_time_on() -> None:
-    weight, climbs = nn.Parameter(torch.zeros(1)), list[Climb]()
+    weight, escalations = nn.Parameter(torch.zeros(1)), list[Escalation]()
     model = nn.ParameterList([weight])
     config = GuardSettings.of({"max_consecutive": 3, "max_loss_rise": None}).guard
-    guard = StepGuard(model, torch.optim.SGD([weight], lr=1.0), config=config, on_climb=climbs.append)
+    guard = StepGuard(model, torch.optim.SGD([weight], lr=1.0), config=config, on_escalation=escalations.append)
 
     def climb_the_hill(steps: int) -> None:
         for _ in range(steps):
@@ -276,9 +278,9 @@ def test_training_that_leads_into_rejections_again_is_braked_from_the_second_tim
 
     with pytest.raises(TrainingHaltedError, match="lower the learning rate"):
         climb_the_hill(1000)
-    assert [climb.lr_factor for climb in climbs[:2]] == [1.0, 0.5]
-    assert climbs[-1].rung is Rung.HALT
-    assert climbs[-1].lr_factor < 0.1
+    assert [escalation.lr_factor for escalation in escalations[:2]] == [1.0, 0.5]
+    assert escalations[-1].level is EscalationLevel.HALT
+    assert escalations[-1].lr_factor < 0.1
     assert weight.item() < 20.1, "no further than where it was first rejected"
 
 
@@ -296,11 +298,13 @@ def test_more_bad_windows_than_good_ones_halt() -> None:
     assert 500 <= guard.counts.micro_batches <= 1000
 
 
-def one_number(**settings: Any) -> tuple[StepGuard, list[Climb], Callable[[list[bool]], None]]:
+def one_number(**settings: Any) -> tuple[StepGuard, list[Escalation], Callable[[list[bool]], None]]:
     model = nn.Linear(1, 1)
-    climbs: list[Climb] = []
+    escalations: list[Escalation] = []
     config = GuardSettings.of(settings).guard
-    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=1e-4), config=config, on_climb=climbs.append)
+    guard = StepGuard(
+        model, torch.optim.SGD(model.parameters(), lr=1e-4), config=config, on_escalation=escalations.append
+    )
 
     def window(spoilt: list[bool]) -> None:
         for bad in spoilt:
@@ -308,7 +312,7 @@ def one_number(**settings: Any) -> tuple[StepGuard, list[Climb], Callable[[list[
         guard.step()
         guard.settle()
 
-    return guard, climbs, window
+    return guard, escalations, window
 
 
 # ---- what never goes away ---------------------------------------------------------------------------------------------------
@@ -322,7 +326,7 @@ def test_a_fault_of_every_batch_halts_within_the_bound_or_is_harmless(name: str)
     why = toy.run(drawn(40 + most))
     assert armed.fired > 8
     assert toy.healthy()
-    assert "8 rollbacks did not help" in why, toy.climbs[-3:]
+    assert "8 rollbacks did not help" in why, toy.escalations[-3:]
     assert toy.guard.counts.micro_batches <= 30 + most
 
 

@@ -22,11 +22,11 @@ from ultralytics.optim import MuSGD
 
 from benchmarks.counting import DispatchCounter
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.guard import Decision, GuardConfig, StepGuard, Verdict, fused
+from yolo_stable.guard import Decision, GuardConfig, GuardVerdict, StepGuard, fused_kernel
 from yolo_stable.guard.fused import FusedStep
 from yolo_stable.guard.gradients import by_format, kinds_of, same_layout, total_norm
 from yolo_stable.guard.rehearsal import TOLERANCE
-from yolo_stable.guard.sgd import SGDLists
+from yolo_stable.guard.sgd import SGDKernel
 from yolo_stable.guard.step import ReferenceStep
 
 NAN, INF = math.nan, math.inf
@@ -165,7 +165,7 @@ def test_over_two_hundred_windows_the_result_is_that_of_the_reference(
     reference, ours = pair(kind, on_device, scaled=scaled, max_norm=max_norm)
     generator = torch.Generator().manual_seed(29)
     worst = 0.0
-    verdicts: dict[Verdict, int] = {}
+    verdicts: dict[GuardVerdict, int] = {}
     before: list[Any] = []
     for number in range(200):
         grads = random_grads(generator)
@@ -181,14 +181,14 @@ def test_over_two_hundred_windows_the_result_is_that_of_the_reference(
         if reference.scaler is not None and ours.scaler is not None:
             assert reference.scaler.state_dict() == ours.scaler.state_dict(), number
         if number in WRONG:
-            assert decision.verdict is Verdict.REJECT_WINDOW
+            assert decision.verdict is GuardVerdict.REJECT_WINDOW
             assert_same(before, [(run.model.state_dict(), run.optimizer.state_dict()) for run in (reference, ours)])
         elif number % 20 == 19:
             worst = max(worst, difference(reference.tensors(), ours.tensors()))
     print(f"largest relative difference {worst:.1e}")
     assert worst < 1e-6
-    assert verdicts[Verdict.REJECT_WINDOW] == len(WRONG)
-    assert (Verdict.CLIP in verdicts) == (max_norm is not None)
+    assert verdicts[GuardVerdict.REJECT_WINDOW] == len(WRONG)
+    assert (GuardVerdict.CLIP in verdicts) == (max_norm is not None)
     if scaled:
         assert ours.scaler is not None
         assert ours.scaler.get_scale() > 1024.0, "it grew as well as backed off"
@@ -251,7 +251,7 @@ def test_the_norm_of_half_precision_gradients_is_not_taken_in_half_precision(on_
     p.grad = torch.full_like(p, 30_000.0)
     assert float(torch.linalg.vector_norm(p.grad)) == INF
     decision = run.step.run()
-    assert (decision.verdict, decision.norm) == (Verdict.CLIP, pytest.approx(120_000.0))
+    assert (decision.verdict, decision.norm) == (GuardVerdict.CLIP, pytest.approx(120_000.0))
     step = (before - p.detach()).float()  # 0.01 of gradients clipped to a norm of 10
     assert torch.allclose(step, torch.full_like(step, 0.01 * 2.5), atol=2e-3)
 
@@ -376,7 +376,7 @@ def test_an_infinite_norm_does_not_pass_for_one_below_a_limit_that_float32_has_n
     run = Run("SGD-nesterov", on_device, reject_norm=reject_norm)
     before = copy.deepcopy(run.tensors())
     decision = run.window(broken(1, INF))
-    assert (decision.verdict, decision.culprits) == (Verdict.REJECT_WINDOW, ("1",))
+    assert (decision.verdict, decision.culprits) == (GuardVerdict.REJECT_WINDOW, ("1",))
     assert_same(before, run.tensors())
 
 
@@ -398,9 +398,9 @@ def test_a_loaded_state_brings_stale_flags(
     ours.optimizer.load_state_dict(saved)
     if not cured and kind.startswith("SGD"):
         # SGD's kernel is called without its groups' flags; through SGD.step() they would refuse.
-        monkeypatch.setattr(SGDLists, "step", lambda self, grads, divisor, skip: False)
+        monkeypatch.setattr(SGDKernel, "step", fused_kernel.FusedKernel.step)
     if not cured:
-        monkeypatch.setattr(fused, "fused_groups", lambda optimizer: contextlib.nullcontext())
+        monkeypatch.setattr(fused_kernel, "fused_groups", lambda optimizer: contextlib.nullcontext())
         with pytest.raises((AssertionError, RuntimeError), match="grad_scale and found_inf to be None"):
             ours.window(ordinary(3))
         return
@@ -684,7 +684,7 @@ def test_a_state_that_was_only_looked_at_is_no_state(kind: str, on_device: bool)
 def test_an_empty_window_and_an_empty_parameter(on_device: bool) -> None:
     run = Run("AdamW", on_device, shapes=((0,), (2,), ()))
     before = copy.deepcopy(run.tensors())
-    assert run.window([None, None, None]).verdict is Verdict.EMPTY
+    assert run.window([None, None, None]).verdict is GuardVerdict.EMPTY
     assert_same(before, run.tensors())
     assert run.window([torch.zeros(0), torch.tensor([3.0, 0.0]), torch.tensor(4.0)]).norm == 5.0
 
@@ -835,7 +835,7 @@ def test_hooks_run_once_and_see_clipped_and_unscaled_gradients(
     try:
         for number in range(4):
             for run in (reference, ours):
-                assert run.window(ordinary(number, 3.0)).verdict is Verdict.CLIP
+                assert run.window(ordinary(number, 3.0)).verdict is GuardVerdict.CLIP
     finally:
         for handle in handles:
             handle.remove()
@@ -883,7 +883,7 @@ def test_a_replaced_step_is_called_with_clipped_gradients(
     if scheduled:
         torch.optim.lr_scheduler.LambdaLR(run.optimizer, lambda epoch: 1.0)
     for number in range(3):
-        assert run.window(ordinary(number, 5.0)).verdict is Verdict.CLIP
+        assert run.window(ordinary(number, 5.0)).verdict is GuardVerdict.CLIP
     assert norms == [pytest.approx(1.0, rel=1e-5)] * 3
 
 
@@ -976,7 +976,7 @@ def test_a_window_reads_once_and_on_a_device_after_all_is_queued(
             p.grad = None if g is None else g * scale
         with operations() as written:
             decision = run.step.run()
-        assert decision.verdict is (Verdict.APPLY if number % 2 else Verdict.CLIP)
+        assert decision.verdict is (GuardVerdict.APPLY if number % 2 else GuardVerdict.CLIP)
         assert len(written.reads) == 1, written.names
         if on_device:
             assert written.kernels[-1] < written.reads[0]
@@ -1008,7 +1008,7 @@ def test_a_window_has_no_more_operations_than_stock(
             stock.optimizer.step()
             stock.optimizer.zero_grad()
         with operations() as mine:
-            assert ours.step.run().verdict is (Verdict.CLIP if clipped else Verdict.APPLY)
+            assert ours.step.run().verdict is (GuardVerdict.CLIP if clipped else GuardVerdict.APPLY)
         counts = [len(theirs.names), len(mine.names)]
     print(f"operations: stock {counts[0]}, guarded {counts[1]}")
     # The one read more is that of the norm, for which a generic step that clips has saved nothing in return.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_stable.guard.generators import Draw, random_state, restore_random_state
+from yolo_stable.guard.generators import GeneratorStates, random_state, restore_random_state
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -21,7 +21,7 @@ def drawn() -> tuple[float, float, float, float]:
 def test_what_is_drawn_after_a_restore_is_what_was_drawn_before(device: torch.device) -> None:
     drawn()  # of two normal numbers, the second is kept until it is asked for
     tensors, plain = random_state(device)
-    draw = Draw(device)
+    draw = GeneratorStates(device)
     first = drawn()
     restore_random_state(tensors, plain, device)
     assert drawn() == first
@@ -31,7 +31,7 @@ def test_what_is_drawn_after_a_restore_is_what_was_drawn_before(device: torch.de
 
 
 def test_the_state_of_a_draw_is_that_of_its_moment_and_leaves_the_generators_alone() -> None:
-    draw = Draw(CPU)
+    draw = GeneratorStates(CPU)
     tensors, plain = random_state(CPU)
     drawn()
     before = random_state(CPU)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import yolo_stable.guard
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError
-from yolo_stable.guard import Counts, GuardConfig, StepGuard, Verdict
+from yolo_stable.guard import Counts, GuardConfig, GuardVerdict, StepGuard
+from yolo_stable.guard.baseline import Baseline
 from yolo_stable.guard.divergence import Divergence
-from yolo_stable.guard.level import Level
 from yolo_stable.guard.loss_scale import LossScale
 from yolo_stable.guard.recovery import Recovery
 
@@ -150,7 +150,7 @@ def test_an_item_that_is_not_finite_rejects(kind: str, wrong: float) -> None:
     model, guard = guarded(1.0)
     item = wrong if kind == "number" else torch.tensor(wrong, dtype=dtypes[kind])
     decision = guard.backward(loss_of(model, 2.0), {"box": 1.0, "cls": item})
-    assert decision.verdict is Verdict.REJECT_MICRO_BATCH
+    assert decision.verdict is GuardVerdict.REJECT_MICRO_BATCH
     assert decision.reason == f"cls {wrong}"
     assert decision.loss == 2.0
     assert model.weight.grad is None
@@ -185,7 +185,7 @@ def test_a_loss_that_only_float64_can_hold_is_finite() -> None:
 def test_gradients_accumulate_over_the_healthy_micro_batches_of_a_window() -> None:
     model, guard = guarded()
     verdicts = [guard.backward(loss_of(model, x)).verdict for x in (1.0, NAN, 2.0, INF, 4.0)]
-    assert verdicts.count(Verdict.REJECT_MICRO_BATCH) == 2
+    assert verdicts.count(GuardVerdict.REJECT_MICRO_BATCH) == 2
     assert guard.step().norm == 7.0
     assert model.weight.item() == -7.0
 
@@ -212,7 +212,7 @@ def test_running_statistics_alone_reject_and_are_named() -> None:
     model(torch.tensor([[3e38], [3e38]]))  # the sum overflows; nobody asked for a loss of it
     loss = torch.ones((), requires_grad=True)
     decision = guard.backward(loss)
-    assert decision.verdict is Verdict.REJECT_MICRO_BATCH
+    assert decision.verdict is GuardVerdict.REJECT_MICRO_BATCH
     assert decision.reason == "running statistics of BatchNorm not finite"
     assert decision.culprits[0].startswith("norm.running_")
     assert loss.grad is None
@@ -259,7 +259,7 @@ def test_an_abandoned_window_is_undone_and_not_counted() -> None:
     assert all(p.grad is None for p in model.parameters())
     assert guard.counts.to_dict() == during
     assert {**during, "micro_batches": during["micro_batches"] - 1} == before
-    assert guard.step().verdict is Verdict.EMPTY
+    assert guard.step().verdict is GuardVerdict.EMPTY
     assert model.line.weight.item() == weight
     assert guard.backward(model.loss(4.0))
     assert guard.step()
@@ -303,7 +303,7 @@ def test_with_shared_gradients_a_bad_loss_makes_all_gradients_nan_and_only_those
     guard.ranks.shared = True
     loss = NoGradient.apply(reached, without).sum() + (clamped + NAN).clamp(max=1.0).sum()
     decision = guard.backward(loss)
-    assert (decision.verdict, decision.reason) == (Verdict.REJECT_MICRO_BATCH, "loss nan")
+    assert (decision.verdict, decision.reason) == (GuardVerdict.REJECT_MICRO_BATCH, "loss nan")
     assert guard.last is decision
     assert guard.counts == Counts(micro_batches=1)
     assert [p.grad is None for p in model] == [False, False, True, True]
@@ -484,11 +484,11 @@ def used_divergence() -> Divergence:
     return divergence
 
 
-def used_level() -> Level:
-    level = Level("loss", 4.0, 3)
+def used_baseline() -> Baseline:
+    baseline = Baseline("loss", 4.0, 3)
     for value in (1.0, 2.0, 3.0, 50.0):
-        level.add(value)
-    return level
+        baseline.add(value)
+    return baseline
 
 
 MAKERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
@@ -496,7 +496,7 @@ MAKERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "LossScale": (used_scale, lambda: LossScale(1.0)),
     "Recovery": (used_recovery, lambda: recovery_of(guarded(snapshot_every=1, max_loss_rise=4.0)[1])),
     "Divergence": (used_divergence, lambda: Divergence(4.0, 20.0, 3)),
-    "Level": (used_level, lambda: Level("loss", 4.0, 3)),
+    "Baseline": (used_baseline, lambda: Baseline("loss", 4.0, 3)),
 }
 
 

@@ -104,19 +104,18 @@ NAMED = [(f"p{i}", torch.full((2,), math.nan)) for i in range(8)]
 
 
 @pytest.mark.parametrize(
-    ("bad", "limit", "names"),
+    ("bad", "names"),
     [
-        (0, 5, ()),
-        (1, 5, ("p0",)),
-        (5, 5, ("p0", "p1", "p2", "p3", "p4")),
-        (6, 5, ("p0", "p1", "p2", "p3", "p4", "and 1 more")),
-        (8, 5, ("p0", "p1", "p2", "p3", "p4", "and 3 more")),
-        (3, 1, ("p0", "and 2 more")),
+        (0, ()),
+        (1, ("p0",)),
+        (5, ("p0", "p1", "p2", "p3", "p4")),
+        (6, ("p0", "p1", "p2", "p3", "p4", "and 1 more")),
+        (8, ("p0", "p1", "p2", "p3", "p4", "and 3 more")),
     ],
 )
-def test_names_are_given_up_to_a_limit(bad: int, limit: int, names: tuple[str, ...]) -> None:
+def test_names_are_given_up_to_a_limit(bad: int, names: tuple[str, ...]) -> None:
     mixed = [("fine", torch.ones(2)), *NAMED[:bad], ("empty", torch.empty(0)), ("whole", torch.ones(2).int())]
-    assert non_finite_names(mixed, limit) == names
+    assert non_finite_names(mixed) == names
 
 
 @pytest.mark.parametrize("dtype", [*FLOATING, *COMPLEX], ids=str)

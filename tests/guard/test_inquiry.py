@@ -7,7 +7,7 @@ import math
 import pytest
 
 from yolo_stable.guard.inquiry import LONGEST, Answer, Inquiry
-from yolo_stable.guard.witness import Measured
+from yolo_stable.guard.witness import BatchMeasurement
 
 SCRATCH = [(2.0, 0.4), (14.0, 1.2), (13.0, 2.8), (14.0, 0.4), (12.0, 3.9), (13.0, 4.9), (14.0, 1.5), (12.0, 15.0)]
 """As measured in a training from scratch: loss now, and before the first step, when no object is found in most batches."""
@@ -17,7 +17,7 @@ def ask(inquiry: Inquiry, pairs: list[tuple[float, float]], norms: tuple[float, 
     """Return the answers up to the one that decides."""
     answers = []
     for now, then in pairs:
-        answers.append(inquiry.add(now=Measured(now, norms[0]), then=Measured(then, norms[1])))
+        answers.append(inquiry.add(now=BatchMeasurement(now, norms[0]), then=BatchMeasurement(then, norms[1])))
         if answers[-1] is not Answer.OPEN:
             break
     return [answer.value for answer in answers]
@@ -46,12 +46,16 @@ def test_an_older_state_that_finds_less_than_one_object_is_measured_by_what_it_f
     pairs = [(33.7, 2.36, 0.0324), (40.9, 9.14, 0.149), (26.6, 1.53, 0.0222), (8.0, 0.32, 0.0)]
     for now, then, found in pairs[:3]:
         inquiry = Inquiry(10.0, batches=8)
-        assert inquiry.add(now=Measured(now), then=Measured(then, found=found)) is Answer.HONEST
+        assert inquiry.add(now=BatchMeasurement(now), then=BatchMeasurement(then, found=found)) is Answer.HONEST
     silent = Inquiry(10.0, batches=8)
-    answers = [silent.add(now=Measured(8.0), then=Measured(0.32, found=0.0)) for _ in range(8 * LONGEST)]
+    answers = [
+        silent.add(now=BatchMeasurement(8.0), then=BatchMeasurement(0.32, found=0.0)) for _ in range(8 * LONGEST)
+    ]
     assert answers == [Answer.OPEN] * (8 * LONGEST - 1) + [Answer.HONEST], "who has shown nothing is not asked for ever"
     exploded = Inquiry(10.0, batches=2)
-    answers = [exploded.add(now=Measured(4e4, found=f), then=Measured(4.0, found=0.8)) for f in (1.0, 0.0)]
+    answers = [
+        exploded.add(now=BatchMeasurement(4e4, found=f), then=BatchMeasurement(4.0, found=0.8)) for f in (1.0, 0.0)
+    ]
     assert answers[-1] is Answer.WORSE, "it is not asked what the state of now finds"
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.guard import Counts, Decision, GuardConfig, StepGuard, Verdict
-from yolo_stable.guard.damage import Damage
+from yolo_stable.guard import Counts, Decision, GuardConfig, GuardVerdict, StepGuard
+from yolo_stable.guard.damage import StateDamage
 from yolo_stable.guard.limits import Advice, halted, limit_passed
-from yolo_stable.guard.recent import STRETCH, Recent
+from yolo_stable.guard.recent import STRETCH, RecentWindows
 
 GOOD, BAD, CLIPPED, FREE = "good", "bad micro-batch", "clipped", "bad window"
 LOSSES = {GOOD: 1.0, BAD: math.nan, CLIPPED: 20.0, FREE: 1e13}  # f = p * x has the gradient x
@@ -100,7 +100,7 @@ def test_a_window_without_any_healthy_micro_batch_is_counted_once() -> None:
         story.draw(BAD)  # its step finds no gradient
     assert story.counts() == (2, 0, 0, 2, 0, 2)
     assert story.guard.last is not None
-    assert story.guard.last.verdict is Verdict.EMPTY
+    assert story.guard.last.verdict is GuardVerdict.EMPTY
 
 
 @pytest.mark.parametrize("what", [BAD, FREE])
@@ -118,8 +118,8 @@ def test_the_batch_that_halts_training_is_undone_as_any_other(what: str) -> None
 
 
 def test_the_message_names_the_place() -> None:
-    last = Decision(verdict=Verdict.REJECT_WINDOW, reason="gradient norm nan", culprits=("0.weight", "1.bias"))
-    damage = Damage(name="model/a", index=(2, 0), value=math.nan, before=0.5, bad=1, elements=6)
+    last = Decision(verdict=GuardVerdict.REJECT_WINDOW, reason="gradient norm nan", culprits=("0.weight", "1.bias"))
+    damage = StateDamage(name="model/a", index=(2, 0), value=math.nan, before=0.5, bad=1, elements=6)
     error = halted(Counts(consecutive=51), "why", Advice("Do this"), last, rollbacks=8, damage=damage)
     assert isinstance(error, TrainingHaltedError)
     assert str(error) == (
@@ -138,18 +138,18 @@ def test_the_message_names_the_place() -> None:
     ids=["row-at", "row-above", "total"],
 )
 def test_the_default_limits(counts: Counts, passed: bool) -> None:
-    assert bool(limit_passed(counts, Recent(), GuardConfig())) is passed
+    assert bool(limit_passed(counts, RecentWindows(), GuardConfig())) is passed
 
 
 def test_a_share_of_the_newest_windows_is_a_limit() -> None:
-    recent, config = Recent(), GuardConfig(max_share=0.25)
+    recent, config = RecentWindows(), GuardConfig(max_share=0.25)
     counts = Counts(rejected_windows=125, consecutive=1)
     for i in range(STRETCH):
         assert limit_passed(counts, recent, config) is None
-        recent.add(Decision(verdict=Verdict.REJECT_WINDOW if i % 4 == 0 else Verdict.APPLY))
+        recent.add(Decision(verdict=GuardVerdict.REJECT_WINDOW if i % 4 == 0 else GuardVerdict.APPLY))
     assert (recent.windows, recent.lost) == (500, 125)
     assert limit_passed(counts, recent, config) is None, "a quarter is allowed"
-    recent.add(Decision(verdict=Verdict.REJECT_WINDOW))
+    recent.add(Decision(verdict=GuardVerdict.REJECT_WINDOW))
     passed = limit_passed(counts, recent, config)
     assert passed is not None
     assert passed.reason == "126 of the last 501 windows were rejected, more than guard.max_share=0.25 of them"
@@ -158,18 +158,18 @@ def test_a_share_of_the_newest_windows_is_a_limit() -> None:
     assert limit_passed(counts, recent, GuardConfig(max_share=None)) is None
 
 
-@pytest.mark.parametrize("verdict", Verdict, ids=lambda verdict: verdict.value)
-def test_what_each_verdict_counts(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", GuardVerdict, ids=lambda verdict: verdict.value)
+def test_what_each_verdict_counts(verdict: GuardVerdict) -> None:
     counts = Counts(consecutive=7)
     counts.add(Decision(verdict=verdict))
     expected = {
-        Verdict.BACKWARD: Counts(micro_batches=1, consecutive=7),
-        Verdict.REJECT_MICRO_BATCH: Counts(micro_batches=1, rejected_micro_batches=1, consecutive=8),
-        Verdict.APPLY: Counts(applied=1, consecutive=0),
-        Verdict.CLIP: Counts(applied=1, clipped=1, consecutive=0),
-        Verdict.REJECT_WINDOW: Counts(rejected_windows=1, consecutive=8),
-        Verdict.ROLL_BACK: Counts(consecutive=7),
-        Verdict.EMPTY: Counts(consecutive=7),
+        GuardVerdict.BACKWARD: Counts(micro_batches=1, consecutive=7),
+        GuardVerdict.REJECT_MICRO_BATCH: Counts(micro_batches=1, rejected_micro_batches=1, consecutive=8),
+        GuardVerdict.APPLY: Counts(applied=1, consecutive=0),
+        GuardVerdict.CLIP: Counts(applied=1, clipped=1, consecutive=0),
+        GuardVerdict.REJECT_WINDOW: Counts(rejected_windows=1, consecutive=8),
+        GuardVerdict.ROLL_BACK: Counts(consecutive=7),
+        GuardVerdict.EMPTY: Counts(consecutive=7),
     }
     assert counts == expected[verdict]
     assert all(type(value) is int for value in counts.to_dict().values())

@@ -16,7 +16,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel, PoseModel
 
 from yolo_stable.autopsy import untouched
-from yolo_stable.guard import StepGuard, Verdict
+from yolo_stable.guard import GuardVerdict, StepGuard
 from yolo_stable.guard.memory import Memory
 
 NAN = float("nan")
@@ -66,7 +66,7 @@ class Run:
             self.model, self.optimizer, memory=beside, tell=self.said.append, step="reference", **settings
         )
         self.told = told
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[GuardVerdict] = []
 
     def micro_batch(self, x: Tensor) -> None:
         if self.told:
@@ -121,7 +121,7 @@ def test_a_rejected_micro_batch_leaves_no_trace_in_the_memory(kind: str, at: int
         faulty.window(batches)
         twin.window(window)
         assert_same(faulty.everything(), twin.everything())
-    assert faulty.verdicts.count(Verdict.REJECT_MICRO_BATCH) == 1
+    assert faulty.verdicts.count(GuardVerdict.REJECT_MICRO_BATCH) == 1
     assert faulty.guard.counts.applied == WINDOWS
     assert faulty.said == []
 
@@ -150,7 +150,7 @@ def test_a_rejected_window_leaves_no_trace_in_the_memory(kind: str, at: int, on_
             faulty.window(window)
             twin.window(window)
         assert_same(faulty.everything(), twin.everything())
-    assert faulty.verdicts.count(Verdict.REJECT_WINDOW) == 1
+    assert faulty.verdicts.count(GuardVerdict.REJECT_WINDOW) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,7 +181,7 @@ def test_a_rollback_takes_the_memory_with_it(kind: str) -> None:
     assert run.guard.counts.rollbacks == 1
     assert run.kept() == pictures[3]
     run.window(windows()[4])
-    assert run.verdicts[-1] in {Verdict.APPLY, Verdict.CLIP}
+    assert run.verdicts[-1] in {GuardVerdict.APPLY, GuardVerdict.CLIP}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -205,7 +205,7 @@ def test_a_replay_does_not_change_the_memory(kind: str) -> None:
     run.guard._on_reject = lambda decision: replay() if decision.norm is None else None
     run.window([windows()[1][0], bad(), windows()[1][1]], broken=True)
     assert len(replays) == 2
-    assert run.verdicts[-1] is Verdict.REJECT_WINDOW
+    assert run.verdicts[-1] is GuardVerdict.REJECT_WINDOW
     assert_same(run.everything(), twin.everything())
 
 
@@ -281,7 +281,7 @@ def test_a_loss_that_was_made_with_a_bad_batch_can_still_be_asked_for() -> None:
     run.model.forward = lambda x: (setattr(run.model, "criterion", stock), run.model.body(x).mean())[1]  # type: ignore[method-assign]
     run.micro_batch(bad())
     assert run.model.criterion is stock, "it has no memory"
-    assert run.verdicts == [Verdict.REJECT_MICRO_BATCH]
+    assert run.verdicts == [GuardVerdict.REJECT_MICRO_BATCH]
 
 
 class Counting(nn.Module):
@@ -316,7 +316,7 @@ def test_modules_of_ones_own_and_buffers_of_any_are_undone_as_well() -> None:
         one, other = faulty.model.body[2], twin.model.body[2]
         assert (one.calls, one.history) == (other.calls, other.history)
         assert_same(faulty.everything(), twin.everything())
-    assert [faulty.verdicts.count(v) for v in (Verdict.REJECT_MICRO_BATCH, Verdict.REJECT_WINDOW)] == [1, 1]
+    assert [faulty.verdicts.count(v) for v in (GuardVerdict.REJECT_MICRO_BATCH, GuardVerdict.REJECT_WINDOW)] == [1, 1]
 
 
 # ---- what cannot be copied -----------------------------------------------------------------------------------------------

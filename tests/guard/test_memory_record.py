@@ -81,7 +81,7 @@ def test_what_no_file_can_keep_is_said_once() -> None:
         model.criterion.made = lambda: 0
         memory.accept()
         record(memory)
-    assert said == ["criterion holds what no file can keep: a resumed run begins with it anew"]
+    assert said == ["criterion holds what no file can keep: a resumed run starts it from the beginning"]
 
 
 def test_what_has_no_place_is_said() -> None:

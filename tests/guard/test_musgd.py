@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ultralytics.optim import MuSGD
 from ultralytics.optim.muon import muon_update
 
-from yolo_stable.guard import Decision, GuardConfig, Verdict
+from yolo_stable.guard import Decision, GuardConfig, GuardVerdict
 from yolo_stable.guard.fused import FusedStep
-from yolo_stable.guard.musgd import _gated_muon, is_musgd, musgd_step
+from yolo_stable.guard.musgd import MuSGDKernel, _gated_muon, is_musgd
 from yolo_stable.guard.step import ReferenceStep
 
 SHAPES = ((6, 4), (4, 6), (5, 2, 3, 3), (40, 2), (7,), (3,))
@@ -77,7 +77,7 @@ def test_without_a_gate_the_muon_part_is_stocks_own(nesterov: bool) -> None:
         fill(stock, seed)
         fill(model, seed)
         theirs.step()
-        musgd_step(ours, None)
+        MuSGDKernel(ours).step([], None, None)
         for p, q in zip(stock.parameters(), model.parameters(), strict=True):
             assert torch.equal(theirs.state[p]["momentum_buffer"], ours.state[q]["momentum_buffer"]) or p.ndim == 1
     assert difference(tensors(stock, theirs), tensors(model, ours)) < 1e-6
@@ -119,7 +119,7 @@ def test_a_skipped_window_leaves_every_bit_as_it_was(wrong: float, at: int, nest
         assert window(step, seed)
     before, keys = bits(tensors(model, optimizer)), list(optimizer.state)
     decision = window(step, 99, wrong=wrong)
-    assert decision.verdict is Verdict.REJECT_WINDOW
+    assert decision.verdict is GuardVerdict.REJECT_WINDOW
     assert decision.culprits == (() if wrong == 1e30 else ("2",))
     assert bits(tensors(model, optimizer)) == before
     assert [id(p) for p in optimizer.state] == [id(p) for p in keys]

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from ultralytics.optim import MuSGD
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.guard import StepGuard, Verdict
+from yolo_stable.guard import GuardVerdict, StepGuard
 from yolo_stable.guard.fused import FusedStep
 
 WINDOWS = 6
@@ -75,7 +75,7 @@ class Run:
         if self.way == "device":  # as on an accelerator, where the device decides
             self.guard._step = FusedStep(self.model, self.optimizer, self.scaler, self.guard.config, on_device=True)
         self.losses: list[float] = []
-        self.rejections: list[Verdict] = []
+        self.rejections: list[GuardVerdict] = []
 
     def micro_batch(self, x: Tensor, place: str = "", value: float = 0.0) -> None:
         if place == "input":
@@ -146,7 +146,9 @@ def test_a_rejection_leaves_no_trace(
 
     # A loss of 1e25 is finite, and so is a gradient of 1e25: both show when the window's norm overflows.
     seen_before_backward = place == "input" or (place == "loss" and kind != "overflow")
-    assert faulty.rejections[0] is (Verdict.REJECT_MICRO_BATCH if seen_before_backward else Verdict.REJECT_WINDOW)
+    assert faulty.rejections[0] is (
+        GuardVerdict.REJECT_MICRO_BATCH if seen_before_backward else GuardVerdict.REJECT_WINDOW
+    )
     assert len(faulty.rejections) == 1
     twin_windows = copy.copy(windows)
     if seen_before_backward:
@@ -166,7 +168,7 @@ def test_a_rejected_loss_leaves_no_trace_in_the_loss_scale(at: str, kind: str, p
     window = AT[at][0]
     windows = batches(1)
     faulty = train(Run(sgd, scaled=True, way=way), windows, (window, 0, place, VALUES[kind]))
-    assert faulty.rejections == [Verdict.REJECT_MICRO_BATCH]
+    assert faulty.rejections == [GuardVerdict.REJECT_MICRO_BATCH]
     twin = train(Run(sgd, scaled=True, way=way), [w if i != window else [] for i, w in enumerate(windows)])
     assert_same(faulty.state(), twin.state())
     assert faulty.scaler is not None
@@ -186,7 +188,7 @@ def test_an_overflowing_activation_has_no_nan_but_ruins_the_variance() -> None:
     model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
     guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=1.0))
     decision = guard.backward(model(x).square().mean())
-    assert decision.verdict is Verdict.REJECT_MICRO_BATCH
+    assert decision.verdict is GuardVerdict.REJECT_MICRO_BATCH
     assert decision.reason == "running statistics of BatchNorm not finite"
     assert decision.culprits == ("0.running_var",)
     state = model.state_dict()
@@ -200,8 +202,8 @@ def test_the_whole_window_of_bad_micro_batches_is_no_step() -> None:
         run.micro_batch(x, "input", float("nan"))
     run.step([])
     assert run.guard.last is not None
-    assert run.guard.last.verdict is Verdict.EMPTY
-    assert run.rejections == [Verdict.REJECT_MICRO_BATCH] * 4
+    assert run.guard.last.verdict is GuardVerdict.EMPTY
+    assert run.rejections == [GuardVerdict.REJECT_MICRO_BATCH] * 4
     assert_same(run.state(), before)
 
 
@@ -214,7 +216,7 @@ def test_a_huge_pixel_that_batchnorm_hides_is_seen_by_the_jump_of_its_statistics
     train(bad, windows, fault)
     train(unguarded, windows, fault)
     assert unguarded.rejections == [], "nothing that is not finite"
-    assert bad.rejections == [Verdict.REJECT_MICRO_BATCH]
+    assert bad.rejections == [GuardVerdict.REJECT_MICRO_BATCH]
     assert (
         unguarded.model.state_dict()["1.running_var"].max() > 1e4 > 10 > bad.model.state_dict()["1.running_var"].max()
     )

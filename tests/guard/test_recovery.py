@@ -16,8 +16,8 @@ from rig import Rig, batches
 from torch import Tensor, nn
 
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError
-from yolo_stable.guard import Climb, Rung, StepGuard, Verdict
-from yolo_stable.guard.ladder import most_micro_batches
+from yolo_stable.guard import Escalation, EscalationLevel, GuardVerdict, StepGuard
+from yolo_stable.guard.escalation import most_micro_batches
 from yolo_stable.guard.recovery import TRIES, Recovery
 from yolo_stable.guard.snapshot import Snapshot
 
@@ -38,8 +38,8 @@ def set_one(rig: Rig, name: str, value: float) -> None:
         assert not (torch.isfinite(tensor).all() and tensor.abs().max() < 1e8)
 
 
-def rungs(rig: Rig) -> list[str]:
-    return [climb.rung.value for climb in rig.climbs]
+def levels(rig: Rig) -> list[str]:
+    return [escalation.level.value for escalation in rig.escalations]
 
 
 # ---- nothing is wrong -------------------------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def test_without_a_fault_there_is_no_trace_of_snapshots(optimizer: str, scaled: 
         for x in batches(20):
             assert rig.step(x)
         ends.append(rig.everything())
-        assert rig.climbs == []
+        assert rig.escalations == []
     assert_same(ends[0], ends[1])
 
 
@@ -72,7 +72,7 @@ def test_without_snapshots_nothing_goes_back() -> None:
     with pytest.raises(TrainingHaltedError, match="3 rejections in a row"):
         rig.step(batches(1)[0])
     assert not rig.healthy()
-    assert rig.climbs == []
+    assert rig.escalations == []
 
 
 def test_one_bad_batch_costs_the_batch_and_nothing_more() -> None:
@@ -90,8 +90,8 @@ def test_one_bad_batch_costs_the_batch_and_nothing_more() -> None:
             torch.manual_seed(i)  # a batch that is drawn takes its numbers
             assert rig.step(x)
         assert rig.guard.counts.rejected_micro_batches == bad
-        assert rig.climbs == []
-        assert recovery_of(rig).brake.factor == 1.0
+        assert rig.escalations == []
+        assert recovery_of(rig).lr_backoff.factor == 1.0
         ends.append((rig.everything(), copies(rig)))
     assert_same(ends[0], ends[1])
 
@@ -132,13 +132,15 @@ def test_a_ruined_number_costs_few_steps_and_training_ends_healthy(
         rig.finish()
     assert rig.healthy()
     assert rig.guard.inspect()
-    assert all(climb.rung in (Rung.ROLL_BACK, Rung.REPAIR) for climb in rig.climbs)
-    assert len(rig.climbs) <= 2, rungs(rig)
-    assert all(0 <= climb.lost <= EVERY for climb in rig.climbs), rig.climbs
+    assert all(
+        escalation.level in (EscalationLevel.ROLL_BACK, EscalationLevel.REPAIR) for escalation in rig.escalations
+    )
+    assert len(rig.escalations) <= 2, levels(rig)
+    assert all(0 <= escalation.lost <= EVERY for escalation in rig.escalations), rig.escalations
     if "variance" not in place:  # those of the model the next forward pass shows, and a rejected batch brings them back
-        assert rig.climbs
+        assert rig.escalations
     if place == "average":
-        assert rungs(rig)[0] == "repair"
+        assert levels(rig)[0] == "repair"
     assert rig.guard.counts.applied >= 18
 
 
@@ -156,8 +158,8 @@ def test_going_back_is_as_if_the_steps_had_never_been() -> None:
         twin.schedule.step()  # follows the loop
     set_one(faulty, "model/4.bias", NAN)
     assert not faulty.step(data[11])
-    assert rungs(faulty) == ["roll_back"]
-    assert faulty.climbs[0].lost == 3
+    assert levels(faulty) == ["roll_back"]
+    assert faulty.escalations[0].lost == 3
     assert_same(faulty.weights(), twin.weights())
     for rig in (faulty, twin):
         torch.manual_seed(1)
@@ -180,7 +182,7 @@ def test_the_generators_go_on_so_that_the_same_numbers_do_not_lead_to_the_same_f
         rig.step(x)
         if i == 6:
             set_one(rig, "model/0.weight", NAN)
-    assert rungs(rig) == ["roll_back"]
+    assert levels(rig) == ["roll_back"]
 
 
 def test_what_is_lost_is_counted_once() -> None:
@@ -192,8 +194,13 @@ def test_what_is_lost_is_counted_once() -> None:
         set_one(rig, "model/0.weight", NAN)
         assert not rig.step(next(data))
     # Two steps after the first one a snapshot would have been due, and one after each of the others.
-    assert [climb.lost for climb in rig.climbs] == [9, 1, 0, 1]
-    assert [(climb.step, climb.to_step) for climb in rig.climbs] == [(9, 0), (10, 0), (10, 0), (14, 13)]
+    assert [escalation.lost for escalation in rig.escalations] == [9, 1, 0, 1]
+    assert [(escalation.step, escalation.to_step) for escalation in rig.escalations] == [
+        (9, 0),
+        (10, 0),
+        (10, 0),
+        (14, 13),
+    ]
     assert recovery_of(rig).trained == 3
 
 
@@ -205,9 +212,9 @@ def test_a_snapshot_that_leads_astray_again_makes_way_for_an_older_one() -> None
     for _ in range(TRIES + 1):
         set_one(rig, "model/0.weight", NAN)
         rig.step(next(data))
-    assert [climb.to_step for climb in rig.climbs] == [10] * TRIES + [5]
-    assert [climb.lost for climb in rig.climbs] == [2, 0, 5]
-    assert [climb.lr_factor for climb in rig.climbs] == [1.0, 1.0, 1.0]
+    assert [escalation.to_step for escalation in rig.escalations] == [10] * TRIES + [5]
+    assert [escalation.lost for escalation in rig.escalations] == [2, 0, 5]
+    assert [escalation.lr_factor for escalation in rig.escalations] == [1.0, 1.0, 1.0]
 
 
 # ---- a fault that never goes away -------------------------------------------------------------------------------------------
@@ -227,13 +234,13 @@ def halted_after(rig: Rig, step: Callable[[int], None], most: int) -> int:
     for i in range(most + 1):
         if message := halt_of(lambda: step(i)):  # noqa: B023 - called at once
             assert "rollbacks did not help" in message
-            assert rig.climbs[-1].rung is Rung.HALT
+            assert rig.escalations[-1].level is EscalationLevel.HALT
             assert rig.healthy()
             kept = [s.tensors for s in recovery_of(rig).ring._ring]
             now = rig.model.state_dict()
             assert any(all(torch.equal(now[n], tensors[f"model/{n}"]) for n in now) for tensors in kept)
             return rig.guard.counts.micro_batches
-    pytest.fail(f"not halted after {most} windows: {rungs(rig)}")
+    pytest.fail(f"not halted after {most} windows: {levels(rig)}")
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -251,7 +258,7 @@ def test_a_fault_that_never_goes_away_halts_in_time_with_healthy_weights(fault: 
         "patience": dice.randint(1, 9),
     }
     rig = Rig(dice.choice(["SGD", "AdamW"]), **settings)
-    recovery_of(rig)._lower_precision = lambda: next(names, None)
+    recovery_of(rig)._switch_precision = lambda: next(names, None)
     data = batches(50, seed)
     for x in data[: dice.randint(1, 20)]:
         rig.step(x)
@@ -278,8 +285,8 @@ def test_a_fault_that_never_goes_away_halts_in_time_with_healthy_weights(fault: 
     most = most_micro_batches(rig.guard.config, precisions, accumulate)
     used = halted_after(rig, window, most) - before
     assert used <= most
-    assert rungs(rig).count("lower_precision") == precisions - 1
-    assert rungs(rig).count("halt") == 1
+    assert levels(rig).count("lower_precision") == precisions - 1
+    assert levels(rig).count("halt") == 1
 
 
 def test_the_first_steps_of_all_can_be_the_fault() -> None:
@@ -301,8 +308,8 @@ def test_a_fault_that_comes_again_only_after_a_long_calm_is_forgiven_each_time()
         if i % 40 == 39:
             set_one(rig, "model/0.weight", NAN)
         rig.step(x)
-    assert rungs(rig) == ["roll_back"] * 5
-    assert all(climb.lost <= 5 for climb in rig.climbs)
+    assert levels(rig) == ["roll_back"] * 5
+    assert all(escalation.lost <= 5 for escalation in rig.escalations)
 
 
 def test_rejections_past_the_total_halt_with_a_snapshot() -> None:
@@ -312,7 +319,7 @@ def test_rejections_past_the_total_halt_with_a_snapshot() -> None:
         assert not rig.step(x * NAN)
     with pytest.raises(TrainingHaltedError, match=r"4 rejections in all, more than guard\.max_total=3"):
         rig.step(batches(1)[0] * NAN)
-    assert rungs(rig) == ["halt"]
+    assert levels(rig) == ["halt"]
     assert rig.healthy()
 
 
@@ -332,10 +339,10 @@ def test_an_average_that_is_ruined_again_and_again_follows_the_model_and_harms_n
                 set_one(rig, name, NAN)
         ends.append({key: value for key, value in rig.everything().items() if key != "ema"})
     assert_same(ends[0], ends[1])
-    assert set(rungs(faulty)) == {"repair"}
-    assert [climb.step for climb in faulty.climbs] == [EVERY * i for i in range(1, 9)]
-    assert faulty.climbs[0].reason.startswith(f"{name} nan")
-    assert faulty.climbs[1].reason.endswith("it begins anew from the model")
+    assert set(levels(faulty)) == {"repair"}
+    assert [escalation.step for escalation in faulty.escalations] == [EVERY * i for i in range(1, 9)]
+    assert faulty.escalations[0].reason.startswith(f"{name} nan")
+    assert faulty.escalations[1].reason.endswith("it restarts from the model")
     assert recovery_of(faulty).ring.newest is not None
     assert recovery_of(faulty).ring.newest.step == 8 * EVERY, "copies are taken as ever"  # type: ignore[union-attr]
     assert faulty.guard.inspect()
@@ -348,16 +355,16 @@ def test_an_average_that_is_ruined_again_and_again_follows_the_model_and_harms_n
 # ---- divergence -------------------------------------------------------------------------------------------------------------
 
 
-def fit(lr_factor: float, since: int, until: int = 10**9, **settings: Any) -> tuple[float, list[Climb], bool]:
-    """Fit a line to known numbers; return the loss at the end, what was climbed, and whether it halted."""
+def fit(lr_factor: float, since: int, until: int = 10**9, **settings: Any) -> tuple[float, list[Escalation], bool]:
+    """Fit a line to known numbers; return the loss at the end, what was escalated, and whether it halted."""
     torch.manual_seed(0)
     model = nn.Linear(8, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    climbs: list[Climb] = []
+    escalations: list[Escalation] = []
     rules = {"snapshot_every": 8, "max_loss_rise": 4.0, "max_norm_rise": 100.0, "patience": 8, "ramp_steps": 20}
     rows = torch.arange(32)
     again = lambda: (model(x[rows]) - y[rows]).square().mean()  # noqa: E731
-    guard = StepGuard(model, optimizer, on_climb=climbs.append, again=again, **{**rules, **settings})
+    guard = StepGuard(model, optimizer, on_escalation=escalations.append, again=again, **{**rules, **settings})
     generator = torch.Generator().manual_seed(1)
     truth, halted = torch.randn(8, 1, generator=generator), False
     x = torch.randn(256, 8, generator=generator)
@@ -370,40 +377,40 @@ def fit(lr_factor: float, since: int, until: int = 10**9, **settings: Any) -> tu
         if halted:
             break
     assert guard.inspect()
-    return (model(x) - y).square().mean().item(), climbs, halted
+    return (model(x) - y).square().mean().item(), escalations, halted
 
 
 def test_a_burst_of_far_too_large_steps_is_undone_and_training_ends_where_it_would_have() -> None:
-    clean, climbs, halted = fit(1.0, 0)
-    assert (climbs, halted) == ([], False)
-    ruined, climbs, halted = fit(1000.0, 100, 112, max_loss_rise=None, max_norm_rise=None)
-    assert climbs == []
+    clean, escalations, halted = fit(1.0, 0)
+    assert (escalations, halted) == ([], False)
+    ruined, escalations, halted = fit(1000.0, 100, 112, max_loss_rise=None, max_norm_rise=None)
+    assert escalations == []
     assert not halted
-    saved, climbs, halted = fit(1000.0, 100, 112)
-    assert climbs
-    assert {climb.rung for climb in climbs} == {Rung.ROLL_BACK}
+    saved, escalations, halted = fit(1000.0, 100, 112)
+    assert escalations
+    assert {escalation.level for escalation in escalations} == {EscalationLevel.ROLL_BACK}
     assert not halted
-    assert "above 4 times its level" in climbs[0].reason
-    assert climbs[0].to_step is not None
-    assert climbs[0].to_step <= 100
+    assert "above 4 times its baseline" in escalations[0].reason
+    assert escalations[0].to_step is not None
+    assert escalations[0].to_step <= 100
     assert saved < 1.1 * clean < ruined
 
 
 def test_steps_a_thousand_times_too_large_for_ever_are_braked_until_training_goes_on() -> None:
     clean, _, _ = fit(1.0, 0)
-    loss, climbs, halted = fit(1000.0, 100)
+    loss, escalations, halted = fit(1000.0, 100)
     assert not halted
-    assert [climb.rung for climb in climbs] == [Rung.ROLL_BACK] * 7
-    assert climbs[-1].step < 200
-    assert climbs[-1].lr_factor < 1 / 64
+    assert [escalation.level for escalation in escalations] == [EscalationLevel.ROLL_BACK] * 7
+    assert escalations[-1].step < 200
+    assert escalations[-1].lr_factor < 1 / 64
     assert loss < 2 * clean
 
 
 def test_steps_that_no_brake_makes_small_enough_end_with_a_halt_and_a_healthy_state() -> None:
     clean, _, _ = fit(1.0, 0)
-    loss, climbs, halted = fit(1e6, 100)
+    loss, escalations, halted = fit(1e6, 100)
     assert halted
-    assert [climb.rung for climb in climbs] == [Rung.ROLL_BACK] * 8 + [Rung.HALT]
+    assert [escalation.level for escalation in escalations] == [EscalationLevel.ROLL_BACK] * 8 + [EscalationLevel.HALT]
     assert loss < 1.1 * clean
 
 
@@ -439,10 +446,10 @@ def test_a_diverging_window_is_not_applied_and_says_why() -> None:
         assert step(x) or i == 2
     last = rig.guard.last
     assert last is not None
-    assert last.verdict is Verdict.ROLL_BACK
+    assert last.verdict is GuardVerdict.ROLL_BACK
     assert not last
-    assert last.reason == rig.climbs[0].reason
-    assert "above 2 times its level" in last.reason
+    assert last.reason == rig.escalations[0].reason
+    assert "above 2 times its baseline" in last.reason
     assert "of the last 3 batches the largest loss is" in last.reason
     assert last.reason.endswith("under the state of step 18")
     assert last.norm is not None
@@ -458,7 +465,7 @@ def test_harder_data_are_no_divergence_and_snapshots_go_on() -> None:
         rig, step = driven(**settings)
         for i, x in enumerate(batches(200)):
             assert step(x, target=100.0 if i % 50 >= 25 else 1.0)
-        assert rig.climbs == []
+        assert rig.escalations == []
         ends.append(rig.everything())
     assert_same(ends[0], ends[1])
     assert recovery_of(rig).divergence.loss.count > 150, "what is hard is in line by now"
@@ -476,7 +483,7 @@ def test_without_anybody_to_ask_a_suspicion_is_no_alarm_and_holds_snapshots_up_o
         newest = recovery_of(rig).ring.newest
         assert newest is not None
         kept.append(newest.step)
-    assert rig.climbs == []
+    assert rig.escalations == []
     assert recovery_of(rig).divergence.suspicion
     assert kept[0] == 70
     assert kept[-1] > 70
@@ -500,10 +507,10 @@ def test_who_cannot_be_asked_is_told_once_and_decides_nothing() -> None:
         warnings.simplefilter("always")
         for x in batches(10):
             step(x)
-    assert "cannot find out whether training diverges" in str(told[0].message)
+    assert "cannot tell whether training diverges" in str(told[0].message)
     assert "out of memory. Training goes on." in str(told[0].message)
     assert len(told) == len(asked) == 1
-    assert rig.climbs == []
+    assert rig.escalations == []
 
 
 def test_after_a_rollback_what_is_still_worse_is_put_back_again() -> None:
@@ -515,7 +522,7 @@ def test_after_a_rollback_what_is_still_worse_is_put_back_again() -> None:
     lead_astray(rig)
     for x in data[40:48]:
         step(x)
-    assert rungs(rig) == ["roll_back"]
+    assert levels(rig) == ["roll_back"]
     with torch.no_grad():
         loss = (rig.model(data[0]) - 1.0).square().mean().item()
         rig.model.get_parameter("4.bias").add_(2.5 * math.sqrt(loss))
@@ -523,9 +530,11 @@ def test_after_a_rollback_what_is_still_worse_is_put_back_again() -> None:
     rig.schedule.base_lrs = [1e-9]
     for x in data * 2:
         step(x)
-        if len(rig.climbs) > 1:
+        if len(rig.escalations) > 1:
             break
-    assert rig.climbs[1].reason.startswith("the rollback has not helped; of the last 8 batches the largest loss is")
+    assert rig.escalations[1].reason.startswith(
+        "the rollback has not helped; of the last 8 batches the largest loss is"
+    )
 
 
 def test_a_loss_that_explodes_again_after_each_rollback_halts_in_time() -> None:
@@ -540,7 +549,7 @@ def test_a_loss_that_explodes_again_after_each_rollback_halts_in_time() -> None:
 
     most = most_micro_batches(rig.guard.config, 1)
     assert halted_after(rig, window, most) - before == 30 <= most == 36
-    assert rungs(rig) == ["roll_back"] * 4 + ["halt"]
+    assert levels(rig) == ["roll_back"] * 4 + ["halt"]
 
 
 # ---- precision --------------------------------------------------------------------------------------------------------------
@@ -553,24 +562,24 @@ def test_the_precision_is_lowered_when_the_budget_is_used_up(may: bool) -> None:
     rig = Rig(snapshot_every=4, max_rollbacks=2, max_consecutive=1, lower_precision=may)
 
     def lower() -> str | None:
-        asked.append(len(rig.climbs))
+        asked.append(len(rig.escalations))
         return next(names, None)
 
-    recovery_of(rig)._lower_precision = lower
+    recovery_of(rig)._switch_precision = lower
 
     def window(i: int) -> None:
         rig.step(batches(1, i)[0] * NAN)
 
     halted_after(rig, window, 100)
     if may:
-        assert [climb.rung.value for climb in rig.climbs] == [
+        assert [escalation.level.value for escalation in rig.escalations] == [
             *("roll_back", "roll_back", "lower_precision"),
             *("roll_back", "lower_precision", "roll_back", "halt"),
         ]
-        assert [climb.precision for climb in rig.climbs] == ["", "", "bfloat16", "", "float32", "", ""]
+        assert [escalation.precision for escalation in rig.escalations] == ["", "", "bfloat16", "", "float32", "", ""]
         assert asked == [2, 4, 6]
     else:
-        assert rungs(rig) == ["roll_back", "roll_back", "halt"]
+        assert levels(rig) == ["roll_back", "roll_back", "halt"]
         assert asked == []
 
 
@@ -588,19 +597,19 @@ def test_settle_keeps_a_copy_when_it_is_time() -> None:
     assert seen == [[0], [0], [0, 3], [0, 3], [0, 3], [3, 6], [3, 6], [3, 6], [6, 9], [6, 9]]
 
 
-@pytest.mark.parametrize(("name", "rung"), [("model/0.weight", "roll_back"), ("ema/0.weight", "repair")])
-def test_inspect_puts_right_what_it_finds(name: str, rung: str) -> None:
+@pytest.mark.parametrize(("name", "level"), [("model/0.weight", "roll_back"), ("ema/0.weight", "repair")])
+def test_inspect_puts_right_what_it_finds(name: str, level: str) -> None:
     rig = Rig(snapshot_every=100)
     for x in batches(3):
         rig.step(x)
     assert rig.guard.inspect()
-    assert rig.climbs == []
+    assert rig.escalations == []
     set_one(rig, name, NAN)
     assert rig.guard.inspect()
-    assert rungs(rig) == [rung]
+    assert levels(rig) == [level]
     assert rig.healthy()
     assert rig.guard.inspect()
-    assert len(rig.climbs) == 1
+    assert len(rig.escalations) == 1
 
 
 def test_inspect_looks_once_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -647,7 +656,7 @@ def test_a_window_that_is_under_way_is_dropped_with_a_rollback() -> None:
     set_one(rig, "model/0.weight", NAN)
     assert rig.guard.inspect()
     assert all(p.grad is None for p in rig.model.parameters())
-    assert rig.guard.step().verdict is Verdict.EMPTY
+    assert rig.guard.step().verdict is GuardVerdict.EMPTY
 
 
 def test_the_brake_slows_the_steps_down_and_the_schedule_does_not_see_it() -> None:
@@ -656,7 +665,7 @@ def test_the_brake_slows_the_steps_down_and_the_schedule_does_not_see_it() -> No
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     guard = StepGuard(model, optimizer, snapshot_every=1, ramp_steps=4)
     assert guard.recovery is not None
-    guard.recovery.brake.rolled_back()
+    guard.recovery.lr_backoff.rolled_back()
     positions = []
     for _ in range(5):
         guard.backward(model(torch.ones(1, 1)).sum())  # the gradient is 1
@@ -673,15 +682,15 @@ def test_brake_and_levels_come_back_with_the_state() -> None:
         rig.step(x)
     set_one(rig, "model/0.weight", NAN)
     rig.step(batches(1)[0])
-    recovery_of(rig).brake.rolled_back()
+    recovery_of(rig).lr_backoff.rolled_back()
     state = rig.guard.state_dict()
     counts = fresh.guard.counts
     fresh.guard.load_state_dict(copy.deepcopy(state))
     assert fresh.guard.state_dict() == state
     assert fresh.guard.counts is counts is recovery_of(fresh).counts
-    assert recovery_of(fresh).brake.factor == 0.5
-    assert recovery_of(fresh).brake.rollbacks == 1
-    recovery_of(fresh).brake.rolled_back()
+    assert recovery_of(fresh).lr_backoff.factor == 0.5
+    assert recovery_of(fresh).lr_backoff.rollbacks == 1
+    recovery_of(fresh).lr_backoff.rolled_back()
     assert rig.guard.state_dict() == state, "nothing is shared"
 
 
@@ -691,9 +700,9 @@ def test_a_run_that_halted_begins_with_its_whole_budget_and_another_one_goes_on_
 ) -> None:
     rig, fresh = Rig(snapshot_every=3), Rig(snapshot_every=3, max_rollbacks=most)
     for _ in range(2):
-        recovery_of(rig).brake.rolled_back()
+        recovery_of(rig).lr_backoff.rolled_back()
     fresh.guard.load_state_dict(copy.deepcopy(rig.guard.state_dict()))
-    assert (recovery_of(fresh).brake.rollbacks, recovery_of(fresh).brake.factor) == (used, 0.25)
+    assert (recovery_of(fresh).lr_backoff.rollbacks, recovery_of(fresh).lr_backoff.factor) == (used, 0.25)
 
 
 def test_a_state_that_was_loaded_is_not_replaced_by_the_best_one_of_before() -> None:
@@ -706,7 +715,7 @@ def test_a_state_that_was_loaded_is_not_replaced_by_the_best_one_of_before() -> 
         recovery.keep_best()
         if loaded:
             rig.guard.resync()
-        ends.append((recovery.go_back_to_best("the fitness collapsed"), rungs(rig)))
+        ends.append((recovery.roll_back_to_best("the fitness collapsed"), levels(rig)))
     assert ends == [(True, ["roll_back"]), (False, [])]
 
 
@@ -744,7 +753,7 @@ def test_a_damaged_state_is_refused_and_nothing_is_loaded(part: str, wrong: Any)
 def test_a_state_from_before_there_were_snapshots_is_taken() -> None:
     rig = Rig(snapshot_every=3)
     rig.guard.load_state_dict({"counts": Rig().guard.counts.to_dict()})
-    assert recovery_of(rig).brake.factor == 1.0
+    assert recovery_of(rig).lr_backoff.factor == 1.0
 
 
 def test_an_optimizer_that_was_exchanged_survives_a_rollback() -> None:
@@ -756,7 +765,7 @@ def test_an_optimizer_that_was_exchanged_survives_a_rollback() -> None:
     set_one(rig, "model/0.weight", NAN)
     for x in batches(3):
         rig.step(x)
-    assert rungs(rig) == ["roll_back"]
+    assert levels(rig) == ["roll_back"]
     assert rig.healthy()
     assert type(rig.optimizer.state[rig.model.get_parameter("0.weight")]["exp_avg"]) is Tensor
 
@@ -785,7 +794,7 @@ def test_memory_that_ran_out_lets_go_of_the_snapshot_that_was_put_back_last(monk
     recovery.out_of_memory()
     assert recovery._target is moved
     recovery.keep_best()
-    assert recovery.go_back_to_best("the fitness collapsed")
+    assert recovery.roll_back_to_best("the fitness collapsed")
     assert recovery._target is recovery.milestone.snapshot
     recovery.out_of_memory()
     assert recovery._target is None
@@ -817,22 +826,24 @@ def test_statistics_that_a_bad_batch_writes_are_put_right_also_when_they_are_not
     rig = Rig(snapshot_every=4, batchnorm=False)
     for i, x in enumerate(batches(12)):
         rig.step(x * NAN if i == 6 else x)
-    assert rungs(rig) == ["roll_back"]
-    assert "running_mean" in rig.climbs[0].reason
-    assert rig.climbs[0].lost == 2
+    assert levels(rig) == ["roll_back"]
+    assert "running_mean" in rig.escalations[0].reason
+    assert rig.escalations[0].lost == 2
     assert rig.healthy()
 
 
-def test_the_setting_and_the_action_of_one_name_are_told_apart() -> None:
+def test_the_setting_and_the_action_of_lowering_the_precision_have_names_of_their_own() -> None:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     for value in (True, False):
         guard = StepGuard(model, optimizer, snapshot_every=1, lower_precision=value)
         assert guard.config.lower_precision is value
         assert guard.recovery is not None
-        assert guard.recovery._lower_precision is None
-    guard = StepGuard(model, optimizer, snapshot_every=1, lower_precision=lambda: None)
+        assert guard.recovery._switch_precision is None
+    guard = StepGuard(model, optimizer, snapshot_every=1, switch_precision=lambda: None)
     assert guard.config.lower_precision
+    with pytest.raises(InvalidCallError, match=r"guard\.lower_precision=.* It must be True or False"):
+        StepGuard(model, optimizer, lower_precision=lambda: None)
 
 
 def test_after_a_rollback_a_rejected_batch_goes_back_to_the_statistics_that_were_put_back() -> None:
@@ -843,11 +854,11 @@ def test_after_a_rollback_a_rejected_batch_goes_back_to_the_statistics_that_were
         kept = rig.weights() if i == 4 else kept
     set_one(rig, "model/0.weight", NAN)
     assert not rig.step(batches(1)[0])
-    assert rungs(rig) == ["roll_back"]
+    assert levels(rig) == ["roll_back"]
     assert_same(rig.weights(), kept)
     assert not rig.step(batches(1)[0] * NAN)
     assert_same(rig.weights(), kept)
-    assert rungs(rig) == ["roll_back"]
+    assert levels(rig) == ["roll_back"]
 
 
 def test_going_back_ends_a_streak_also_when_the_copy_was_taken_within_it() -> None:
@@ -863,7 +874,7 @@ def test_going_back_ends_a_streak_also_when_the_copy_was_taken_within_it() -> No
     assert not recovery.ring.newest.trusted
     set_one(rig, "model/0.weight", NAN)
     assert rig.guard.inspect()
-    assert rig.climbs[0].to_step == 7
+    assert rig.escalations[0].to_step == 7
     assert not recovery.divergence.suspicious
 
 
@@ -875,4 +886,4 @@ def test_a_wish_to_go_back_ends_with_a_new_beginning() -> None:
     rig.guard.recovery.wish = "the loss is out of line"
     rig.guard.recovery.begin()
     rig.step(batches(1)[0] * NAN)
-    assert rungs(rig) == []
+    assert levels(rig) == []

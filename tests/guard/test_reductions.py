@@ -160,13 +160,13 @@ PLACES: dict[str, Spoil] = {
 
 
 def told(spoil: Spoil, value: float, optimizer: str, **settings: Any) -> tuple[dict[str, int], list[str], bool]:
-    """Return what the guard counted, where it climbed, and whether all is healthy at the end of a run with one fault."""
+    """Return what the guard counted, where it escalated, and whether all is healthy at the end of a run with one fault."""
     rig = Rig(optimizer, snapshot_every=2, max_norm=10.0, **settings)
     for number, batch in enumerate(batches(12)):
         if number == 5:
             spoil(rig, batch, value)
         rig.step(batch)
-    return rig.guard.counts.to_dict(), [climb.rung.value for climb in rig.climbs], rig.healthy()
+    return rig.guard.counts.to_dict(), [escalation.level.value for escalation in rig.escalations], rig.healthy()
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -186,9 +186,9 @@ def test_no_fault_gets_past_a_lying_device(place: str) -> None:
             before = backend.lies
             assert told(PLACES[place], value, name, scaled=scaled) == expected
             assert backend.lies > before
-            counts, climbs, healthy = expected
+            counts, escalations, healthy = expected
             assert healthy
-            assert climbs or counts["rejected_micro_batches"] + counts["rejected_windows"], (
+            assert escalations or counts["rejected_micro_batches"] + counts["rejected_windows"], (
                 "the fault was not seen at all"
             )
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from yolo_stable.guard.damage import Damage
+from yolo_stable.guard.damage import StateDamage
 from yolo_stable.guard.setbacks import AT_ONCE, Setbacks
 
 
-def at(*index: int, name: str = "model/a") -> list[Damage]:
-    return [Damage(name=name, index=index, value=math.nan, before=0.0, bad=1, elements=9)]
+def at(*index: int, name: str = "model/a") -> list[StateDamage]:
+    return [StateDamage(name=name, index=index, value=math.nan, before=0.0, bad=1, elements=9)]
 
 
 def test_without_a_step_forward_each_counts_wherever_it_is() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.counting import DispatchCounter
 from tests.rig import optimizer_for
-from yolo_stable.guard import Decision, GuardConfig, StepGuard, Verdict
+from yolo_stable.guard import Decision, GuardConfig, GuardVerdict, StepGuard
 from yolo_stable.guard.fused import FusedStep
 from yolo_stable.guard.gradients import each_norm, kinds_of, total_norm
 from yolo_stable.guard.shares import module_of, shares
@@ -54,7 +54,7 @@ def test_every_step_tells_the_shares_of_the_modules_when_it_is_asked(way: str, o
     step.measure = True
     fill(model)
     decision = step.run()
-    assert decision.verdict is Verdict.CLIP
+    assert decision.verdict is GuardVerdict.CLIP
     assert decision.norm == pytest.approx(13.0)
     assert close(decision.layers, {"1": 144 / 169, "0": 25 / 169})
     assert decision.scale is None
@@ -82,11 +82,11 @@ def test_a_window_that_is_not_applied_has_no_shares(way: str) -> None:
     model = network()
     step = step_of(way, model)
     step.measure = True
-    assert step.run() == Decision(verdict=Verdict.EMPTY, reason="every micro-batch of the window was rejected")
+    assert step.run() == Decision(verdict=GuardVerdict.EMPTY, reason="every micro-batch of the window was rejected")
     fill(model)
     next(model.parameters()).grad.view(-1)[1] = math.nan  # type: ignore[union-attr]
     decision = step.run()
-    assert decision.verdict is Verdict.REJECT_WINDOW
+    assert decision.verdict is GuardVerdict.REJECT_WINDOW
     assert (decision.layers, decision.scale) == ((), None)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.optim import MuSGD
 
-from yolo_stable.guard import GuardConfig, StepGuard, Verdict, step
+from yolo_stable.guard import GuardConfig, GuardVerdict, StepGuard, step
 from yolo_stable.guard.step import ReferenceStep, to_device_vector
 
 NAN, INF = math.nan, math.inf
@@ -115,7 +115,7 @@ def test_random_gradients_of_any_size_are_applied_as_stock_does(max_norm: float 
             p.grad = torch.randn(p.shape, generator=generator) * 10.0**exponent
             q.grad = p.grad.clone()
         stock_step(stock, theirs, torch.amp.GradScaler("cpu", enabled=False), max_norm)
-        assert step.run().verdict in {Verdict.APPLY, Verdict.CLIP}
+        assert step.run().verdict in {GuardVerdict.APPLY, GuardVerdict.CLIP}
         assert_same(stock.state_dict(), model.state_dict())
         assert_same(theirs.state_dict(), ours.state_dict())
 
@@ -141,11 +141,11 @@ def test_known_values_are_applied_clipped_and_rejected() -> None:
     model = line()
     guard = StepGuard(model, sgd(model))
     story = [  # gradient, verdict, norm, weight afterwards
-        (3.0, Verdict.APPLY, 3.0, -3.0),
-        (-10.0, Verdict.APPLY, 10.0, 7.0),
-        (40.0, Verdict.CLIP, 40.0, -3.0),
-        (1e13, Verdict.REJECT_WINDOW, 1e13, -3.0),
-        (2.0, Verdict.APPLY, 2.0, -5.0),
+        (3.0, GuardVerdict.APPLY, 3.0, -3.0),
+        (-10.0, GuardVerdict.APPLY, 10.0, 7.0),
+        (40.0, GuardVerdict.CLIP, 40.0, -3.0),
+        (1e13, GuardVerdict.REJECT_WINDOW, 1e13, -3.0),
+        (2.0, GuardVerdict.APPLY, 2.0, -5.0),
     ]
     for x, verdict, norm, weight in story:
         guard.backward(loss_of(model, x))
@@ -174,7 +174,7 @@ def test_the_norm_is_over_all_parameters_and_clips_all_alike() -> None:
     step = ReferenceStep(model, sgd(model), None, GuardConfig(max_norm=1.0))
     model.weight.grad, model.bias.grad = torch.tensor([[2.0, 3.0]]), torch.tensor([6.0])
     decision = step.run()
-    assert (decision.verdict, decision.norm) == (Verdict.CLIP, 7.0)
+    assert (decision.verdict, decision.norm) == (GuardVerdict.CLIP, 7.0)
     assert decision.reason == "gradient norm 7 clipped to 1"
     assert model.weight.tolist()[0] == pytest.approx([-2 / 7, -3 / 7], rel=1e-5)
     assert model.bias.item() == pytest.approx(-6 / 7, rel=1e-5)
@@ -186,7 +186,7 @@ def test_a_window_without_gradients_is_empty() -> None:
     guard = StepGuard(model, sgd(model), scaler=scaler)
     for _ in range(2):
         decision = guard.step()
-        assert decision.verdict is Verdict.EMPTY
+        assert decision.verdict is GuardVerdict.EMPTY
         assert not decision
         assert not decision.rejected
         assert decision.norm is None
@@ -218,7 +218,7 @@ def test_a_bad_gradient_outside_the_optimizer_is_dropped(scaled: bool) -> None:
     assert outside.grad is not None
     outside.grad.fill_(NAN)
     decision = guard.step()
-    assert (decision.verdict, decision.culprits) == (Verdict.REJECT_WINDOW, ("0.weight",))
+    assert (decision.verdict, decision.culprits) == (GuardVerdict.REJECT_WINDOW, ("0.weight",))
     assert outside.grad is None
     assert [p.item() for p in model.parameters()] == [1.0, 1.0]
     guard.backward(loss_of(model, 3.0))
@@ -259,7 +259,7 @@ def test_a_parameter_that_only_the_optimizer_knows_is_judged_but_not_clipped() -
 
     model.weight.grad, extra.grad = torch.tensor([[6.0]]), torch.tensor([NAN])
     decision = step.run()
-    assert (decision.verdict, decision.culprits) == (Verdict.REJECT_WINDOW, ("optimizer.param_groups[0][1]",))
+    assert (decision.verdict, decision.culprits) == (GuardVerdict.REJECT_WINDOW, ("optimizer.param_groups[0][1]",))
     assert extra.grad is None
     assert (model.weight.item(), extra.item()) == (pytest.approx(-5.0), -8.0)
 
@@ -287,7 +287,7 @@ def test_a_bad_gradient_leaves_weights_and_optimizer_as_they_were(wrong: float) 
     assert last.grad is not None
     last.grad[-1] = wrong
     decision = guard.step()
-    assert decision.verdict is Verdict.REJECT_WINDOW
+    assert decision.verdict is GuardVerdict.REJECT_WINDOW
     assert decision.culprits == (() if wrong == 1e25 else ("5.bias",))
     assert decision.norm is not None
     assert not math.isfinite(decision.norm)
@@ -421,7 +421,7 @@ def test_an_absurd_norm_is_rejected_without_touching_the_scale(x: float) -> None
     before = scaler.state_dict()
     guard.backward(loss_of(model, x))
     decision = guard.step()
-    assert decision.verdict is Verdict.REJECT_WINDOW
+    assert decision.verdict is GuardVerdict.REJECT_WINDOW
     assert decision.culprits == ()
     assert "loss scale" not in decision.reason
     assert scaler.state_dict() == before
@@ -508,7 +508,7 @@ def test_a_healthy_window_costs_one_read_for_each_decision(
             assert reads.count == 1
         with host_reads(monkeypatch) as reads:
             decision = guard.step()
-        assert decision.verdict is (Verdict.CLIP if big else Verdict.APPLY)
+        assert decision.verdict is (GuardVerdict.CLIP if big else GuardVerdict.APPLY)
         assert reads.count == 1
 
 
@@ -563,5 +563,5 @@ def test_norms_on_an_npu_are_taken_without_foreach_kernels_which_it_lacks(
     taken = ReferenceStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, GuardConfig())
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter).as_subclass(kind)
-    assert taken.run().verdict is Verdict.REJECT_WINDOW
+    assert taken.run().verdict is GuardVerdict.REJECT_WINDOW
     assert asked == [foreach]

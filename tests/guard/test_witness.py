@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from yolo_stable.guard.ranks import Ranks
 from yolo_stable.guard.snapshot import Snapshot
-from yolo_stable.guard.witness import Measured, Witness
+from yolo_stable.guard.witness import BatchMeasurement, Witness
 
 
 def rig_with_a_copy() -> tuple[Rig, Snapshot, nn.Module]:
@@ -33,7 +33,7 @@ def loss_under(model: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     return lambda: (model(x) - 1.0).square().mean()
 
 
-def expected(model: nn.Module, x: Tensor) -> Measured:
+def expected(model: nn.Module, x: Tensor) -> BatchMeasurement:
     """Return loss and norm of a copy of the model, drawn with the numbers of now."""
     twin, numbers = copy.deepcopy(model), torch.get_rng_state()
     for parameter in twin.parameters():
@@ -41,7 +41,7 @@ def expected(model: nn.Module, x: Tensor) -> Measured:
     loss = loss_under(twin, x)()
     loss.backward()
     torch.set_rng_state(numbers)
-    return Measured(
+    return BatchMeasurement(
         loss.item(), nn.utils.get_total_norm([p.grad for p in twin.parameters() if p.grad is not None]).item()
     )
 
@@ -81,7 +81,7 @@ def test_a_loop_may_say_how_much_was_found(norm: bool) -> None:
     assert (plain.loss, plain.whole.loss) == (found.loss, found.loss) == (plain.loss, found.whole.loss / 4)
     if norm:
         assert (plain.norm, 4 * plain.norm) == (found.norm, found.whole.norm)
-    assert Measured(3.0, found=0.0).whole.loss == float("inf")
+    assert BatchMeasurement(3.0, found=0.0).whole.loss == float("inf")
 
 
 def test_after_an_error_the_model_is_as_before() -> None:

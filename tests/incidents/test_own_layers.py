@@ -64,7 +64,7 @@ def test_it_is_replayed_by_the_command_that_was_printed(
     assert "cannot be replayed" not in done.stdout
     monkeypatch.delattr(tasks, "Gate")
     without = run(incident)
-    assert "It cannot be replayed: this is what was found out during the run." in without
+    assert "It cannot be replayed: this is the answer from the run." in without
     assert "the layers Gate. Give --import FILE.py" in without
 
 

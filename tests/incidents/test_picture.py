@@ -10,7 +10,7 @@ import torch
 from yolo_stable.autopsy.report import Report, Sample
 from yolo_stable.incidents import picture as incident_picture
 from yolo_stable.incidents.picture import pictures_of
-from yolo_stable.incidents.record import Circumstances, Drawn, ImageNames, Incident
+from yolo_stable.incidents.record import Circumstances, DrawnBatch, ImageNames, Incident
 from yolo_stable.provenance.recipe import Provenance, Source
 
 
@@ -31,7 +31,7 @@ def test_a_guilty_tile_is_drawn_as_the_file_that_it_is(monkeypatch: pytest.Monke
         return own(*args, **options)
 
     monkeypatch.setattr(incident_picture, "preview", watched)
-    drawn = Drawn(1, {}, ImageNames((Provenance(sources, (), (64, 64)),)), batch={"img": torch.rand(1, 3, 64, 64)})
+    drawn = DrawnBatch(1, {}, ImageNames((Provenance(sources, (), (64, 64)),)), batch={"img": torch.rand(1, 3, 64, 64)})
     report = Report(cause="data", samples=(Sample("c.png", 2, (32, 0, 64, 32)),), evidence={"positions": [0]})
     where = Circumstances(
         epoch=1,

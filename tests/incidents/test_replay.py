@@ -97,7 +97,7 @@ def test_what_is_healthy_elsewhere_is_said_not_to_be_reproduced(incidents: dict[
     text = run(incidents["layer"])
     assert "hardware transient" in text.splitlines()[0]
     assert "could not be reproduced" in text
-    assert "During the run, with its snapshots at hand, the cause was:" in text
+    assert "During the run, which had its snapshots, the cause was:" in text
 
 
 def test_nothing_is_written_but_the_answer(bundle: Path) -> None:
@@ -164,7 +164,7 @@ def inside(bundle: Path, *keys: str) -> tuple[dict[str, Any], dict[str, Any]]:
     ("keys", "changes", "says"),
     [
         # NumPy takes any position, and reads there when it is asked for a number.
-        (("rng",), {"numpy": ["MT19937", 10**9, 0, 0.0]}, "NumPy's is said to be at 1000000000 of 624"),
+        (("rng",), {"numpy": ["MT19937", 10**9, 0, 0.0]}, "NumPy's position is 1000000000 of 624"),
         (("rng",), {"numpy": ["MT19937", -1, 0, 0.0]}, "generators are damaged"),
         (("rng",), {"numpy": 5}, "generators are damaged"),
         (("model", "attributes"), {"model.13": {"reg_max": [None, 10**9]}}, "a number beyond 1e"),

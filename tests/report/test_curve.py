@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 
 from yolo_stable.report.curve import BUCKETS, MOST_UNDONE, Curve
-from yolo_stable.report.levels import Levels
+from yolo_stable.report.log_histogram import LogHistogram
 
 
 def drawn(curve: Curve) -> list[tuple[float, float]]:
@@ -85,7 +85,7 @@ def test_a_run_that_goes_back_for_ever_takes_no_memory_for_it() -> None:
 
 
 def test_quantiles_are_right_to_half_a_percent_whatever_the_range() -> None:
-    levels, numbers = Levels(), [10.0 ** (i / 1000) for i in range(-6000, 6000)]
+    levels, numbers = LogHistogram(), [10.0 ** (i / 1000) for i in range(-6000, 6000)]
     for value in [*numbers, float("nan"), float("inf"), -1.0]:
         levels.add(value)
     for share in (0.05, 0.5, 0.95):

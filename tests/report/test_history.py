@@ -4,18 +4,18 @@ import json
 
 from report_rig import Log
 
-from yolo_stable.report.history import INCIDENTS, History
+from yolo_stable.report.history import INCIDENTS, RunHistory
 from yolo_stable.report.timeline import MOST
 
 
-def history_of(log: Log) -> History:
-    history = History()
+def history_of(log: Log) -> RunHistory:
+    history = RunHistory()
     for line in log.lines:
         history.add(json.loads(line))
     return history
 
 
-def steps_of(history: History, name: str = "norm") -> list[float]:
+def steps_of(history: RunHistory, name: str = "norm") -> list[float]:
     return [x for x, y in history.curves[name].points() if y is not None]
 
 
@@ -44,7 +44,7 @@ def test_a_rollback_takes_its_steps_out_of_the_line() -> None:
     log = Log().start()
     for step in (10, 20, 30, 40):
         log.steps(1, step)
-    log.climb(1, 45, 25).steps(1, 50)
+    log.escalation(1, 45, 25).steps(1, 50)
     history = history_of(log)
     assert steps_of(history) == [10, 20, 50]
     assert [x for x, y in history.curves["norm"].undone if y is not None] == [20, 30, 40]
@@ -53,7 +53,9 @@ def test_a_rollback_takes_its_steps_out_of_the_line() -> None:
 
 
 def test_putting_back_the_ema_alone_undoes_no_step() -> None:
-    history = history_of(Log().start().steps(1, 10).steps(1, 20).climb(1, 20, 10, rung="repair", lost=0).steps(1, 30))
+    history = history_of(
+        Log().start().steps(1, 10).steps(1, 20).escalation(1, 20, 10, rung="repair", lost=0).steps(1, 30)
+    )
     assert steps_of(history) == [10, 20, 30]
     assert (history.tally.repairs, history.tally.rollbacks) == (1, 0)
 
@@ -81,7 +83,7 @@ def test_a_resumed_run_whose_counter_began_anew_is_counted_on() -> None:
     log.epoch(1, 100).steps(2, 110).start(1)
     for step in (40, 80, 100):
         log.steps(2, step)
-    log.rejection(2, 7, 100).climb(2, 100, 90, lost=10).steps(2, 140)
+    log.rejection(2, 7, 100).escalation(2, 100, 90, lost=10).steps(2, 140)
     history = history_of(log)
     assert steps_of(history) == [40, 80, 100, 140, 180, 240]
     assert [found.step for found in history.incidents] == [200, 200]
@@ -93,14 +95,14 @@ def test_a_log_without_steps_knows_where_its_epochs_end() -> None:
 
 
 def test_an_answer_belongs_to_the_rejection_before_it() -> None:
-    log = Log().start().rejection(1, 3, 2).incident(1).rejection(1, 4, 2).climb(1, 2, 1)
+    log = Log().start().rejection(1, 3, 2).incident(1).rejection(1, 4, 2).escalation(1, 2, 1)
     log.incident(
         1, kind="roll_back", samples=[], evidence={"what": "weight was nan"}, module="model.1", cause="weights"
     )
-    rejected, plain, climb = history_of(log).incidents
+    rejected, plain, escalation = history_of(log).incidents
     assert (rejected.cause, rejected.guilty, rejected.headline) == ("data", ["a.jpg"], "a.jpg has NaN pixels: data")
     assert (plain.answer, plain.headline) == (None, "loss nan, box_loss nan")
-    assert (climb.cause, climb.headline) == ("weights", "model.1 weight was nan: weights")
+    assert (escalation.cause, escalation.headline) == ("weights", "model.1 weight was nan: weights")
 
 
 def test_an_answer_whose_rejection_is_damaged_stands_alone() -> None:
@@ -114,12 +116,12 @@ def test_the_last_end_counts_unless_the_run_went_on() -> None:
     assert history_of(log.start(1)).end is None
 
 
-def test_ten_thousand_rejections_are_counted_and_the_climb_among_them_is_kept() -> None:
+def test_ten_thousand_rejections_are_counted_and_the_escalation_among_them_is_kept() -> None:
     log = Log().start()
     for batch in range(10_000):
         log.rejection(1 + batch // 100, batch % 100, batch)
         if batch == 9_000:
-            log.incident(91).climb(91, batch, batch - 10)
+            log.incident(91).escalation(91, batch, batch - 10)
     history = history_of(log)
     assert (history.tally.rejected, history.tally.incidents, len(history.incidents)) == (10_000, 10_001, INCIDENTS)
     assert [found.kind for found in history.incidents][-2:] == ["micro_batch", "roll_back"]
@@ -132,7 +134,7 @@ def test_ten_thousand_rejections_are_counted_and_the_climb_among_them_is_kept() 
 
 
 def test_events_of_every_shape_are_survived() -> None:
-    history = History()
+    history = RunHistory()
     wrong = (None, [], {}, "x", -1, 1e300, True, [[]], [None], {"a": {}})
     keys = [
         "batch",

@@ -214,7 +214,7 @@ def test_the_charts_have_what_was_asked_of_them(of_one: Page) -> None:
 
 def test_runs_side_by_side_have_one_table_and_one_colour_each(of_many: Page) -> None:
     assert of_many.text.startswith("Optimizers: report")
-    assert "3 runs side by side: mAP50-95 cannot tell which is best, it is 0.56 in several." in of_many.text
+    assert "3 runs side by side: mAP50-95 cannot tell which is best, several have 0.56." in of_many.text
     assert [run["name"] for run in of_many.data()["runs"]] == ["sgd", "adamw", "stock"]
     assert {line["run"] for line in of_many.data()["charts"][0]["lines"]} == {0, 1, 2}
     assert "preset stable stable –" in of_many.text
@@ -244,7 +244,7 @@ def test_the_first_run_of_a_damaged_log_is_shown_with_what_is_left(tmp_path: Pat
     found = Page(write_report([tmp_path]))
     for words in (
         "1 line is damaged (line 5)",
-        "the last line is not finished",
+        "the last line is unfinished",
         "results.csv has no row",
         "no args.yaml",
     ):
@@ -303,7 +303,7 @@ def test_a_picture_that_is_none_is_left_out(tmp_path: Path) -> None:
 
 
 def test_no_run_and_a_place_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidCallError, match="no run was given"):
+    with pytest.raises(InvalidCallError, match="no run given"):
         write_report([])
     (tmp_path / "file").touch()
     with pytest.raises(InvalidCallError, match=r"cannot be written: .* Give another place with --out\."):

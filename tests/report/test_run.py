@@ -58,7 +58,7 @@ def test_settings_that_multiply_when_they_are_written_out_stay_small(tmp_path: P
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidCallError, match=r"report: there is no folder .*nowhere\. Give the folder of a run"):
         read_run(tmp_path / "nowhere")
-    with pytest.raises(InvalidCallError, match=r"It is a file; give its folder, "):
+    with pytest.raises(InvalidCallError, match=r"It is a file: give its folder, "):
         read_run(write_results(tmp_path, (0.1,)) / "results.csv")
 
 

@@ -1,22 +1,22 @@
 from __future__ import annotations
 
-from yolo_stable.report.timeline import MOST, Entry, Timeline
+from yolo_stable.report.timeline import MOST, Timeline, TimelineEntry
 
 
 def test_what_can_be_read_is_not_brought_together() -> None:
     timeline = Timeline()
     for batch in range(MOST):
-        timeline.add(Entry("rejection", 1, f"batch {batch}: loss nan"))
+        timeline.add(TimelineEntry("rejection", 1, f"batch {batch}: loss nan"))
     assert [entry.amount for entry in timeline.entries] == [1] * MOST
 
 
 def test_hundreds_of_a_kind_become_one_entry_of_their_epoch() -> None:
     timeline = Timeline()
-    timeline.add(Entry("run", 0, "started"))
+    timeline.add(TimelineEntry("run", 0, "started"))
     for i in range(1000):
-        timeline.add(Entry("rejection", 1 + i // 500, f"batch {i}: loss nan", about=i + 1))
-        timeline.add(Entry("warning", 1 + i // 500, "norm rising" if i % 2 else "loss scale falling"))
-    timeline.add(Entry("run", 2, "done"))
+        timeline.add(TimelineEntry("rejection", 1 + i // 500, f"batch {i}: loss nan", about=i + 1))
+        timeline.add(TimelineEntry("warning", 1 + i // 500, "norm rising" if i % 2 else "loss scale falling"))
+    timeline.add(TimelineEntry("run", 2, "done"))
     assert [(entry.kind, entry.where, entry.amount) for entry in timeline.entries] == [
         ("run", "start", 1),
         ("rejection", "epoch 1", 500), ("warning", "epoch 1", 250), ("warning", "epoch 1", 250),
@@ -30,8 +30,8 @@ def test_hundreds_of_a_kind_become_one_entry_of_their_epoch() -> None:
 def test_epochs_are_brought_together_when_there_are_too_many_of_them() -> None:
     timeline = Timeline()
     for epoch in range(1, 5001):
-        timeline.add(Entry("rejection", epoch, "loss nan"))
-        timeline.add(Entry("warning", epoch, f"kind {'abcdef'[epoch % 6]}"))
+        timeline.add(TimelineEntry("rejection", epoch, "loss nan"))
+        timeline.add(TimelineEntry("warning", epoch, f"kind {'abcdef'[epoch % 6]}"))
     assert len(timeline.entries) <= MOST
     assert sum(entry.amount for entry in timeline.entries) == 10_000
     assert timeline.amounts == {"rejection": 5000, "warning": 5000}

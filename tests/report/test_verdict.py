@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from report_rig import Log, guarded_run, stock_run, write_args, write_results
 
-from yolo_stable.report import Verdict, read_run, verdict
+from yolo_stable.report import RunVerdict, read_run, verdict
 from yolo_stable.report.verdict import verdict_of_many
 
 
 def judged(
     log: Log | None, folder: Path, maps: tuple[float, ...] = (), losses: tuple[float | str, ...] = (), epochs: int = 14
-) -> Verdict:
+) -> RunVerdict:
     if log is not None:
         log.write(folder)
     if maps:
@@ -20,12 +20,12 @@ def judged(
     return verdict(read_run(folder))
 
 
-CLIMBING = tuple(round(0.05 * i, 2) for i in range(1, 14))
+RISING = tuple(round(0.05 * i, 2) for i in range(1, 14))
 
 
 def test_a_quiet_run_is_good(tmp_path: Path) -> None:
-    found = judged(Log().start().epoch(14, 50).end(14), tmp_path, (*CLIMBING, 0.6))
-    assert found == Verdict(
+    found = judged(Log().start().epoch(14, 50).end(14), tmp_path, (*RISING, 0.6))
+    assert found == RunVerdict(
         "good", "Finished: 14 epochs, best mAP50-95 0.65 (epoch 13). The guard had nothing to do.", ""
     )
 
@@ -34,7 +34,7 @@ def test_rejections_with_their_cause_are_counted_and_the_files_as_well(tmp_path:
     log = Log().start()
     for batch, file in enumerate(("a.jpg", "b.jpg", "a.jpg"), start=1):
         log.rejection(1, batch, batch, [file]).incident(1, file)
-    found = judged(log.epoch(14, 50).end(14), tmp_path, (*CLIMBING, 0.6))
+    found = judged(log.epoch(14, 50).end(14), tmp_path, (*RISING, 0.6))
     assert found.text == (
         "Finished: 14 epochs, best mAP50-95 0.65 (epoch 13). The guard rejected 3 of 1,200 batches."
         " Causes found for all: 2 files with NaN pixels."
@@ -44,16 +44,22 @@ def test_rejections_with_their_cause_are_counted_and_the_files_as_well(tmp_path:
 
 def test_rejections_without_a_cause_are_something_to_mind(tmp_path: Path) -> None:
     log = Log().start().rejection(1, 1, 1).incident(1, cause="undecided", samples=[]).rejection(1, 2, 1)
-    found = judged(log.epoch(14, 50).end(14), tmp_path, (*CLIMBING, 0.6))
+    found = judged(log.epoch(14, 50).end(14), tmp_path, (*RISING, 0.6))
     assert found.tone == "mind"
     assert found.text.endswith("The guard rejected 2 of 1,200 batches. No cause was found for 1 incident.")
 
 
 def test_a_rollback_is_told_with_what_it_cost(tmp_path: Path) -> None:
-    log = Log().start().climb(2, 40, 30).incident(2, kind="roll_back", cause="weights", samples=[]).climb(3, 80, 75)
-    found = judged(log.epoch(14, 50).end(14), tmp_path, (*CLIMBING, 0.6))
+    log = (
+        Log()
+        .start()
+        .escalation(2, 40, 30)
+        .incident(2, kind="roll_back", cause="weights", samples=[])
+        .escalation(3, 80, 75)
+    )
+    found = judged(log.epoch(14, 50).end(14), tmp_path, (*RISING, 0.6))
     assert (
-        "The guard went back 2 times (15 steps undone). Causes found for 1 of 2 incidents: ruined weights."
+        "The guard rolled back 2 times (15 steps undone). Causes found for 1 of 2 incidents: ruined weights."
         in found.text
     )
 
@@ -96,12 +102,12 @@ def test_a_log_without_an_end_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_early_stopping_is_seen(tmp_path: Path) -> None:
-    assert judged(Log().start().end(9), tmp_path, CLIMBING[:9]).text.startswith("Ended after 9 of 14 epochs, best")
+    assert judged(Log().start().end(9), tmp_path, RISING[:9]).text.startswith("Ended after 9 of 14 epochs, best")
 
 
 def test_a_stock_run_that_went_well_is_good(tmp_path: Path) -> None:
     found = verdict(read_run(stock_run(tmp_path)))
-    assert found == Verdict("good", "Finished: 6 epochs without a guard, best mAP50-95 0.41 (epoch 6).", "")
+    assert found == RunVerdict("good", "Finished: 6 epochs without a guard, best mAP50-95 0.41 (epoch 6).", "")
 
 
 def test_a_stock_run_whose_loss_turned_nan_is_told(tmp_path: Path) -> None:
@@ -121,12 +127,12 @@ def test_a_map_that_is_never_above_zero_is_told(tmp_path: Path) -> None:
 
 def test_an_empty_run_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "results.csv").touch()
-    assert verdict(read_run(tmp_path)) == Verdict("mind", "No epoch was finished without a guard.")
+    assert verdict(read_run(tmp_path)) == RunVerdict("mind", "No epoch was finished without a guard.")
 
 
 def test_several_runs_are_compared_and_the_bad_one_is_named(tmp_path: Path) -> None:
     runs = [read_run(guarded_run(tmp_path / "guarded")), read_run(stock_run(tmp_path / "stock"))]
-    assert verdict_of_many(runs) == Verdict(
+    assert verdict_of_many(runs) == RunVerdict(
         "good", "2 runs side by side: the highest is guarded with mAP50-95 0.56 (epoch 5)."
     )
     write_results(tmp_path / "stock", (0.4, 0.0), losses=(1.0, "nan"))
@@ -139,14 +145,14 @@ def test_runs_on_different_data_are_no_contest(tmp_path: Path) -> None:
     stock_run(tmp_path / "a")
     write_args(stock_run(tmp_path / "b"), data="other.yaml")
     found = verdict_of_many([read_run(tmp_path / "a"), read_run(tmp_path / "b")])
-    assert "on different data, so that mAP cannot tell which is best" in found.text
+    assert "on different data: mAP cannot tell which is best" in found.text
 
 
 def test_a_log_of_a_schema_that_is_not_known_is_not_judged(tmp_path: Path) -> None:
     folder = Log().start().end(3).write(tmp_path)
     log = (folder / "guard.jsonl").read_text()
     (folder / "guard.jsonl").write_text(log.replace('"schema": 1', '"schema": 9'))
-    assert verdict(read_run(folder)) == Verdict(
+    assert verdict(read_run(folder)) == RunVerdict(
         "mind", "Not judged: guard.jsonl has lines of schema 9, which is not known here."
     )
 
@@ -156,7 +162,7 @@ def test_a_table_that_is_not_known_is_not_judged(tmp_path: Path, content: str) -
     (tmp_path / "results.csv").write_text(content)
     found = verdict(read_run(tmp_path))
     assert found.tone == "mind"
-    assert found.text.startswith(("Not judged: results.csv is no table that is known here", "No epoch was finished"))
+    assert found.text.startswith(("Not judged: results.csv is an unknown table", "No epoch was finished"))
 
 
 def test_epochs_that_are_counted_from_0_are_all_counted(tmp_path: Path) -> None:

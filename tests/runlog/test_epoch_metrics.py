@@ -7,34 +7,36 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolo_stable.guard import Decision, Verdict
-from yolo_stable.runlog.epoch_metrics import DISPLAY, EpochTelemetry
+from yolo_stable.guard import Decision, GuardVerdict
+from yolo_stable.runlog.epoch_metrics import DISPLAY, EpochMetrics
 
 NAMES = ("box_loss", "cls_loss", "dfl_loss")
 
 
 def healthy(*losses: float) -> Decision:
-    return Decision(verdict=Verdict.BACKWARD, items=dict(zip(NAMES, losses, strict=False)))
+    return Decision(verdict=GuardVerdict.BACKWARD, items=dict(zip(NAMES, losses, strict=False)))
 
 
 def bad(*losses: float) -> Decision:
-    return Decision(verdict=Verdict.REJECT_MICRO_BATCH, items=dict(zip(NAMES, losses, strict=False)), reason="loss nan")
+    return Decision(
+        verdict=GuardVerdict.REJECT_MICRO_BATCH, items=dict(zip(NAMES, losses, strict=False)), reason="loss nan"
+    )
 
 
 def applied(norm: float) -> Decision:
-    return Decision(verdict=Verdict.APPLY, norm=norm)
+    return Decision(verdict=GuardVerdict.APPLY, norm=norm)
 
 
 def clipped(norm: float) -> Decision:
-    return Decision(verdict=Verdict.CLIP, norm=norm)
+    return Decision(verdict=GuardVerdict.CLIP, norm=norm)
 
 
-BAD_WINDOW = Decision(verdict=Verdict.REJECT_WINDOW, norm=math.nan, reason="gradient norm nan")
-EMPTY = Decision(verdict=Verdict.EMPTY)
+BAD_WINDOW = Decision(verdict=GuardVerdict.REJECT_WINDOW, norm=math.nan, reason="gradient norm nan")
+EMPTY = Decision(verdict=GuardVerdict.EMPTY)
 
 
-def told(*decisions: Decision, telemetry: EpochTelemetry | None = None) -> EpochTelemetry:
-    telemetry = telemetry or EpochTelemetry()
+def told(*decisions: Decision, telemetry: EpochMetrics | None = None) -> EpochMetrics:
+    telemetry = telemetry or EpochMetrics()
     for decision in decisions:
         telemetry.add(decision)
     return telemetry
@@ -56,7 +58,7 @@ def test_the_running_loss_is_that_of_ultralytics_bit_for_bit(seed: int) -> None:
         {name: torch.rand((), generator=generator) * 10.0 ** (k - 1) for k, name in enumerate(NAMES)}
         for _ in range(300)
     ]
-    telemetry = EpochTelemetry()
+    telemetry = EpochMetrics()
     for count, items in enumerate(losses, start=1):
         telemetry.add(healthy(*(value.item() for value in items.values())))
         if count in {1, 2, 3, 77, 300}:
@@ -118,8 +120,8 @@ def test_the_progress_bar_has_the_items_then_the_columns() -> None:
 
 
 def test_before_anything_happened_there_are_zeros() -> None:
-    assert EpochTelemetry().progress() == {"grad_norm": 0.0, "rejected": 0}
-    assert set(EpochTelemetry().columns().values()) == {0.0}
+    assert EpochMetrics().progress() == {"grad_norm": 0.0, "rejected": 0}
+    assert set(EpochMetrics().columns().values()) == {0.0}
 
 
 def test_nothing_healthy_yet_is_shown_as_zero_and_never_as_nan() -> None:

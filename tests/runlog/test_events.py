@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from yolo_stable._shared.strict_json import strict
-from yolo_stable.guard import Verdict
+from yolo_stable.guard import GuardVerdict
 from yolo_stable.runlog.events import SCHEMA, Event, EventLog
 from yolo_stable.runlog.reader import read_events
 
@@ -37,7 +37,7 @@ def numbers(path: Path) -> list[int]:
         (-math.inf, "-inf"),
         (np.float64("nan"), "nan"),
         ("text", "text"),
-        (Verdict.CLIP, "clip"),
+        (GuardVerdict.CLIP, "clip"),
         (Path("a/b"), str(Path("a/b"))),
         (torch.device("cpu"), "cpu"),
         ((1, math.nan), [1, "nan"]),

@@ -36,7 +36,7 @@ def test_the_faults_of_a_class_are_known_and_when_each_has_fired() -> None:
     assert known.just_now("window") == ("pixel nan",)
     known.end_window()
     assert known.just_now("window") == ()
-    known.climbed()
+    known.escalated()
     assert known.just_now("roll_back") == ()
     assert known.fired == {"SimpleNamespace": 0, "pixel nan": 1}
 

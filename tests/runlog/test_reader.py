@@ -8,11 +8,11 @@ import pytest
 from report_rig import Log
 
 from yolo_stable.runlog import reader
-from yolo_stable.runlog.reader import Damage, read_events
+from yolo_stable.runlog.reader import LogDamage, read_events
 
 
-def read(path: Path) -> tuple[list[str], Damage]:
-    damage = Damage()
+def read(path: Path) -> tuple[list[str], LogDamage]:
+    damage = LogDamage()
     return [event["event"] for event in read_events(path, damage)], damage
 
 
@@ -29,7 +29,7 @@ def test_a_last_line_that_was_cut_off_is_said(tmp_path: Path) -> None:
     events, damage = read(path)
     assert events == ["start"]
     assert damage.notices("guard.jsonl") == [
-        "guard.jsonl: the last line is not finished, as after a killed run, and left out."
+        "guard.jsonl: the last line is unfinished, as after a killed run, and left out."
     ]
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from yolo_stable.runlog.stopwatch import StepClock
+from yolo_stable.runlog.stopwatch import Stopwatch
 
 
 class Hands:
@@ -15,7 +15,7 @@ class Hands:
         return self.at
 
 
-def steps(clock: StepClock, hands: Hands, *seconds: float) -> Iterator[float]:
+def steps(clock: Stopwatch, hands: Hands, *seconds: float) -> Iterator[float]:
     for second in seconds:
         hands.at += second
         yield clock.take()
@@ -23,7 +23,7 @@ def steps(clock: StepClock, hands: Hands, *seconds: float) -> Iterator[float]:
 
 def test_what_lies_between_two_epochs_does_not_count() -> None:
     hands = Hands()
-    clock = StepClock(hands)
+    clock = Stopwatch(hands)
     hands.at += 50
     assert clock.take() == 0.0, "it stands until the first epoch"
     clock.go()
@@ -40,7 +40,7 @@ def test_what_lies_between_two_epochs_does_not_count() -> None:
 
 def test_a_pause_is_left_out_and_leaves_it_as_it_was() -> None:
     hands = Hands()
-    clock = StepClock(hands)
+    clock = Stopwatch(hands)
     with clock.pause():
         hands.at += 10
     hands.at += 10

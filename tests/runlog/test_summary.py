@@ -6,15 +6,17 @@ from typing import Any
 
 from yolo_stable.autopsy.report import Report
 from yolo_stable.compare.measure import measure
-from yolo_stable.guard import Climb, Counts, Decision, GuardConfig, Rung, Verdict
+from yolo_stable.guard import Counts, Decision, Escalation, EscalationLevel, GuardConfig, GuardVerdict
 from yolo_stable.presets.run_plan import RunPlan
 from yolo_stable.report.figures import figures
 from yolo_stable.report.run import read_run
 from yolo_stable.runlog.summary import Summary
 from yolo_stable.runlog.writer import RunLog
 
-BAD = Decision(verdict=Verdict.REJECT_MICRO_BATCH, reason="loss nan")
-BACK = Climb(rung=Rung.ROLL_BACK, reason="a weight is nan", culprits=(), step=40, to_step=32, lr_factor=1.0, lost=8)
+BAD = Decision(verdict=GuardVerdict.REJECT_MICRO_BATCH, reason="loss nan")
+BACK = Escalation(
+    level=EscalationLevel.ROLL_BACK, reason="a weight is nan", culprits=(), step=40, to_step=32, lr_factor=1.0, lost=8
+)
 PLAN = RunPlan(guard=GuardConfig())
 
 
@@ -43,7 +45,7 @@ def test_a_resumed_run_has_the_same_figures_everywhere(tmp_path: Path) -> None:
     assert killed._log is not None
     killed._log.close()
     resumed = part(tmp_path, resumed=True, before=1)
-    resumed.climb(BACK, 2)
+    resumed.escalation(BACK, 2)
     resumed.unreadable("gone.jpg", "is not there any more", "train", 1, 9)
     rows = dict(resumed.finish("done", "", Counts()))
 
@@ -51,7 +53,7 @@ def test_a_resumed_run_has_the_same_figures_everywhere(tmp_path: Path) -> None:
     assert (summary["incidents_in_all"], summary["steps_undone"], summary["causes"]) == (2, 8, {"data": 1})
     assert [(one["epoch"], one["what"]) for one in summary["incidents"]] == [(1, "micro_batch"), (2, "roll_back")]
     assert summary["left_out"] == ["a.jpg", "gone.jpg"]
-    assert rows["put back"] == "1 times, 8 steps undone"
+    assert rows["escalations"] == "1, 8 steps undone"
     assert rows["causes found"].startswith("data: 1; ")
 
     run, measured = read_run(tmp_path), measure(tmp_path)

@@ -38,9 +38,9 @@ def test_a_validation_that_was_looked_into_is_an_incident_of_its_own() -> None:
         (None, (1, 0, 1)),
     ],
 )
-def test_climbs_are_counted_by_their_rung(rung: Any, counts: tuple[int, int, int]) -> None:
+def test_escalations_are_counted_by_their_level(rung: Any, counts: tuple[int, int, int]) -> None:
     found = tally({"event": "climb", "epoch": 1, "rung": rung, "lost": 7})
-    assert (found.climbs, found.repairs, found.rollbacks) == counts
+    assert (found.escalations, found.repairs, found.rollbacks) == counts
     assert (found.undone, found.incidents) == (7, 1)
 
 

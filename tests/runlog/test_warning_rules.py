@@ -78,7 +78,7 @@ def test_one_absurd_norm_is_told_at_once() -> None:
     found = absurd_norm(Span(10, 1, 3e9, 3e9), 100.0)
     assert found is not None
     assert (found.what, found.value) == (NORM, 3e9)
-    assert "guard.reject_norm=3e+08 leaves such steps out" in found.message
+    assert "Reject such steps with guard.reject_norm=3e+08" in found.message
     assert found.message.splitlines()[-1] == "yolo-stable check DATA"
     assert absurd_norm(Span(10, 10, 9e4, 4700.0), 100.0) is None, "the largest that was measured in honest training"
 

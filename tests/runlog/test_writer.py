@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from yolo_stable.guard import Climb, Counts, Decision, GuardConfig, Rung, Verdict
+from yolo_stable.guard import Counts, Decision, Escalation, EscalationLevel, GuardConfig, GuardVerdict
 from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.run_plan import RunPlan
-from yolo_stable.runlog.epoch_metrics import EpochTelemetry
+from yolo_stable.runlog.epoch_metrics import EpochMetrics
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.runlog.step_record import StepRecord
 from yolo_stable.runlog.summary import INCIDENTS_KEPT
@@ -24,17 +24,17 @@ from yolo_stable.runlog.warning_rules import Caution
 from yolo_stable.runlog.writer import FILES_KEPT, LINES_PER_EPOCH, RunLog
 
 MICRO = Decision(
-    verdict=Verdict.REJECT_MICRO_BATCH,
+    verdict=GuardVerdict.REJECT_MICRO_BATCH,
     reason="loss nan, box_loss inf",
     loss=math.nan,
     items={"box_loss": math.inf, "cls_loss": 1.5},
     culprits=("model.0.bn.running_mean", "model.0.bn.running_var"),
 )
 WINDOW = Decision(
-    verdict=Verdict.REJECT_WINDOW, reason="gradient norm nan", norm=math.nan, culprits=("model.1.weight",)
+    verdict=GuardVerdict.REJECT_WINDOW, reason="gradient norm nan", norm=math.nan, culprits=("model.1.weight",)
 )
-BACK = Climb(
-    rung=Rung.ROLL_BACK,
+BACK = Escalation(
+    level=EscalationLevel.ROLL_BACK,
     reason="model/0.weight nan",
     culprits=("model/0.weight",),
     step=40,
@@ -140,7 +140,7 @@ def test_a_rejected_window_has_the_files_of_all_its_micro_batches(
 
 def test_images_without_names_are_said_to_have_none(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
     log = log_in(tmp_path)
-    bare = Decision(verdict=Verdict.REJECT_WINDOW, reason="gradient norm inf")
+    bare = Decision(verdict=GuardVerdict.REJECT_WINDOW, reason="gradient norm inf")
     assert log.rejection(bare, (1, 1, 1, 1), 0) == (
         "epoch 1/1, batch 1/1: window rejected: gradient norm inf. Its images have no file names"
     )
@@ -212,11 +212,11 @@ def test_an_epoch_prints_a_bounded_number_of_lines_and_records_all(
 
 def test_an_epoch_is_recorded_with_its_norms(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
     log = log_in(tmp_path)
-    telemetry = EpochTelemetry()
+    telemetry = EpochMetrics()
     for decision in (
-        Decision(verdict=Verdict.BACKWARD, items={"box_loss": 2.0}),
-        Decision(verdict=Verdict.APPLY, norm=4.0),
-        Decision(verdict=Verdict.CLIP, norm=20.0),
+        Decision(verdict=GuardVerdict.BACKWARD, items={"box_loss": 2.0}),
+        Decision(verdict=GuardVerdict.APPLY, norm=4.0),
+        Decision(verdict=GuardVerdict.CLIP, norm=20.0),
         WINDOW,
     ):
         telemetry.add(decision)
@@ -284,57 +284,64 @@ def test_warnings_are_recorded_and_counted(tmp_path: Path, log_in: Callable[...,
         "step": 20,
     }
     rows = dict(log.finish("done", "", Counts(applied=50)))
-    assert rows["warnings"] == "norm over limit: 2, norm rising: 1; what to do stands above and in guard.jsonl"
+    assert rows["warnings"] == "norm over limit: 2, norm rising: 1; see above or guard.jsonl for what to do"
     assert summary(tmp_path)["warnings"] == {"norm over limit": 2, "norm rising": 1}
 
 
-def test_climbs_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
+def test_escalations_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
     log = log_in(tmp_path)
-    line = log.climb(BACK, 3)
+    line = log.escalation(BACK, 3)
     assert line == (
         "epoch 3: rolled back from step 40 to step 32 (8 undone), learning rate x 0.5. Reason: model/0.weight nan."
     )
     log.validation_not_finite(3, ["val/box_loss"])
     log.checkpoint_kept(4, ("EMA model.0.weight",))
-    climb = {"rung": "roll_back", "reason": "model/0.weight nan", "culprits": ["model/0.weight"], "step": 40}
+    escalation = {"rung": "roll_back", "reason": "model/0.weight nan", "culprits": ["model/0.weight"], "step": 40}
     assert events(tmp_path) == [
-        {"event": "climb", "epoch": 3, **climb, "to_step": 32, "lost": 8, "lr_factor": 0.5, "precision": None},
+        {"event": "climb", "epoch": 3, **escalation, "to_step": 32, "lost": 8, "lr_factor": 0.5, "precision": None},
         {"event": "validation_not_finite", "epoch": 3, "names": ["val/box_loss"]},
         {"event": "checkpoint_kept", "epoch": 4, "culprits": ["EMA model.0.weight"]},
     ]
     rows = dict(log.finish("done", "", Counts()))
-    assert rows["put back"] == "1 times, 8 steps undone"
+    assert rows["escalations"] == "1, 8 steps undone"
     assert summary(tmp_path)["steps_undone"] == 8
 
 
 @pytest.mark.parametrize(
-    ("climb", "line"),
+    ("escalation", "line"),
     [
         (
-            Climb(rung=Rung.REPAIR, reason="r", step=9, to_step=4),
-            "epoch 1: the EMA was put back to step 4, training goes on. Reason: r.",
+            Escalation(level=EscalationLevel.REPAIR, reason="r", step=9, to_step=4),
+            "epoch 1: the EMA was restored from step 4, training goes on. Reason: r.",
         ),
         (
-            Climb(rung=Rung.LOWER_PRECISION, reason="r", step=9, to_step=9, lr_factor=0.25, precision="float32"),
-            "epoch 1: put back to step 9, no step undone, from here on in float32, learning rate x 0.25. Reason: r.",
+            Escalation(
+                level=EscalationLevel.LOWER_PRECISION,
+                reason="r",
+                step=9,
+                to_step=9,
+                lr_factor=0.25,
+                precision="float32",
+            ),
+            "epoch 1: rolled back to step 9, no step undone, float32 from here on, learning rate x 0.25. Reason: r.",
         ),
         (
-            Climb(rung=Rung.ROLL_BACK, reason="r", step=23, to_step=16, lost=7),
+            Escalation(level=EscalationLevel.ROLL_BACK, reason="r", step=23, to_step=16, lost=7),
             "epoch 1: rolled back from step 23 to step 16 (7 undone), the learning rate stays. Reason: r.",
         ),
         (
-            Climb(rung=Rung.ROLL_BACK, reason="r", step=23, to_step=16),
-            "epoch 1: put back to step 16, no step undone, the learning rate stays. Reason: r.",
+            Escalation(level=EscalationLevel.ROLL_BACK, reason="r", step=23, to_step=16),
+            "epoch 1: rolled back to step 16, no step undone, the learning rate stays. Reason: r.",
         ),
         (
-            Climb(rung=Rung.ROLL_BACK, reason="r", step=26, to_step=16, lost=3),
+            Escalation(level=EscalationLevel.ROLL_BACK, reason="r", step=26, to_step=16, lost=3),
             "epoch 1: rolled back to step 16 (3 undone), the learning rate stays. Reason: r.",
         ),
         (
-            Climb(rung=Rung.HALT, reason="r", step=9, to_step=4),
-            "epoch 1: training is halted, the state was put back to step 4. Reason: r.",
+            Escalation(level=EscalationLevel.HALT, reason="r", step=9, to_step=4),
+            "epoch 1: training is halted, the state was rolled back to step 4. Reason: r.",
         ),
-        (Climb(rung=Rung.HALT, reason="r", step=9), "epoch 1: training is halted. Reason: r."),
+        (Escalation(level=EscalationLevel.HALT, reason="r", step=9), "epoch 1: training is halted. Reason: r."),
     ],
     ids=[
         "repair",
@@ -346,8 +353,10 @@ def test_climbs_and_refused_checkpoints_are_recorded(tmp_path: Path, log_in: Cal
         "halt-without-snapshot",
     ],
 )
-def test_every_rung_has_its_line(tmp_path: Path, log_in: Callable[..., RunLog], climb: Climb, line: str) -> None:
-    assert log_in(tmp_path).climb(climb, 1) == line
+def test_every_rung_has_its_line(
+    tmp_path: Path, log_in: Callable[..., RunLog], escalation: Escalation, line: str
+) -> None:
+    assert log_in(tmp_path).escalation(escalation, 1) == line
 
 
 def test_the_newest_healthy_checkpoint_is_named(tmp_path: Path, log_in: Callable[..., RunLog]) -> None:
@@ -443,8 +452,8 @@ def test_a_rank_that_keeps_no_files_keeps_none(tmp_path: Path, log_in: Callable[
     log.start(RunPlan(guard=GuardConfig()))
     log.batch_files(["a.jpg"])
     assert "a.jpg" in log.rejection(MICRO, HERE, 0)
-    log.epoch(1, EpochTelemetry())
-    log.climb(BACK, 1)
+    log.epoch(1, EpochMetrics())
+    log.escalation(BACK, 1)
     log.checkpoint_kept(1, ())
     rows = log.finish("done", "", Counts(rejected_micro_batches=1))
     assert "details" not in dict(rows)
@@ -453,9 +462,9 @@ def test_a_rank_that_keeps_no_files_keeps_none(tmp_path: Path, log_in: Callable[
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["new", "resumed"])
 def test_a_resumed_run_appends_to_its_log(tmp_path: Path, log_in: Callable[..., RunLog], resumed: bool) -> None:
-    log_in(tmp_path).climb(BACK, 1)
+    log_in(tmp_path).escalation(BACK, 1)
     log = log_in(tmp_path, resumed=resumed)
-    log.climb(BACK, 2)
+    log.escalation(BACK, 2)
     log.finish("done", "", Counts())
     assert [event["epoch"] for event in events(tmp_path)] == ([1, 2, 2] if resumed else [2, 2])
     assert summary(tmp_path)["epochs"] == 2
@@ -472,8 +481,8 @@ def everything(log: RunLog) -> list[tuple[str, str]]:
     assert log.rejection(MICRO, HERE, 0)
     assert log.rejection(WINDOW, HERE, 0)
     log.window_closed()
-    log.epoch(1, EpochTelemetry())
-    log.climb(BACK, 1)
+    log.epoch(1, EpochMetrics())
+    log.escalation(BACK, 1)
     log.checkpoint_kept(1, ("a",))
     log.saved(Path("last.pt"), 1)
     return log.finish("done", "", Counts(rejected_windows=1, rejected_micro_batches=1))

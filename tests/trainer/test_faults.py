@@ -154,12 +154,12 @@ def test_a_ruined_state_is_put_back_and_costs_16_steps_at_most(
     trainer = go_on(fault.on(StableDetectionTrainer), optimizer=fault.optimizer or "SGD")
 
     assert trainer.chaos.fired == len(fault.at), "the fault was injected"
-    climbs = [e for e in read_events(trainer.save_dir / "guard.jsonl") if e["event"] == "climb"]
+    escalations = [e for e in read_events(trainer.save_dir / "guard.jsonl") if e["event"] == "climb"]
     counts = trainer.guard.counts
     assert counts.rollbacks <= 1
-    assert sum(e["lost"] for e in climbs) + counts.rejected <= 16
+    assert sum(e["lost"] for e in escalations) + counts.rejected <= 16
     # A young average forgets within a few steps; no audit need ever have seen it.
-    assert climbs or counts.rejected or name == "1e30 in the EMA", "it was noticed"
+    assert escalations or counts.rejected or name == "1e30 in the EMA", "it was noticed"
     for module in (trainer.model, trainer.ema.ema):
         assert finite(module)
         assert max(float(v.abs().max()) for v in module.state_dict().values()) < 1e8

@@ -15,8 +15,8 @@ from ultralytics.utils import LOGGER
 
 from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.chaos import NAN, Fault, FileFault, LayerFault, mark
-from yolo_stable.guard.ladder import Climb, Rung
-from yolo_stable.incidents.record import report_of_climb
+from yolo_stable.guard.escalation import Escalation, EscalationLevel
+from yolo_stable.incidents.record import report_of_escalation
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import incident_service as looking_into
@@ -200,28 +200,30 @@ def test_without_quarantine_it_is_drawn_again_and_again(arguments: Arguments) ->
 def test_batches_rejected_in_a_row_do_not_say_that_training_went_astray(arguments: Arguments) -> None:
     trainer = train(Fault("pixel", NAN, at=(5, 6)), arguments(guard={"max_consecutive": 1}))
     assert trainer.chaos.fired == 2
-    (climb,) = [one for one in answers(trainer) if one["kind"] == "roll_back"]
-    assert (climb["cause"], climb["phase"]) == ("undecided", "state")
-    assert "2 rejections in a row" in climb["evidence"]["why"]
+    (escalation,) = [one for one in answers(trainer) if one["kind"] == "roll_back"]
+    assert (escalation["cause"], escalation["phase"]) == ("undecided", "state")
+    assert "2 rejections in a row" in escalation["evidence"]["why"]
 
 
-def test_a_climb_says_optimisation_only_where_training_diverged() -> None:
+def test_an_escalation_says_optimisation_only_where_training_diverged() -> None:
     """What is said of the learning rate is said of a training that went astray, and of no other."""
-    astray = Climb(rung=Rung.ROLL_BACK, reason="the loss is ten times its level", step=9, to_step=4, diverged=True)
-    assert report_of_climb(astray).headline() == "the run went astray in its training: optimisation"
-    row = Climb(rung=Rung.ROLL_BACK, reason="4 batches in a row were rejected", step=9, to_step=4)
-    assert report_of_climb(row).headline() == "the run was put back to a snapshot: undecided"
-    assert "lr0" not in report_of_climb(row).next
-    assert report_of_climb(replace(row, rung=Rung.HALT)).headline() == "the run was ended: undecided"
+    astray = Escalation(
+        level=EscalationLevel.ROLL_BACK, reason="the loss is ten times its level", step=9, to_step=4, diverged=True
+    )
+    assert report_of_escalation(astray).headline() == "the run diverged: optimisation"
+    row = Escalation(level=EscalationLevel.ROLL_BACK, reason="4 batches in a row were rejected", step=9, to_step=4)
+    assert report_of_escalation(row).headline() == "the run was rolled back to a snapshot: undecided"
+    assert "lr0" not in report_of_escalation(row).next
+    assert report_of_escalation(replace(row, level=EscalationLevel.HALT)).headline() == "the run was ended: undecided"
 
 
 def test_ruined_weights_are_an_incident_that_says_which_number(arguments: Arguments) -> None:
     trainer = train(Fault("weight", NAN, at=(5,)), arguments())
-    rejection, climb = answers(trainer)
-    assert (rejection["cause"], climb["cause"]) == ("weights", "weights")
-    assert rejection["module"] == climb["module"] != ""
-    assert climb["evidence"]["damage"][0].startswith(f"model/{climb['module']}.weight[")
-    assert "in the snapshot; 1 of" in climb["evidence"]["damage"][0]
+    rejection, escalation = answers(trainer)
+    assert (rejection["cause"], escalation["cause"]) == ("weights", "weights")
+    assert rejection["module"] == escalation["module"] != ""
+    assert escalation["evidence"]["damage"][0].startswith(f"model/{escalation['module']}.weight[")
+    assert "in the snapshot; 1 of" in escalation["evidence"]["damage"][0]
     assert "No batch belongs to this incident" in autopsy(bundles(trainer)[1])
 
 

@@ -243,9 +243,9 @@ def test_ranks_ask_each_other_only_when_something_is_wrong(name: str, reports: l
 
 @every_scenario
 def test_the_first_rank_keeps_the_record(name: str, reports: list[dict[str, Any]]) -> None:
-    climbs = [e for e in read_events(Path(reports[0]["folder"]) / "guard.jsonl") if e["event"] == "climb"]
-    halts = [e for e in climbs if e["rung"] == "halt"]
-    assert len(climbs) - len(halts) == reports[0]["counts"]["rollbacks"]
+    escalations = [e for e in read_events(Path(reports[0]["folder"]) / "guard.jsonl") if e["event"] == "climb"]
+    halts = [e for e in escalations if e["rung"] == "halt"]
+    assert len(escalations) - len(halts) == reports[0]["counts"]["rollbacks"]
     assert bool(halts) is (name == "never ends")
 
 

@@ -12,7 +12,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 from yolo_stable import StableDetectionTrainer
 from yolo_stable.runlog.reader import read_events
-from yolo_stable.runlog.stopwatch import StepClock
+from yolo_stable.runlog.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
@@ -87,7 +87,7 @@ def test_what_lies_between_two_epochs_is_not_the_time_of_a_step(
         return lambda _: at.__setitem__(0, at[0] + seconds)
 
     def by_hand(t: Any) -> None:
-        t.services.reporter.steps.clock = StepClock(lambda: at[0])
+        t.services.reporter.steps.clock = Stopwatch(lambda: at[0])
 
     trainer.add_callback("on_train_start", by_hand)
     trainer.add_callback("on_train_batch_start", passes(1.0))

@@ -32,7 +32,7 @@ from yolo_stable import (
     UnhealthyStartError,
     load_hyp,
 )
-from yolo_stable.guard import Verdict
+from yolo_stable.guard import GuardVerdict
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.label_filter import disarm
 from yolo_stable.trainer.trainers import TRAINERS
@@ -351,7 +351,7 @@ class TestDuring:
             def guarded_backward(self, loss: Tensor) -> None:
                 super().guarded_backward(loss)
                 decision = self.guard.last
-                if decision.verdict is Verdict.BACKWARD:
+                if decision.verdict is GuardVerdict.BACKWARD:
                     accepted.append(dict(decision.items))
 
         trainer = train(Listening, arguments(epochs=1))

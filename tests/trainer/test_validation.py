@@ -54,9 +54,9 @@ class TestGoingBack:
         fault = Fault("weight", NAN, at=(5,))
         trainer = run(fault.on(StableDetectionTrainer), arguments(epochs=2, guard={"snapshot_every": 2}))
         assert trainer.chaos.fired == 1
-        (climb,) = events(trainer, "climb")
-        assert (climb["rung"], climb["lost"] <= 2, climb["lr_factor"]) == ("roll_back", True, 1.0)
-        assert "weight nan" in climb["reason"]
+        (escalation,) = events(trainer, "climb")
+        assert (escalation["rung"], escalation["lost"] <= 2, escalation["lr_factor"]) == ("roll_back", True, 1.0)
+        assert "weight nan" in escalation["reason"]
         assert healthy(trainer)
         assert any("rolled back from step" in record.message for record in caplog.records)
 
@@ -98,8 +98,8 @@ class TestGoingBack:
         trainer.add_callback("on_train_start", half)
         with pytest.raises(TrainingHaltedError):
             trainer.train()
-        climbs = [(e["rung"], e["precision"]) for e in events(trainer, "climb")]
-        assert climbs == [("roll_back", None), ("lower_precision", "float32"), ("halt", None)]
+        escalations = [(e["rung"], e["precision"]) for e in events(trainer, "climb")]
+        assert escalations == [("roll_back", None), ("lower_precision", "float32"), ("halt", None)]
         assert (trainer.amp, trainer.args.amp, trainer.scaler.is_enabled()) == (False, False, False)
         assert healthy(trainer)
 
@@ -264,10 +264,15 @@ class TestCollapse:
 
         trainer = run(Watched, arguments(epochs=4))
         assert trainer.fired == 1
-        (climb,) = events(trainer, "climb")
-        assert (climb["rung"], climb["step"], climb["to_step"], climb["lost"]) == ("roll_back", 16, 8, 8)
+        (escalation,) = events(trainer, "climb")
+        assert (escalation["rung"], escalation["step"], escalation["to_step"], escalation["lost"]) == (
+            "roll_back",
+            16,
+            8,
+            8,
+        )
         why = r"the fitness collapsed to 0\.02 after a best of 0\.4, and the loss of training batches is \S+ times that of"
-        assert re.match(why, climb["reason"])
+        assert re.match(why, escalation["reason"])
         assert trainer.fitness == 0.4, "validated again: the results are those of what is saved"
         assert all(torch.equal(a, b) for a, b in zip(weights[1][0].values(), weights[3][1].values(), strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(weights[3][0].values(), weights[3][1].values(), strict=True))
@@ -344,9 +349,9 @@ class TestCollapse:
     ) -> None:
         self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.3])
         trainer = run(collapsing(StableDetectionTrainer, {2, 4}), arguments(epochs=6, guard={"ramp_steps": 1}))
-        brake = trainer.guard.recovery.brake
+        backoff = trainer.guard.recovery.lr_backoff
         assert [e["lr_factor"] for e in events(trainer, "climb")] == [0.5, 0.5]
-        assert (brake.ceiling, brake.factor, brake.rollbacks) == (0.5, 0.5, 2), (
+        assert (backoff.ceiling, backoff.factor, backoff.rollbacks) == (0.5, 0.5, 2), (
             "not back to 1, though the ramp was over"
         )
 
@@ -479,7 +484,7 @@ class TestOrderOfTheData:
         (tmp_path / "blocks.yaml").write_text(yaml.safe_dump(network))
         trainer = run(fault.on(StableDetectionTrainer), {**settings, "model": str(tmp_path / "blocks.yaml")})
         assert trainer.chaos.fired > 8
-        climbs = events(trainer, "climb")
-        assert climbs
-        assert "under the state of step" in climbs[0]["reason"]
+        escalations = events(trainer, "climb")
+        assert escalations
+        assert "under the state of step" in escalations[0]["reason"]
         assert healthy(trainer)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..guard import StepGuard
 from ..presets.run_plan import RunPlan
-from ..runlog.epoch_metrics import EpochTelemetry
+from ..runlog.epoch_metrics import EpochMetrics
 from ..runlog.writer import RunLog
 
 
@@ -38,7 +38,7 @@ class TrainerView:
         guard: StepGuard | None
         """None until the training is set up."""
         run_log: RunLog
-        telemetry: EpochTelemetry
+        telemetry: EpochMetrics
         batch_number: int
         """Number of the current batch in its epoch, from 1; 0 before the first."""
         # of Ultralytics' trainer

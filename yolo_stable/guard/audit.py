@@ -1,4 +1,4 @@
-"""Audit: is the training state itself healthy? Asked of everything at once, before it is copied, validated or saved."""
+"""Audit: whether the whole training state is healthy, asked before it is copied, validated or saved."""
 
 from __future__ import annotations
 
@@ -10,37 +10,35 @@ import torch
 from torch import Tensor
 
 from . import reductions
+from .health import first_names
 
 SQUARES = ("running_var", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "max_square_avg", "sum")
-"""Names of state whose numbers are squares of others: believed up to the square of the limit."""
+"""State whose numbers are squares of others: believed up to the square of the limit."""
 ROOM = 1e3
-"""What is above the limit before the first step is believed up to this many times its value: then it belongs to the model."""
-NAMES_KEPT = 5
+"""A value above the limit before the first step belongs to the model: it is believed up to this many times its size."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What an audit found; true when something is wrong."""
+class AuditFinding:
+    """The result of an audit; true when something is wrong."""
 
     names: tuple[str, ...] = ()
     """Tensors that are not finite or absurd, the first few."""
     ema_only: bool = False
     """Whether all of them belong to the averaged model."""
     reason: str = ""
-    """What is wrong, in words."""
 
     def __bool__(self) -> bool:
         return bool(self.names)
 
 
 class Audit:
-    """Looks for numbers in the training state that no training puts there.
+    """Finds numbers in the training state that no training produces.
 
     Args:
-        max_value: Largest magnitude that is believed of a weight, a running mean, a momentum; its square is believed of
-            squares (running variances, second moments). None: any finite number.
-        max_gradient: Largest norm of gradients that are applied: the optimizer's state may be up to `ROOM` times as large,
-            where that is more. None: of any size.
+        max_value: Largest magnitude believed of a weight, a running mean or a momentum; its square of squares (running
+            variances, second moments). None: any finite number.
+        max_gradient: Largest norm of applied gradients: optimizer state may reach `ROOM` times this, if that is more. None: any.
     """
 
     def __init__(self, max_value: float | None, max_gradient: float | None = 0.0) -> None:
@@ -53,9 +51,9 @@ class Audit:
         self._limits: dict[tuple[torch.device, torch.dtype], tuple[list[int], Tensor]] = {}
 
     def calibrate(self, live: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """Take the state before the first step for healthy, and return the names of what is beyond the limit in it.
+        """Accept the state before the first step as healthy, and return the names of tensors beyond the limit.
 
-        NaN in what is trained is never healthy. In a buffer it is somebody's mark for "not set": that buffer is not judged.
+        NaN in a trained tensor is never healthy. In a buffer it marks "not set": that buffer is not judged.
 
         Syncs: one per device and dtype.
         """
@@ -71,14 +69,11 @@ class Audit:
         self._kinds = []
         return tuple(beyond)
 
-    def inspect(self, live: Mapping[str, Tensor]) -> Finding:
-        """Look at every floating tensor of a state.
+    def inspect(self, live: Mapping[str, Tensor]) -> AuditFinding:
+        """Judge every floating tensor of a state.
 
         Args:
             live: As from ``TrainingState.live()``.
-
-        Returns:
-            A finding that is false when all is well.
 
         Syncs: one read per device and dtype (usually one).
         """
@@ -92,15 +87,15 @@ class Audit:
                 seen = zip(members, believed.tolist(), largest.tolist(), strict=True)
                 bad += [(self._names[i], value) for i, good, value in seen if not good]
         if not bad:
-            return Finding()
-        names = tuple(name for name, _ in bad)
+            return AuditFinding()
+        names = [name for name, _ in bad]
         first, value = bad[0]
         squared = " squared" if _is_square(first) else ""
         beyond = (
             f" beyond guard.max_value={self.max_value:g}{squared}" if math.isfinite(value) and self.max_value else ""
         )
-        return Finding(
-            names=names if len(names) <= NAMES_KEPT else (*names[:NAMES_KEPT], f"and {len(names) - NAMES_KEPT} more"),
+        return AuditFinding(
+            names=first_names(names),
             ema_only=all(name.startswith("ema/") for name in names),
             reason=f"{first} {value:.3g}{beyond}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else ""),
         )
@@ -126,7 +121,7 @@ class Audit:
         return found
 
     def _follow(self, live: Mapping[str, Tensor]) -> None:
-        """Make the limits anew when the state has other tensors than at the last audit, or of another kind."""
+        """Compute the limits again when tensors, devices or dtypes have changed since the last audit."""
         kinds = [(name, tensor.device, tensor.dtype) for name, tensor in live.items()]
         if kinds == self._kinds:
             return
@@ -150,10 +145,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def _largest_of(values: list[Tensor], members: list[int]) -> Tensor:
-    """Return the largest magnitude in each of some tensors of one device and dtype, NaN where there is NaN.
-
-    Of complex numbers the parts are looked at, as their magnitude can overflow.
-    """
+    """Return the largest magnitude in each tensor, NaN where there is NaN; of complex numbers' parts, which cannot overflow."""
     chosen = [values[i].detach() for i in members]
     if chosen[0].is_complex():
         chosen = [torch.view_as_real(tensor.resolve_conj()) for tensor in chosen]

@@ -1,16 +1,16 @@
-"""The running statistics of normalisation layers, kept so that a forward pass can be undone.
+"""Buffer shadow: copies of the running statistics of normalisation layers, to undo a forward pass.
 
-A forward pass in training mode writes BatchNorm's running mean, variance and counter before anybody has seen the loss.
-Skipping the optimizer step does not take that back: one NaN stays in the buffers for ever (pytorch/pytorch#88474).
+A forward pass in training mode writes BatchNorm's running mean, variance and counter before anybody has seen the loss. Skipping
+the optimizer step does not undo that: one NaN stays in the buffers for ever (pytorch/pytorch#88474).
 
-The copies are exchanged by reference, so a micro-batch costs one concatenation and one check, and a healthy window nothing more.
-A backward pass that writes the statistics again (gradient checkpointing) is noticed by the buffers' version counters.
+The shadow swaps its copies by reference: a micro-batch costs one concatenation and one check, a healthy window nothing more. The
+buffers' version counters show a backward pass that writes the statistics again (gradient checkpointing).
 
 The check is one number, read with the loss: the largest ``|after| / (|before| + 1)`` of all statistics. It is not finite when
-any statistic is not, and it jumps when one is ruined by a number that BatchNorm itself hides. Honest training of eight networks,
-also with ten times the usual learning rate, was measured below 1.5; the guarded trainers allow 10, and believe what jumps three
-times in a row. Before any batch was accepted the statistics come from elsewhere, and a jump is believed when all images are of
-one scale (``of_one_scale`` of ``StepGuard.backward``).
+any statistic is not, and it jumps when a number that BatchNorm itself hides ruins one. Honest training of eight networks, also
+with ten times the usual learning rate, stayed below 1.5; the guarded trainers allow 10, and believe the third jump in a row.
+Before the first accepted batch the statistics come from elsewhere, and a jump is believed when all images have one scale
+(``of_one_scale`` of ``StepGuard.backward``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from .flat_copy import FlatCopy
 from .reductions import maximum
 from .wrappers import plain_name
 
@@ -27,12 +28,12 @@ from .wrappers import plain_name
 class BufferShadow:
     """Copies of all running statistics: at the start of the window and after its last healthy micro-batch.
 
-    Each copy is one flat tensor per device and dtype, so that taking and checking one is a handful of kernels however
-    many layers there are. Three copies exist at most, each as large as the buffers (0.1 MB for YOLO11n).
+    Each copy is one flat tensor per device and dtype: a handful of kernels take and check one, however many layers there are.
+    There are at most three copies, each as large as the buffers (0.1 MB for YOLO11n).
 
     Args:
-        model: Its modules that own a buffer named ``running_mean`` are shadowed with all their buffers: BatchNorm,
-            SyncBatchNorm and InstanceNorm of PyTorch, and layers of other libraries that follow their naming.
+        model: The shadow copies all buffers of each module with a buffer ``running_mean``: BatchNorm, SyncBatchNorm and
+            InstanceNorm of PyTorch, and layers of other libraries with the same naming.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,7 +68,7 @@ class BufferShadow:
                 yield name, tensor
 
     def resync(self) -> None:
-        """Take the layers and buffers as they are now for the start of a new window.
+        """Begin a new window with the layers and buffers as they are now.
 
         Syncs: none.
         """
@@ -97,7 +98,7 @@ class BufferShadow:
         return copy, copy.jump(self._latest)
 
     def versions(self) -> list[int]:
-        """Return a number for each buffer that changes whenever the buffer is written."""
+        """Return a number for each buffer that changes with every write."""
         return [tensor._version for tensor in self._live]
 
     def recapture(self, copy: _Copy) -> None:
@@ -105,34 +106,34 @@ class BufferShadow:
         copy.capture(self._live)
 
     def largest_jump(self, copy: _Copy) -> str:
-        """Return the name of the buffer that moved furthest in ``copy``; for the rare path.
+        """Return the name of the buffer that moved furthest; for the rare path.
 
         Syncs: one per buffer.
         """
         names = [name for name, _ in self.named()]
-        pairs = zip(names, copy._views, self._latest._views, strict=True)
+        pairs = zip(names, copy.views, self._latest.views, strict=True)
         jumps = {n: float((new.abs() / (old.abs() + 1)).max()) for n, new, old in pairs if new.is_floating_point()}
         return max(jumps, key=lambda name: jumps[name])
 
     def accept(self, copy: _Copy) -> None:
-        """Take ``copy`` for the state after the last healthy micro-batch."""
+        """Accept ``copy`` as the state after the last healthy micro-batch."""
         if self._latest is not self._window:
             self._spare.append(self._latest)
         self._latest = copy
 
     def reject(self, copy: _Copy) -> None:
-        """Put the buffers back to where they were before the micro-batch that ``copy`` was taken of."""
+        """Restore the buffers as they were before the micro-batch of ``copy``."""
         self._spare.append(copy)
         self._latest.restore(self._live)
 
     def commit(self) -> None:
-        """Take the state after the last healthy micro-batch for the start of the next window."""
+        """Begin the next window with the state after the last healthy micro-batch."""
         if self._window is not self._latest:
             self._spare.append(self._window)
         self._window = self._latest
 
-    def rollback(self) -> None:
-        """Put the buffers back to where they were at the start of the window."""
+    def undo_window(self) -> None:
+        """Restore the buffers as they were at the start of the window."""
         self._follow()
         if self._latest is not self._window:
             self._spare.append(self._latest)
@@ -142,15 +143,15 @@ class BufferShadow:
     def _follow(self) -> None:
         """Find the buffers again after Model.to(), half() or load_state_dict(assign=True) replaced them.
 
-        The copies take the new device and dtype and keep their values: what the last forward pass wrote into the new tensors
-        has not been judged yet.
+        The copies take the new device and dtype and keep their values: nobody has judged what the last forward pass wrote into
+        the new tensors.
         """
         live = [tensor for _, tensor in self.named()]
         if len(live) == len(self._live) and all(a is b for a, b in zip(live, self._live, strict=True)):
             return
         before, self._live = self._live, live
         if [t.shape for t in live] != [t.shape for t in before]:
-            self.resync()  # other layers: there is nothing to go back to
+            self.resync()  # other layers: there is nothing to restore
         elif [(t.device, t.dtype) for t in live] != [(t.device, t.dtype) for t in before]:
             self._spare.clear()
             same = self._latest is self._window
@@ -158,41 +159,25 @@ class BufferShadow:
             self._latest = self._window if same else self._latest.like(live)
 
 
-class _Copy:
-    """One copy of a list of tensors as flat tensors, one per device and dtype."""
-
-    def __init__(self, live: list[Tensor]) -> None:
-        groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-        for i, tensor in enumerate(live):
-            groups.setdefault((tensor.device, tensor.dtype), []).append(i)
-        self._groups: list[tuple[list[int], Tensor]] = []
-        self._views: list[Tensor] = [torch.empty(0)] * len(live)
-        for (device, dtype), members in groups.items():
-            flat = torch.empty(sum(live[i].numel() for i in members), dtype=dtype, device=device)
-            self._groups.append((members, flat))
-            for i, part in zip(members, flat.split([live[i].numel() for i in members]), strict=True):
-                self._views[i] = part.view(live[i].shape)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(flat.numel() * flat.element_size() for _, flat in self._groups)
+class _Copy(FlatCopy):
+    """One copy of a list of buffers."""
 
     @torch.no_grad()
     def capture(self, live: list[Tensor]) -> None:
-        for members, flat in self._groups:
+        for members, flat in self.groups:
             torch.cat([live[i].reshape(-1) for i in members], out=flat)
 
     def jump(self, before: _Copy) -> list[Tensor]:
-        pairs = zip(self._groups, before._groups, strict=True)
+        pairs = zip(self.groups, before.groups, strict=True)
         return [maximum(new.abs() / (old.abs() + 1)) for (_, new), (_, old) in pairs if new.is_floating_point()]
 
     def like(self, live: list[Tensor]) -> _Copy:
         """Return the same values with the devices and dtypes of ``live``."""
         copy = _Copy(live)
-        self.restore(copy._views)
+        self.restore(copy.views)
         return copy
 
     @torch.no_grad()
     def restore(self, live: list[Tensor]) -> None:
         if live:
-            torch._foreach_copy_(live, self._views)
+            torch._foreach_copy_(live, self.views)

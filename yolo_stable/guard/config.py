@@ -1,4 +1,4 @@
-"""Settings of the guard in any training loop, checked when they are made."""
+"""Guard settings: those of the guard in any training loop, checked on construction."""
 
 from __future__ import annotations
 
@@ -30,59 +30,59 @@ class GuardConfig:
     """
 
     max_norm: float | None = 10.0
-    """Global 2-norm that gradients are clipped to, > 0; Ultralytics clips at 10.0. None: never clip."""
+    """Global 2-norm to which gradients are clipped, > 0; Ultralytics clips at 10.0. None: never clip."""
 
     reject_norm: float | None = 1e12
-    """A window whose norm before clipping is finite but above this is rejected. The default is far beyond any honest
-    gradient: clipped to 10, whatever else the window held is scaled by 1e-11, below one unit in the last place of
-    float32, so that only the faulty element would be left. None: any finite norm is applied."""
+    """Reject a window whose norm before clipping is finite but above this. The default is far beyond any honest gradient:
+    clipping to 10 scales all else in the window by 1e-11, below one unit in the last place of float32, and leaves only the faulty
+    element. None: apply any finite norm."""
 
     batchnorm: bool = True
-    """Check the running statistics that a forward pass wrote, and undo them with the batch that is rejected."""
+    """Check the running statistics that a forward pass wrote, and undo them with a rejected batch."""
 
     step: str = "auto"
-    """How a window is applied: ``"reference"``, bit for bit as stock; ``"fused"``, the same to rounding with clip and skip
-    inside the optimizer's kernel; ``"auto"``: fused where a rehearsal shows that it can be trusted, else reference."""
+    """How to apply a window: ``"reference"``, bit for bit as stock; ``"fused"``, the same to rounding, with clip and skip inside
+    the optimizer's kernel; ``"auto"``: fused if a rehearsal shows that it can be trusted, else reference."""
 
     max_jump: float | None = None
-    """A micro-batch after which a running statistic exceeds ``max_jump * (|before| + 1)`` is rejected, > 1. One huge pixel does
-    that: BatchNorm normalises it away, so that loss and gradients stay ordinary, and only the validation sees the ruined
-    statistics. After three such rejections in a row the next micro-batch is believed: then it is the data. The guarded
-    trainers use 10 (honest YOLO training, also with ten times the usual learning rate, was measured below 1.5); here the
-    default is None, off, since a network of one's own may be fed numbers of any size."""
+    """Reject a micro-batch after which a running statistic exceeds ``max_jump * (|before| + 1)``, > 1. One huge pixel does
+    that: BatchNorm normalises it away, loss and gradients stay ordinary, and only the validation sees the ruined statistics.
+    After three such rejections in a row the guard believes the next micro-batch: then it is the data. The guarded trainers use
+    10 (honest YOLO training, also with ten times the usual learning rate, stayed below 1.5); the default here is None, off,
+    since a network of one's own may get numbers of any size."""
 
     max_consecutive: int = 50
-    """Rejections in a row, with no step applied in between, after which training is rolled back, or halts where there are no
-    snapshots, >= 1. The guarded trainers use 20."""
+    """Rejections in a row, with no applied step in between, after which training rolls back, or halts without snapshots, >= 1.
+    The guarded trainers use 20."""
 
     max_share: float | None = 0.5
-    """Share of the last 500 to 1000 windows that may be lost because all that was in them was rejected, in (0, 1); beyond it
-    training halts. None: any. Bad batches now and then never end a run."""
+    """Share of the last 500 to 1000 windows that may be lost to rejections, in (0, 1); beyond it training halts. None: any. Bad
+    batches now and then never end a run."""
 
     max_total: int | None = None
-    """Rejections since the run was begun after which training halts, >= 1. None: however many; the share counts."""
+    """Rejections in the whole run after which training halts, >= 1. None: no limit but ``max_share``."""
 
     min_scale: float = 2.0**-14
     """Floor of a GradScaler's loss scale, > 0. Torch has none: at scale 0 the first clean step writes NaN."""
 
     snapshot_every: int | None = None
-    """Optimizer steps between two copies of the whole state in memory, >= 1: so many are lost at most when it has to be put
-    back. None, the default here: no copies, no going back. The guarded trainers use 16."""
+    """Optimizer steps between two copies of the whole state in memory, >= 1: a rollback loses at most so many. None, the default
+    here: no copies, no rollback. The guarded trainers use 16."""
 
     snapshots: int = 2
-    """Copies that are kept, >= 2: an older one is there when the newest leads astray again."""
+    """Copies kept, >= 2: an older one remains when the newest leads astray again."""
 
     snapshot_device: str = "auto"
-    """Where copies are kept: ``"device"``, ``"host"``, or ``"auto"``: the host when the device is short of memory."""
+    """Where to keep copies: ``"device"``, ``"host"``, or ``"auto"``: the host when the device is short of memory."""
 
     max_value: float | None = 1e8
-    """Largest magnitude that is believed of a weight, a running mean or a momentum, > 0; of running variances and second
-    moments, its square. What is larger before the first step is believed. None: any finite number."""
+    """Largest magnitude believed of a weight, a running mean or a momentum, > 0; of running variances and second moments, its
+    square. A larger number before the first step is believed. None: any finite number."""
 
     max_loss_rise: float | None = None
-    """Loss that stays above this many times its level for ``patience`` steps is suspicious, > 1. Training has diverged when an
-    older copy of the weights is far better on the same batches, for which ``StepGuard`` needs ``again=``. None: not judged.
-    The guarded trainers use 4."""
+    """A loss above this many times its baseline for ``patience`` steps is suspicious, > 1. Training has diverged if an older copy
+    of the weights is far better on the same batches, for which ``StepGuard`` needs ``again=``. None: not judged. The guarded
+    trainers use 4."""
 
     max_norm_rise: float | None = None
     """The same for the gradient norm before clipping, > 1. The guarded trainers use 10."""
@@ -91,15 +91,15 @@ class GuardConfig:
     """Optimizer steps in a row that loss or norm may be out of line, >= 1."""
 
     max_rollbacks: int = 8
-    """Rollbacks after which the next precision is tried, and when there is none training halts, >= 1. Those for a training that
-    went astray are forgiven after ``10 * ramp_steps`` steps without one; those for ruined numbers or for rejections count for
-    themselves, and are forgiven as soon as a newer healthy state is kept, unless the same number is ruined again at once."""
+    """Rollbacks after which the guard tries the next precision, or halts when there is none, >= 1. Rollbacks for a divergence
+    are forgiven after ``10 * ramp_steps`` steps without one. Those for ruined numbers or rejections count apart, and are
+    forgiven with the next healthy snapshot, unless the same number is ruined again at once."""
 
     ramp_steps: int = 100
-    """Optimizer steps over which the learning rate, halved when training went astray, ramps back, >= 1."""
+    """Optimizer steps over which the learning rate, halved after a divergence, ramps back, >= 1."""
 
     lower_precision: bool = True
-    """Whether float16 may be given up for bfloat16, and that for float32, when rollbacks do not help."""
+    """Whether to replace float16 by bfloat16, and that by float32, when rollbacks do not help."""
 
     def __post_init__(self) -> None:
         for name in ("max_norm", "reject_norm", "max_jump", "max_value", "max_loss_rise", "max_norm_rise"):
@@ -136,9 +136,6 @@ class GuardConfig:
         Args:
             settings: Setting names and values; None or an empty mapping for all defaults; a config is returned as is.
 
-        Returns:
-            The checked settings.
-
         Raises:
             InvalidCallError: ``settings`` is not a mapping, or a name or value is not allowed.
         """
@@ -149,5 +146,5 @@ class GuardConfig:
         return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, ready for YAML or JSON and for :meth:`from_mapping`."""
+        """Return the settings as plain values, for YAML, JSON and :meth:`from_mapping`."""
         return dataclasses.asdict(self)

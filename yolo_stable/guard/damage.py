@@ -1,4 +1,4 @@
-"""Damage to a ruined state: which numbers, and what they were in the newest snapshot."""
+"""State damage: which numbers of the state are ruined, and what they were in the newest snapshot."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from torch import Tensor
 
 TENSORS_KEPT = 3
 LONE = 1e2
-"""One number is out of all proportion when it has moved this many times as far as those beside it."""
+"""A number is out of all proportion when it has moved this many times as far as its neighbours."""
 ENOUGH = 16
-"""Numbers of a tensor from which on one of them can be: two or three of a bias may move very differently."""
+"""Fewest numbers of a tensor for that judgement: two or three of a bias may move very differently."""
 FEW = 100
-"""One in so many numbers of a tensor may be out of proportion together."""
+"""At most one in so many numbers of a tensor is out of proportion."""
 FAR = 1e3
-"""Weights are far off when the largest of a tensor is beyond this many times what it was, or 1."""
+"""A tensor of weights is far off when its largest exceeds this many times what it was, or 1."""
 
-Place = tuple[str, tuple[int, ...]]
+ElementPlace = tuple[str, tuple[int, ...]]
 """A tensor of the state and an index in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Damage:
+class StateDamage:
     """One tensor of the state with numbers that no training puts there."""
 
     name: str
     """As in :class:`~yolo_stable.guard.state.TrainingState`, such as ``model/model.0.conv.weight``."""
     index: tuple[int, ...]
-    """Of the first bad element: one that is not finite, or else the largest."""
+    """Of the first element that is not finite, or else of the largest."""
     value: float
     before: float | None
     """The same element in the snapshot; None when the snapshot has no such tensor."""
     bad: int
-    """Elements that are not finite; of a tensor that is finite, those a million times larger than all were before."""
+    """Elements that are not finite; of a finite tensor, those a million times larger than all were before."""
     elements: int
     neighbours: tuple[str, ...] = ()
-    """The nearest healthy tensors in front of it and behind it, in the order of the model."""
+    """The nearest healthy tensors before and after it, in the order of the model."""
 
     @property
-    def place(self) -> Place:
-        """What tells whether the same number was ruined again."""
+    def place(self) -> ElementPlace:
+        """Identifies the number, to see whether it is ruined again."""
         return self.name, self.index
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe it in words."""
         was = "" if self.before is None else f", {self.before:.4g} in the snapshot"
         place = ", ".join(map(str, self.index))
         return f"{self.name}[{place}] is {self.value:.4g}{was}; {self.bad} of {self.elements} elements are bad"
@@ -53,16 +53,16 @@ class Damage:
 
 def damages(
     live: Mapping[str, Tensor], names: Iterable[str], before: Mapping[str, Tensor] | None
-) -> tuple[Damage, ...]:
-    """Look closely at the tensors that an audit found; for the rare path.
+) -> tuple[StateDamage, ...]:
+    """Describe the tensors that an audit found; for the rare path.
 
     Args:
         live: The ruined state.
-        names: Tensors at fault, in their order; names that are not in ``live`` are passed over.
+        names: Tensors at fault; names that are not in ``live`` are ignored.
         before: The tensors of a snapshot.
 
     Returns:
-        The first three of them.
+        The first three, in the order of ``live``.
 
     Syncs: several reads for each.
 
@@ -86,7 +86,7 @@ def damages(
         position = order.index(name)
         around = order[position - 1 : position] + order[position + 1 : position + 2]
         found.append(
-            Damage(
+            StateDamage(
                 name=name,
                 index=tuple(int(i) for i in torch.unravel_index(torch.tensor(first), tensor.shape)),
                 value=float(tensor.reshape(-1)[first]),
@@ -100,10 +100,10 @@ def damages(
 
 
 def lone_numbers(live: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Return tensors of the model in which a number or two have moved out of all proportion; for the rare path.
+    """Return tensors of the model in which a few numbers have moved out of all proportion; for the rare path.
 
-    That is how a flipped bit looks that leaves a number finite: it is beyond all that the tensor held, and `LONE` times as far
-    from where it was as the others are. Training that goes astray moves them all.
+    A flipped bit that leaves a number finite does that: the number exceeds all that the tensor held, and has moved `LONE` times
+    as far as the others. A training that diverges moves them all.
 
     Args:
         live: The state.
@@ -137,7 +137,7 @@ def lone_numbers(live: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> tu
 
 
 def all_over(live: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> bool:
-    """Return whether most weights are far off, which no single fault does but training that went astray; for the rare path.
+    """Return whether most weights are far off: no single fault does that, a divergence does; for the rare path.
 
     Args:
         live: The state.

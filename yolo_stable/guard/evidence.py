@@ -1,10 +1,11 @@
-"""Evidence: what the model says to a suspicion of the divergence rule.
+"""Divergence evidence: asks the model whether a suspicion of the divergence rule is a divergence.
 
-A suspicion runs the micro-batch at hand under the weights of now and under those of a snapshot from before it, one a step, for up
-to 16 steps (``witness.py`` measures, ``inquiry.py`` compares). Where the older state is no better, the level goes to what is seen
-and snapshots go on; where it is far better, it is restored. A rollback that has not helped quarters the learning rate. A forward
-pass that fails or would wait for other ranks leaves the suspicion undecided, which is said once and is no alarm. A loop without
-``again=`` leaves every suspicion undecided; there only a rise by 1e8 counts. Nothing is read while nothing is out of line.
+On a suspicion the micro-batch at hand runs under the current weights and under those of an earlier snapshot, one micro-batch a
+step, for up to 16 steps (``witness.py`` measures, ``inquiry.py`` compares). If the older state is no better, the streak becomes
+the baseline and snapshots go on; if it is far better, the guard restores it. A rollback that has not helped quarters the learning
+rate. A forward pass that fails or would wait for other ranks leaves the suspicion undecided: the guard says so once, without an
+alarm. Without ``again=`` every suspicion stays undecided, and only a rise by 1e8 counts. The guard reads nothing while nothing is
+out of line.
 """
 
 from __future__ import annotations
@@ -24,22 +25,21 @@ from .snapshot import Snapshot, SnapshotRing
 from .witness import Witness
 
 BATCHES = 16
-"""Micro-batches that are compared, one a step, before ``patience`` is over."""
+"""Micro-batches to compare, one a step, before ``patience`` is over."""
 EARLY, EARLY_BATCHES, EARLY_RATIO = 3, 12, 10.0
-"""So many high losses in a row, or one so many times the level, are enough to begin to compare, and so many micro-batches show
-whether training is so many times worse. What explodes does not wait: after eight steps a detector may be dead, and then its
-loss is 0, which is never high."""
+"""High losses in a row, or one loss so many times the baseline (the last number), that begin an early comparison of so many
+micro-batches. An explosion does not wait: after eight steps a detector may be dead, and then its loss is 0, which is never
+high."""
 MARGIN = 8
-"""Steps before a streak in which a snapshot does not count as one from before it: the first losses of a divergence may still be
-in line."""
+"""Steps before a streak whose snapshots do not count as from before it: the first losses of a divergence may still be in line."""
 PROBATION, PROBATION_BATCHES, PROBATION_RATIO = 4, 8, 1.3
-"""Steps after a rollback from a divergence until the state is compared with the one that was put back, by so many micro-batches.
-Half a learning rate that was far too high is still too high: what it does then need not look like a divergence, but it undoes
-what was learned. Honest trainings are not on probation."""
+"""Steps after a rollback from a divergence until the state is compared with the restored one, by so many micro-batches, and the
+ratio of a failure. Half a learning rate that was far too high is still too high: that need not look like a divergence, but it
+undoes what was learned. Honest trainings are not on probation."""
 
 
 class Occasion(Enum):
-    """Why batches are compared."""
+    """Why the guard compares batches."""
 
     EARLY = 1
     """A few high losses: is it an explosion?"""
@@ -49,14 +49,14 @@ class Occasion(Enum):
     """A rollback: has it helped?"""
 
 
-class Evidence:
+class DivergenceEvidence:
     """Asks, when loss or norm are out of line, whether an older state is better on the same batches.
 
-    Which one: the newest snapshot from well before the suspicion, as none is taken while it lasts; for a loss that creeps up the
-    anchor, since the snapshots have crept with it. Where nobody can be asked, the suspicion is neither an alarm nor cleared.
+    The older state is the newest snapshot from well before the suspicion, as none is taken while it lasts; for a loss that creeps
+    up it is the anchor, since the snapshots have crept along. Without a witness a suspicion is neither an alarm nor cleared.
 
     Args:
-        witness: Measures a micro-batch under both states; None: nobody can be asked.
+        witness: Measures a micro-batch under both states, or None.
         config: The run's settings.
     """
 
@@ -66,58 +66,58 @@ class Evidence:
         self._inquiry: Inquiry | None = None
         self._occasion = Occasion.EARLY
         self._heard_early = self._undecided = self._warned = False
-        self._put_back: tuple[Snapshot, int] | None = None
+        self._restored: tuple[Snapshot, int] | None = None
         self._since = 0
         self._suspicion, self._step = "", -1
         self.older: Snapshot | None = None
-        """The state that is compared, or was last."""
+        """The state that is compared, or was compared last."""
 
     @property
     def patience(self) -> int:
-        """Length of a streak that the divergence rule is to suspect; all is known when it is ``config.patience`` long."""
+        """Length of a streak that the rule suspects; the comparison then ends when the streak is ``config.patience`` long."""
         return max(1, self._config.patience - BATCHES + 1)
 
     def doubts(self, divergence: Divergence) -> bool:
-        """Return whether what is saved now may be what a rollback should undo."""
-        return divergence.suspicious or self._inquiry is not None or self._put_back is not None
+        """Return whether a rollback may have to undo the current state."""
+        return divergence.suspicious or self._inquiry is not None or self._restored is not None
 
     def delays(self, divergence: Divergence) -> bool:
-        """Return whether snapshots have to wait until a suspicion is cleared; not, when nobody can clear it."""
+        """Return whether snapshots have to wait until a suspicion is cleared; never when nobody can clear it."""
         unanswered = self._undecided or self._witness is None
         return self.doubts(divergence) and not (unanswered and divergence.suspicion)
 
     def follow(self, divergence: Divergence, step: int, live: Mapping[str, Tensor]) -> None:
-        """Move the anchor when it is time to; to be called with each state of which nothing is suspicious.
+        """Move the anchor when it is due; call this with each state without a suspicion.
 
         Syncs: none.
         """
         if self._witness is not None:
-            self._anchor.follow(divergence.loss.settled_level, step, live)
+            self._anchor.follow(divergence.loss.settled_value, step, live)
 
     def hear(self, divergence: Divergence, ring: SnapshotRing, step: int) -> str:
-        """Compare one micro-batch if there is a suspicion; what turns out to be the data is believed.
+        """Compare one micro-batch if there is a suspicion; believe what turns out to be the data.
 
         Args:
-            divergence: After this step.
+            divergence: The rule, after this step.
             ring: The snapshots.
             step: Optimizer steps applied so far.
 
         Returns:
-            Why training has diverged; nothing as long as that is not shown.
+            Why training has diverged; empty until that is shown.
 
         Syncs: none while nothing is out of line; else two.
         """
         if not divergence.suspicious:
             self._heard_early = self._undecided = False
-            if self._inquiry is None and self._put_back is None:
+            if self._inquiry is None and self._restored is None:
                 return ""
         if self._witness is None or self._undecided:
             return ""
         if self.older is not None and self.older.step != self._step:
-            self._inquiry = None  # several ranks do not wait: a newer snapshot has been written into its memory
+            self._inquiry = None  # several ranks do not wait: a newer snapshot now occupies its memory
         if self._inquiry is None:
             before = step - max(divergence.loss.high, divergence.norm.high) - MARGIN
-            self._begin(self._witness, divergence, ring.reference(before))
+            self._begin(self._witness, divergence, ring.at_or_before(before, trusted=True))
         inquiry = self._inquiry
         if inquiry is None:
             return ""
@@ -132,31 +132,31 @@ class Evidence:
         if self._occasion is Occasion.EARLY:
             self._heard_early = True
         elif self._occasion is Occasion.STREAK:
-            if divergence.loss.suspected:  # else it is the norm that was believed, and the loss may creep on
+            if divergence.loss.suspected:  # else the norm was believed, and the loss may creep on
                 self._anchor.forget()
             divergence.believe()
         else:
-            self._occasion = Occasion.EARLY  # it has helped
+            self._occasion = Occasion.EARLY  # the rollback has helped
         return ""
 
     def watch_after(self, snapshot: Snapshot) -> None:
-        """Compare with this state soon: it was put back because training had diverged."""
+        """Compare with this state soon: a divergence was rolled back to it."""
         self.drop()
         if self._witness is not None:
-            self._put_back, self._since = (snapshot, snapshot.step), 0
+            self._restored, self._since = (snapshot, snapshot.step), 0
 
     @property
     def not_helped(self) -> bool:
-        """Whether what was shown last is that a rollback has not helped."""
+        """Whether the last comparison showed that a rollback has not helped."""
         return self._occasion is Occasion.PROBATION
 
     def better_in(self, ring: SnapshotRing) -> Snapshot | None:
-        """Return the snapshot that was found better, when it is not the newest one: that may be from within the divergence."""
+        """Return the snapshot that was found better, unless it is the newest, which may be from within the divergence."""
         return self.older if self.older in ring.older_ones else None
 
     def drop(self) -> None:
-        """Forget what was compared: another state was put back."""
-        self._inquiry = self._put_back = self.older = None
+        """Forget the comparison: another state was restored."""
+        self._inquiry = self._restored = self.older = None
         self._heard_early = self._undecided = False
 
     def forget(self) -> None:
@@ -165,10 +165,10 @@ class Evidence:
         self._anchor.forget()
 
     def _begin(self, witness: Witness, divergence: Divergence, before: Snapshot | None) -> None:
-        """Begin to compare if there is an occasion to: with the snapshot from before the streak, or what is better for it."""
+        """Begin a comparison if there is an occasion."""
         self._since += 1
-        if self._put_back is not None and self._since > PROBATION:
-            (older, step), self._put_back = self._put_back, None
+        if self._restored is not None and self._since > PROBATION:
+            (older, step), self._restored = self._restored, None
             if older.step != step:
                 return
             self._occasion, self.older, self._suspicion = Occasion.PROBATION, older, "the rollback has not helped"
@@ -209,8 +209,6 @@ class Evidence:
     def _give_up(self, why: str) -> None:
         self._inquiry, self._undecided = None, True
         if not self._warned:
-            text = (
-                f"The guard cannot find out whether training diverges: {self._suspicion}, but {why}. Training goes on."
-            )
+            text = f"The guard cannot tell whether training diverges: {self._suspicion}, but {why}. Training goes on."
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         self._warned = True

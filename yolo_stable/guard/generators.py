@@ -1,4 +1,4 @@
-"""The random number generators that training draws from: Python's, NumPy's, torch's and the device's."""
+"""Generator states: the random number generators of training: Python's, NumPy's, torch's and the device's."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from torch import Tensor
 
 
 def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the states of all random number generators that training draws from: Python, NumPy, torch, the device's.
-
-    Returns:
-        Tensors on the host, named ``rng/...``, and what of it is plain.
-    """
+    """Return the states of all generators: tensors on the host, named ``rng/...``, and plain values."""
     version, numbers, gauss = random.getstate()
     tensors = {"rng/torch": torch.get_rng_state(), "rng/python": torch.tensor(numbers, dtype=torch.int64)}
     plain: dict[str, Any] = {"python": [version, gauss]}
-    numpy = sys.modules.get("numpy")  # nobody can have drawn from it when it was never imported
+    numpy = sys.modules.get("numpy")  # never imported: nobody has drawn from it
     if numpy is not None:
         name, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
         tensors["rng/numpy"] = torch.tensor(keys.tolist(), dtype=torch.int64)
@@ -32,7 +28,7 @@ def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def _own_state(device: torch.device) -> Tensor | None:
-    """Return the state of an accelerator's generator: of the one that is trained on, which need not be the current one."""
+    """Return the generator state of the accelerator that trains, which need not be the current one."""
     module: Any = getattr(torch, device.type, None)
     if device.type == "cpu" or not hasattr(module, "get_rng_state"):
         return None
@@ -44,11 +40,11 @@ def _set_own_state(state: Tensor, device: torch.device) -> None:
     module.set_rng_state(state) if device.type == "mps" else module.set_rng_state(state, device)
 
 
-class Draw:
-    """The generators at one moment, kept as they are: cheap enough for every batch.
+class GeneratorStates:
+    """The generators at one moment, in their own form: cheap enough for every batch.
 
     Args:
-        device: What is trained on.
+        device: The device that trains.
 
     Syncs: none on CUDA, whose generators are kept on the host.
     """
@@ -61,7 +57,7 @@ class Draw:
         self._own = _own_state(device)
 
     def restore(self) -> None:
-        """Set the generators to what they were."""
+        """Restore the generators."""
         random.setstate(self._python)
         if self._numpy is not None:
             sys.modules["numpy"].random.set_state(self._numpy)
@@ -70,8 +66,8 @@ class Draw:
             _set_own_state(self._own, self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return it as :func:`random_state` does."""
-        now = Draw(self.device)
+        """Return them as :func:`random_state` does."""
+        now = GeneratorStates(self.device)
         self.restore()
         try:
             return random_state(self.device)
@@ -80,13 +76,7 @@ class Draw:
 
 
 def restore_random_state(tensors: Mapping[str, Tensor], plain: Mapping[str, Any], device: torch.device) -> None:
-    """Set the generators to what :func:`random_state` returned; that of another kind of device is left alone.
-
-    Args:
-        tensors: At least those named ``rng/...``.
-        plain: What of it is plain.
-        device: What is trained on.
-    """
+    """Restore the generators from :func:`random_state`, except that of another kind of device."""
     version, gauss = plain["python"]
     random.setstate((version, tuple(tensors["rng/python"].tolist()), gauss))
     numpy = sys.modules.get("numpy")

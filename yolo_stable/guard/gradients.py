@@ -1,4 +1,4 @@
-"""The gradients of a window as the fused kernels need them, and their norm."""
+"""Gradients: their layout as the fused kernels need it, and their norm."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FORMATS: tuple[tuple[int | None, Callable[[Tensor], bool]], ...] = (
     (4, methodcaller("is_contiguous", memory_format=torch.channels_last)),
     (5, methodcaller("is_contiguous", memory_format=torch.channels_last_3d)),
 )
-"""Of tensors with so many dimensions, or any: whether they fill their memory in this order."""
+"""By the number of dimensions, or for any: whether a tensor fills its memory in this order."""
 
 
 def kinds_of(grads: list[Tensor]) -> set[Kind]:
-    """Return the layouts, devices and dtypes that there are among gradients.
+    """Return the layouts, devices and dtypes of gradients.
 
     Raises:
         InvalidCallError: A gradient is sparse or complex, which no fused kernel takes.
@@ -39,15 +39,14 @@ def kinds_of(grads: list[Tensor]) -> set[Kind]:
 
 
 def has_no_gaps(p: Tensor) -> bool:
-    """Return whether the elements of a tensor fill a stretch of memory, each place once, as the kernels take for granted."""
+    """Return whether the elements of a tensor fill a stretch of memory, each place once, as the kernels assume."""
     return p.layout is torch.strided and torch.empty_like(p, device="meta").stride() == p.stride()
 
 
 def by_format(tensors: Sequence[Tensor]) -> list[InFormat]:
-    """Return how tensors lie in memory, as tests that take little time; nothing when some lie in another way than these.
+    """Return quick tests of how tensors lie in memory: for each format a test and the places of its tensors.
 
-    Returns:
-        For each memory format a test of one tensor, and the places of the tensors that it holds for.
+    Empty if a tensor has none of the known formats.
     """
     left = list(range(len(tensors)))
     found: list[InFormat] = []
@@ -60,7 +59,7 @@ def by_format(tensors: Sequence[Tensor]) -> list[InFormat]:
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:
-    """Return whether two tensors of one shape lie in memory in the same order; where there is one element, no stride matters."""
+    """Return whether two tensors of one shape have the same memory order; the stride of a size of 1 does not matter."""
     return a.stride() == b.stride() or all(
         x == y for x, y, size in zip(a.stride(), b.stride(), a.shape, strict=True) if size > 1
     )
@@ -71,13 +70,13 @@ def total_norm(grads: list[Tensor], kinds: set[Kind], each: list[Tensor] | None 
 
     Args:
         grads: Any shapes; of one device and dtype for a single launch.
-        kinds: What :func:`kinds_of` says of them.
-        each: Filled with the norm of every gradient, in their order, 0-dim and of the result's device and dtype; None: not
-            wanted. They are there anyway: the result is made of them.
+        kinds: Their :func:`kinds_of`.
+        each: Receives the norm of every gradient, in their order, 0-dim and of the result's device and dtype, at no extra cost;
+            None: not wanted.
 
     Returns:
-        A 0-dim tensor on the device of the first gradient. Infinite when the squares of finite numbers overflow; not finite
-        whenever a gradient is not.
+        A 0-dim tensor on the device of the first gradient: infinite if the squares of finite numbers overflow, not finite if a
+        gradient is not.
 
     Syncs: none.
     """
@@ -100,13 +99,7 @@ def total_norm(grads: list[Tensor], kinds: set[Kind], each: list[Tensor] | None 
 
 
 def each_norm(grads: list[Tensor]) -> list[Tensor]:
-    """Return the 2-norm of every gradient, for a step that has no use for them itself.
-
-    Args:
-        grads: Any shapes, at least one.
-
-    Returns:
-        In their order, 0-dim tensors of one device and dtype; none when a gradient is sparse or complex.
+    """Return the 2-norm of every gradient, as 0-dim tensors of one device and dtype; none if one is sparse or complex.
 
     Syncs: none.
     """

@@ -1,6 +1,6 @@
-"""The autograd graph of a micro-batch that is not back-propagated, and how its memory is given back at once.
+"""Autograd graph: frees the memory of a micro-batch that is not back-propagated.
 
-A backward pass frees what the forward pass has saved. Left out, the activations live as long as any variable of the loop leads to
+A backward pass frees what the forward pass saved. Without one, the activations live as long as a variable of the loop leads to
 them, which is until the next forward pass has finished: two batches' activations at a time, where clean training holds one.
 """
 
@@ -20,18 +20,18 @@ from .generators import random_state, restore_random_state
 def free_graph(roots: Iterable[Tensor], parameters: Sequence[Tensor] = ()) -> bool:
     """Free all that autograd has saved for these tensors, as their backward pass would, without gradients.
 
-    A gradient that is undefined is sent through the graph: each operation returns at once and lets go of what it had saved.
-    Gradients (``.grad``), hooks of parameters, hooks of ``DistributedDataParallel`` and random number generators are as before.
-    Where gradient checkpointing runs forward once more, it writes the running statistics of normalisation layers again: put
-    them back afterwards, not before, since a graph refuses buffers that were changed.
+    An undefined gradient goes through the graph: each operation returns at once and drops what it had saved. Gradients
+    (``.grad``), hooks of parameters, hooks of ``DistributedDataParallel`` and random number generators stay as they were.
+    Gradient checkpointing runs the forward pass again and writes the running statistics of normalisation layers: restore them
+    afterwards, not before, since a graph refuses changed buffers.
 
     Args:
-        roots: The loss, or whatever leads to the graph; those without a graph are left out.
-        parameters: Those of the model: of a graph that checkpointing hides they cannot be told.
+        roots: The loss, or whatever leads to the graph; tensors without a graph are ignored.
+        parameters: Those of the model, which a graph behind checkpointing does not show.
 
     Returns:
-        Whether all was freed. Not, when something in the graph raised, as a hook on an activation that takes no ``None``: what
-        is left then lives until the loop's variables change, and harms nothing.
+        Whether all was freed. If something in the graph raises, such as a hook on an activation that takes no ``None``, the rest
+        lives until the loop's variables change, and harms nothing.
 
     Syncs: none.
     """
@@ -43,11 +43,11 @@ def free_graph(roots: Iterable[Tensor], parameters: Sequence[Tensor] = ()) -> bo
     try:
         with torch.enable_grad(), torch.autograd.set_detect_anomaly(False), _set_aside([*leaves, *parameters]):
             end = _NoGradient.apply(*roots)
-            if reentrant:  # it refuses to be asked for the gradients of some tensors
+            if reentrant:  # it refuses torch.autograd.grad()
                 end.backward()
             elif leaves:
                 torch.autograd.grad(end, leaves, allow_unused=True)
-    except Exception:  # noqa: BLE001 - a network's own backward code may raise what it likes; the batch is rejected anyway
+    except Exception:  # noqa: BLE001 - a network's own backward code may raise anything; the batch is rejected anyway
         return False
     finally:
         restore_random_state(tensors, numbers, roots[0].device)
@@ -67,7 +67,7 @@ class _NoGradient(torch.autograd.Function):
 
 
 def _leaves(roots: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
-    """Return the tensors that a graph begins with, and whether parts of it are behind reentrant checkpoints."""
+    """Return the leaves of a graph, and whether parts of it are behind reentrant checkpoints."""
     waiting: list[Any] = [root.grad_fn for root in roots]
     seen = set(waiting)
     leaves: list[Tensor] = []
@@ -86,7 +86,7 @@ def _leaves(roots: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
 
 @contextlib.contextmanager
 def _set_aside(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Take gradients and hooks off tensors for the time of this context."""
+    """Remove gradients and hooks from tensors within this context."""
     own = list({id(tensor): tensor for tensor in tensors}.values())
     hooks = [held for t in own for held in (t._backward_hooks, t._post_accumulate_grad_hooks) if held]
     before = [(held, list(held.items())) for held in hooks]

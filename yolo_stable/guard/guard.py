@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from ..errors import InvalidCallError
 from .buffers import BufferShadow
 from .config import GuardConfig
-from .decision import Decision, Verdict, judge_jump, judge_micro_batch
+from .decision import Decision, GuardVerdict, judge_jump, judge_micro_batch
+from .escalation import Escalation
 from .graph import free_graph
 from .health import non_finite_names
-from .items import tensors_among
-from .ladder import Climb
 from .limits import Counts, halted, limit_passed
+from .loss_items import tensors_among
 from .memory import Memory
 from .ranks import Ranks, backward_nan
-from .recent import Recent
+from .recent import RecentWindows
 from .recovery import Recovery
 from .reductions import try_out
 from .rehearsal import choose_step
@@ -35,9 +35,9 @@ from .witness import Again
 class StepGuard:
     """Apply healthy batches whole, and leave no trace of bad ones.
 
-    A micro-batch is one forward and backward pass; a window is what is accumulated into one optimizer step. Put
-    :meth:`backward` where ``loss.backward()`` stood and :meth:`step` where clipping, ``optimizer.step()``,
-    ``scaler.update()`` and ``zero_grad()`` stood, and update an EMA only when a step was applied:
+    A micro-batch is one forward and backward pass; a window is the micro-batches accumulated into one optimizer step.
+    :meth:`backward` replaces ``loss.backward()``; :meth:`step` replaces clipping, ``optimizer.step()``, ``scaler.update()`` and
+    ``zero_grad()``. Update an EMA only after an applied step:
 
         >>> import torch
         >>> from yolo_stable.guard import StepGuard
@@ -58,45 +58,43 @@ class StepGuard:
         >>> all(bool(v.isfinite().all()) for v in ema.state_dict().values())
         True
 
-    What is undone: parameters, gradients, optimizer state, running statistics of normalisation layers, loss scale, and what
-    the loss keeps from batch to batch (``memory``). The random number generators are not: a rejected batch has drawn its numbers.
+    A rejection undoes parameters, gradients, optimizer state, running statistics of normalisation layers, loss scale, and what
+    the loss keeps from batch to batch (``memory``). It leaves the random number generators: a rejected batch has drawn its
+    numbers.
 
-    With ``snapshot_every``, copies of the whole healthy state are kept in memory, and put back when it is ruined by something
-    that no batch brought in, or when training diverges. Give ``ema=`` then, and call :meth:`settle` after the EMA was updated.
+    With ``snapshot_every`` the guard keeps copies of the whole healthy state in memory. It restores one when something other than
+    a batch ruins the state, or when training diverges. Give ``ema=`` then, and call :meth:`settle` after each EMA update.
 
-    Under ``DistributedDataParallel`` a rank must not leave out a backward pass, or the others wait for ever. There a bad
-    micro-batch is back-propagated as NaN: the gradients that all ranks share then say the same to every one of them, and
-    all reject the window, without a collective of our own. A process group that does not train this model is never used.
+    Under ``DistributedDataParallel`` a rank that leaves out a backward pass hangs the others. There the guard back-propagates a
+    bad micro-batch as NaN: all ranks share these gradients and reject the window, without a collective of our own. The guard
+    never uses a process group that does not train this model.
 
     Args:
-        model: The module that is trained. Change its running statistics yourself only between windows, and call
-            :meth:`resync` then.
+        model: The trained module. Change its running statistics yourself only between windows, then call :meth:`resync`.
         optimizer: Any optimizer whose ``step`` takes no closure.
-        scaler: The loop's ``GradScaler``, if it has one.
-        ema: The averaged model, if there is one: a module, or an object with the module as ``ema`` and a counter ``updates``.
+        scaler: The loop's ``GradScaler``, or None.
+        ema: The averaged model: a module, or an object with the module as ``ema`` and a counter ``updates``; None without one.
         schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values that follow the loop, by name.
         memory: Objects beside the model that keep something from batch to batch, by name, such as ``{"loss": criterion}``:
-            running means and the like, as attributes, lists, dictionaries, tensors, arrays. What the model's own ``criterion``
-            keeps is found without. A loop that changes it itself calls :meth:`before_forward` then.
-        lower_precision: Makes the loop compute in the next safer precision and returns its name; None when there is none. True
-            or False is the setting of this name.
-        on_reject: Told of every rejection that counts, after it was undone, and before anything is put back because of it.
-        on_climb: Told when the state was put back, the precision lowered, or training is about to halt.
-        tell: Told once of each part of the memory that cannot be copied; None: Python's warnings.
-        distributed: Whether other ranks train this model too. None: when ``DistributedDataParallel`` or FSDP wraps it. Give
-            True, or their process group, to a loop that exchanges gradients by its own means.
-        again: Computes the loss of the micro-batch that was given to :meth:`backward` last once more, as one element, not
-            scaled, with the weights that the model then has: ``lambda: loss_of(model(x), y)``; or a pair of it and how much
-            of what it is about was found, in [0, 1], when it is next to nothing where nothing is, as a detector's. It is called
-            when loss or norm have been out of line for ``patience`` steps, with the weights of now and with those of an older
-            snapshot; only this tells a divergence from data that are harder than those before. Random numbers and running
-            statistics are as before afterwards. None: only what no data can do (loss or norm 1e8 times above their lowest
-            level) is a divergence.
+            running means in attributes, lists, dictionaries, tensors, arrays. The guard finds the model's own ``criterion``
+            itself. A loop that changes such an object calls :meth:`before_forward` afterwards.
+        switch_precision: Switches the loop to the next safer precision and returns its name; returns None when there is none.
+        on_reject: Called with each rejection that counts, after it was undone and before any rollback because of it.
+        on_escalation: Called after an EMA repair, a rollback or a switch of precision, and before training halts.
+        tell: Called once for each part of the memory that cannot be copied; None: Python's warnings.
+        distributed: Whether other ranks train this model too. None: if ``DistributedDataParallel`` or FSDP wraps it. Give
+            True, or their process group, for a loop that exchanges gradients by its own means.
+        again: Computes the unscaled loss (one element) of the micro-batch last given to :meth:`backward` once more, with the
+            weights that the model then has: ``lambda: loss_of(model(x), y)``. A loss that is next to nothing where the model
+            finds nothing, as a detector's, returns a pair: the loss, and the share found, in [0, 1]. The guard calls it when
+            loss or norm have been out of line for ``patience`` steps, with the weights of now and of an older snapshot: only
+            this tells a divergence from harder data. It leaves random numbers and running statistics unchanged. None: only a
+            rise that no data can cause (loss or norm 1e8 times above their lowest baseline) is a divergence.
         config: All settings; or give them by name.
         **settings: Fields of :class:`GuardConfig`, such as ``max_norm=5.0``.
 
     Raises:
-        InvalidCallError: An unknown setting or a value that is not allowed; a device that loses NaN in every check there is.
+        InvalidCallError: An unknown setting, a value that is not allowed, or a device that loses NaN in every check.
     """
 
     def __init__(
@@ -108,50 +106,47 @@ class StepGuard:
         ema: Any = None,
         schedules: Mapping[str, Any] | None = None,
         memory: Mapping[str, Any] | None = None,
-        lower_precision: Callable[[], str | None] | bool | None = None,
+        switch_precision: Callable[[], str | None] | None = None,
         on_reject: Callable[[Decision], None] | None = None,
-        on_climb: Callable[[Climb], None] | None = None,
+        on_escalation: Callable[[Escalation], None] | None = None,
         tell: Callable[[str], None] | None = None,
         distributed: bool | dist.ProcessGroup | None = None,
         again: Again | None = None,
         config: GuardConfig | None = None,
         **settings: Any,
     ) -> None:
-        if isinstance(lower_precision, bool):  # the setting has the name of the action
-            settings["lower_precision"], lower_precision = lower_precision, None
         if config is not None and settings:
             raise InvalidCallError(f"Give config= or single settings ({', '.join(settings)}), not both.")
         if isinstance(optimizer, torch.optim.LBFGS):
             raise InvalidCallError("StepGuard cannot guard LBFGS: its step calls the model several times by a closure.")
         self.config = config if config is not None else GuardConfig.from_mapping(settings)
         self.doubted = try_out([*model.parameters(), *model.buffers()])
-        """Devices and dtypes whose norms lose NaN, so that health is asked by ``isfinite`` there; see `reductions`."""
-        self.counts, self._recent = Counts(), Recent()
+        """Devices and dtypes whose norms lose NaN: there the guard asks ``isfinite``; see `reductions`."""
+        self.counts, self._recent = Counts(), RecentWindows()
         self.last: Decision | None = None
-        """The decision made last, also when it raised."""
+        """The last decision, also when it raised."""
         self.ranks = Ranks(model, distributed)
-        """The other processes that train this model."""
         self.shadow = BufferShadow(model) if self.config.batchnorm else None
         self._step, self.step_name = choose_step(model, optimizer, scaler, self.config)
-        """How windows are applied, in words."""
+        """The step in words, with the reason when it is not the fused one."""
         self.memory = Memory(model, memory, tell or _warn)
         self.memory.optimizer = optimizer
-        """What the loss keeps from batch to batch."""
-        whole = {
-            "memory": self.memory,
-            "scaler": scaler,
-            "ema": ema,
-            "schedules": schedules,
-            "counters": lambda: {"guard": self.state_dict()},
-        }
-        self.state = TrainingState(model, optimizer, **whole)
+        self.state = TrainingState(
+            model,
+            optimizer,
+            scaler=scaler,
+            ema=ema,
+            schedules=schedules,
+            counters=lambda: {"guard": self.state_dict()},
+            memory=self.memory,
+        )
         """Everything that training reads and writes, as snapshots and files keep it."""
         self.recovery: Recovery | None = None
-        """Snapshots and the ladder; None without ``snapshot_every``."""
+        """Snapshots and escalation; None without ``snapshot_every``."""
         self._on_reject = on_reject
         self._losses: list[float] = []
         if self.config.snapshot_every is not None:
-            act = self.abandon_window, self._resync, lower_precision, on_climb
+            act = self.abandon_window, self._resync, switch_precision, on_escalation
             self.recovery = Recovery(
                 self.state, self.config, self.counts, self._recent, *act, ranks=self.ranks, again=again
             )
@@ -159,7 +154,7 @@ class StepGuard:
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The loop's optimizer; may be exchanged between windows."""
+        """The loop's optimizer; can be replaced between windows."""
         return self._step.optimizer
 
     @optimizer.setter
@@ -171,7 +166,7 @@ class StepGuard:
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
-        """The loop's loss scaler; may be exchanged between windows."""
+        """The loop's loss scaler; can be replaced between windows."""
         return self._step.scaler
 
     @scaler.setter
@@ -179,10 +174,10 @@ class StepGuard:
         self._step.scaler = self.state.scaler = scaler
 
     def before_forward(self) -> None:
-        """Say that a micro-batch begins: what the memory holds now is what a rejection puts back.
+        """Begin a micro-batch: a rejection restores what the memory holds now.
 
-        Without it that is what the micro-batch before has left, or the last step, and a change that the loop has made since,
-        as by a schedule of the loss, is undone with a rejected micro-batch.
+        Without this call it restores what the previous micro-batch or step left, and so undoes what the loop has changed since,
+        such as a schedule of the loss.
 
         Syncs: none.
         """
@@ -199,11 +194,11 @@ class StepGuard:
         """Check a micro-batch after its forward pass, then back-propagate it or undo it.
 
         Args:
-            loss: What is back-propagated, one element, not yet scaled.
-            items: Its parts by name; checked with it and returned as numbers, so that no further read is needed.
-            fault: What the caller already knows to be wrong with the batch; not empty, the micro-batch is rejected.
-            of_one_scale: Tells whether the inputs of the batch are of one size. Asked when running statistics jump before any
-                micro-batch was accepted: they have come from elsewhere, and then it is the data that are of another scale.
+            loss: The loss, one element, not yet scaled.
+            items: Its parts by name; checked with it and returned as numbers, without a further read.
+            fault: What the caller already knows to be wrong with the batch; rejects the micro-batch unless empty.
+            of_one_scale: Tells whether all inputs of the batch have one scale. Asked when running statistics jump before any
+                micro-batch was accepted: statistics from elsewhere may not fit the scale of these data.
 
         Returns:
             ``BACKWARD`` (true) or ``REJECT_MICRO_BATCH`` (false).
@@ -227,13 +222,13 @@ class StepGuard:
         jumps = others[len(tensors) :]
         verdict, reason = judge_micro_batch(value, read, all(map(math.isfinite, jumps)), fault)
         jumped = False
-        if verdict is Verdict.BACKWARD:
+        if verdict is GuardVerdict.BACKWARD:
             verdict, reason = judge_jump(max(jumps, default=0.0), self.config.max_jump, self.counts.jumps)
             nothing_known = self.counts.micro_batches == self.counts.rejected_micro_batches
-            if verdict is not Verdict.BACKWARD and nothing_known and of_one_scale is not None and of_one_scale():
-                verdict = Verdict.BACKWARD
-            jumped = verdict is not Verdict.BACKWARD
-        if verdict is Verdict.BACKWARD:
+            if verdict is not GuardVerdict.BACKWARD and nothing_known and of_one_scale is not None and of_one_scale():
+                verdict = GuardVerdict.BACKWARD
+            jumped = verdict is not GuardVerdict.BACKWARD
+        if verdict is GuardVerdict.BACKWARD:
             self.counts.jumps = 0
             self._backward(loss, copy)
             self._losses.append(sum(read.values()) if read else value)
@@ -259,11 +254,11 @@ class StepGuard:
         return self._record(decision)
 
     def step(self, *, measure: bool = False) -> Decision:
-        """Check the window's gradients, then clip and apply them or undo the window; gradients are gone afterwards.
+        """Check the window's gradients, then clip and apply them or undo the window; either way, drop the gradients.
 
         Args:
-            measure: Also say which modules the gradient comes from, and the loss scale. With the fused step that is read
-                together with the norm; the reference step takes the norms of all gradients once more for it.
+            measure: Also return each module's share of the gradient, and the loss scale. The fused step reads them with the
+                norm; the reference step computes the norms of all gradients once more.
 
         Returns:
             ``APPLY`` or ``CLIP`` (true), ``REJECT_WINDOW`` or ``EMPTY`` (false), with the norm before clipping.
@@ -274,29 +269,29 @@ class StepGuard:
         Syncs: one (reads the norm).
         """
         recovery = self.recovery
-        with nullcontext() if recovery is None else recovery.brake.on(self.optimizer):
+        with nullcontext() if recovery is None else recovery.lr_backoff.on(self.optimizer):
             self._step.measure = measure
             decision = self._step.run()
         losses, self._losses = self._losses, []
         for part in self._undoable():
-            if decision.verdict is Verdict.REJECT_WINDOW:
-                part.rollback()
+            if decision.verdict is GuardVerdict.REJECT_WINDOW:
+                part.undo_window()
             else:
                 part.commit()
         if recovery is not None and decision:
             self._record(decision)
             if why := recovery.after_step(sum(losses) / len(losses) if losses else None, decision.norm):
-                self.last = decision = Decision(verdict=Verdict.ROLL_BACK, reason=why, norm=decision.norm)
+                self.last = decision = Decision(verdict=GuardVerdict.ROLL_BACK, reason=why, norm=decision.norm)
             return decision
         return self._record(decision)
 
     def settle(self) -> None:
-        """Keep the state as a snapshot when it is time to, after the EMA has followed the step; needs ``snapshot_every``.
+        """Take a snapshot when one is due; call it after the EMA's update. Does nothing without ``snapshot_every``.
 
-        A state that is not healthy is put right instead: the EMA alone, or all of it.
+        If the state is not healthy, this restores it instead: the EMA alone, or all of it.
 
         Raises:
-            TrainingHaltedError: It is not healthy, and nothing is left to try.
+            TrainingHaltedError: The state is not healthy, and nothing is left to try.
 
         Syncs: one per device and dtype, every ``snapshot_every`` steps.
         """
@@ -304,33 +299,33 @@ class StepGuard:
             self.recovery.settle()
 
     def inspect(self) -> bool:
-        """Look at the whole state now, as before a validation or a save, and put it right when it is not healthy.
+        """Audit the whole state now, as before a validation or a save, and restore it if it is not healthy.
 
         Returns:
-            Whether it is healthy; always true without ``snapshot_every``, when nothing is looked at.
+            Whether the state is healthy; always true without ``snapshot_every``, which audits nothing.
 
         Raises:
-            TrainingHaltedError: It is not healthy, and nothing is left to try.
+            TrainingHaltedError: The state is not healthy, and nothing is left to try.
 
         Syncs: one per device and dtype.
         """
         return self.recovery is None or self.recovery.inspect()
 
     def abandon_window(self) -> None:
-        """Undo a window that was begun and will not be finished, as after running out of memory; counts nothing."""
+        """Undo a window that will not be finished, as after running out of memory; count nothing."""
         self._losses = []
         self._step.drop_gradients()
         for part in self._undoable():
-            part.rollback()
+            part.undo_window()
 
     def resync(self) -> None:
-        """Take the state as it is now for healthy, after it was changed from outside (a load): the snapshots begin anew."""
+        """Accept the state as it is now as healthy, after a change from outside (a load); start new snapshots."""
         self._resync()
         if self.recovery is not None:
             self.recovery.begin()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counters and what the ladder and the loss scale remember; all else is in model, optimizer and scaler."""
+        """Return the counters and the state of recovery and loss scale; the rest is in model, optimizer and scaler."""
         state: dict[str, Any] = {"counts": self.counts.to_dict()}
         if self._step.enabled_scaler() is not None:
             state["loss_scale"] = self._step.loss_scale.state_dict()
@@ -339,7 +334,7 @@ class StepGuard:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with the counters of :meth:`state_dict`; a new window begins with the model as it is.
+        """Continue from :meth:`state_dict`; a new window begins with the model as it is.
 
         Raises:
             InvalidCallError: ``state`` is not what :meth:`state_dict` returned.
@@ -348,7 +343,7 @@ class StepGuard:
         Counts().load(counts)  # refuses before anything is changed
         if "loss_scale" in state:
             self._step.loss_scale.load_state_dict(state["loss_scale"])
-        if self.recovery is not None and "brake" in state:
+        if self.recovery is not None and "brake" in state:  # files keep the key of the learning-rate backoff
             self.recovery.load_state_dict(state)
         self.counts.load(counts)
         self.resync()
@@ -358,7 +353,7 @@ class StepGuard:
             part.resync()
 
     def _undoable(self) -> list[BufferShadow | Memory]:
-        """Return what forward passes write to."""
+        """Return what a forward pass writes to."""
         return [self.memory] if self.shadow is None else [self.shadow, self.memory]
 
     def _backward(self, loss: Tensor, copy: Any) -> None:
@@ -367,7 +362,7 @@ class StepGuard:
         versions = shadow.versions() if shadow is not None else []
         self._scaled(loss).backward()
         if shadow is not None:
-            if shadow.versions() != versions:  # gradient checkpointing runs forward once more, and BatchNorm with it
+            if shadow.versions() != versions:  # gradient checkpointing ran the forward pass again, BatchNorm included
                 shadow.recapture(copy)
             shadow.accept(copy)
         self.memory.accept()

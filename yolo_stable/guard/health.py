@@ -1,13 +1,15 @@
-"""Health: whether tensors are finite, asked on the device for many at once."""
+"""Health: whether many tensors are finite, asked on their device at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from .reductions import largest
+
+NAMES_KEPT = 5
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
@@ -16,29 +18,19 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     Args:
         tensors: Any shapes, dtypes and devices; integer tensors count as finite.
 
-    Returns:
-        True when nothing is NaN, +Inf or -Inf.
-
     Syncs: one read per device and dtype.
     """
     groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for tensor in tensors:
-        if tensor.is_complex():  # the absolute value of a finite complex number can overflow
+        if tensor.is_complex():  # the magnitude of a finite complex number can overflow
             tensor = torch.view_as_real(tensor.detach().resolve_conj())
         if tensor.is_floating_point() and tensor.numel():
             groups.setdefault((tensor.device, tensor.dtype), []).append(tensor.detach())
     return all(bool(largest(group).isfinite().all()) for group in groups.values())
 
 
-def non_finite_names(named: Iterable[tuple[str, Tensor]], limit: int = 5) -> tuple[str, ...]:
-    """Return the names of tensors that are not finite; for the rare path, when something is known to be wrong.
-
-    Args:
-        named: Names and tensors, in the order in which they shall be reported.
-        limit: How many names at most; the last one then says how many more there are.
-
-    Returns:
-        Names, or an empty tuple.
+def non_finite_names(named: Iterable[tuple[str, Tensor]]) -> tuple[str, ...]:
+    """Return the names of tensors that are not finite, as :func:`first_names` does; for the rare path.
 
     Syncs: one read per tensor.
 
@@ -46,5 +38,9 @@ def non_finite_names(named: Iterable[tuple[str, Tensor]], limit: int = 5) -> tup
         >>> non_finite_names([("a", torch.ones(2)), ("b", torch.tensor([1.0, float("inf")]))])
         ('b',)
     """
-    bad = [name for name, tensor in named if not bool(tensor.detach().isfinite().all())]
-    return tuple(bad) if len(bad) <= limit else (*bad[:limit], f"and {len(bad) - limit} more")
+    return first_names([name for name, tensor in named if not bool(tensor.detach().isfinite().all())])
+
+
+def first_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the first names; one more entry says how many others there are."""
+    return tuple(names) if len(names) <= NAMES_KEPT else (*names[:NAMES_KEPT], f"and {len(names) - NAMES_KEPT} more")

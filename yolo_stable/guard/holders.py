@@ -1,11 +1,11 @@
-"""Holders: the kinds of objects that can keep something from batch to batch, each with a way to copy it and to put it back.
+"""Holders: copy and restore each kind of object that can keep something from batch to batch.
 
-A holder copies one level: the attributes of an object, the items of a list, the numbers of a tensor. What these are made of has
-holders of its own. A copy is only made of what has changed, which is told by identity: Python's numbers and words never change
-themselves, so a dictionary whose values are the very objects of before is as it was.
+A holder copies one level: the attributes of an object, the items of a list, the numbers of a tensor; their parts have holders of
+their own. It copies only what has changed, and identity tells: Python's numbers and words are immutable, so a dictionary with the
+very same values is unchanged. Class names are the ``kind`` in files (``memory_record.py``): they stay.
 """
 
-# ruff: noqa: D102 - `Holder` says what the methods of each kind do
+# ruff: noqa: D102 - `Holder` documents the methods
 from __future__ import annotations
 
 import _thread
@@ -40,22 +40,22 @@ ATOMS = (
     pathlib.PurePath, re.Pattern, np.generic, np.dtype, np.ufunc,
     torch.device, torch.dtype, torch.layout, torch.memory_format, torch.Size, torch.finfo, torch.iinfo,
 )  # fmt: skip
-"""What never changes itself."""
+"""Immutable."""
 APART = (
     torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler,
     torch.utils.data.Dataset, torch.utils.data.DataLoader, torch.utils.data.Sampler,
     torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator,
     logging.Logger, logging.Handler, weakref.ref, threading.Thread, _thread.LockType, _thread.RLock, io.IOBase,
 )  # fmt: skip
-"""What is no memory of a loss: what training has beside it, and what numbers are drawn from, as the batch was drawn."""
+"""No memory of a loss: other parts of training, and generators, as a rejected batch has been drawn."""
 APART_BY_NAME = (("ultralytics.engine", ""), ("ultralytics.utils", "IterableSimpleNamespace"))
-"""The same of Ultralytics, by module and class: trainers and validators, and a run's arguments, which a loss knows as ``hyp``."""
+"""The same of Ultralytics, by module and class: trainers, validators, and a run's arguments, which a loss holds as ``hyp``."""
 LIBRARIES = frozenset({"torch", "ultralytics", "torchvision"})
-"""Packages whose classes write into tensors openly, so that the tensor's version tells; anybody's else may do so by ``.data``."""
+"""Packages whose classes never write into tensors by ``.data``, so that the tensor's version tells."""
 OF_A_MODULE = frozenset(vars(nn.Module()))
-"""Attributes of every module that are torch's own: hooks, flags, and what is registered."""
+"""Torch's own attributes of every module: hooks, flags, registered parts."""
 GONE: Any = type("Gone", (), {"__repr__": lambda self: "GONE"})()
-"""Stands for what is not there."""
+"""Stands for a missing value."""
 
 
 class Holder:
@@ -64,7 +64,7 @@ class Holder:
     Args:
         held: The object.
         path: Where it is, for people, such as ``criterion.mean``.
-        is_of_model: It is part of the model's own state, which files have anyway.
+        is_of_model: Whether it is part of the model's own state, which files have anyway.
     """
 
     __slots__ = ("first", "held", "inner", "is_of_model", "kept", "outer", "path", "start")
@@ -72,47 +72,47 @@ class Holder:
     def __init__(self, held: Any, path: str, *, is_of_model: bool = False) -> None:
         self.held, self.path, self.is_of_model = held, path, is_of_model
         self.inner: set[Any] = set()
-        """Keys that a micro-batch has changed: only these are memory."""
+        """Keys that micro-batches have changed: only these are memory."""
         self.outer: set[Any] = set()
         """Keys that were changed between two micro-batches."""
         self.kept = self.start = self.first = self.read()
-        """What the next micro-batch meets, what the window met, and the earliest that is known."""
+        """Copies: before the next micro-batch, before the window, and the earliest known."""
 
     def read(self) -> Any:
-        """Return a copy of what is held."""
+        """Return a copy of the content."""
         raise NotImplementedError
 
     def is_as(self, content: Any) -> bool:
-        """Return whether what is held is still this."""
+        """Return whether the content is still this copy."""
         raise NotImplementedError
 
     def write(self, content: Any) -> None:
-        """Put a copy back."""
+        """Restore a copy."""
         raise NotImplementedError
 
     def changed(self, content: Any) -> set[Any]:
-        """Return the keys in which what is held differs from a copy; one key, None, for what is only whole."""
+        """Return the keys that differ from a copy; one key, None, for a content without keys."""
         return {None}
 
     def merged(self, old: Any, new: Any, keys: set[Any]) -> Any:
-        """Return a copy with what ``new`` has in these keys, and all else from ``old``."""
+        """Return a copy with these keys from ``new``, and all else from ``old``."""
         return new if keys else old
 
     def parts(self) -> Iterator[tuple[Any, str, Any]]:
-        """Yield what is in it: key, path, value."""
+        """Yield key, path and value of each part."""
         yield from ()
 
     def keys(self) -> set[Any]:
-        """Return all keys; one, None, for what is only whole."""
+        """Return all keys; one, None, for a content without keys."""
         return {None}
 
     def settle(self, content: Any) -> None:
-        """Take a copy that was put back for what is held now."""
+        """Note that a copy was restored."""
         self.kept = content
 
 
 class Attributes(Holder):
-    """An object's ``__dict__``; of a module without what is torch's own."""
+    """An object's ``__dict__``; of a module without torch's own attributes."""
 
     __slots__ = ()
 
@@ -132,7 +132,7 @@ class Attributes(Holder):
     def changed(self, content: dict[Any, Any]) -> set[Any]:
         live = self._dict()
         keys = {k for k in {**live, **content} if live.get(k, GONE) is not content.get(k, GONE)}
-        return (keys or set(live)) - self._fixed()  # no other values: it is their order
+        return (keys or set(live)) - self._fixed()  # the same values in another order
 
     def keys(self) -> set[Any]:
         return set(self._dict()) - self._fixed()
@@ -159,7 +159,7 @@ class Attributes(Holder):
 
 
 class OwnAttributes(Attributes):
-    """The plain attributes of a module of the model; its loss has a :class:`Place`."""
+    """The plain attributes of a module of the model; its loss has a :class:`CriterionPlace`."""
 
     __slots__ = ()
 
@@ -187,10 +187,10 @@ class Dictionary(Attributes):
 
 
 class Registered(Dictionary):
-    """What a module has registered: parameters, buffers or parts.
+    """A module's registered parameters, buffers or parts.
 
     Args:
-        module: Whose.
+        module: The module.
         part: ``_parameters``, ``_buffers`` or ``_modules``.
         owner: Where the module is.
         is_of_model: As for every holder.
@@ -207,7 +207,7 @@ class Registered(Dictionary):
 
 
 class Slots(Attributes):
-    """What an object keeps in ``__slots__``."""
+    """An object's ``__slots__``."""
 
     __slots__ = ()
 
@@ -268,29 +268,29 @@ class Members(Holder):
 
 
 class Numbers(Holder):
-    """A tensor; a copy is its numbers and the version that they had."""
+    """A tensor; a copy is its numbers and their version."""
 
     __slots__ = ()
 
     def read(self) -> tuple[int, Tensor]:
-        return _version(self.held), self.held.detach().clone()
+        return self.held._version, self.held.detach().clone()
 
     def is_as(self, content: tuple[int, Tensor]) -> bool:
-        return _version(self.held) == content[0]
+        return self.held._version == content[0]
 
     def write(self, content: tuple[int, Tensor]) -> None:
         _, value = content
-        # Through `data`: what autograd has saved of a graph that is alive stays valid.
+        # Through `data`: what autograd has saved of a live graph stays valid.
         if self.held.shape == value.shape:
             self.held.data.copy_(value)
         else:
             self.held.data = value.clone()
 
     def settle(self, content: tuple[int, Tensor]) -> None:
-        self.kept = _version(self.held), content[1]
+        self.kept = self.held._version, content[1]
 
     def has_moved(self) -> bool:
-        """Return whether the numbers may be others than those that were kept, whatever the version says.
+        """Return whether the numbers may differ from those kept, whatever the version says.
 
         Syncs: none; off the CPU it is always true.
         """
@@ -330,8 +330,8 @@ class Bytes(Holder):
         self.held[:] = content
 
 
-class Place(Holder):
-    """Where a module has its loss: made with the first batch, as an attribute or, when it is a module itself, as a part."""
+class CriterionPlace(Holder):
+    """The place of a module's loss: made with the first batch, as an attribute, or as a part if it is a module itself."""
 
     __slots__ = ()
 
@@ -345,10 +345,10 @@ class Place(Holder):
         places = self.held.__dict__, self.held._modules
         if all(value is GONE for value in content):
             made = next((value for value in self.read() if value is not GONE), None)
-            if not is_of_a_library(type(made)):  # else it has no memory; and a loop may ask it for its schedule
+            if not is_of_a_library(type(made)):  # else it has no memory, and a loop may ask for its schedule
                 for place in places:
                     place.pop("criterion", None)
-                places[0]["criterion"] = None  # is made anew, and may be asked for until then
+                places[0]["criterion"] = None  # the next batch makes it again; until then somebody may ask for it
             return
         for place, value in zip(places, content, strict=True):
             if value is GONE:
@@ -361,14 +361,11 @@ class Place(Holder):
 
 
 def holders_of(value: Any, path: str) -> list[Holder] | None:
-    """Return what holds the memory of one object, one level of it.
+    """Return the holders of one object; None when it cannot be copied.
 
     Args:
         value: Neither one of ``ATOMS`` nor of ``APART``.
         path: Where it is.
-
-    Returns:
-        None when it cannot be copied.
     """
     if isinstance(value, Tensor):
         return [Numbers(value, path)] if value.layout == torch.strided and not value.is_meta else None
@@ -380,7 +377,7 @@ def holders_of(value: Any, path: str) -> list[Holder] | None:
             found.append(holder(value, path))
             break
     if isinstance(value, nn.Module):
-        fixed = is_of_a_library(type(value))  # registers nothing later on
+        fixed = is_of_a_library(type(value))  # registers nothing later
         for part in ("_parameters", "_buffers", "_modules"):
             if vars(value)[part] or not fixed:
                 found.append(Registered(value, part, path))
@@ -392,7 +389,7 @@ def holders_of(value: Any, path: str) -> list[Holder] | None:
 
 
 def is_atom(value: Any) -> bool:
-    """Return whether a value never changes itself, or is no memory."""
+    """Return whether a value is immutable, or no memory."""
     if isinstance(value, Tensor):
         return value.is_inference()
     if isinstance(value, np.ndarray):
@@ -408,7 +405,7 @@ def _is_atomic(kind: type) -> bool:
 
 
 def is_of_a_library(kind: type) -> bool:
-    """Return whether a class is torch's or Ultralytics' own."""
+    """Return whether a class is torch's or Ultralytics'."""
     return kind.__module__.partition(".")[0] in LIBRARIES
 
 
@@ -421,7 +418,7 @@ _KINDS: tuple[tuple[Any, Callable[[Any, str], Holder]], ...] = (
 
 
 def _is_plain(kind: type) -> bool:
-    """Return whether a class written in Python has nothing of its own to keep."""
+    """Return whether a class written in Python keeps nothing of its own."""
     return all("__slots__" in vars(base) for base in kind.__mro__ if base is not object)
 
 
@@ -434,7 +431,3 @@ def _members(kind: type) -> dict[str, Any]:
                 if isinstance(member, types.MemberDescriptorType):
                     found.setdefault(name, member)
     return found
-
-
-def _version(tensor: Tensor) -> int:
-    return tensor._version

@@ -1,14 +1,13 @@
-"""Inquiry: is training worse on the batches of now than an older state is?
+"""Inquiry: compares training with an older state on the same micro-batches.
 
 Loss and norm alone cannot tell a divergence from a block of hard batches after a block of easy ones: backgrounds, small pictures,
-one source, one class, as with ``rect=True``, sorted lists and samplers. The model can. What is compared is one and the same
-micro-batch under two states, so that every order of any data cancels out: where batches are hard, the older state is no better
-at them.
+one source, one class, as with ``rect=True``, sorted lists and samplers. The model can. The inquiry compares the same micro-batch
+under two states, which cancels every order of any data: on hard batches the older state is no better.
 
-Compared are the largest of several losses, not their sums. A detector that is hardly trained finds no objects in many batches,
-and its loss is next to nothing there: better than that of any detector that finds some. In honest trainings from scratch with
-batches of 2 the sum of eight losses was 5 times, that of sixteen 3.4 times as high as before the first step, but the largest
-of eight at most 2 times, and the largest of sixteen 1.1 times.
+It compares the largest of several losses, not their sums. A hardly trained detector finds no objects in many batches, and its
+loss there is next to nothing: better than that of any detector that finds some. In honest trainings from scratch with batches
+of 2 the sum of eight losses was 5 times, that of sixteen 3.4 times as high as before the first step, but the largest of eight
+at most 2 times, and the largest of sixteen 1.1 times.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ import math
 from collections.abc import Iterable
 from enum import Enum
 
-from .witness import Measured
+from .witness import BatchMeasurement
 
 RECENT = 4
-"""Of the batches that are compared, the last ones: by these training has to be worse still, or silent."""
+"""The last batches compared: training has to be still worse on these, or silent."""
 LONGEST = 4
-"""So many times ``batches`` are tried while the older state has no finite loss on them; then it is no better."""
+"""Tries, as a multiple of ``batches``, while the older state has no finite loss; after them it is no better."""
 SILENT = 1e-2
-"""Below this share of the older state's loss, after it was far above it: the network has exploded and is dead now. A detector
-that finds nothing in any batch has a loss of 0."""
+"""A loss below this share of the older state's, after it was far above it: the network has exploded and is dead. A detector that
+finds nothing in any batch has a loss of 0."""
 GROWN = 0.7
-"""A norm counts only while the loss is not below this share of what it was: norms grow as training warms up."""
+"""A norm counts only while the loss is above this share of what it was: norms grow as training warms up."""
 
 
 class Answer(str, Enum):
-    """What is known by now."""
+    """What the inquiry knows by now."""
 
     OPEN = "open"
-    """More batches have to be compared."""
+    """It needs more batches."""
     HONEST = "honest"
     """The older state is no better: it is the data."""
     WORSE = "worse"
@@ -42,21 +41,21 @@ class Answer(str, Enum):
 
 
 class Inquiry:
-    """Compares micro-batch by micro-batch; decides as soon as the older state turns out to be no better, or when it has enough.
+    """Compares micro-batch by micro-batch until the older state turns out to be no better, or until there are enough.
 
     Args:
-        loss_ratio: Largest loss now, divided by the largest under the older state, from which on training is worse, > 1.
-        norm_ratio: The same for the gradient norms; None: they are not asked for.
-        batches: Micro-batches that are enough, >= 1.
+        loss_ratio: Largest loss now over the largest under the older state from which training is worse, > 1.
+        norm_ratio: The same for gradient norms; None: not compared.
+        batches: Enough micro-batches, >= 1.
 
     Examples:
         >>> honest = Inquiry(loss_ratio=2.0, batches=2)
-        >>> honest.add(now=Measured(4.0), then=Measured(4.1)).value
+        >>> honest.add(now=BatchMeasurement(4.0), then=BatchMeasurement(4.1)).value
         'honest'
         >>> diverged = Inquiry(loss_ratio=2.0, batches=2)
-        >>> diverged.add(now=Measured(40.0), then=Measured(4.0)).value
+        >>> diverged.add(now=BatchMeasurement(40.0), then=BatchMeasurement(4.0)).value
         'open'
-        >>> diverged.add(now=Measured(50.0), then=Measured(5.0)).value
+        >>> diverged.add(now=BatchMeasurement(50.0), then=BatchMeasurement(5.0)).value
         'worse'
         >>> diverged.figures("the state of step 320")
         'of the last 2 batches the largest loss is 50 now and 5 under the state of step 320'
@@ -64,17 +63,17 @@ class Inquiry:
 
     def __init__(self, loss_ratio: float, norm_ratio: float | None = None, *, batches: int) -> None:
         self.loss_ratio, self.norm_ratio, self.batches = loss_ratio, norm_ratio, batches
-        self._now: list[Measured] = []
-        self._then: list[Measured] = []
+        self._now: list[BatchMeasurement] = []
+        self._then: list[BatchMeasurement] = []
         self._tried = 0
 
-    def add(self, now: Measured, then: Measured) -> Answer:
+    def add(self, now: BatchMeasurement, then: BatchMeasurement) -> Answer:
         """Take one micro-batch.
 
         Args:
-            now: Under the state of now; what is not finite is as large as can be.
-            then: Under the older state. When it is not finite, or it has found nothing, nothing is learned from this
-                micro-batch: next to no loss is no merit then.
+            now: Under the current state; a number that is not finite counts as infinite.
+            then: Under the older state. If that is not finite, or found nothing, this micro-batch says nothing: next to no loss
+                is no merit then.
         """
         self._tried += 1
         then = then.whole
@@ -110,11 +109,7 @@ class Inquiry:
         return _largest(m.norm for m in self._now), _largest(m.norm for m in self._then)
 
     def figures(self, older: str) -> str:
-        """Say what was compared.
-
-        Args:
-            older: Which state that was, such as ``the state of step 320``.
-        """
+        """Return the comparison in words; ``older`` names the older state, such as ``the state of step 320``."""
         by_loss = self._loss_worse()
         now, then = self._largest_loss() if by_loss else self._largest_norm()
         what = "loss" if by_loss else "gradient norm"

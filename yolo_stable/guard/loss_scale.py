@@ -1,9 +1,9 @@
-"""Loss-scale policy: back off as torch does, and go back up when scaling was not the cause.
+"""Loss scale: backs off as torch does, and returns when the scale was not the cause.
 
 A micro-batch whose loss is not finite never reaches the scaler. A window whose gradients are not finite although every loss was
-may have overflowed because of the scale, so the scale backs off, never below ``guard.min_scale``. A finite but absurd norm leaves
-the scale alone: unscaled, it would be the same at any scale. Healthy windows read nothing for this. The policy's numbers are in
-``StepGuard.state_dict()``.
+may have overflowed because of the scale: the scale backs off, never below ``guard.min_scale``. A finite but absurd norm leaves
+the scale alone: unscaled, it would be the same at any scale. Healthy windows read nothing for this. ``StepGuard.state_dict()``
+has the policy's numbers.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidCallError
+from .setting_checks import is_count, is_state
 
 TRIES = 3
-"""How many times in a row the scale settles one back-off lower before the proven scale is tried again: with non-finite windows
-at all of these, it was not the scale."""
+"""Times in a row that the scale settles one back-off lower before the proven scale is tried again: after non-finite windows at
+all of these, the scale was not the cause."""
 LARGEST_DROP = 2.0**-8
-"""The least part of a restored scale that one overflow takes it down to, however far the streak before went: after 100,000 bad
-windows and a clean one, a single bad one must not leave the scale at its floor."""
+"""Least part of a restored scale that one overflow leaves, however far the streak before went: after 100,000 bad windows and a
+clean one, a single bad one must not leave the scale at its floor."""
 
 
 class LossScale:
-    """Where a GradScaler's scale goes after each window.
+    """Decides a GradScaler's scale after each window.
 
-    A *streak* is windows in a row that were rejected because gradients were not finite. Through a streak the scale backs off
-    as torch lets it, to a floor. A scale is *proven* when a window has been applied at it: torch's growth tracker is above
-    zero, or the scale has grown since. What happens after a streak depends on it:
+    A *streak* is windows in a row whose gradients were not finite. In a streak the scale backs off as in torch, to a floor. A
+    scale is *proven* once a window was applied at it: torch's growth tracker is above zero, or the scale has grown since. After
+    a streak:
 
-    - Nothing proven, as when a new scaler looks for its scale, or the proven scale reached again, as when growth went too far:
-      exactly torch.
-    - Otherwise the first applied window puts the proven scale back. Overflowing before anything was applied at it, it is
-      refuted: the scale goes to the one that worked, in one window, and stays.
-    - A scale that overflows now and then is the usual end of growth in float16; to put it back each time would lose every such
-      window. When the scale that a streak went back to is not raised by torch before the next streak, that one goes back to
-      one back-off less. What lasts until torch raises it is kept. When :data:`TRIES` such steps did not help, the scale was
-      not the cause, and the proven one is tried again.
+    - Nothing is proven, as when a new scaler looks for its scale, or the proven scale is reached again, as when growth went too
+      far: exactly torch.
+    - Otherwise the first applied window restores the proven scale. An overflow before anything was applied at it refutes it: the
+      scale goes to the one that worked, in one window, and stays.
+    - A scale that overflows now and then is the usual end of growth in float16; restoring it each time would lose every such
+      window. If torch has not raised a restored scale before the next streak, that streak restores one back-off less; a scale
+      that lasts until torch raises it is kept. If :data:`TRIES` such steps do not help, the scale was not the cause, and the
+      proven one is tried again.
 
     Args:
         floor: The scale never backs off below this, > 0.
@@ -50,7 +51,7 @@ class LossScale:
         self._forget()
 
     def applied(self, scaler: torch.amp.GradScaler) -> None:
-        """Update the scaler after a window that was applied; put the scale back when a streak has ended.
+        """Update the scaler after an applied window; restore the scale when a streak has ended.
 
         Args:
             scaler: Enabled, and told that it found nothing that is not finite.
@@ -65,7 +66,7 @@ class LossScale:
         self._streak = False
         scale = scaler.get_scale()
         if not (_same(scale, self._left) or _same(scale, self._left * scaler.get_growth_factor())):
-            self._forget()  # someone has set it: there is nothing to put back
+            self._forget()  # someone has set it: nothing to restore
             return
         if self._goal > scale and not _same(self._goal, scale):
             scaler.update(new_scale=self._goal)  # leaves the growth tracker at this one window
@@ -74,14 +75,14 @@ class LossScale:
             self._applied, self._left = 1, scale
 
     def rejected(self, scaler: torch.amp.GradScaler, *, overflowed: bool) -> str:
-        """Update the scaler after a window that was not applied; back off only when the scale can be the cause.
+        """Update the scaler after a rejected window; back off only if the scale can be the cause.
 
         Args:
             scaler: Enabled, and told what it found.
             overflowed: Whether any gradient is not finite.
 
         Returns:
-            What became of the scale, to be appended to a reason; empty when it is as it was.
+            The change of the scale, to be appended to a reason; empty without one.
 
         Syncs: a few (reads the scale and the growth tracker).
         """
@@ -106,7 +107,7 @@ class LossScale:
         return f", loss scale {before:g} -> {lowered:g}"
 
     def _begin(self, scaler: torch.amp.GradScaler, scale: float, grown: bool) -> None:
-        """Decide what the scale shall go back to after the streak that begins at ``scale``."""
+        """Decide which scale to restore after the streak that begins at ``scale``."""
         if self._fallback:
             self._goal, self._tries = max(self._fallback, scale * LARGEST_DROP), TRIES
         elif self._top and not grown:
@@ -120,7 +121,7 @@ class LossScale:
             self._top, self._goal, self._tries = proven, proven, TRIES
 
     def _growths(self, scaler: torch.amp.GradScaler, scale: float) -> int | None:
-        """Return how often torch has raised the scale since it was left; None when someone else has set it."""
+        """Return how often torch has raised the scale since; None when someone else has set it."""
         left = self._left or getattr(scaler, "_init_scale", 0.0)  # also what load_state_dict() of a scaler sets
         if _same(scale, left):
             return 0
@@ -139,11 +140,11 @@ class LossScale:
     # ---- saving ----------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, float | int]:
-        """Return what has been learned as plain numbers; belongs to the scaler's own state of the same moment.
+        """Return the policy's numbers; they belong to the scaler's own state of the same moment.
 
-        ``top``, ``goal``, ``fallback``, ``left`` are scales, 0 when there is none: the proven one, the one that the streak goes
-        back to, the one that worked before the scale was restored, the one that was last set. ``tries`` are left before
-        ``top`` is tried again, ``applied`` are windows since the scale was set, ``streak`` is 1 within a streak.
+        ``top``, ``goal``, ``fallback``, ``left`` are scales, 0 for none: the proven one, the one to restore after the streak,
+        the one that worked before, the one last set. ``tries`` are left before ``top`` is tried again, ``applied`` are windows
+        since the scale was set, ``streak`` is 1 within a streak.
         """
         return {
             "top": self._top,
@@ -162,13 +163,8 @@ class LossScale:
             InvalidCallError: ``state`` is not that; nothing is changed then.
         """
         valid = self.state_dict()
-        if (
-            not isinstance(state, Mapping)
-            or set(state) != set(valid)
-            or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in state.values())
-            or any(not (0 <= v < math.inf) for v in state.values())
-            or any(type(state[name]) is not int for name in ("tries", "applied", "streak"))
-        ):
+        counts = dict.fromkeys(("tries", "applied", "streak"), is_count)
+        if not is_state(state, {**dict.fromkeys(valid, _is_scale), **counts}):
             raise InvalidCallError(
                 f"This is not the state of a loss scale: {state!r}. It must have finite numbers of 0 or more named"
                 f" {', '.join(valid)}."
@@ -180,10 +176,14 @@ class LossScale:
 
 
 def scale_of(scaler: torch.amp.GradScaler, like: Tensor) -> Tensor:
-    """Return the scale that the gradients carry, with the device and dtype of ``like``; never read on the host."""
+    """Return the scale of the gradients, with the device and dtype of ``like``, without a read."""
     scale = scaler._get_scale_async()
     assert scale is not None  # made by the first scaled loss, and there are gradients
     return scale.to(like)
+
+
+def _is_scale(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
 
 
 def _same(a: float, b: float) -> bool:

@@ -1,15 +1,15 @@
-"""Memory: what a loss, or another object beside the model, keeps from batch to batch; copied and put back.
+"""Memory: copies and restores what a loss, or another object beside the model, keeps from batch to batch.
 
-A loss may weigh its terms by a running mean. One NaN batch stays in that mean, however well the model is guarded. So the objects
-that can be reached from the loss are looked through once, and after that only what has changed is copied: attributes, lists,
-dictionaries, sets, deques, slots, tensors and arrays, nested as they like.
+A loss may weigh its terms by a running mean. One NaN batch stays in that mean, however well the model is guarded. So the memory
+walks through all objects reachable from the loss once, and after that copies only what has changed: attributes, lists,
+dictionaries, sets, deques, slots, tensors and arrays, however nested.
 
-Not part of it: the model's own parameters and statistics, which are guarded elsewhere; the trainer and its arguments; optimizers,
-data sets, loggers; random number generators, as a rejected batch was drawn all the same.
+It leaves out the model's own parameters and statistics, which are guarded elsewhere; the trainer and its arguments; optimizers,
+data sets, loggers; and random number generators, as a rejected batch was drawn all the same.
 
 Each object has a holder (``holders.py``) that copies one level of it. Identity tells what has changed, and a tensor's version
-where only torch or Ultralytics writes to it. A stock loss takes 11 to 34 holders, no operation on the device and no read. Plain
-attributes that somebody puts on a module of torch or Ultralytics itself are not covered.
+where only torch or Ultralytics writes to it. A stock loss takes 11 to 34 holders, no operation on the device and no read. The
+memory does not cover plain attributes that somebody puts on a module of torch or Ultralytics itself.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .holders import Holder, Numbers, OwnAttributes, Place, Registered, holders_of, is_atom, is_of_a_library
+from .holders import CriterionPlace, Holder, Numbers, OwnAttributes, Registered, holders_of, is_atom, is_of_a_library
 from .wrappers import unwrap
 
 CRITERION = "criterion"
 """Where Ultralytics' models keep their loss."""
 MOST_HOLDERS = 20_000
-"""So many objects are looked through; who holds more holds something else than a memory."""
+"""Most objects in a memory; more are something else."""
 MOST_BYTES = 2**28
-"""Tensors and arrays larger than this are left alone."""
+"""Larger tensors and arrays are left out."""
 STAYS = ": what a rejected batch leaves there stays"
 Kept = list[tuple[Holder, Any]]
 """A copy of everything: each holder with what it held."""
 
 
 class Memory:
-    """What the loss of a model keeps, and what other objects keep.
+    """What the loss of a model and other objects keep.
 
-    Covered are, on the model: the loss (``criterion``) of each module, buffers that are no running statistics, and the plain
-    attributes of modules whose class is neither torch's nor Ultralytics' own. And all objects of ``beside``.
+    It covers the loss (``criterion``) of each module, buffers that are no running statistics, plain attributes of modules whose
+    class is neither torch's nor Ultralytics', and all objects of ``beside``.
 
-    Only what a micro-batch has changed is memory. What is changed between two of them, as a callback does and Ultralytics'
-    ``criterion.update()`` after each epoch, follows the loop: no rejection and no rollback takes it back.
+    Only what a micro-batch changes is memory. A change between two micro-batches, by a callback or by Ultralytics'
+    ``criterion.update()`` after each epoch, follows the loop: no rejection and no rollback undoes it.
 
     Args:
-        model: What is trained; wrappers are looked through.
+        model: The trained model, wrapped or not.
         beside: Other objects that keep something, by name.
-        tell: Told once of each thing that cannot be copied, in words.
+        tell: Called once for each part that cannot be copied.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class Memory:
         self._told: set[str] = set()
         self._holders: list[Holder] = []
         self._open: list[Numbers] = []
-        """Tensors whose versions cannot be trusted."""
+        """Tensors whose versions may miss a write."""
         self._known: dict[int, list[Holder]] = {}
         self._excluded: set[int] = set()
         self._walked = 0
         self.optimizer: Optimizer | None = None
-        """What steps the parameters of a loss that learns: they are part of the state, and no micro-batch writes them."""
+        """Steps the parameters of a loss that learns: these are part of the state, not memory."""
         self._is_told = self._under_way = False
-        """Whether the loop says when a micro-batch begins, and whether one has begun."""
+        """Whether the loop announces micro-batches, and whether one has begun."""
         self.resync()
 
     # ---- the way of a micro-batch ----------------------------------------------------------------------------------------
 
     def before_forward(self) -> None:
-        """Take what was changed since the last micro-batch as the loop's own; it is not undone with what comes now.
+        """Begin a micro-batch: changes since the last one are the loop's, and no rejection undoes them.
 
         Syncs: none.
         """
@@ -80,7 +80,7 @@ class Memory:
         self._follow_loop()
 
     def accept(self) -> None:
-        """Take what the micro-batch has left.
+        """Accept what the micro-batch has changed.
 
         Syncs: none.
         """
@@ -95,12 +95,12 @@ class Memory:
                 holder.kept = holder.read()
                 known = len(self._holders)
                 self._look_into(holder)
-                if not isinstance(holder, Place):  # what a batch has made is memory, whole
+                if not isinstance(holder, CriterionPlace):  # all that a batch has made is memory
                     for made in self._holders[known:]:
                         made.inner |= made.keys()
 
     def reject(self) -> None:
-        """Put back what the micro-batch met.
+        """Restore what the micro-batch met.
 
         Syncs: none.
         """
@@ -114,14 +114,14 @@ class Memory:
                 holder.settle(holder.kept)
 
     def commit(self) -> None:
-        """Take what the last micro-batch has left for the start of the next window."""
+        """Begin the next window with what the last micro-batch left."""
         for holder in self._holders:
             holder.start = holder.kept
-        if len(self._holders) > 2 * self._walked + 64:  # objects come and go: those that went are let go
+        if len(self._holders) > 2 * self._walked + 64:  # drop objects that are gone
             self.resync()
 
-    def rollback(self) -> None:
-        """Put back what the window met.
+    def undo_window(self) -> None:
+        """Restore what the window met.
 
         Syncs: none.
         """
@@ -138,14 +138,14 @@ class Memory:
                 holder.start = holder.kept
 
     def before_replay(self) -> None:
-        """Take what was changed since the last micro-batch for the loop's own, as an optimizer's step, before it is run again.
+        """Accept changes since the last micro-batch as the loop's, before a replay of it.
 
         Syncs: none.
         """
         self._follow_loop()
 
     def settle(self) -> None:
-        """Take what is held now for what was kept: a replay has written into it and put all numbers back.
+        """Note that a replay has written into the objects and restored all numbers.
 
         Syncs: none.
         """
@@ -158,7 +158,7 @@ class Memory:
     # ---- snapshots -------------------------------------------------------------------------------------------------------
 
     def capture(self) -> Kept:
-        """Return a copy of everything as it is now; what has not changed is shared with earlier copies.
+        """Return a copy of everything; unchanged parts are shared with earlier copies.
 
         Syncs: none.
         """
@@ -166,12 +166,12 @@ class Memory:
         return [(holder, holder.kept) for holder in self._holders]
 
     def restore(self, kept: Kept, *, whole: bool = False) -> None:
-        """Put a copy back.
+        """Restore a copy.
 
         Args:
             kept: From :meth:`capture`.
-            whole: Everything. If not, only what micro-batches have changed: what follows the loop stays where it is, and
-                what was not there yet goes back to the earliest that is known of it.
+            whole: Restore everything. If not, only what micro-batches have changed: what follows the loop stays, and newer
+                objects return to their earliest known content.
 
         Syncs: none.
         """
@@ -181,7 +181,9 @@ class Memory:
         for key, holder in holders.items():
             if whole and key in copies:
                 holder.write(copies[key])
-            elif not whole and holder.inner and not isinstance(holder, Place) and id(holder.held) not in stepped:
+            elif (
+                not whole and holder.inner and not isinstance(holder, CriterionPlace) and id(holder.held) not in stepped
+            ):
                 content = copies.get(key, holder.first)
                 follows = bool(holder.outer - holder.inner)
                 holder.write(holder.merged(holder.read(), content, holder.inner) if follows else content)
@@ -190,21 +192,23 @@ class Memory:
     # ---- what is in it ---------------------------------------------------------------------------------------------------
 
     def holders(self) -> dict[str, list[Holder]]:
-        """Return all that holds something, by path."""
+        """Return all holders, by path."""
         found: dict[str, list[Holder]] = {}
         for holder in self._holders:
             found.setdefault(holder.path, []).append(holder)
         return found
 
     def learned(self) -> Iterator[Holder]:
-        """Yield what micro-batches have changed, without what is the model's own."""
+        """Yield what micro-batches have changed, without the model's own state."""
         stepped = self._stepped()
         for holder in self._holders:
-            if holder.inner and not (holder.is_of_model or isinstance(holder, Place) or id(holder.held) in stepped):
+            if holder.inner and not (
+                holder.is_of_model or isinstance(holder, CriterionPlace) or id(holder.held) in stepped
+            ):
                 yield holder
 
     def again(self) -> Memory:
-        """Return a memory of the same objects by the paths of now: what moves in a list is still known by its place of before.
+        """Return a memory of the same objects with current paths: an object that moved in a list still has its old one.
 
         Syncs: none.
         """
@@ -215,7 +219,7 @@ class Memory:
         return made
 
     def say(self, what: str) -> None:
-        """Tell what is left alone, each thing once."""
+        """Report what is left alone, each thing once."""
         if self._tell is not None and what not in self._told:
             self._told.add(what)
             self._tell(what)
@@ -223,7 +227,7 @@ class Memory:
     # ---- looking through -------------------------------------------------------------------------------------------------
 
     def resync(self) -> None:
-        """Look through everything anew, and take it as it is for the start of a window.
+        """Walk through everything again, and begin a window with it as it is.
 
         Syncs: none.
         """
@@ -233,7 +237,7 @@ class Memory:
         self._excluded = {id(module) for _, module in own}
         for path, module in own:
             if hasattr(type(module), "init_criterion") or CRITERION in vars(module) or CRITERION in module._modules:
-                self._add([Place(module, f"{path}.{CRITERION}".lstrip("."))])
+                self._add([CriterionPlace(module, f"{path}.{CRITERION}".lstrip("."))])
             trusted = is_of_a_library(type(module))
             if module._buffers and "running_mean" not in module._buffers:
                 self._add([Registered(module, "_buffers", path, is_of_model=True)])
@@ -271,7 +275,7 @@ class Memory:
             self._look_at(path, value, trusted=is_of_a_library(type(holder.held)))
 
     def _look_at(self, path: str, value: Any, *, trusted: bool) -> None:
-        """Look through an object and all that it leads to."""
+        """Walk through an object and all that it leads to."""
         waiting = [(path, value, trusted)]
         while waiting:
             path, value, trusted = waiting.pop()
@@ -291,7 +295,7 @@ class Memory:
                 self.say(f"{path} is a {type(value).__name__} that cannot be copied{STAYS}")
                 continue
             if not isinstance(value, Tensor) and type(value).__module__ not in {"builtins", "collections"}:
-                # Running statistics are written without a new version.
+                # Torch writes running statistics without a new version.
                 statistics = isinstance(value, nn.Module) and "running_mean" in value._buffers
                 trusted = is_of_a_library(type(value)) and not statistics
             self._add(made, trusted=trusted)

@@ -1,7 +1,7 @@
-"""Memory record: what a loss keeps, as JSON and tensors for a file, and back into a loss that was made anew.
+"""Memory record: writes what a loss keeps as JSON and tensors for a file, and reads it into a new loss.
 
-Recorded is what micro-batches have changed, by its path: ``{"path", "kind", "value"}``. Nothing is made of a class that the file
-names: objects stay those of the loss, only what they hold is put in.
+It records what micro-batches have changed, by path: ``{"path", "kind", "value"}``. Reading makes no object of a class that the
+file names: it fills the objects that the loss has.
 """
 
 from __future__ import annotations
@@ -18,21 +18,15 @@ from .holders import GONE, ArrayNumbers, Attributes, Bytes, Dictionary, Holder, 
 from .memory import Memory
 
 PREFIX = "memory/"
-"""In front of the names of its tensors."""
+"""Prefix of its tensors' names."""
 
 
 class _NotPlainError(Exception):
-    """A value that no file can hold without pickle, or that has no place in the loss of now."""
+    """A value that no file can hold without pickle, or that has no place in the new loss."""
 
 
 def record(memory: Memory) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Return what a memory has learned.
-
-    Args:
-        memory: Of the run that is saved; says what cannot be recorded.
-
-    Returns:
-        Tensors by name, and entries that JSON can say.
+    """Return what a memory has learned: tensors by name, and entries for JSON. The memory reports what cannot be recorded.
 
     Syncs: none.
     """
@@ -89,7 +83,7 @@ def record(memory: Memory) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
                 entry["value"] = plain(content)
             entries.append(entry)
         except (_NotPlainError, RecursionError, TypeError):
-            memory.say(f"{holder.path} holds what no file can keep: a resumed run begins with it anew")
+            memory.say(f"{holder.path} holds what no file can keep: a resumed run starts it from the beginning")
     return tensors, entries
 
 
@@ -97,7 +91,7 @@ def put_back(memory: Memory, tensors: Mapping[str, Tensor], entries: list[dict[s
     """Give a memory what another one had learned.
 
     Args:
-        memory: Of a loss that was made anew; looked through now. Says what has no place in it.
+        memory: Of a new loss; reports what has no place in it.
         tensors: By name, on any device.
         entries: From :func:`record`.
 
@@ -115,7 +109,7 @@ def put_back(memory: Memory, tensors: Mapping[str, Tensor], entries: list[dict[s
         if kind == "tensor":
             here = old.device if isinstance(old, Tensor) else device
             if isinstance(old, Tensor) and old.shape == tensors[inner].shape and old.dtype == tensors[inner].dtype:
-                old.data.copy_(tensors[inner])  # who else knows it sees it too
+                old.data.copy_(tensors[inner])  # in place, for others that hold it
                 return old
             return tensors[inner].to(here, copy=True)
         if kind == "array":
@@ -138,7 +132,7 @@ def put_back(memory: Memory, tensors: Mapping[str, Tensor], entries: list[dict[s
             return there[inner][0].held
         raise ValueError(f"{kind} is not a kind of value")
 
-    for entry in entries:  # containers before what is in them, as they were looked through
+    for entry in entries:  # containers before their parts, in the order of the walk
         memory.resync()
         fitting = [h for h in memory.holders().get(entry["path"], []) if type(h).__name__ == entry["kind"]]
         try:

@@ -1,16 +1,16 @@
-"""The state of the best validation: what a run that has collapsed goes back to."""
+"""Milestone: the state of the best validation, to which a collapsed run rolls back."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from .ladder import Brake
+from .lr_backoff import LearningRateBackoff
 from .snapshot import Snapshot
 from .state import TrainingState
 
 
 class Milestone:
-    """One snapshot beside the ring, which a collapse outlives: it shows after epochs, not after steps.
+    """One snapshot beside the ring: a collapse shows after epochs, when the ring has long moved on.
 
     Args:
         state: What is kept.
@@ -23,7 +23,7 @@ class Milestone:
         self._collapses = 0
 
     def keep(self, step: int, trained: int, live: dict[str, Tensor], *, on_host: bool) -> None:
-        """Keep the state as it is now.
+        """Keep the current state.
 
         Args:
             step: Optimizer steps applied so far.
@@ -40,14 +40,14 @@ class Milestone:
         self.snapshot.trained = trained
         self._collapses = 0
 
-    def collapsed(self, brake: Brake) -> None:
-        """Put on the brake for good when training has collapsed again on the way from the same state.
+    def collapsed(self, backoff: LearningRateBackoff) -> None:
+        """Lower the ceiling when training has collapsed again on the way from the same state.
 
-        However long that took: epochs are longer than the ramp of the learning rate, and than the calm that fills the budget.
+        The time in between does not count: epochs are longer than the ramp, and than the calm that refills the budget.
         """
         if self._collapses:
-            brake.lower_ceiling()
-        brake.rollbacks = max(brake.rollbacks, self._collapses)
+            backoff.lower_ceiling()
+        backoff.rollbacks = max(backoff.rollbacks, self._collapses)
         self._collapses += 1
 
     def forget(self) -> None:

@@ -1,6 +1,6 @@
-"""Ranks: the processes that train one model, and what they tell each other: only when something is wrong, and always all.
+"""Ranks: the processes that train one model, and how they agree when something is wrong.
 
-While all is well no collective is added. After a rejected window the ranks ask each other, and only windows count in their
+While all is well they add no collective. After a rejected window all ranks ask each other, and only windows count in their
 limits.
 """
 
@@ -21,13 +21,13 @@ class Ranks:
     """The processes that share the gradients of one model.
 
     A process group alone says nothing about a model: it may serve data loading, metrics, or another model of the same process.
-    What shares gradients is a wrapper, so that is what is looked for: ``DistributedDataParallel`` or FSDP around the model,
-    inside it, or around the same parameters when the bare module is given. Its process group is the one that is asked.
+    Gradients are shared by a wrapper: ``DistributedDataParallel`` or FSDP around the model, inside it, or around the same
+    parameters if the bare module is given. The ranks ask its process group.
 
     Args:
-        model: What is trained, wrapped or not.
-        distributed: True, or the process group: other ranks train this model as well, although no wrapper shows it. False:
-            they do not. None: the wrapper tells.
+        model: The trained model, wrapped or not.
+        distributed: True, or the process group: other ranks train this model, although no wrapper shows it. False: they do not.
+            None: the wrapper tells.
     """
 
     def __init__(self, model: nn.Module, distributed: bool | dist.ProcessGroup | None = None) -> None:
@@ -51,11 +51,7 @@ class Ranks:
 
         Syncs: one collective of one number, when gradients are shared.
         """
-        if not self.shared:
-            return wish
-        flag = torch.tensor([int(wish)], device=self._reachable())
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
-        return bool(flag.item())
+        return bool(self.highest(int(wish)))
 
     def lowest(self, step: int) -> int:
         """Return the lowest number that any rank has; all ranks have to ask.
@@ -76,10 +72,7 @@ class Ranks:
         return -self.lowest(-number)
 
     def gather(self, own: Any) -> list[Any]:
-        """Return what each rank has, by rank; all ranks have to ask.
-
-        Args:
-            own: Of plain types, and small.
+        """Return each rank's value, by rank; all ranks have to ask. Values are small and of plain types.
 
         Syncs: a collective of its size and one of its bytes, when gradients are shared.
         """
@@ -91,7 +84,7 @@ class Ranks:
 
     @contextmanager
     def unasked(self) -> Iterator[None]:
-        """Let the wrapped model run forward without exchanging anything: the other ranks do not run it."""
+        """Let the wrapped model run forward without any exchange: the other ranks do not run it."""
         if self.shared and self._wrappers is None:
             found = [*_wrappers_within(self._model), *_wrappers_around(self._model)]
             self._wrappers = [one for one in found if isinstance(one, nn.parallel.DistributedDataParallel)]
@@ -117,13 +110,13 @@ class Ranks:
         self.shared = found and dist.get_world_size(self._group) > 1
 
     def _reachable(self) -> torch.device:
-        """Return where the process group can see a tensor: gloo on the host, the others on their device."""
+        """Return where the process group reaches a tensor: gloo on the host, the others on their device."""
         device = next(self._model.parameters()).device
         return torch.device("cpu") if dist.get_backend(self._group) == "gloo" else device
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Return whether weights are spread over ranks, so that none of them can compute with the model alone."""
+    """Return whether weights are spread over ranks, and none can compute with the model alone."""
     wrappers = _imported("torch.distributed.fsdp", "FullyShardedDataParallel")
     tensors = _imported("torch.distributed.tensor", "DTensor")
     return any(isinstance(m, wrappers) for m in model.modules()) or any(
@@ -150,7 +143,7 @@ def _wrappers_within(model: nn.Module) -> list[Any]:
 
 def _wrappers_around(model: nn.Module) -> Iterator[Any]:
     trained = {id(parameter) for parameter in model.parameters()}
-    gc.collect()  # a wrapper that is no longer used says nothing
+    gc.collect()  # a wrapper that is no longer used does not count
     for thing in gc.get_objects():  # nothing in a module tells that it is inside a wrapper
         if issubclass(type(thing), _wrapping()) and any(id(parameter) in trained for parameter in thing.parameters()):
             yield thing
@@ -162,14 +155,14 @@ def _wrapping() -> tuple[type, ...]:
 
 
 def _imported(module: str, name: str) -> tuple[type, ...]:
-    """Return a class, if its module was ever imported: else nothing can be an instance, and importing takes seconds."""
+    """Return a class if its module was ever imported: else it has no instance, and importing takes seconds."""
     return (getattr(sys.modules[module], name),) if module in sys.modules else ()
 
 
 def backward_nan(loss: Tensor, parameters: list[nn.Parameter]) -> None:
     """Make every gradient NaN that ``loss`` reaches, also behind clamp() or where(), which turn NaN into zero.
 
-    It takes part in the exchange of gradients as any backward pass does; that is how the other ranks learn of it.
+    The exchange of gradients, as of any backward pass, tells the other ranks.
     """
     hooks = [p.register_hook(_to_nan) for p in parameters]
     try:

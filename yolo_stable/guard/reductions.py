@@ -1,10 +1,10 @@
-"""Reductions that the guard's health rests on: each call is tried once on a device, and replaced where it loses NaN.
+"""Reductions: norms and maxima that pass NaN on; each call is tried once on a device, and replaced where it loses NaN.
 
 PyTorch promises that norms and maxima pass NaN and infinity on. Backends have broken the promise, in whole or for some sizes
-(``max`` on MPS: pytorch/pytorch#130295; ``maximum`` there: #143976), and a check that rests on such a call sees nothing. So the
-very calls are tried with NaN and infinities at the first, the middle and the last element of tensors of several sizes. A
-device on which one fails is doubted: there, whether numbers are finite is asked by ``isfinite``, which costs a pass more. A
-device that fails in that as well cannot be guarded.
+(``max`` on MPS: pytorch/pytorch#130295; ``maximum`` there: #143976), and a check by such a call sees nothing. So the guard
+tries these very calls with NaN and infinities at the first, the middle and the last element of tensors of several sizes. It
+doubts a device on which one fails, and asks ``isfinite`` there, at the cost of one more pass. A device that fails in that as
+well cannot be guarded.
 
 ``python -m benchmarks.faults --lying`` trains on a backend that loses NaN and infinity.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import InvalidCallError
 
 SIZES = (1, 33, 4_097, 262_145)
-"""Elements of what is tried: a scalar tail, a vector loop with a tail, several blocks, several launches' worth of chunks."""
+"""Elements of the tensors tried: a scalar tail, a vector loop with a tail, several blocks, several launches' worth of chunks."""
 WRONG = (math.nan, math.inf, -math.inf)
 CALLS_THAT_MAY_BE_MISSING = (RuntimeError, NotImplementedError, TypeError)
 
@@ -31,13 +31,10 @@ _doubted: set[Kind] = set()
 
 
 def try_out(tensors: Iterable[Tensor]) -> tuple[str, ...]:
-    """Try the calls on each device and in each dtype that some tensors have.
-
-    Args:
-        tensors: Parameters and buffers, say; those that are not floating are passed over.
+    """Try the calls on each device and in each floating dtype of some tensors.
 
     Returns:
-        Devices and dtypes that are doubted, in words; empty on an honest machine.
+        The doubted devices and dtypes, in words; empty on an honest machine.
 
     Raises:
         InvalidCallError: A device loses NaN in ``isfinite`` as well.
@@ -48,23 +45,15 @@ def try_out(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     return tuple(f"{device} {dtype}".replace("torch.", "") for device, dtype in kinds if not trusted(device, dtype))
 
 
+@functools.cache
 def trusted(device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether norms and maxima pass NaN and infinity on.
-
-    Args:
-        device: Any.
-        dtype: A floating one.
+    """Return whether norms and maxima pass NaN and infinity on, for a floating dtype.
 
     Raises:
         InvalidCallError: Neither they nor ``isfinite`` do.
 
     Syncs: one, the first time in a process.
     """
-    return _trusted(device, dtype)
-
-
-@functools.cache
-def _trusted(device: torch.device, dtype: torch.dtype) -> bool:
     try:
         if _passes_on(_reduced, device, dtype):
             return True
@@ -74,16 +63,16 @@ def _trusted(device: torch.device, dtype: torch.dtype) -> bool:
     if not _passes_on(_asked, device, dtype):
         kind = str(dtype).removeprefix("torch.")
         raise InvalidCallError(
-            f"Device {device} cannot be guarded: in {kind} its norms and maxima lose NaN or infinity, and so does isfinite,"
-            " which would have told. Train on another device.\nWhat else it computes wrongly:\n"
+            f"Device {device} cannot be guarded: in {kind} its norms, its maxima and isfinite lose NaN or infinity."
+            " Train on another device.\nWhat else it computes wrongly:\n"
             f"yolo-stable validate --device {device}"
         )
     return False
 
 
 def forget() -> None:
-    """Try every device again when it is asked for next, as after another driver or backend was loaded."""
-    _trusted.cache_clear()
+    """Try every device again, as after another driver or backend was loaded."""
+    trusted.cache_clear()
     _doubted.clear()
 
 
@@ -122,7 +111,7 @@ def maximum(tensor: Tensor) -> Tensor:
 
 
 def norms(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-    """Return the 2-norm of each tensor in float32 (float64 for float64); whether they pass NaN on is not asked.
+    """Return the 2-norm of each tensor in float32 (float64 for float64), whether or not they pass NaN on.
 
     Args:
         tensors: At least one, strided, real and floating, of one device and dtype.
@@ -137,10 +126,10 @@ def norms(tensors: list[Tensor]) -> tuple[Tensor, ...]:
 
 
 def told(total: Tensor, tensors: Iterable[Tensor]) -> Tensor:
-    """Return a total of tensors, or NaN in its place when one of them is not finite and its device is doubted.
+    """Return a total of norms, or NaN if one of its tensors is not finite and its device is doubted.
 
     Args:
-        total: 0-dim, made of the tensors by norms.
+        total: 0-dim.
         tensors: Any shapes, dtypes and devices.
 
     Syncs: none.
@@ -162,14 +151,14 @@ def _ends(tensors: list[Tensor]) -> Tensor:
 def _largest(tensor: Tensor) -> Tensor:
     values = tensor.abs()
     found = torch.where(values.isinf().any(), math.inf, values.amax())
-    return torch.where((values != values).any(), math.nan, found)  # only NaN is not what it is
+    return torch.where((values != values).any(), math.nan, found)  # only NaN differs from itself
 
 
 # ---- trying them -------------------------------------------------------------------------------------------------------------
 
 
 def _reduced(values: Tensor) -> list[Tensor]:
-    """Return what health is read from on a device that is trusted."""
+    """Return the results that a trusted device reports health by."""
     other = torch.ones_like(values)
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32
     kind = {} if wide == values.dtype else {"dtype": wide}
@@ -189,14 +178,14 @@ def _reduced(values: Tensor) -> list[Tensor]:
 
 
 def _asked(values: Tensor) -> list[Tensor]:
-    """Return what health is read from on a device that is doubted."""
+    """Return the results that a doubted device reports health by."""
     total = torch.ones((), dtype=values.dtype, device=values.device)
     return [_largest(values), torch.where(values.isfinite().all(), total, math.nan)]
 
 
 @torch.no_grad()
 def _passes_on(calls: Callable[[Tensor], list[Tensor]], device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether all results are finite for finite numbers, and none is where one number is not."""
+    """Return whether all results are finite for finite numbers, and none for a tensor with one number that is not."""
     sound, wrong = [], []
     for size in SIZES:
         values = torch.ones(size, dtype=dtype, device=device)
@@ -206,6 +195,6 @@ def _passes_on(calls: Callable[[Tensor], list[Tensor]], device: torch.device, dt
                 values[place] = value
                 wrong += calls(values)
             values[place] = 1.0
-    # Compared on the host: the device's own comparisons are not what is asked about here.
+    # Compared on the host: the device's own comparisons are not in question.
     read = torch.stack([result.to(torch.float32) for result in (*sound, *wrong)]).tolist()
     return all(map(math.isfinite, read[: len(sound)])) and not any(map(math.isfinite, read[len(sound) :]))

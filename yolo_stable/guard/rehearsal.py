@@ -1,4 +1,4 @@
-"""Rehearsal: the guard takes the fused step where a rehearsal on a few numbers shows that it can be trusted here."""
+"""Rehearsal: tries the fused step on a few numbers, and chooses it if it can be trusted here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from ..errors import InvalidCallError
 from .config import GuardConfig
-from .decision import Verdict
-from .fused import KERNELS, FusedStep, has_no_gaps
+from .decision import GuardVerdict
+from .fused import FusedStep, has_no_gaps, kernel_class
 from .musgd import is_musgd
 from .step import ReferenceStep
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2.0**-6, torch.float16: 2.0**-9}
-"""Largest difference between the two steps, relative to the largest number; both round, in another order."""
+"""Largest difference between the two steps, relative to the largest number: they round in different orders."""
 MUON_TOLERANCE = 1e-4
-"""The same for Muon, where a device sums the norm in another order: Newton-Schulz in bfloat16 makes 1e-5 of a last place."""
+"""The same for Muon: when a device sums the norm in another order, Newton-Schulz in bfloat16 makes 1e-5 of a last place."""
 
 
 def choose_step(
@@ -29,19 +29,10 @@ def choose_step(
     scaler: torch.amp.GradScaler | None,
     config: GuardConfig,
 ) -> tuple[ReferenceStep, str]:
-    """Return the step that ``guard.step`` asks for.
-
-    Args:
-        model: As for the steps.
-        optimizer: As for the steps.
-        scaler: As for the steps.
-        config: ``step`` is ``"reference"``, ``"fused"`` or ``"auto"``: fused where it can be trusted, else reference.
-
-    Returns:
-        The step, and what it is in words: its name, with the reason when ``auto`` fell back.
+    """Return the step that ``config.step`` asks for, and its name, with the reason if ``auto`` fell back.
 
     Raises:
-        InvalidCallError: ``"fused"`` was asked for and cannot be had; says why.
+        InvalidCallError: ``"fused"`` is not possible; says why.
 
     Syncs: a few reads of tiny tensors.
     """
@@ -51,14 +42,14 @@ def choose_step(
     if not problem:
         return FusedStep(model, optimizer, scaler, config), f"fused {type(optimizer).__name__}"
     if config.step == "fused":
-        raise InvalidCallError(f"guard.step=fused cannot be had: {problem}. Set guard.step=auto or reference.")
+        raise InvalidCallError(f"guard.step=fused is not possible: {problem}. Set guard.step=auto or reference.")
     return ReferenceStep(model, optimizer, scaler, config), f"reference ({problem})"
 
 
 def obstacle(optimizer: torch.optim.Optimizer) -> str:
-    """Return why the fused step cannot take this optimizer, as far as its type and settings tell; empty when it can."""
+    """Return why the fused step cannot take this optimizer, by its type and settings; empty if it can."""
     name = type(optimizer).__name__
-    if type(optimizer) not in KERNELS and not is_musgd(optimizer):
+    if kernel_class(optimizer) is None:
         return f"{name} has no fused kernel that clips and skips"
     for group in optimizer.param_groups:
         if group.get("differentiable"):
@@ -74,13 +65,9 @@ def obstacle(optimizer: torch.optim.Optimizer) -> str:
 
 
 def rehearse(optimizer: torch.optim.Optimizer) -> str:
-    """Take four windows on a few numbers with both steps: plain, clipped, broken, plain.
+    """Take four windows on a few numbers with both steps: plain, clipped, broken, plain. Return what went wrong, or "".
 
-    Args:
-        optimizer: Its class, settings, devices and dtypes are rehearsed; it is not touched.
-
-    Returns:
-        What went wrong, or an empty string.
+    The optimizer gives its class, settings, devices and dtypes; it is not touched.
     """
     try:
         return _rehearse(optimizer)
@@ -110,7 +97,7 @@ def _rehearse(optimizer: torch.optim.Optimizer) -> str:
 
 @contextmanager
 def _no_global_hooks() -> Iterator[None]:
-    """Hide the hooks that are registered for all optimizers: ours are nobody's business, and would not be fused with them."""
+    """Hide the hooks registered for all optimizers: they would keep the rehearsal from the fused step."""
     both: list[dict[int, Any]] = [_global_optimizer_pre_hooks, _global_optimizer_post_hooks]
     hidden = [(hooks, dict(hooks)) for hooks in both]
     try:
@@ -140,7 +127,7 @@ class _Stage:
         self.optimizer: torch.optim.Optimizer = kind(groups, **extra)
         self.step = step(self.parameters, self.optimizer, None, GuardConfig(max_norm=10.0))
 
-    def window(self, scale: float, broken: bool) -> Verdict:
+    def window(self, scale: float, broken: bool) -> GuardVerdict:
         for i, p in enumerate(self.parameters):
             p.grad = torch.linspace(-scale, scale + i, 12).reshape(4, 3).to(device=p.device, dtype=p.dtype)
             if broken:

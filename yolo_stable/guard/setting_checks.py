@@ -1,16 +1,16 @@
-"""Checks of settings that a user gives with the prefix ``guard.``: each raises ``InvalidCallError`` with value and range."""
+"""Setting checks: of ``guard.`` settings, each with an error that names value and range; and of states that were saved."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidCallError, nearest
 
 
 def mapping_of(settings: Any) -> Mapping[str, Any]:
-    """Return what a user passed as ``guard=``; None is an empty mapping."""
+    """Return the settings that a user passed as ``guard=``; an empty mapping for None."""
     if settings is None:
         return {}
     if not isinstance(settings, Mapping):
@@ -21,7 +21,7 @@ def mapping_of(settings: Any) -> Mapping[str, Any]:
 
 
 def require_names(settings: Mapping[str, Any], valid: Sequence[str]) -> None:
-    """Refuse names that are not among the valid ones; name the nearest."""
+    """Refuse unknown names, and suggest the nearest valid one."""
     for name in settings:
         if name not in valid:
             raise InvalidCallError(
@@ -30,20 +30,20 @@ def require_names(settings: Mapping[str, Any], valid: Sequence[str]) -> None:
 
 
 def require_share(name: str, value: Any) -> None:
-    """Refuse what is neither in (0, 1) nor None."""
+    """Refuse a value that is neither in (0, 1) nor None."""
     require_positive(name, value, allow_none=True)
     if value is not None and value >= 1.0:
         raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be below 1, or None (off).")
 
 
 def require_switch(name: str, value: Any) -> None:
-    """Refuse what is neither True nor False."""
+    """Refuse a value that is neither True nor False."""
     if not isinstance(value, bool):
         raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be True or False.")
 
 
 def require_count(name: str, value: Any, least: int, *, allow_none: bool) -> None:
-    """Refuse what is no whole number of at least ``least``."""
+    """Refuse a value that is no whole number of at least ``least``."""
     if value is None and allow_none:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -54,9 +54,21 @@ def require_count(name: str, value: Any, least: int, *, allow_none: bool) -> Non
 
 
 def require_positive(name: str, value: Any, *, allow_none: bool) -> None:
-    """Refuse what is no finite number above 0."""
+    """Refuse a value that is no finite number above 0."""
     if value is None and allow_none:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0.0 < value <= sys.float_info.max):
         off = " or None (off)" if allow_none else ""
         raise InvalidCallError(f"guard.{name}={value!r} is not allowed. It must be a finite number above 0{off}.")
+
+
+def is_state(values: Any, kinds: Mapping[str, Callable[[Any], bool]]) -> bool:
+    """Return whether saved values are a mapping with exactly these names, each of its kind."""
+    return (
+        isinstance(values, Mapping) and set(values) == set(kinds) and all(kinds[name](values[name]) for name in kinds)
+    )
+
+
+def is_count(value: Any) -> bool:
+    """Return whether a value is a whole number of 0 or more."""
+    return type(value) is int and value >= 0

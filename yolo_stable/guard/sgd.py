@@ -1,8 +1,7 @@
 """Fused SGD: ``torch.optim.SGD`` as calls of its fused kernel, on lists that are kept between steps.
 
-``SGD.step()`` walks all parameters in Python, looks each one's state up and puts it back; for a small network that takes a
-quarter as long as the kernel itself. What the step means stays as it is: hooks that run after it, state, hyperparameters
-(read from the groups at each step), and what learning-rate schedulers ask for.
+``SGD.step()`` walks all parameters in Python and looks up the state of each; for a small network that takes a quarter as long as
+the kernel itself. State, hooks after the step and hyperparameters (read from the groups at each step) are as in stock.
 """
 
 from __future__ import annotations
@@ -14,29 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .fused_kernel import FusedKernel, as_step
 
-class SGDLists:
-    """The lists of parameters and momentum buffers of an SGD, for each group and dtype.
+
+class SGDKernel(FusedKernel):
+    """Keeps the lists of parameters and momentum buffers of an SGD, for each group and dtype.
 
     Args:
         optimizer: Exactly a ``torch.optim.SGD``, without dampening where it has momentum.
     """
 
     def __init__(self, optimizer: torch.optim.SGD) -> None:
-        self.optimizer = optimizer
+        super().__init__(optimizer)
         self._parts: list[tuple[dict[str, Any], list[Tensor], list[int], list[Tensor]]] = []
         self._momentum: list[bool] = []
         self._state: Any = None
         self._held: list[tuple[list[dict[str, Any]], list[Tensor]]] = []
         self._size = 0
-        self._ready = False
+        self._on_one_device = False
 
-    def collect(self, parameters: Sequence[Tensor]) -> None:
-        """Make the lists anew; momentum has to be there where a group has some.
+    def prepare(self, parameters: Sequence[Tensor]) -> None:
+        """Make the lists, and momentum that is not there yet as zeros.
 
-        Args:
-            parameters: Those that have a gradient, in the order in which :meth:`step` is given the gradients.
+        ``SGD(fused=True)`` takes uninitialised memory for momentum when its first step is skipped. Zeros give the same first step
+        as none, bit for bit.
         """
+        state = self.optimizer.state
         self._parts = []
         place = {id(p): i for i, p in enumerate(parameters)}
         for group in self.optimizer.param_groups:
@@ -44,15 +46,17 @@ class SGDLists:
             for p in group["params"]:
                 if id(p) in place:
                     kinds.setdefault(p.dtype, []).append(p)
+                    if group["momentum"] and state[p].get("momentum_buffer") is None:
+                        state[p]["momentum_buffer"] = torch.zeros_like(p)
             for members in kinds.values():
-                buffers = [self.optimizer.state[p]["momentum_buffer"] for p in members] if group["momentum"] else []
+                buffers = [state[p]["momentum_buffer"] for p in members] if group["momentum"] else []
                 self._parts.append((group, members, [place[id(p)] for p in members], buffers))
         self._momentum = self._with_momentum()
-        self._state, self._size = self.optimizer.state, len(self.optimizer.state)
-        self._held = [([self._state[p] for p in members], buffers) for _, members, _, buffers in self._parts if buffers]
-        self._ready = len({p.device for _, members, _, _ in self._parts for p in members}) == 1
+        self._state, self._size = state, len(state)
+        self._held = [([state[p] for p in members], buffers) for _, members, _, buffers in self._parts if buffers]
+        self._on_one_device = len({p.device for _, members, _, _ in self._parts for p in members}) == 1
 
-    def are_current(self) -> bool:
+    def is_prepared(self) -> bool:
         """Return whether the lists still hold the buffers that the optimizer's state holds."""
         state = self.optimizer.state
         return (
@@ -62,43 +66,51 @@ class SGDLists:
             and all(all(map(is_, (s.get("momentum_buffer") for s in each), buffers)) for each, buffers in self._held)
         )
 
-    def step(self, grads: Sequence[Tensor], divisor: Tensor | None, skip: Tensor | None) -> bool:
-        """Take one step, hooks included.
-
-        Args:
-            grads: The gradients of the parameters that :meth:`collect` was given; those that the optimizer does not hold
-                stay as they are.
-            divisor: 0-dim float32 that gradients are divided by, or None for 1.
-            skip: 0-dim float32, exactly 0.0 or 1.0: 1.0 changes nothing. None: never skip.
-
-        Returns:
-            False when the lists cannot be used (parameters on several devices) and nothing has been done.
-
-        Syncs: none.
-        """
-        if not self._ready:
-            return False
-        hooked = torch.optim.Optimizer.profile_hook_step(torch.no_grad()(lambda _: self._run(grads, divisor, skip)))
-        hooked(self.optimizer)
-        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # what learning-rate schedulers ask for
-        return True
+    def step(self, grads: Sequence[Tensor], divisor: Tensor | None, skip: Tensor | None) -> None:
+        """As for every kernel; parameters on several devices take torch's own way."""
+        if self._on_one_device:
+            as_step(self.optimizer, lambda: self._run(grads, divisor, skip))
+        else:
+            super().step(grads, divisor, skip)
 
     def _run(self, grads: Sequence[Tensor], divisor: Tensor | None, skip: Tensor | None) -> None:
         for group, members, places, buffers in self._parts:
-            torch._fused_sgd_(
-                members,
-                [grads[i] for i in places],
-                buffers,
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
-                lr=group["lr"],
-                dampening=group["dampening"],
-                nesterov=group["nesterov"],
-                maximize=group["maximize"],
-                is_first_step=False,
-                grad_scale=divisor,
-                found_inf=skip,
-            )
+            settings = {
+                key: group[key] for key in ("lr", "momentum", "nesterov", "weight_decay", "dampening", "maximize")
+            }
+            fused_sgd(members, [grads[i] for i in places], buffers, skip, grad_scale=divisor, **settings)
 
     def _with_momentum(self) -> list[bool]:
         return [bool(group["momentum"]) for group in self.optimizer.param_groups]
+
+
+def fused_sgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    buffers: list[Tensor],
+    skip: Tensor | None,
+    *,
+    lr: Any,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    dampening: float = 0.0,
+    maximize: bool = False,
+    is_first_step: bool = False,
+    grad_scale: Tensor | None = None,
+) -> None:
+    """Call torch's fused SGD kernel; arguments as in ``torch.optim.SGD``, ``skip`` as for every kernel."""
+    torch._fused_sgd_(
+        params,
+        grads,
+        buffers,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        lr=lr,
+        dampening=dampening,
+        nesterov=nesterov,
+        maximize=maximize,
+        is_first_step=is_first_step,
+        grad_scale=grad_scale,
+        found_inf=skip,
+    )

@@ -1,4 +1,4 @@
-"""Gradient shares: which modules the gradient of a window comes from."""
+"""Gradient shares: each module's share of a window's gradient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Shares = tuple[tuple[str, float], ...]
 
 
 def module_of(name: str) -> str:
-    """Return the path of the module that a parameter belongs to, as it is in the model that nothing wraps.
+    """Return the path of a parameter's module in the unwrapped model.
 
     Examples:
         >>> module_of("model.0.conv.weight"), module_of("_orig_mod.module.model.23.cv2.0.2.bias")
@@ -35,7 +35,7 @@ def shares(modules: Sequence[str], norms: Sequence[float]) -> Shares:
         norms: The 2-norm of each gradient, all scaled alike.
 
     Returns:
-        All modules; none when there is nothing to share, or when a norm is not finite.
+        All modules; none if all norms are 0, or one is not finite.
 
     Examples:
         >>> shares(["a", "b", "a"], [1.0, 2.0, 2.0])

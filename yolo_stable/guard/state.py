@@ -1,4 +1,4 @@
-"""Training state: named tensors and plain values; what a snapshot copies and a file keeps."""
+"""Training state: the named tensors and plain values that snapshots and files keep."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ from .wrappers import plain_name, unwrap
 
 Slot = tuple[str, dict[str, Any], str]
 TEACHER = "teacher_model"
-"""Name of the frozen half of a distillation, as Ultralytics has it."""
+"""Ultralytics' name of the frozen half of a distillation."""
 
 
 class TrainingState:
-    """Names everything that the next step depends on, but the data.
+    """Names everything that the next step depends on, except the data.
 
     Tensors are named by part: ``model/``, ``ema/`` (parameters and all buffers), ``optimizer/I/KEY`` (``I`` counts the
     parameters over all groups), ``outside/I`` (parameters that only the optimizer holds), ``scaler/``, ``rng/``. Plain values
     are JSON: hyperparameters of the groups, counters, schedules.
 
-    The teacher of a distillation (``teacher_model`` in the model, without a parameter that is trained) is no part of it. No
-    step writes to it, so there is nothing to go back to: a copy in every snapshot and side file would only take its memory.
-    And it is given anew, from its own file, to a run that is resumed.
+    The state leaves out the teacher of a distillation (``teacher_model`` in the model, without trained parameters): no step
+    writes to it, a copy in every snapshot and side file would only cost memory, and a resumed run loads it from its own file.
 
-    Nor is what belongs to the model's loss, when that is a module: it comes with the first batch only, and is memory. The
-    parameters of it that the optimizer holds are there as ``outside/I``.
+    It also leaves out a loss that is a module of the model: this comes with the first batch, and is memory. Those of its
+    parameters that the optimizer holds are there as ``outside/I``.
 
     Args:
-        model: What is trained; wrappers of ``DistributedDataParallel`` and ``torch.compile`` are looked through.
+        model: The trained model, wrapped (``DistributedDataParallel``, ``torch.compile``) or not.
         optimizer: Its optimizer.
         scaler: A ``GradScaler``, or None.
-        ema: An averaged module, or what Ultralytics has: an object with the module as ``ema`` and a counter ``updates``.
-        schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values, that follow the loop: learning
-            rate, weights of the loss.
-        counters: Returns and takes plain values that belong to the state.
-        memory: What the loss keeps, for snapshots; None: nothing.
+        ema: An averaged module, or Ultralytics' object with the module as ``ema`` and a counter ``updates``.
+        schedules: Objects with ``state_dict()`` and ``load_state_dict()`` of plain values that follow the loop: learning rate,
+            weights of the loss.
+        counters: Returns plain values that belong to the state.
+        memory: What the loss keeps, for snapshots, or None.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class TrainingState:
         self._slots: dict[int, tuple[nn.Module, list[Slot]]] = {}
 
     def resync(self) -> None:
-        """Look for layers anew, after some were added or removed."""
+        """Find the layers again, after some were added or removed."""
         self._slots.clear()
 
     def live(self) -> dict[str, Tensor]:
@@ -72,7 +71,7 @@ class TrainingState:
         """
         named = {f"model/{name}": tensor for name, tensor in self._module(self.model)}
         known = {id(tensor) for tensor in named.values()}
-        for teacher in _teachers(self.model):  # optimizers are given its parameters with the rest
+        for teacher in _teachers(self.model):  # optimizers get its parameters with the rest
             known.update(map(id, self.model.get_submodule(teacher).parameters()))
         for i, parameter in enumerate(_parameters(self.optimizer)):
             if id(parameter) not in known:
@@ -88,7 +87,7 @@ class TrainingState:
         return named
 
     def aside(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return copies of all that :meth:`live` has not: generators as tensors on the host, and plain values.
+        """Return copies of the rest: generators as tensors on the host, and plain values.
 
         Syncs: none on CUDA, whose generators are kept on the host.
         """
@@ -121,18 +120,19 @@ class TrainingState:
         schedules: bool = True,
         generators: bool | None = None,
     ) -> None:
-        """Put everything back, in place, bit for bit.
+        """Restore everything in place, bit for bit.
 
-        A model that has another dtype by now takes the values rounded to it. The state of an optimizer of another class, or with
-        other parameters in its groups, is dropped, as if it had never made a step. Groups may have been added behind the others.
+        A model of another dtype takes the values rounded to it. The state of an optimizer of another class, or with other
+        parameters in its groups, is dropped, as if it had never made a step. The optimizer may have further groups behind the
+        others.
 
         Args:
             tensors: By name, as from :meth:`live` and :meth:`aside`; of any device.
             plain: As from :meth:`aside`.
-            schedules: Also what follows the loop: schedules and the hyperparameters of the groups. Not, where the loop goes on
-                from where it is, as after a rollback.
-            generators: Also the random number generators; None: as ``schedules``. Not after a rollback: drawn again, the same
-                numbers could lead to the same fault for ever. Nor on another rank than the one whose state it is.
+            schedules: Also restore what follows the loop: schedules and hyperparameters of the groups. False after a rollback:
+                the loop goes on from where it is.
+            generators: Also restore the random number generators; None: as ``schedules``. False after a rollback, as the same
+                numbers could lead to the same fault for ever, and on another rank than the state's.
 
         Raises:
             InvalidCallError: The tensors are those of another model; nothing has been changed.
@@ -142,11 +142,11 @@ class TrainingState:
         live = self.live()
         tensors = {
             plain_name(name): tensor for name, tensor in tensors.items()
-        }  # earlier versions wrote wrappers' names
+        }  # earlier versions wrote the names of wrappers
         self._require_same_model(live, tensors)
         in_place = self._is_in_place(plain["optimizer"].get("sizes"))
         same_class = in_place and plain["optimizer"]["class"] == type(self.optimizer).__name__
-        apart = ("optimizer/",) if in_place else ("optimizer/", "outside/")  # counted, so they may be others
+        apart = ("optimizer/",) if in_place else ("optimizer/", "outside/")  # counted: they may be other parameters
         pairs = [
             (live[name], theirs)
             for name, theirs in tensors.items()
@@ -163,7 +163,7 @@ class TrainingState:
         self._restore_scaler(live, tensors)
         self._restore_updates(plain)
         if schedules:
-            # A group that was added since has nothing to go back to.
+            # A group that was added since keeps its values.
             groups = zip(self.optimizer.param_groups, plain["optimizer"]["groups"] if same_class else [], strict=False)
             for group, values in groups:
                 for key, value in values.items():
@@ -175,7 +175,7 @@ class TrainingState:
             restore_random_state(tensors, plain["rng"], self._device())
 
     def restore_late(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], held: int) -> None:
-        """Put back what belongs to parameters that the optimizer was given after :meth:`restore`, as by a callback.
+        """Restore parameters that the optimizer got after :meth:`restore`, as from a callback.
 
         Args:
             tensors: As for :meth:`restore`.
@@ -198,18 +198,18 @@ class TrainingState:
         return [len(group["params"]) for group in self.optimizer.param_groups]
 
     def _is_in_place(self, sizes: list[int] | None) -> bool:
-        """Return whether parameters that are counted over all groups are the same ones, as far as both have them."""
+        """Return whether counting over all groups finds the same parameters, as far as both have them."""
         return sizes is None or all(a == b for a, b in zip(sizes, self._sizes(), strict=False))
 
     def restore_ema(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Put back the averaged model and its counter, and nothing else; what ``tensors`` does not have stays."""
+        """Restore the averaged model and its counter alone, as far as ``tensors`` has them."""
         live = {name: tensor for name, tensor in self.live().items() if name.startswith("ema/") and name in tensors}
         with torch.no_grad():
             torch._foreach_copy_(list(live.values()), [tensors[name] for name in live])
         self._restore_updates(plain)
 
     def renew_ema(self) -> None:
-        """Give the averaged model what the model has now; its counter stays."""
+        """Restart the averaged model from the model; its counter stays."""
         mine = dict(self._module(self.model))
         with torch.no_grad():
             for name, tensor in self._module(_averaged(self.ema)):
@@ -221,10 +221,7 @@ class TrainingState:
         return next(self.model.parameters()).device
 
     def _module(self, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-        """Yield parameters and buffers without those of a teacher.
-
-        The tree is walked once, tensors that were replaced since are found.
-        """
+        """Yield parameters and buffers without a teacher's; it walks the tree once, and finds tensors replaced since."""
         known = self._slots.get(id(module))
         if known is None or known[0] is not module:
             slots: list[Slot] = []
@@ -248,7 +245,7 @@ class TrainingState:
         for part in ("model/", "ema/"):
             mine = {name: tuple(t.shape) for name, t in live.items() if name.startswith(part)}
             theirs = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith(part)}
-            # Earlier versions could have the loss among the model's parts.
+            # Earlier versions had the loss among the model's parts.
             theirs = {name: shape for name, shape in theirs.items() if not name.startswith(f"model/{CRITERION}.")}
             if mine == theirs or (part == "ema/" and not (mine and theirs)):  # only the first rank has an average
                 continue
@@ -259,7 +256,7 @@ class TrainingState:
             )
 
     def _restore_optimizer(self, live: Mapping[str, Tensor], tensors: Mapping[str, Tensor], plain: Any) -> None:
-        """Make the optimizer's state what it was, with keys that came or went since."""
+        """Restore the optimizer's state, with keys that came or went since."""
         parts: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer/"):
@@ -283,14 +280,14 @@ class TrainingState:
             for key, tensor in values.items():
                 if key not in mine or not _fits(live.get(f"optimizer/{i}/{key}"), tensor):
                     like = parameter if tensor.shape == parameter.shape else tensor
-                    # A step counter stays where it was unless the optimizer wants it with the parameter.
+                    # A step counter stays on its device, unless the optimizer wants it with the parameter.
                     stays = key == "step" and id(parameter) not in on_device
                     device = tensor.device if stays else parameter.device
                     mine[key] = torch.empty_like(like, dtype=tensor.dtype, device=device).copy_(tensor).detach()
             mine.update(copy.deepcopy(scalars or {}))
 
     def _restore_scaler(self, live: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-        """Settle with a scaler that makes its tensors when it is first used; those of before are in place already."""
+        """Restore a scaler that makes its tensors on first use; those there before are in place already."""
         scaler = self.scaler
         if "scaler/scale" in live and "scaler/scale" not in tensors:  # it had not been used
             scaler._scale.fill_(scaler._init_scale)
@@ -306,12 +303,12 @@ class TrainingState:
 
 
 def _teachers(module: nn.Module) -> list[str]:
-    """Return where in a module the frozen half of a distillation is; AveragedModel has it one level deeper."""
+    """Return the paths of the frozen half of a distillation; AveragedModel has it one level deeper."""
     found = []
     for prefix in (TEACHER, f"module.{TEACHER}"):
         try:
             teacher = module.get_submodule(prefix)
-        except AttributeError:  # there is none, or it was taken out, as Ultralytics does in its average
+        except AttributeError:  # there is none, or Ultralytics took it out of its average
             continue
         if not any(parameter.requires_grad for parameter in teacher.parameters()):
             found.append(prefix)
@@ -332,16 +329,16 @@ def _fits(mine: Tensor | None, theirs: Tensor) -> bool:
 
 
 def _set(group: dict[str, Any], key: str, value: Any) -> None:
-    """Set a hyperparameter to what :func:`_plain` made of it."""
+    """Set a hyperparameter from :func:`_plain`."""
     mine = group.get(key)
-    if isinstance(mine, Tensor):  # a learning rate that a captured graph reads stays the same tensor
+    if isinstance(mine, Tensor):  # a captured graph may read this very tensor
         mine.fill_(value)
     else:
-        group[key] = tuple(value) if isinstance(mine, tuple) else copy.deepcopy(value)  # JSON makes betas a list
+        group[key] = tuple(value) if isinstance(mine, tuple) else copy.deepcopy(value)  # JSON turned betas into a list
 
 
 def _plain(value: Any) -> Any:
-    """Copy plain values; numbers that are kept as tensors (a learning rate can be one) as numbers."""
+    """Copy plain values, with tensors (a learning rate can be one) as numbers."""
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else value.tolist()
     if type(value) is dict:  # not a Counter, as MultiStepLR has

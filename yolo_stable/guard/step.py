@@ -1,15 +1,15 @@
 """Reference step: turns a window into an optimizer step by norm, decision, clip, step, loss scale.
 
-Stock clips ``model.parameters()`` and steps what the optimizer holds. The two need not be the same parameters:
+Stock clips ``model.parameters()`` and steps what the optimizer holds. These need not be the same parameters:
 
-- What only the optimizer holds (a weight that the loss learns, in a group of its own) is stepped unclipped, and is not in the
-  norm. Its gradients have to be finite like all others.
-- What only the model holds (a *stray*: the optimizer was exchanged, a layer came later) is in the norm and is clipped, but never
-  zeroed: its gradient adds up from window to window. A rejected window leaves it as it was when the window began.
+- A parameter that only the optimizer holds (a weight that the loss learns) is stepped unclipped, and is not in the norm. Its
+  gradients have to be finite like all others.
+- A parameter that only the model holds (a *stray*: the optimizer was replaced, a layer came later) is in the norm and clipped,
+  but never zeroed: its gradient adds up from window to window. A rejected window leaves it as it was when the window began.
 
 The steps alone call an optimizer: :class:`ReferenceStep`, and :class:`~yolo_stable.guard.fused.FusedStep`, which derives from it
 and has kernels in ``sgd.py`` and ``musgd.py``. But for a restored state (``state.py``), ``loss_scale.py`` alone updates a scaler,
-and ``ladder.py`` alone sets a learning rate, for the time of one step (``tests/test_architecture.py``).
+and ``escalation.py`` alone sets a learning rate, for the time of one step (``tests/test_architecture.py``).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from .config import GuardConfig
-from .decision import Decision, Verdict, judge_window
+from .decision import Decision, GuardVerdict, judge_window
 from .gradients import each_norm
 from .health import non_finite_names
 from .loss_scale import LossScale
+from .parameter_walk import ParameterWalk
 from .reductions import told
 from .shares import Shares, module_of, shares
-from .walk import ParameterWalk
 from .wrappers import plain_name
 
 
@@ -37,10 +37,10 @@ class ReferenceStep:
     With finite gradients the result is equal to stock's bit for bit: unscale, global 2-norm, clip, step, scale update.
 
     Args:
-        model: Its parameters' gradients make the norm, and are clipped.
+        model: Its gradients make the norm, and are clipped.
         optimizer: Any ``torch.optim.Optimizer`` whose ``step`` takes no closure.
         scaler: A ``torch.amp.GradScaler`` (or what behaves like one), or None.
-        config: Clip limit, largest norm that is believed, floor of the loss scale.
+        config: Clip limit, largest norm believed, floor of the loss scale.
     """
 
     def __init__(
@@ -53,33 +53,33 @@ class ReferenceStep:
         self.model, self.optimizer, self.config = model, optimizer, config
         self.scaler = scaler
         self.measure = False
-        """Whether the decision on the next window shall say which modules its gradient comes from."""
+        """Whether the decision on the next window has each module's share of the gradient."""
         self._walk = ParameterWalk()
         self._modules: list[str] = []
         self._parameters: list[nn.Parameter] = []
         self._clipped = 0
         """How many of the parameters, from the first on, are the model's."""
         self._repeated = False
-        """Whether the optimizer holds a parameter twice, and steps it twice."""
+        """Whether the optimizer holds, and steps, a parameter twice."""
         self._strays: list[nn.Parameter] = []
         """Parameters of the model that the optimizer does not hold."""
         self._left: dict[int, Tensor] = {}
-        """Gradients of strays as they were when the window began, by the parameter's id."""
+        """Gradients of strays at the start of the window, by the parameter's id."""
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
-        """The loop's loss scaler; another one is begun with anew."""
+        """The loop's loss scaler; a new one starts a new policy."""
         return self._scaler
 
     @scaler.setter
     def scaler(self, scaler: torch.amp.GradScaler | None) -> None:
         if scaler is None or scaler is not getattr(self, "_scaler", None):
             self.loss_scale = LossScale(self.config.min_scale)
-            """What has been learned about the scaler's scale."""
+            """The policy for the scaler's scale."""
         self._scaler = scaler
 
     def run(self) -> Decision:
-        """Judge the window's gradients and apply them or not; those that the optimizer holds are gone afterwards.
+        """Judge the window's gradients, apply them or not, and drop those that the optimizer holds.
 
         Returns:
             ``APPLY``, ``CLIP``, ``REJECT_WINDOW`` or ``EMPTY``, with the norm before clipping.
@@ -90,7 +90,7 @@ class ReferenceStep:
         grads = [p.grad for p in parameters[: self._clipped] if p.grad is not None]
         others = [p.grad for p in parameters[self._clipped :] if p.grad is not None]
         if not grads and not others:
-            return Decision(verdict=Verdict.EMPTY, reason="every micro-batch of the window was rejected")
+            return Decision(verdict=GuardVerdict.EMPTY, reason="every micro-batch of the window was rejected")
         scaler = self.enabled_scaler()
         if scaler is not None:
             scaler.unscale_(self.optimizer)
@@ -107,7 +107,7 @@ class ReferenceStep:
             norm, norms = float(total), []
         scale = scaler.get_scale() if scaler is not None and self.measure else None
         verdict, reason = judge_window(norm, self.config.max_norm, self.config.reject_norm)
-        if verdict is Verdict.REJECT_WINDOW:
+        if verdict is GuardVerdict.REJECT_WINDOW:
             decision = self.reject(norm, reason, scaler)
         else:
             # Below the limit stock multiplies by 1.0; the margin is for its rounding.
@@ -138,7 +138,7 @@ class ReferenceStep:
                     yield f"optimizer.param_groups[{g}][{i}]", parameter
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return what :meth:`named_parameters` yields, without names; walked again when model or optimizer has others."""
+        """Return the parameters of :meth:`named_parameters`; walks again when model or optimizer has others."""
         if not self._walk.is_current(self.optimizer):
             named = list(self.named_parameters())
             self._parameters = [p for _, p in named]
@@ -153,24 +153,12 @@ class ReferenceStep:
         return self._parameters
 
     def judged(self, norm: float, apart: list[float]) -> float:
-        """Return the norm by which a window is judged.
-
-        Args:
-            norm: Of what is clipped.
-            apart: Of what only the optimizer holds; none when it has no gradient.
-
-        Returns:
-            ``norm``, unless the others are to be rejected: then theirs.
-        """
-        wrong = [n for n in apart if judge_window(n, None, self.config.reject_norm)[0] is Verdict.REJECT_WINDOW]
+        """Return the norm by which a window is judged: ``norm`` of the clipped gradients, or a bad norm among the others'."""
+        wrong = [n for n in apart if judge_window(n, None, self.config.reject_norm)[0] is GuardVerdict.REJECT_WINDOW]
         return wrong[0] if wrong else norm
 
     def shares(self, norms: list[float]) -> Shares:
-        """Return what part of the squared norm each module has.
-
-        Args:
-            norms: Those of the gradients that are clipped, in the order of the parameters; none when they are not known.
-        """
+        """Return each module's share, by the norms of the clipped gradients in the order of the parameters, if known."""
         if not norms:
             return ()
         parameters = self.parameters()[: self._clipped]
@@ -181,11 +169,11 @@ class ReferenceStep:
         return self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
 
     def drop_gradients(self, *, applied: bool = False) -> None:
-        """Forget the gradients that the optimizer holds, and settle what the strays have.
+        """Drop the gradients that the optimizer holds, and settle those of the strays.
 
         Args:
-            applied: The window counts, and the strays keep what it has added. If not, they go back to where it began: a NaN
-                left behind in one would make every later norm NaN.
+            applied: Strays keep what the window has added. If not, they return to its start: a NaN left in one would make every
+                later norm NaN.
 
         Syncs: none.
         """
@@ -199,26 +187,22 @@ class ReferenceStep:
                 self._left[id(p)] = p.grad.clone()
 
     def zero(self) -> None:
-        """Forget the gradients that the optimizer holds."""
+        """Drop the gradients that the optimizer holds."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def reject(self, norm: float, reason: str, scaler: torch.amp.GradScaler | None) -> Decision:
-        """Name what was not finite, and settle with the scaler."""
+        """Name the gradients that are not finite, and update the scaler."""
         culprits = non_finite_names((n, p.grad) for n, p in self.named_parameters() if p.grad is not None)
         if scaler is not None:
             reason += self.loss_scale.rejected(scaler, overflowed=bool(culprits))
-        return Decision(verdict=Verdict.REJECT_WINDOW, reason=reason, norm=norm, culprits=culprits)
+        return Decision(verdict=GuardVerdict.REJECT_WINDOW, reason=reason, norm=norm, culprits=culprits)
 
 
 def to_device_vector(values: list[Tensor], device: torch.device) -> Tensor:
-    """Stack scalars into one vector, so that all of them cost a single read.
-
-    Args:
-        values: 0-dim or one-element tensors of any real dtype and device.
-        device: Where the vector shall be.
+    """Stack one-element tensors of any real dtype and device into one vector, to read them at once.
 
     Returns:
-        A 1-d tensor, float64 when any value is, else float32.
+        A 1-d tensor on ``device``: float64 if any value is, else float32.
 
     Syncs: none when all tensors are on ``device``.
     """

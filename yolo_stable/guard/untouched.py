@@ -1,4 +1,4 @@
-"""Untouched: a context that leaves the model as it was, whatever is done with it inside."""
+"""Untouched: a context that leaves the model as it was, whatever happens inside."""
 
 from __future__ import annotations
 
@@ -19,19 +19,15 @@ def untouched(
 ) -> Iterator[None]:
     """Leave the model and the generators as they were, also after an exception.
 
-    Inside, the gradients are set aside (``.grad`` is None) and memory is that of one more copy of the buffers. On leaving,
-    the random number generators of Python, NumPy, torch and the device, all buffers bit for bit and in their own memory, the very
-    gradient tensors, the training flag of each module, autocast and grad mode, and what the loss keeps from batch to batch
-    (:class:`~yolo_stable.guard.memory.Memory`) are as before. Weights are not copied: neither a forward nor a backward pass
-    writes them.
+    Inside, gradients are set aside (``.grad`` is None); the cost is one more copy of the buffers. On exit the context restores
+    the random number generators of Python, NumPy, torch and the device, all buffers bit for bit and in their own memory, the
+    very gradient tensors, the training flag of each module, autocast and grad mode, and what the loss keeps from batch to batch
+    (:class:`~yolo_stable.guard.memory.Memory`). It does not copy weights: neither a forward nor a backward pass writes them.
 
     Args:
         model: Any module.
-        device: Whose generator is drawn from; that of the first parameter when it is not given.
+        device: The device whose generator is used; None: that of the first parameter.
         beside: Other objects that keep something from batch to batch, by name.
-
-    Yields:
-        Nothing.
     """
     device = device or device_of(model)
     tensors, numbers = random_state(device)
@@ -60,7 +56,7 @@ def untouched(
                 module._buffers.clear()
                 module._buffers.update(held)
         for buffer, value in values.values():
-            buffer.data.copy_(value)  # through `data`: what autograd has saved of a graph that is alive stays valid
+            buffer.data.copy_(value)  # through `data`: what autograd has saved of a live graph stays valid
         memory.restore(kept, whole=True)
         for p, gradient in gradients:
             p.grad = gradient

@@ -1,4 +1,4 @@
-"""Witness: the micro-batch at hand once more, under the weights of now or under older ones."""
+"""Witness: runs the micro-batch at hand once more, under the current or under older weights."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from .wrappers import plain_name, plainly_named
 
 MODEL = "model/"
 Again = Callable[[], Tensor | tuple[Tensor, Tensor]]
-"""Computes the loss of the micro-batch that was given to the guard last once more, unscaled, with the model as it is; with it, if
-need be, how much of what the loss is about was found, in [0, 1]."""
+"""Computes the unscaled loss of the guard's last micro-batch once more, with the model as it is; optionally with the share of
+what the loss is about that was found, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One micro-batch under one state; NaN where a number was not asked for."""
+class BatchMeasurement:
+    """One micro-batch under one state; NaN for a number that was not measured."""
 
     loss: float
     norm: float = math.nan
     """Global 2-norm of the gradient."""
     found: float = 1.0
-    """Both are so many times what they would be if all had been found, in [0, 1]."""
+    """The share that was found, in [0, 1], to which loss and norm are proportional."""
 
     @property
-    def whole(self) -> Measured:
-        """What they would be then; without end where nothing was found, for such a state has shown nothing."""
-        return Measured(_divided(self.loss, self.found), _divided(self.norm, self.found))
+    def whole(self) -> BatchMeasurement:
+        """Loss and norm as if all had been found; infinite if nothing was, as such a state has shown nothing."""
+        return BatchMeasurement(_divided(self.loss, self.found), _divided(self.norm, self.found))
 
 
 class Witness:
-    """Measures one micro-batch under two states of the model: the data are the same, so what differs is the model's doing.
+    """Measures one micro-batch under two states of the model: the data are the same, so any difference comes from the model.
 
-    It leaves no trace: see `untouched`. Weights that are on the model's device are used where they lie; others are copied to it
-    for the time of the call. Buffers are copied always, since a forward pass writes them.
+    It leaves no trace: see `untouched`. It uses weights on the model's device where they lie, and copies others to it for the
+    call. It always copies buffers, since a forward pass writes them.
 
     Args:
         model: The module that is trained, without wrappers.
@@ -55,7 +55,7 @@ class Witness:
         self.model, self._again, self._ranks, self._memory = model, again, ranks, memory
 
     def hindrance(self) -> str:
-        """Return why the forward pass cannot be run by this rank alone; nothing when it can."""
+        """Return why this rank cannot run the forward pass alone; empty if it can."""
         if not self._ranks.shared:
             return ""
         if any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules()):
@@ -64,18 +64,15 @@ class Witness:
             return "weights that are spread over ranks cannot be computed with by one of them"
         return ""
 
-    def measure(self, tensors: Mapping[str, Tensor] | None, *, norm: bool) -> Measured:
-        """Run the micro-batch forward, and backward if its norm is asked for.
+    def measure(self, tensors: Mapping[str, Tensor] | None, *, norm: bool) -> BatchMeasurement:
+        """Run the micro-batch forward, and backward for the norm; the numbers may be infinite or NaN.
 
         Args:
             tensors: Those of a snapshot; None: the model as it is.
-            norm: Whether the gradient's norm is asked for as well. It takes the memory of one more backward pass.
-
-        Returns:
-            Numbers that may be infinite or NaN.
+            norm: Also measure the gradient's norm, with the memory of one more backward pass.
 
         Raises:
-            Exception: Whatever the forward or backward pass raises, out of memory included; the model is as before then, too.
+            Exception: Whatever the passes raise, out of memory included; the model is as before then too.
 
         Syncs: one.
         """
@@ -87,7 +84,7 @@ class Witness:
         finally:
             self._memory.settle()
 
-    def _measured(self, tensors: Mapping[str, Tensor], beside: Mapping[str, Any], norm: bool) -> Measured:
+    def _measured(self, tensors: Mapping[str, Tensor], beside: Mapping[str, Any], norm: bool) -> BatchMeasurement:
         with (
             untouched(self.model, beside=beside),
             self._ranks.unasked(),
@@ -103,11 +100,11 @@ class Witness:
                 norms = torch._foreach_norm([g for g in gradients if g is not None])
                 numbers.append(torch.stack([n.float() for n in norms]).norm())
             read = torch.stack([number.reshape(()) for number in numbers]).tolist()
-        return Measured(read[0], read[2] if norm else math.nan, read[1])
+        return BatchMeasurement(read[0], read[2] if norm else math.nan, read[1])
 
     @contextmanager
     def _other(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Let the model have other weights and statistics; its own are where they were afterwards."""
+        """Give the model other weights and statistics within this context."""
         device = device_of(self.model)
         own: list[tuple[Tensor, Tensor]] = []
         try:
@@ -115,7 +112,7 @@ class Witness:
                 prefix = plain_name(name)
                 for key, buffer in module._buffers.items():
                     theirs = tensors.get(f"{MODEL}{prefix}.{key}" if prefix else MODEL + key)
-                    if buffer is not None and theirs is not None:  # `untouched` puts the module's own back
+                    if buffer is not None and theirs is not None:  # `untouched` restores the module's own
                         module._buffers[key] = theirs.to(device, buffer.dtype, copy=True)
             for name, parameter in plainly_named(self.model.named_parameters()):
                 theirs = tensors.get(MODEL + name)

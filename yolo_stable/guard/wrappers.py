@@ -1,4 +1,4 @@
-"""The module inside what training wraps around it, and names as they are in it."""
+"""Wrappers: the module inside those of data-parallel training and compilation, and its own names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 COMPILED = "_orig_mod"
-"""What ``torch.compile`` puts into the names of modules, parameters and buffers, at every module that was compiled."""
+"""Part that ``torch.compile`` adds to the names of modules, parameters and buffers, at every compiled module."""
 T = TypeVar("T")
 
 
@@ -20,7 +20,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def plain_name(name: str) -> str:
-    """Return a dotted name as it is in a model that was not compiled.
+    """Return a dotted name as in a model that was not compiled.
 
     Examples:
         >>> plain_name("_orig_mod.model.0.conv.weight"), plain_name("model.2._orig_mod.cv1.bn"), plain_name("_orig_mod")
@@ -32,14 +32,14 @@ def plain_name(name: str) -> str:
 def plainly_named(named: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
     """Yield pairs, as of ``named_parameters()``, with the names of a model that was not compiled.
 
-    Of modules, use :func:`plain_modules`: what compiles one has its name as well.
+    For modules use :func:`plain_modules`: a wrapper has the name of its module.
     """
     for name, value in named:
         yield plain_name(name), value
 
 
 def plain_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield what ``named_modules()`` does, without the wrappers of ``torch.compile`` and with names that do not show them."""
+    """Yield what ``named_modules()`` does, without the wrappers of ``torch.compile`` and their part of the names."""
     for name, module in model.named_modules():
         if COMPILED not in module._modules:
             yield plain_name(name), module

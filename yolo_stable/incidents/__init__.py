@@ -1,1 +1,1 @@
-"""Incidents: what is remembered of a bad batch, recorded, pictured, rebuilt and replayed."""
+"""Incidents: records, draws, rebuilds and replays a bad batch."""

@@ -1,4 +1,4 @@
-"""Attributes of modules beside parameters and buffers that training has set: noted as plain values, and set again."""
+"""Attributes: records and restores the plain attributes that training has set on modules."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..autopsy.exact_json import pack, unpack
 from ..autopsy.tensor_file import KINDS
 
 MOST_CONSTANTS = 100_000
-"""Elements of a tensor that is noted as numbers, such as the weights of classes."""
+"""Most elements of a tensor recorded as numbers, such as class weights."""
 MOST_NUMBER = 1e6
-"""An attribute of a module is a size, a share or a count; a larger whole number would only ask for memory."""
+"""Largest whole number: an attribute is a size, a share or a count; a larger one would only ask for memory."""
 _LATER = {
     "nc",
     "names",
@@ -27,14 +27,14 @@ _LATER = {
     "_end2end",
     "stride",
 }
-"""Attributes that Ultralytics gives a model after it is built."""
+"""Attributes that Ultralytics sets on a model after building it."""
 _INTERNAL = {"shape", "anchors", "strides", "valid_mask", "criterion", "args", "yaml", *vars(nn.Module())}
-"""Attributes that are made anew when they are missing, are described on their own, or are torch's."""
+"""Attributes that are made on demand, described apart, or torch's."""
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in KINDS}
 
 
 def differing(module: nn.Module, fresh: nn.Module) -> dict[str, Any]:
-    """Return the plain attributes that are not those of a fresh module, and all small tensors that are neither kind of state."""
+    """Return the plain attributes that differ from a fresh module's, and all small tensors that are no state."""
     found: dict[str, Any] = {}
     for key, value in vars(module).items():
         if key in _INTERNAL or not is_plain(value):
@@ -47,24 +47,24 @@ def differing(module: nn.Module, fresh: nn.Module) -> dict[str, Any]:
 
 
 def set_attributes(model: nn.Module, attributes: Any) -> None:
-    """Give a fresh model the attributes that :func:`differing` found, by the name of the module.
+    """Give a fresh model the attributes that :func:`differing` found, by module name.
 
     Args:
         model: As built.
-        attributes: May come from a stranger: only plain values are set, in the place of plain values.
+        attributes: May come from a stranger: only plain values may replace plain values.
 
     Raises:
         ValueError: One cannot be set.
     """
     if not isinstance(attributes, dict):
-        raise ValueError("its attributes are not said")
+        raise ValueError("its attributes are missing")
     modules = dict(model.named_modules())
     for name, values in attributes.items():
         mine = vars(modules[name])
         for key, (dtype, packed) in values.items():
             if key in _INTERNAL or not key.isidentifier() or (key in mine and not is_plain(mine[key])):
                 raise ValueError(f"the attribute {key!r:.80} of {name!r:.100} is not one to set")
-            if key in mine or key in _LATER:  # others are the run's own, which no layer reads
+            if key in mine or key in _LATER:  # no layer reads others
                 value = unpack(packed, {})
                 if _largest(value) > MOST_NUMBER:
                     raise ValueError(f"the attribute {key!r:.80} of {name!r:.100} has a number beyond {MOST_NUMBER:g}")
@@ -87,7 +87,7 @@ def _largest(value: Any) -> float:
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
-    """Say whether a value is one that is described: numbers, text, small tensors, and containers of them."""
+    """Return whether a value can be described: numbers, text, small tensors, and containers of them."""
     if isinstance(value, Tensor):
         return value.numel() <= MOST_CONSTANTS and not isinstance(value, nn.Parameter) and depth == 0
     if isinstance(value, (list, tuple)):

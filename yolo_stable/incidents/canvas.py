@@ -1,4 +1,4 @@
-"""A picture to draw on in the coordinates of a training image, whatever size it is shown in."""
+"""Canvas: a picture to draw on in the coordinates of a training image, at any size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST, MOST = 720, 1600
-"""Pixels of the longer side of what is shown."""
+"""Pixels of the longer side of the picture."""
 GUILTY = (40, 40, 255)
 QUIET = (225, 225, 225)
 BAR = (38, 32, 30)
@@ -31,11 +31,11 @@ PALETTE = (
 """Colours of classes, as BGR."""
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FAR = 1e5
-"""Pixels; coordinates beyond are clipped, as OpenCV takes 32-bit integers."""
+"""Pixels beyond which coordinates are clipped, as OpenCV takes 32-bit integers."""
 
 
 class Canvas:
-    """An image that is shown larger when it is small and smaller when it is large.
+    """An image, enlarged if it is small and reduced if it is large.
 
     Args:
         pixels: (H, W, 3) BGR bytes.
@@ -52,14 +52,14 @@ class Canvas:
         self.text = max(0.45, max(size) / 1500)
 
     def dim_outside(self, polygon: Sequence[tuple[float, float]]) -> None:
-        """Darken everything but the inside of a polygon."""
+        """Darken everything outside a polygon."""
         mask = np.zeros(self.shown.shape[:2], np.uint8)
         cv2.fillPoly(mask, [self._at(polygon)], 255)
         outside = mask == 0
         self.shown[outside] = (self.shown[outside] * 0.45).astype(np.uint8)
 
     def paint(self, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-        """Give the marked pixels (H, W) of the training image a colour; none is lost where the picture is smaller."""
+        """Colour the marked pixels (H, W) of the training image; a reduced picture loses none."""
         if mask.any():
             kind = cv2.INTER_NEAREST if self.scale >= 1 else cv2.INTER_AREA
             self.shown[cv2.resize(mask.astype(np.float32), self.shown.shape[1::-1], interpolation=kind) > 0] = colour
@@ -93,7 +93,7 @@ class Canvas:
             cv2.circle(self.shown, (x, y), round(1.5 * self.line), PALETTE[colour % len(PALETTE)], -1, cv2.LINE_AA)
 
     def rings(self, mask: NDArray[np.bool_], colour: tuple[int, int, int], most: int) -> None:
-        """Draw a ring around each patch of marked pixels that is too small to be seen; the largest ones when there are many."""
+        """Draw a ring around each patch of marked pixels too small to see; at most ``most``, the largest ones."""
         count, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
         found = sorted(range(1, count), key=lambda i: -stats[i, cv2.CC_STAT_AREA])
         for i in found[:most]:
@@ -118,14 +118,14 @@ class Canvas:
         return content.tobytes()
 
     def _at(self, points: Any) -> NDArray[np.int32]:
-        """Return where points of the training image are shown, as whole numbers that OpenCV takes."""
+        """Return the places of points of the training image, as whole numbers for OpenCV."""
         places = np.asarray(points, np.float64).reshape(-1, 2) * self.scale
         return np.clip(np.nan_to_num(places), -_FAR, _FAR).round().astype(np.int32)
 
     def _label(
         self, text: str, x: int, y: int, colour: tuple[int, int, int], *, below: bool = False, most: int = 10_000
     ) -> None:
-        """Write on a plate of a colour, above a point where there is room, and within the picture."""
+        """Write on a coloured plate, above a point if there is room, within the picture."""
         size, pad = self.text * 0.8, max(3, round(7 * self.text))
         text = _fitting(text, size, 1, min(most, self.shown.shape[1]) - 2 * pad)
         (width, height), base = cv2.getTextSize(text, FONT, size, 1)
@@ -139,7 +139,7 @@ class Canvas:
 
 
 def _fitting(text: str, size: float, thick: int, most: int) -> str:
-    """Return a line that fits: without what the font does not have, and with its middle left out where it is too long."""
+    """Return a line that fits: without characters that the font lacks, and without its middle if it is too long."""
     text = "".join(c if " " <= c <= "~" else "?" for c in text[:1000])
     whole = text
     while len(text) > 4 and cv2.getTextSize(text, FONT, size, thick)[0][0] > most:

@@ -1,4 +1,4 @@
-"""The forward pass of a training batch once more, as Ultralytics' loop runs it; in a run, and from a bundle."""
+"""Forward pass: runs a training batch once more as Ultralytics' loop does, in a run or from a bundle."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from ..autopsy.case import Forward
 
 AMP: dict[str, torch.dtype | None] = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""The dtype of autocast, by the name of the precision; None: without autocast.
+"""Autocast's dtype by the name of the precision; None: without autocast.
 
-It is named on every device: left to the device, float16 would be bfloat16 on the CPU, and Ultralytics' own ``autocast`` refuses
+It is explicit on every device: by default float16 would become bfloat16 on the CPU, and Ultralytics' own ``autocast`` refuses
 bfloat16 there.
 """
 
 
 def precision_of(amp: bool, asked: Any) -> str:
-    """Return the name of the precision that the loop trains in.
+    """Return the name of the loop's precision.
 
     Args:
         amp: Whether autocast is on.
@@ -29,12 +29,12 @@ def precision_of(amp: bool, asked: Any) -> str:
 
 
 def forward_of(precision: str, device: torch.device, generators: Callable[[], None]) -> Forward:
-    """Return what runs a batch forward.
+    """Return a function that runs a batch forward.
 
     Args:
         precision: One of :data:`AMP`.
-        device: What is trained on.
-        generators: Sets the random number generators to what they were before the batch.
+        device: The device that trains.
+        generators: Restores the random number generators from before the batch.
 
     Raises:
         KeyError: Another precision.

@@ -1,4 +1,4 @@
-"""Layers of a network that are the user's own: which they are, where they can be imported from, and how they become known."""
+"""Own layers: finds the user's own layers of a network, imports them, and makes them known to Ultralytics."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from ..errors import InvalidCallError
 
 
 def own_layers(yaml: Any) -> dict[str, type[nn.Module]]:
-    """Return the classes that a network's YAML names and that are neither Ultralytics' nor torch's.
-
-    Args:
-        yaml: As ``model.yaml`` is.
-    """
+    """Return the classes that a network's ``model.yaml`` names, without Ultralytics' and torch's."""
     rows = [*yaml.get("backbone", ()), *yaml.get("head", ())] if isinstance(yaml, Mapping) else []
     found = {}
     for row in rows:
@@ -33,7 +29,7 @@ def own_layers(yaml: Any) -> dict[str, type[nn.Module]]:
 
 
 def own_modules(model: nn.Module | None) -> dict[str, type[nn.Module]]:
-    """Return the classes of a network's modules that are neither Ultralytics' nor torch's: its checkpoints need them."""
+    """Return the classes of a network's modules, without Ultralytics' and torch's: its checkpoints need them."""
     kinds = dict.fromkeys(type(module) for module in (model.modules() if model is not None else ()))
     return {kind.__name__: kind for kind in kinds if is_own(kind)}
 
@@ -44,9 +40,9 @@ def is_own(kind: type) -> bool:
 
 
 def files_of(own: Mapping[str, type]) -> tuple[str, ...]:
-    """Return the Python files that classes can be imported from in another process; none, unless all can be.
+    """Return the Python files from which another process can import classes; empty unless it can import all.
 
-    A class of the script that is running cannot: importing it might run it.
+    It cannot import a class of the running script: that might run the script.
     """
     files: dict[str, None] = {}
     for name, kind in own.items():
@@ -83,15 +79,7 @@ def imported(words: Iterable[str], where: str) -> list[Any]:
 
 
 def make_known(words: Iterable[str], where: str) -> None:
-    """Import what the user names, and let Ultralytics find the layers that it defines; names that it has already stay its own.
-
-    Args:
-        words: As for :func:`imported`.
-        where: As there.
-
-    Raises:
-        InvalidCallError: As there.
-    """
+    """Import as :func:`imported` does, and let Ultralytics find the new layers; its own names stay."""
     for module in imported(words, where):
         for name, kind in vars(module).items():
             is_layer = isinstance(kind, type) and issubclass(kind, nn.Module) and is_own(kind)
@@ -100,7 +88,7 @@ def make_known(words: Iterable[str], where: str) -> None:
 
 
 def chosen(names: Iterable[str], modules: Iterable[Any]) -> dict[str, type[nn.Module]]:
-    """Return those of the layers that modules define, or have made known to Ultralytics."""
+    """Return the layers that modules define, or that Ultralytics knows."""
     places = [*modules, tasks]
     found = {}
     for name in names:
@@ -113,7 +101,7 @@ def chosen(names: Iterable[str], modules: Iterable[Any]) -> dict[str, type[nn.Mo
 
 @contextlib.contextmanager
 def known(own: Mapping[str, type[nn.Module]]) -> Iterator[None]:
-    """Let Ultralytics find one's own layers by their names while a network is built."""
+    """Let Ultralytics find own layers by name within this context."""
     nothing = object()
     before = {name: vars(tasks).get(name, nothing) for name in own}
     for name, kind in own.items():
@@ -129,7 +117,7 @@ def known(own: Mapping[str, type[nn.Module]]) -> Iterator[None]:
 
 
 def _importable(word: str) -> tuple[Path, str]:
-    """Return the folder that has to be on the path, and the dotted name of the module in it."""
+    """Return the folder to put on the path, and the dotted name of the module in it."""
     if not word.endswith(".py"):
         return Path.cwd(), word
     path = Path(word).absolute()

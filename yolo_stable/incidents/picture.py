@@ -1,4 +1,4 @@
-"""The picture of an incident: the guilty training image."""
+"""Incident picture: the guilty training image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from .record import Incident, boxes_of
 
 
 def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
-    """Return ``preview.jpg``: the first guilty image of the batch; nothing when no image is guilty.
-
-    Args:
-        found: The incident.
-        model: Has the names of the classes.
-    """
+    """Return ``preview.jpg`` of the first guilty image, with the model's class names; empty without a guilty image."""
     report, drawn = found.report, found.drawn
     positions = report.evidence.get("positions")
     if drawn is None or not report.samples or not isinstance(positions, list) or not positions:
@@ -36,7 +31,7 @@ def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
 
 
 def _part_of(sample: Sample, provenance: Provenance | None) -> int | tuple[int, int, int, int] | None:
-    """Return which part of the training image a guilty file is, so that its outline and its name can be drawn."""
+    """Return the part of the training image that comes from a guilty file, for its outline and name."""
     if provenance is None or sample.tile is None:
         return sample.tile
     for n, source in enumerate(provenance.sources):

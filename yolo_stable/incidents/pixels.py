@@ -1,4 +1,4 @@
-"""Pixel scale: what the pixels of a batch say about their own scale."""
+"""Pixel scale: whether all pixels of a batch have one scale."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPREAD = 10.0
 
 
 def are_of_one_scale(images: Tensor) -> bool:
-    """Return whether the numbers are of one size, whichever that is: no pixel and no image stands out.
+    """Return whether all numbers have one scale, whichever it is: no pixel and no image stands out.
 
     Args:
         images: (images, ...) of any scale: raw counts of a sensor as well as 0 to 1.

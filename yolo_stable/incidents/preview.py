@@ -1,4 +1,4 @@
-"""The picture of a training image that broke a batch: its boxes, the guilty tile, and pixels that are no colours."""
+"""Preview: draws a training image that broke a batch, with boxes, the guilty tile, and pixels that are no colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .canvas import Canvas
 
 NOT_FINITE, HUGE = (255, 0, 255), (0, 235, 255)
-"""Colours (BGR) of pixels that are NaN or infinite, and of those far outside of 0 to 1."""
+"""Colours (BGR) of pixels that are NaN or infinite, and of pixels far outside 0 to 1."""
 MOST_RINGS = 12
 
 
@@ -30,14 +30,14 @@ def preview(
     """Draw one image of a batch.
 
     Args:
-        batch: As the model is given it: ``img`` (B, C, H, W) with any numbers, in 0 to 1 or uint8; ``bboxes`` (N, 4 or 5),
-            ``cls`` and ``batch_idx`` (N) where the task has boxes; ``keypoints`` (N, K, 2 or 3); or ``cls`` (B) alone.
-        sample: Which image.
-        provenance: The `Provenance` of the image: its files are outlined and named.
+        batch: As the model gets it: ``img`` (B, C, H, W) with any numbers, in 0 to 1 or uint8; ``bboxes`` (N, 4 or 5),
+            ``cls`` and ``batch_idx`` (N) if the task has boxes; ``keypoints`` (N, K, 2 or 3); or ``cls`` (B) alone.
+        sample: The position of the image.
+        provenance: The image's `Provenance`, to outline and name its files.
         tile: The guilty part: the position of a source in ``provenance``, or x1, y1, x2, y2 in pixels. The rest is dimmed.
         boxes: Guilty boxes, as positions among those of this image.
-        names: Of the classes; numbers are shown without.
-        title: First line of the picture; the second says what the colours mean, where any are used.
+        names: Of the classes; without them numbers are shown.
+        title: First line of the picture; the second explains the colours used.
 
     Returns:
         A JPEG.
@@ -47,7 +47,7 @@ def preview(
     image = batch["img"][sample].detach().float().cpu()
     if batch["img"].dtype == torch.uint8:
         image = image / 255
-    finite, huge = image.isfinite(), image.abs() > 2  # what is slightly outside is an augmentation's
+    finite, huge = image.isfinite(), image.abs() > 2  # augmentations go slightly outside
     bad = (~finite).any(0).numpy()
     far = (finite & huge).any(0).numpy() & ~bad
     marks = ((bad, NOT_FINITE, "not finite"), (far, HUGE, "far outside of 0 to 1"))
@@ -78,14 +78,14 @@ def preview(
 
 
 def _colours(image: Tensor) -> NDArray[np.uint8]:
-    """Return (H, W, 3) BGR bytes of (C, H, W) numbers; of channels beyond three, the first three."""
+    """Return (H, W, 3) BGR bytes of the first three channels of (C, H, W) numbers."""
     channels = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     levels = channels.nan_to_num(0, 1, 0).clamp(0, 1).mul(255).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()[..., ::-1])
 
 
 def _guilty(provenance: Any, tile: int | Sequence[float] | None) -> tuple[Sequence[tuple[float, float]] | None, str]:
-    """Return the outline of the guilty part and its name, where known."""
+    """Return the outline and the name of the guilty part, if known."""
     if tile is None:
         return None, ""
     if isinstance(tile, int):
@@ -98,7 +98,7 @@ def _guilty(provenance: Any, tile: int | Sequence[float] | None) -> tuple[Sequen
 
 
 def _draw_boxes(canvas: Canvas, batch: Mapping[str, Any], sample: int, guilty: set[int], names: Any) -> str:
-    """Draw the boxes and points of an image; return what cannot be drawn, in words."""
+    """Draw the boxes and points of an image; return their number, or what cannot be drawn, in words."""
     classes, boxes, owner = (batch.get(key) for key in ("cls", "bboxes", "batch_idx"))
     if not isinstance(classes, Tensor):
         return ""
@@ -124,7 +124,7 @@ def _draw_boxes(canvas: Canvas, batch: Mapping[str, Any], sample: int, guilty: s
 
 
 def _corners(box: Tensor, width: int, height: int) -> NDArray[np.float64]:
-    """Return the (4, 2) corners in pixels of a box: centre and size as parts of the image, and an angle in radians."""
+    """Return the (4, 2) corners in pixels of a box: centre and size as shares of the image, and an angle in radians."""
     x, y, w, h = (box[:4].double() * torch.tensor([width, height, width, height])).tolist()
     angle = float(box[4]) if len(box) > 4 else 0.0
     half = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
@@ -142,7 +142,7 @@ def _index(number: Tensor) -> int:
 
 
 def _class(number: Tensor, names: Any) -> str:
-    """Return the name of a class; of one that does not exist, its number."""
+    """Return the name of a class, or its number if it has none."""
     index = _index(number)
     if index < 0 or float(number) != index:
         return f"{float(number):g}"

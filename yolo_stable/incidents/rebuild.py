@@ -1,8 +1,8 @@
-"""Rebuilding an Ultralytics model from an incident, without pickle: described in plain values, and built from them anew.
+"""Rebuild: describes an Ultralytics model in plain values for an incident, and builds it from them again, without pickle.
 
-What built the model in the run builds it again, from the same YAML, after ``yaml_allowlist.py`` let it through and it was
-sized on the meta device, before any memory is taken; then each number is put in its place. A description and a state may come
-from a stranger.
+The code that built the model in the run builds it again from the same YAML, after ``yaml_allowlist.py`` accepted this YAML and
+the meta device sized the model without memory; then each number goes to its place. Description and state may come from a
+stranger.
 """
 
 from __future__ import annotations
@@ -42,31 +42,28 @@ CLASSES = {
         "DepthModel",
     )
 }
-"""The models that can be built again."""
+"""Models that can be rebuilt."""
 PREFIX = "model/"
-"""Before the names of the model's own tensors in a state, as `TrainingState` has them."""
+"""Prefix of the model's own tensors in a `TrainingState`."""
 CRITERION = "criterion"
-"""Where a model keeps its loss, which it makes when it is first asked for it; RT-DETR's is a module, without numbers."""
+"""Where a model keeps its loss, made on first use; RT-DETR's is a module, without numbers."""
 MOST_OPERATIONS = 100_000
-"""Of a pass; the largest networks that Ultralytics brings along take some thousands."""
+"""Most operations of a pass; Ultralytics' largest networks take some thousands."""
 SPARE = 4
-"""How many times the memory of the machine all results of a pass may take together: most are not kept until its end."""
-_INSTEAD = "The answer that was found during the run is in incident.json."
+"""Bytes of all results of a pass, as a multiple of the machine's memory: most are not kept until its end."""
+_INSTEAD = "The answer from the run is in incident.json."
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Say in plain values what a model is, apart from its parameters and buffers.
+    """Describe a model without its parameters and buffers, in values for JSON that :func:`rebuild_model` takes.
 
-    It is built once more for this, without memory for its numbers, and what differs is noted: attributes that training has set.
+    This builds the model once more, without memory for its numbers, and notes the difference: attributes that training has set.
 
     Args:
-        model: Of Ultralytics; wrappers of ``DistributedDataParallel`` and ``torch.compile`` are looked through.
-
-    Returns:
-        Values for JSON; :func:`rebuild_model` takes them.
+        model: Of Ultralytics, wrapped (``DistributedDataParallel``, ``torch.compile``) or not.
 
     Raises:
-        BundleError: It could not be built again; says why.
+        BundleError: It cannot be built again; says why.
     """
     model = unwrap(model)
     kind = type(model).__name__
@@ -76,7 +73,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         )
     own = own_layers(getattr(model, "yaml", None))
     yaml = checked(getattr(model, "yaml", None), own)
-    with _refusing(), _without_numbers():  # one's own layers may not like it
+    with _refusing(), _without_numbers():  # a user's own layers may refuse the meta device
         fresh = _built(kind, yaml)
     modules = {name: module for name, module in plain_modules(model) if name.split(".")[0] != CRITERION}
     types = {name: _type(module) for name, module in modules.items()}
@@ -101,7 +98,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 
 
 class OwnLayersError(BundleError):
-    """A network has layers of its user's own that are not known here."""
+    """A network has a user's own layers that are unknown here."""
 
     def __init__(self, message: str, names: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -115,20 +112,20 @@ def rebuild_model(
     images: Sequence[int] | None = None,
     own: Mapping[str, type[nn.Module]] | None = None,
 ) -> nn.Module:
-    """Build the model that was described, on the CPU, with each number of the state.
+    """Build a described model on the CPU, with each number of the state.
 
-    No random number is drawn, and Ultralytics' own settings stay as they are.
+    This draws no random number, and leaves Ultralytics' own settings alone.
 
     Args:
-        description: As from :func:`describe_model`; may come from a stranger.
-        state: As of `TrainingState`; those of its tensors whose names start with ``model/``. The model has them, not copies.
-        images: Shape of the batch (B, C, H, W), where it is known: a network whose pass over it this machine has by far not the
-            memory for is refused as well.
-        own: Layers that the user has named, by the names that the YAML has for them; their code is run.
+        description: From :func:`describe_model`; may come from a stranger.
+        state: Tensors of a `TrainingState`; the model takes those named ``model/...``, not copies.
+        images: Shape of the batch (B, C, H, W), if known: to refuse a network whose pass over it would far exceed this machine's
+            memory.
+        own: Layers that the user has named, by their names in the YAML; their code is run.
 
     Raises:
         OwnLayersError: The network has layers that are not among ``own``.
-        BundleError: It cannot be built, or state and model do not fit together; nothing was built that is larger than the state.
+        BundleError: It cannot be built, or does not fit the state; nothing larger than the state was built.
     """
     if not isinstance(description, dict) or description.get("class") not in list(CLASSES):
         kind = description.get("class") if isinstance(description, dict) else description
@@ -160,7 +157,7 @@ def rebuild_model(
 
 
 def _own(names: Any, given: Mapping[str, type[nn.Module]]) -> dict[str, type[nn.Module]]:
-    """Return the layers of the user's own that a network has, all of which have to be given."""
+    """Return the user's own layers of a network; all of them have to be given."""
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isidentifier() for name in names):
         raise BundleError(f"The model cannot be built from this incident: its own layers are not named. {_INSTEAD}")
     missing = tuple(name for name in names if name not in given)
@@ -170,7 +167,7 @@ def _own(names: Any, given: Mapping[str, type[nn.Module]]) -> dict[str, type[nn.
 
 
 def _built(kind: str, yaml: dict[str, Any]) -> Any:
-    """Build a model as its class does, but without the pass through it that finds its strides: they are attributes here."""
+    """Build a model as its class does, without the pass that finds its strides: they are attributes here."""
     model = CLASSES[kind].__new__(CLASSES[kind])
     nn.Module.__init__(model)
     model.yaml = copy.deepcopy(yaml)
@@ -184,7 +181,7 @@ def _built(kind: str, yaml: dict[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def _ultralytics_untouched() -> Iterator[None]:
-    """Put back what building a model leaves behind in the process: the activation, and marks on classes of heads."""
+    """Restore what building a model changes in the process: the activation, and marks on classes of heads."""
     heads: list[Any] = [c for c in vars(tasks).values() if isinstance(c, type) and issubclass(c, nn.Module)]
     marks = [(c, vars(c).get("legacy")) for c in heads]
     activation = Conv.default_act
@@ -201,7 +198,7 @@ def _ultralytics_untouched() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_numbers(numbers: Mapping[str, Tensor] | None = None) -> Iterator[None]:
-    """Build on the ``meta`` device, and no more than several times what a state has."""
+    """Build on the ``meta`` device, at most several times as much as a state has."""
     most = math.inf if numbers is None else 10_000_000 + 16 * sum(tensor.numel() for tensor in numbers.values())
     parts = math.inf if numbers is None else 5_000 + 64 * len(numbers)
     with torch.device("meta"), torch.random.fork_rng(devices=[]), _ultralytics_untouched(), _Meter(most, parts):
@@ -209,7 +206,7 @@ def _without_numbers(numbers: Mapping[str, Tensor] | None = None) -> Iterator[No
 
 
 class _Meter(TorchDispatchMode):
-    """Counts what is made, and stops a network that is far larger than its state."""
+    """Counts tensors and their numbers, and stops a network that is far larger than its state."""
 
     def __init__(self, most: float, parts: float) -> None:
         super().__init__()
@@ -229,7 +226,7 @@ class _TooLargeError(ValueError):
 
 
 def _require_memory(model: nn.Module, images: Sequence[int]) -> None:
-    """Pass images without numbers through a model without numbers, and add up what comes out of its operations."""
+    """Pass images through a model on the meta device, and add up the results of its operations."""
     most = SPARE * memory_of_machine() / 4
     try:
         with torch.device("meta"), torch.no_grad(), _Meter(most, MOST_OPERATIONS):
@@ -239,7 +236,7 @@ def _require_memory(model: nn.Module, images: Sequence[int]) -> None:
         raise ValueError(
             f"a pass of its batch needs far more than the {memory:.0f} GiB of this machine, or {MOST_OPERATIONS:,} operations"
         ) from error
-    except (RuntimeError, TypeError, IndexError):  # an operation that asks for numbers ends the count
+    except (RuntimeError, TypeError, IndexError):  # an operation that reads numbers ends the count
         return
 
 
@@ -262,12 +259,12 @@ def _type(module: nn.Module) -> str:
 
 def _require_same(theirs: Any, mine: dict[str, str]) -> None:
     if not isinstance(theirs, dict):
-        raise ValueError("it is not said which modules it has")
+        raise ValueError("its modules are missing")
     if theirs != mine:
         wrong = next(name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name))
         raise BundleError(
             f"The model cannot be built from its YAML: {wrong!r:.100} is {theirs.get(wrong, 'missing')!r:.100}, and"
-            f" {mine.get(wrong, 'missing')!r:.100} when built anew; it was changed afterwards. {_INSTEAD}"
+            f" {mine.get(wrong, 'missing')!r:.100} when built again; it was changed afterwards. {_INSTEAD}"
         )
 
 
@@ -297,7 +294,7 @@ def _load(model: nn.Module, numbers: Mapping[str, Tensor]) -> None:
 def _set_flags(model: nn.Module, description: Mapping[str, Any]) -> None:
     training, otherwise, frozen = (description.get(key) for key in ("training", "otherwise", "frozen"))
     if not isinstance(training, bool) or not isinstance(otherwise, list) or not isinstance(frozen, list):
-        raise ValueError("it is not said what was trained")
+        raise ValueError("it lacks what was trained")
     model.train(training)
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     for name in otherwise:

@@ -1,4 +1,4 @@
-"""Incident record: the batch that was drawn, the circumstances, and what is written to the disk."""
+"""Incident record: the batch, the circumstances, and what goes to the disk."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
 import psutil
 import torch
 from torch import Tensor, nn
 
+from .._shared.numbers import number
 from .._shared.shell_text import AGAIN
+from .._shared.versions import versions_of
 from ..autopsy.flags import flags
 from ..autopsy.report import Report, Sample
 from ..autopsy.symptom import Symptom
-from ..guard import Climb, Decision, Rung
-from ..guard.generators import Draw
+from ..guard import Decision, Escalation, EscalationLevel
+from ..guard.generators import GeneratorStates
 from ..guard.state import TrainingState
 from ..guard.wrappers import plainly_named
 from ..provenance.recipe import Provenance
 
-ROW_NEXT = (
-    "What was wrong with the batches stands with each of them: in the incidents and in guard.jsonl, just before this."
-)
-"""After batches were rejected in a row, which tells nothing of the training itself."""
+ROW_NEXT = "The incidents and guard.jsonl, just before this, say what was wrong with each batch."
+"""After rejections in a row, which say nothing of the training itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageNames:
-    """The image files of a micro-batch, worked out when somebody asks: of each image the sample itself, without partners."""
+    """The image files of a micro-batch, one of each image without its partners, computed on demand."""
 
     provenance: tuple[Provenance, ...] = ()
-    """Of each image; none of a data set that is not traced."""
+    """Of each image; empty for a data set that is not traced."""
     said: tuple[str, ...] = ()
-    """What the batch itself says."""
+    """The file names in the batch itself."""
 
     def __iter__(self) -> Iterator[str]:
         if not self.provenance:
@@ -48,22 +47,22 @@ class ImageNames:
 
 
 @dataclass(slots=True)
-class Drawn:
-    """One micro-batch as it went into the model."""
+class DrawnBatch:
+    """One micro-batch as the model got it."""
 
     number: int
     """Of the batch in its epoch, from 1."""
     labels: dict[str, Tensor]
-    """As they were drawn: those that no loss can use are still in them."""
+    """As drawn, with those that no loss can use."""
     names: ImageNames = ImageNames()
     batch: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
     """What was wrong with its labels."""
-    generators: Draw | None = None
+    generators: GeneratorStates | None = None
 
     @property
     def provenance(self) -> tuple[Provenance, ...]:
-        """Of each image; none of a data set that is not traced."""
+        """Of each image; empty for a data set that is not traced."""
         return self.names.provenance
 
     @property
@@ -72,7 +71,7 @@ class Drawn:
         return sum(value.numel() * value.element_size() for value in self.batch.values() if isinstance(value, Tensor))
 
     def as_drawn(self) -> dict[str, Any]:
-        """Return the batch with the labels that it was drawn with, where these could not be used."""
+        """Return the batch with its labels as drawn, if the loss could not use them."""
         if not self.fault:
             return self.batch
         return {**self.batch, **{key: value.to(self.batch["img"].device) for key, value in self.labels.items()}}
@@ -80,7 +79,7 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Circumstances:
-    """Where a run was and how it computed when something happened."""
+    """Where a run was, and how it computed."""
 
     epoch: int
     batch: int
@@ -97,10 +96,10 @@ class Circumstances:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Incident:
-    """One event that was not healthy, with what was found out about it."""
+    """One unhealthy event, with the answer of its autopsy."""
 
     kind: str
-    """``micro_batch`` or ``window`` (rejected), ``validation`` (of healthy weights, not finite), or the rung of a climb:
+    """``micro_batch`` or ``window`` (rejected), ``validation`` (of healthy weights, not finite), or the level of an escalation:
     ``repair``, ``roll_back``, ``lower_precision``, ``halt``."""
     reason: str
     report: Report
@@ -109,17 +108,17 @@ class Incident:
     items: Mapping[str, float] = field(default_factory=dict)
     norm: float | None = None
     culprits: tuple[str, ...] = ()
-    drawn: Drawn | None = None
-    """The batch; None when it takes none to say what happened."""
+    drawn: DrawnBatch | None = None
+    """The batch, if one belongs to the event."""
     seen: Symptom | None = None
     validated: nn.Module | None = None
-    """What a validation was of; None: it is of a training batch."""
+    """The model of a validation; None for a training batch."""
     healed: bool = False
-    """Whether the guard puts a state back whose numbers were ruined."""
+    """Whether the guard restores a ruined state."""
     injected: tuple[str, ...] = ()
-    """Faults that were put into the run on purpose and had fired before."""
+    """Injected faults that had fired before."""
     injected_now: tuple[str, ...] = ()
-    """Those that have fired in what this is about."""
+    """Injected faults that fired in this event."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record for ``incident.json``."""
@@ -150,7 +149,7 @@ class Incident:
         }
 
     def _digests(self) -> dict[str, str]:
-        """Return what a replay in another process is compared with; without gradients where none were computed."""
+        """Return the digests for a replay in another process; without gradients if none were computed."""
         if self.report.location is None or self.seen is None:
             return {}
         went_back = self.seen.backward or not self.seen.signs & {"loss", "buffers", "jump"}
@@ -158,13 +157,7 @@ class Incident:
 
 
 def symptom_of(decision: Decision, fault: str, scale: float) -> Symptom:
-    """Return what was seen of a rejected batch.
-
-    Args:
-        decision: The guard's.
-        fault: What was wrong with the labels.
-        scale: The loss scale.
-    """
+    """Return the symptom of a rejected batch, with the fault of its labels and the loss scale."""
     return Symptom(
         kind="micro_batch" if decision.norm is None else "window",
         reason=decision.reason,
@@ -178,29 +171,29 @@ def symptom_of(decision: Decision, fault: str, scale: float) -> Symptom:
 
 
 def symptom_again(record: Mapping[str, Any]) -> Symptom:
-    """Return what was seen, from the record of an incident; what is not there or of another type is left out."""
-    numbers = {str(k): number for k, v in _mapping(record, "items").items() if (number := _number(v)) is not None}
+    """Return the symptom from the record of an incident, without missing values or those of another type."""
+    items = {str(k): value for k, v in mapping(record.get("items")).items() if (value := number(v)) is not None}
     culprits = record.get("culprits")
-    scale = _number(record.get("loss_scale"))
+    scale = number(record.get("loss_scale"))
     return Symptom(
         kind="window" if record.get("kind") == "window" else "micro_batch",
         reason=str(record.get("reason", "")),
-        loss=_number(record.get("loss")),
-        items=numbers,
-        norm=_number(record.get("norm")),
+        loss=number(record.get("loss")),
+        items=items,
+        norm=number(record.get("norm")),
         scale=scale if scale is not None and math.isfinite(scale) and scale > 0 else 1.0,
         culprits=tuple(map(str, culprits)) if isinstance(culprits, list) else (),
         fault=str(record.get("label_fault", "")),
-        digests={str(k): str(v) for k, v in _mapping(record, "digests").items()},
+        digests={str(k): str(v) for k, v in mapping(record.get("digests")).items()},
     )
 
 
-def state_before(state: TrainingState, generators: Draw) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state that a batch met: weights, buffers, optimizer, loss scale and generators, without the average.
+def state_before(state: TrainingState, generators: GeneratorStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state that a batch met: weights, buffers, optimizer, loss scale and generators, without the EMA.
 
     Args:
-        state: Of the training, in which the batch has left no trace.
-        generators: As they were before the forward pass.
+        state: The training state, without a trace of the batch.
+        generators: From before the forward pass.
     """
     tensors = {name: tensor for name, tensor in state.live().items() if not name.startswith("ema/")}
     drawn, plain_of_generators = generators.state()
@@ -208,8 +201,8 @@ def state_before(state: TrainingState, generators: Draw) -> tuple[dict[str, Tens
     return {**tensors, **drawn}, {**plain, "rng": plain_of_generators}
 
 
-def state_validated(model: nn.Module, generators: Draw) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the weights and buffers that a validation was of, named as those of a training state, and the generators."""
+def state_validated(model: nn.Module, generators: GeneratorStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the weights and buffers of a validation, named as in a training state, and the generators."""
     drawn, plain_of_generators = generators.state()
     tensors = {
         f"model/{name}": t.detach() for name, t in plainly_named((*model.named_parameters(), *model.named_buffers()))
@@ -217,34 +210,34 @@ def state_validated(model: nn.Module, generators: Draw) -> tuple[dict[str, Tenso
     return {**tensors, **drawn}, {"rng": plain_of_generators}
 
 
-def report_of_climb(climb: Climb) -> Report:
-    """Return what is known of a climb without a replay."""
-    damage = [str(one) for one in climb.damage]
-    neighbours = [name for one in climb.damage for name in one.neighbours]
+def report_of_escalation(escalation: Escalation) -> Report:
+    """Return the report of an escalation, without a replay."""
+    damage = [str(one) for one in escalation.damage]
+    neighbours = [name for one in escalation.damage for name in one.neighbours]
     if damage:
-        first = climb.damage[0]
+        first = escalation.damage[0]
         part, _, name = first.name.partition("/")
         what = f"{'' if part == 'model' else f'({part}) '}{name.rpartition('.')[2]} was {first.value:.4g}"
-        why = "numbers that no training step puts there were in the state; it was put back to a snapshot"
-        once = "Once may be an accident of the memory.\nAgain: ask whether the device computes rightly:\nyolo-stable validate"
+        why = "the state held numbers that no training step produces; it was rolled back to a snapshot"
+        once = "Once may be an accident of the memory. If it comes again, test the device:\nyolo-stable validate"
         evidence = {"what": what, "why": why, "damage": damage, "healthy_neighbours": neighbours}
         module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
         return Report(cause="weights", phase="state", module=module, evidence=evidence, next=once)
-    halted = climb.rung is Rung.HALT
-    if not climb.diverged:
-        what = "was ended" if halted else "was put back to a snapshot"
-        return Report(phase="state", evidence={"what": what, "why": climb.reason, "halted": halted}, next=ROW_NEXT)
-    lower = f"{'Lower' if halted else 'The guard has gone back and goes on. If it comes again, lower'} the learning rate (lr0=)."
+    halted = escalation.level is EscalationLevel.HALT
+    if not escalation.diverged:
+        what = "was ended" if halted else "was rolled back to a snapshot"
+        return Report(phase="state", evidence={"what": what, "why": escalation.reason, "halted": halted}, next=ROW_NEXT)
+    lower = "Lower" if halted else "The guard has rolled back and goes on. If it comes again, lower"
     return Report(
         cause="optimisation",
         phase="step",
-        evidence={"what": "went astray in its training", "why": climb.reason, "halted": halted},
-        next=f"{lower}\nOr take a calmer preset:\n{AGAIN} --preset cautious",
+        evidence={"what": "diverged", "why": escalation.reason, "halted": halted},
+        next=f"{lower} the learning rate (lr0=).\nOr take a calmer preset:\n{AGAIN} --preset cautious",
     )
 
 
 def memory(device: torch.device) -> dict[str, float]:
-    """Return MiB that the process takes, and that torch holds on an accelerator (0 where it cannot say).
+    """Return MiB of the process, and of torch on an accelerator (0 if it cannot say).
 
     Syncs: none.
     """
@@ -254,11 +247,9 @@ def memory(device: torch.device) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computed."""
-    found = {"python": platform.python_version()}
-    for name in ("torch", "ultralytics", "yolo-stable", "numpy", "albumentations", "opencv-python"):
-        if any(True for _ in metadata.distributions(name=name)):
-            found[name] = metadata.version(name)
+    """Return the versions of Python, of packages, and of CUDA or HIP."""
+    packages = ("torch", "ultralytics", "yolo-stable", "numpy", "albumentations", "opencv-python")
+    found = {"python": platform.python_version(), **versions_of(packages)}
     for name, value in (("cuda", torch.version.cuda), ("hip", torch.version.hip)):
         if value:
             found[name] = str(value)
@@ -266,7 +257,7 @@ def versions() -> dict[str, str]:
 
 
 def boxes_of(sample: Sample, provenance: Provenance | None) -> list[int]:
-    """Return which boxes of a training image a guilty label row is behind."""
+    """Return the boxes of a training image that come from a guilty label row."""
     if provenance is None or sample.label_row is None:
         return []
     sources = provenance.sources
@@ -288,16 +279,6 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = record.get(key)
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    """Read a number; those that JSON cannot say are words."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None

@@ -1,4 +1,4 @@
-"""Replay of an incident from its bundle, as ``yolo-stable autopsy`` carries it out."""
+"""Replay: runs an incident again from its bundle, for ``yolo-stable autopsy``."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from ..provenance.recipe import Provenance
 from .forward import AMP, forward_of
 from .own_layers import chosen, imported
 from .rebuild import OwnLayersError, rebuild_model
-from .record import symptom_again
+from .record import mapping, symptom_again
 
-_IN_THE_RUN = ("It cannot be replayed: this is what was found out during the run.",)
+_IN_THE_RUN = ("It cannot be replayed: this is the answer from the run.",)
 _FAULT = re.compile(r"[\w.@:+*/=,\- ]{1,100}", re.ASCII)
 STRIDES = (8, 16, 32)
-"""Of the places at which Ultralytics' networks look for objects."""
+"""Strides of the places at which Ultralytics' networks look for objects."""
 BYTES = 40
-"""For each label and place: ten numbers of the assigner live at once."""
+"""Bytes for each label and place: ten numbers of the assigner live at once."""
 _NUMPY_NUMBERS = 624
 """Numbers in the state of NumPy's generator."""
 
@@ -57,18 +57,18 @@ def run(
 
     Args:
         folder: Of the incident.
-        json_file: Where the answer is written as JSON; it is not written over without being whole.
+        json_file: Where to write the answer as JSON, all or nothing.
         frames: How many of the last modules before the break to show.
         debug: Stop in Python's debugger at the operation that broke.
-        device: What to replay on.
-        seconds: After it nothing more is replayed.
-        imports: Modules of the user's own that define layers of the network; they are run.
+        device: Where to replay.
+        seconds: When to stop replaying.
+        imports: The user's own modules that define layers of the network; importing runs them.
 
     Returns:
         The answer as text.
 
     Raises:
-        InvalidCallError: The bundle, the device or the file cannot be used; nothing was executed.
+        InvalidCallError: The bundle, the device or the file is unusable; nothing was executed.
     """
     bundle = read_bundle(folder)
     modules = imported(imports, "autopsy: --import")
@@ -76,12 +76,12 @@ def run(
     replayable = True
     if not bundle.batch:
         if recorded is None:
-            raise BundleError(f"{folder}: there is neither a batch to replay nor an answer from the run in it.")
-        report, notes = recorded, ["No batch belongs to this incident: this is what was found out during the run."]
+            raise BundleError(f"{folder}: it has neither a batch to replay nor an answer from the run.")
+        report, notes = recorded, ["No batch belongs to this incident: this is the answer from the run."]
     else:
         on = _device(device)
         try:
-            with as_recorded(_mapping(bundle.incident.get("flags"))) as notes:
+            with as_recorded(mapping(bundle.incident.get("flags"))) as notes:
                 report = _replayed(bundle, on, frames, seconds, _stop if debug else None, modules)
         except OwnLayersError as error:
             if recorded is None or imports:
@@ -92,7 +92,7 @@ def run(
                 raise
             report, notes, replayable = recorded, [*_IN_THE_RUN, str(error)], False
         if recorded is not None and recorded.cause != report.cause:
-            notes.append(f"During the run, with its snapshots at hand, the cause was: {recorded.cause}.")
+            notes.append(f"During the run, which had its snapshots, the cause was: {recorded.cause}.")
     report = _named(report, bundle, replayable=replayable, imports=imports)
     if json_file is not None:
         _write(json_file, report)
@@ -115,12 +115,10 @@ def _replayed(
     if not isinstance(images, Tensor) or images.ndim != 4:
         raise BundleError(f"{bundle.folder}: its batch has no images.")
     if not isinstance(precision, str) or precision not in AMP or type(classes) is not int:
-        raise BundleError(
-            f"{bundle.folder}: its incident.json does not say in which precision or for how many classes."
-        )
+        raise BundleError(f"{bundle.folder}: its incident.json lacks the precision or the number of classes.")
     _require_room_for_labels(bundle, images)
     if bundle.plain.get("model") is None:
-        raise _NoNetworkError(f"{bundle.folder}: its network could not be described when it was written.")
+        raise _NoNetworkError(f"{bundle.folder}: it has no description of its network.")
     here = _case(bundle, device, precision, classes, modules)
     elsewhere = None if device.type == "cpu" else _case(bundle, torch.device("cpu"), precision, classes, modules)
     provenance = record.get("provenance")
@@ -136,7 +134,7 @@ def _replayed(
 
 
 def _require_room_for_labels(bundle: Bundle, images: Tensor) -> None:
-    """Refuse a batch with so many labels that a loss, which holds each against each place, would fill this machine."""
+    """Refuse a batch whose loss, with each label against each place, would fill this machine."""
     owners = bundle.batch.get("batch_idx")
     if not isinstance(owners, Tensor) or not owners.numel():
         return
@@ -179,20 +177,20 @@ def _case(bundle: Bundle, device: torch.device, precision: str, classes: int, mo
 
 
 def _require_position(drawn: Mapping[str, Any]) -> None:
-    """Refuse a place in NumPy's state that is outside of it: NumPy would read there, whatever memory that is."""
+    """Refuse a position outside NumPy's state: NumPy would read whatever memory is there."""
     numpy = drawn.get("numpy")
     if numpy is not None:
         _, position, *_ = numpy
         if type(position) is not int or not 0 <= position <= _NUMPY_NUMBERS:
-            raise ValueError(f"NumPy's is said to be at {position!r:.40} of {_NUMPY_NUMBERS}")
+            raise ValueError(f"NumPy's position is {position!r:.40} of {_NUMPY_NUMBERS}")
 
 
 class _NoNetworkError(BundleError):
-    """A bundle holds a batch and no network."""
+    """A bundle has a batch, but no network."""
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    """Return names of faults, as ``--inject`` has them; other text of a stranger is none."""
+    """Return names of faults, as ``--inject`` has them, without any other text of a stranger."""
     words = [word for word in value[:20] if isinstance(word, str)] if isinstance(value, list) else []
     return tuple(word for word in words if _FAULT.fullmatch(word))
 
@@ -202,24 +200,24 @@ def _is_name(name: Any) -> bool:
 
 
 def _how_to_import(names: Sequence[str]) -> str:
-    """Say how layers become known."""
+    """Say how to import layers."""
     return f"Give --import FILE.py with a file of yours that defines {', '.join(names)}; importing runs it."
 
 
 def _named(report: Report, bundle: Bundle, *, replayable: bool, imports: Sequence[str]) -> Report:
     """Put names into the next step that work here.
 
-    The bundle may be a stranger's, and a data set or a checkpoint can hold code: only what is a file of this machine beside the
-    bundle is named, and networks that are Ultralytics' own.
+    The bundle may be a stranger's, and a data set or a checkpoint can hold code: only files of this machine outside the bundle
+    get named, and Ultralytics' own networks.
     """
     record = bundle.incident
-    arguments, faults = _mapping(record.get("args")), _mapping(record.get("injected"))
+    arguments, faults = mapping(record.get("args")), mapping(record.get("injected"))
     whole = bundle.folder.resolve()
     home = whole.parent.parent
     run = str(home) if (home / "weights").is_dir() else _here(arguments.get("save_dir"), whole)
     model = arguments.get("model")
     own = model if isinstance(model, str) and SHIPPED.fullmatch(model) else _here(model, whole)
-    layers = _mapping(bundle.plain.get("model")).get("own")
+    layers = mapping(bundle.plain.get("model")).get("own")
     names = Names(
         folder=str(bundle.folder),
         data=_here(arguments.get("data"), whole),
@@ -237,7 +235,7 @@ def _named(report: Report, bundle: Bundle, *, replayable: bool, imports: Sequenc
 
 
 def _here(name: Any, folder: Path) -> str | None:
-    """Return a path that was recorded when it is one of this machine, and not in the bundle itself."""
+    """Return a recorded path if it exists on this machine, outside the bundle."""
     if not isinstance(name, str) or not name or not name.isprintable() or name.startswith("-"):
         return None
     with contextlib.suppress(OSError, ValueError):
@@ -248,12 +246,12 @@ def _here(name: Any, folder: Path) -> str | None:
 
 
 def _recorded(bundle: Bundle) -> Report | None:
-    """Return the answer that the run itself had found, if it is one."""
+    """Return the answer from the run, if it has one."""
     try:
         found = Report.from_json(bundle.incident.get("autopsy"))
     except InvalidCallError:
         return None
-    # The advice is ours, made of what the answer says; that of the file may be a stranger's, as may each line of its text.
+    # The advice is made here from the answer: that of the file may be a stranger's, as may each line of its text.
     files = tuple(dict.fromkeys(_in_a_line(sample.path) for sample in found.samples if sample.path))
     rows = tuple(sample.label_row for sample in found.samples if sample.label_row is not None)
     evidence = {key: _without_lines(value) for key, value in found.evidence.items()}
@@ -272,7 +270,7 @@ def _recorded(bundle: Bundle) -> Report | None:
 
 
 def _in_a_line(text: Any) -> Any:
-    """Return text without line ends: none can begin what looks like a line of ours."""
+    """Return text without line ends: none of it can look like a line of ours."""
     return " ".join(text.split())[:1000] if isinstance(text, str) else text
 
 
@@ -289,7 +287,7 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise InvalidCallError(
-            f"autopsy: --device {name} cannot be used here: {what} Leave it out for the CPU."
+            f"autopsy: --device {name} cannot be used here: {what} Leave it out to use the CPU."
         ) from error
     return device
 
@@ -300,17 +298,13 @@ def _write(path: Path, report: Report) -> None:
 
 
 def _stop(found: Break, names: dict[str, Any]) -> None:
-    """Hand over to the person at the terminal; variables of the code around it are in ``names``."""
+    """Hand over to the person at the terminal; ``names`` has the variables of the surrounding code."""
     op_args, op_kwargs, op_result = names.get("op_args"), names.get("op_kwargs"), names.get("op_result")
     print(f"{found.op} in {found.module or 'the model'}: op_args, op_kwargs, op_result and names are here; c goes on.")
     pdb.set_trace()
     del op_args, op_kwargs, op_result
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _printable(text: str) -> str:
-    """Return a stranger's text without what a terminal would obey."""
+    """Return a stranger's text without control characters."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

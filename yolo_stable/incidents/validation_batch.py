@@ -1,4 +1,4 @@
-"""The batch of a validation whose loss is not finite, found by going through the batches again, one after the other."""
+"""Validation batch: finds the batch of a validation whose loss is not finite, by running the batches again."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 from torch import nn
 
 from ..autopsy.batch_case import BatchCase
-from ..guard.generators import Draw
+from ..guard.generators import GeneratorStates
 from ..guard.untouched import untouched
 from ..guard.wrappers import unwrap
 from .forward import forward_of, precision_of
-from .record import Drawn, ImageNames
+from .record import DrawnBatch, ImageNames
 
 
 @dataclass(frozen=True)
 class ValidationBatch:
-    """One batch as the validator gives it to its model, with what came of it."""
+    """One batch as the validator gives it to its model, with its loss."""
 
     case: BatchCase
-    drawn: Drawn
+    drawn: DrawnBatch
     precision: str
     loss: float
     items: Mapping[str, float]
@@ -33,18 +33,18 @@ class ValidationBatch:
     def first_not_finite(
         cls, validator: Any, model: nn.Module, *, classes: int, seconds: float
     ) -> ValidationBatch | None:
-        """Go through the batches of a validation until the loss of one is not finite.
+        """Run the batches of a validation until the loss of one is not finite.
 
-        They are loaded in this process, so that the loader's workers and its place stay as they are.
+        This process loads them, which leaves the loader's workers and its position alone.
 
         Args:
-            validator: Ultralytics', after a validation inside of a training.
-            model: What was validated; it is in evaluation mode.
+            validator: Ultralytics', after a validation within a training.
+            model: The validated model, in evaluation mode.
             classes: Their number.
-            seconds: After them the search ends.
+            seconds: When the search ends.
 
         Returns:
-            It; None when there is none, when the time is up, or when the loader cannot be gone through a second time.
+            The batch; None without one, when the time is up, or if the loader cannot be run twice.
 
         Syncs: one read per batch.
         """
@@ -55,14 +55,14 @@ class ValidationBatch:
             if time.monotonic() > end:
                 return None
             batch = validator.preprocess(loaded)
-            generators = Draw(device)
+            generators = GeneratorStates(device)
             case = BatchCase(model, batch, forward_of(precision, device, generators.restore), classes=classes)
             with untouched(model, device), torch.no_grad():
                 loss, items = case.call()
                 numbers = {name: float(value) for name, value in items.items()}
             if not all(map(torch.isfinite, [loss, *map(torch.as_tensor, numbers.values())])):
                 names = ImageNames(said=tuple(batch.get("im_file", ())))
-                drawn = Drawn(number=number, labels={}, names=names, batch=batch, generators=generators)
+                drawn = DrawnBatch(number=number, labels={}, names=names, batch=batch, generators=generators)
                 return cls(case, drawn, precision, float(loss), numbers)
         return None
 
@@ -71,5 +71,5 @@ def _batches(loader: Any) -> Iterator[Any]:
     sampler, dataset, collate = (getattr(loader, name, None) for name in ("batch_sampler", "dataset", "collate_fn"))
     if sampler is None or dataset is None or collate is None:
         return
-    for indices in islice(sampler, len(loader)):  # Ultralytics' own goes on for ever
+    for indices in islice(sampler, len(loader)):  # Ultralytics' own never ends
         yield collate([dataset[index] for index in indices])

@@ -1,4 +1,4 @@
-"""Worker process of ``yolo-stable autopsy``: what a stranger wrote is built and run apart, within limits of time and memory."""
+"""Worker: replays a stranger's incident in a process of its own, within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .._shared.memory import memory_of_machine
 from ..errors import InvalidCallError, YoloStableError
 
 BEGIN = 120.0
-"""Seconds within which a worker has to be ready: it imports torch and Ultralytics."""
+"""Seconds until a worker has to be ready: it imports torch and Ultralytics."""
 GRACE = 5.0
-"""Seconds, beyond those that it was given, for saying what was found until then."""
+"""Extra seconds to report what it has found until then."""
 SHARE = 0.75
-"""Of the machine's memory, that a worker may take beyond what its libraries have mapped."""
+"""Share of the machine's memory that a worker may take beyond what its libraries have mapped."""
 READY, ANSWER, REFUSED = "ready", "answer", "refused"
 
 
@@ -30,14 +30,14 @@ def run_apart(folder: Path, *, seconds: float, **options: Any) -> str:
 
     Args:
         folder: Of the incident.
-        seconds: For all of it, from when the worker is ready.
+        seconds: For all of it, once the worker is ready.
         options: As for :func:`yolo_stable.incidents.replay.run`.
 
     Returns:
         The answer as text.
 
     Raises:
-        InvalidCallError: As ``run``; also when the time is up, or the worker has ended without an answer. One line.
+        InvalidCallError: As ``run``, or the time is up, or the worker ended without an answer. One line.
     """
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe(duplex=False)
@@ -49,7 +49,7 @@ def run_apart(folder: Path, *, seconds: float, **options: Any) -> str:
         kind, said = _next(ours, BEGIN)
         if kind == READY:
             kind, said = _next(ours, seconds + GRACE)
-        if not kind and not said:  # it is dying: its own exit code tells more than ours
+        if not kind and not said:  # it is dying: wait for its own exit code
             worker.join(GRACE)
     finally:
         worker.kill()
@@ -60,13 +60,13 @@ def run_apart(folder: Path, *, seconds: float, **options: Any) -> str:
     if kind == REFUSED:
         raise InvalidCallError(said)
     raise InvalidCallError(
-        f"autopsy: {folder}: {said or _ended(worker.exitcode)}. What the run itself found out is in its incident.json."
+        f"autopsy: {folder}: {said or _ended(worker.exitcode)}. The answer from the run is in its incident.json."
     )
 
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Hide the program that runs: a worker that is spawned would run it once more, unless it guards against that."""
+    """Hide the running program: a spawned worker would run it once more, unless it guards against that."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -76,7 +76,7 @@ def _without_main() -> Iterator[None]:
 
 
 def _next(pipe: Connection, seconds: float) -> tuple[str, str]:
-    """Return what the worker says next; without a kind when it says nothing."""
+    """Return the worker's next message; without a kind if there is none."""
     try:
         if pipe.poll(seconds):
             kind, said = pipe.recv()
@@ -93,12 +93,12 @@ def _ended(code: int | None) -> str:
 
 
 def _work(pipe: Connection, folder: Path, options: dict[str, Any]) -> None:
-    """Replay, and say what came of it; the worker's process."""
+    """Replay, and send the result; runs in the worker."""
     began = time.monotonic()
     from .replay import run
 
     _bound_memory(options.get("device", "cpu"))
-    with open(os.devnull, "wb") as nowhere:  # what a library prints as it dies is no line of ours
+    with open(os.devnull, "wb") as nowhere:  # hides what a library prints as it dies
         os.dup2(nowhere.fileno(), 2)
     pipe.send((READY, f"{time.monotonic() - began:.1f} s"))
     try:
@@ -114,7 +114,7 @@ def _work(pipe: Connection, folder: Path, options: dict[str, Any]) -> None:
 
 
 def _bound_memory(device: str) -> None:
-    """Bound the address space; an accelerator's driver maps far more than it takes, so there only its own memory bounds."""
+    """Bound the address space, on the CPU: an accelerator's driver maps far more than it takes."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # no such limits on this system
         import resource
 

@@ -1,7 +1,7 @@
-"""YAML allowlist: of a list of layers that a stranger wrote, only what a known layer can be is let through.
+"""YAML allowlist: accepts a stranger's list of layers only if every value is one of a known layer.
 
-Ultralytics builds a network by evaluating what its YAML says: names of modules, an activation as Python code, and sizes. Here it
-is decided from the values alone, without running any of it, whether that is safe.
+Ultralytics builds a network by evaluating its YAML: names of modules, an activation as Python code, and sizes. The allowlist
+decides by the values alone, without running any of it, whether that is safe.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ LAYERS = frozenset(
         "v10Detect",
     ]
 )
-"""Layers of Ultralytics that its own networks are made of; none reads a file, asks the network or takes code."""
+"""Layers of Ultralytics' own networks; none reads a file, uses the network or takes code."""
 TORCH_LAYERS = frozenset(
     [
         "AvgPool2d",
@@ -110,22 +110,22 @@ ACTIVATIONS = frozenset(
     ]
 )
 WORDS = frozenset({"nc", "kpt_shape", "reg_max", "end2end", "None", "True", "False", "nearest", "bilinear"})
-"""Text among the arguments of a layer: names of values in the same YAML, constants, and kinds of interpolation."""
+"""Text allowed in a layer's arguments: names of values in the same YAML, constants, and kinds of interpolation."""
 MOST_LAYERS, MOST_REPEATS, MOST_SIZE, MOST_CLASSES = 500, 200, 16384, 100_000
 _SCALE_NAME = re.compile(r"[A-Za-z0-9_]{1,16}")
 _WORD = re.compile(r"[A-Za-z0-9_]{1,40}")
-"""Text among the arguments of a layer of one's own: no path and no code."""
+"""Text allowed in the arguments of a user's own layer: no path and no code."""
 
 
 def checked(yaml: Any, own: Collection[str] = ()) -> dict[str, Any]:
-    """Return a copy of a network's YAML that has only what building it reads, all of it within bounds.
+    """Return a copy of a network's YAML with only the values that building reads, all within bounds.
 
     Args:
-        yaml: As ``model.yaml`` is, from JSON.
-        own: Layers that the user knows, beside those of Ultralytics.
+        yaml: A ``model.yaml`` from JSON.
+        own: Layers that the user knows, beside Ultralytics'.
 
     Raises:
-        BundleError: It names what is not known to be safe, or is beyond all bounds; nothing has been run.
+        BundleError: A value is not known to be safe, or out of bounds; nothing has been run.
     """
     _require(isinstance(yaml, dict), "network", yaml, "the YAML of a network")
     good: dict[str, Any] = {
@@ -179,8 +179,8 @@ def _layer(row: Any, where: str, own: Collection[str]) -> list[Any]:
     )
     if not known:
         raise BundleError(
-            f"The network cannot be built again: {where} is {module!r:.80}, and only layers that Ultralytics' own networks are"
-            " made of are built from an incident. The answer that was found during the run is in incident.json."
+            f"The network cannot be built again: {where} is {module!r:.80}, and only layers of Ultralytics' own networks may come"
+            " from an incident. The answer from the run is in incident.json."
         )
     _require(isinstance(arguments, (list, tuple)) and len(arguments) <= 16, where, arguments, "a list of arguments")
     return [
@@ -219,7 +219,7 @@ def _scales(scales: Any) -> dict[str, list[Any]]:
 
 
 def _activation(text: Any) -> str:
-    """Let a call of a class of activations through, with numbers as arguments; written anew from what was understood."""
+    """Return a call of an activation class with numbers as arguments, written again from its parts."""
     expected = "an activation of torch.nn, such as nn.SiLU()"
     _require(isinstance(text, str) and len(text) <= 100, "activation", text, expected)
     match = re.fullmatch(r"\s*(?:torch\.)?nn\.(\w+)\(([\w\s=.,+-]*)\)\s*", text, re.ASCII)
@@ -255,6 +255,6 @@ def _require(condition: bool, where: str, value: Any, expected: str) -> None:
 def _wrong(where: str, value: Any, expected: str) -> BundleError:
     shown = repr(value)[:80] if isinstance(value, (str, int, float)) else type(value).__name__
     return BundleError(
-        f"The network cannot be built from this incident: {where} is {shown} instead of {expected}. Do not trust where it came"
-        " from; the answer that was found during the run is in incident.json."
+        f"The network cannot be built from this incident: {where} is {shown} instead of {expected}. Do not trust its source. The"
+        " answer from the run is in incident.json."
     )

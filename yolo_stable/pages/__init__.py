@@ -1,4 +1,4 @@
-"""The pages of all verbs: one frame, one style, nothing from the network, all text escaped."""
+"""Pages: the frame and the style of all verbs' pages; nothing from the network, all text escaped."""
 
 from .frame import POLICY, render
 

@@ -1,4 +1,4 @@
-"""The frame of a page: its head, its navigation, its verdict and its foot, around the content of a verb's template."""
+"""Page frame: head, navigation, verdict and foot around the content of a verb's template."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from .. import __version__
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""Of a page without a script: the browser fetches nothing and runs nothing, whatever a name in it tried."""
+"""Policy of a page without a script: the browser fetches nothing and runs nothing, whatever a name in it tries."""
 _HERE = Path(__file__).parent
 
 
@@ -31,15 +31,15 @@ def render(
     """Return a page.
 
     Args:
-        templates: Folder of the verb's template and of its ``page.css``.
+        templates: Folder of the verb's template and its ``page.css``.
         name: Of the template, which extends ``base.html.j2``.
-        verb: That makes the page, such as ``check``.
-        subject: What the page is about.
-        verdict: What the page says first.
+        verb: The verb that makes the page, such as ``check``.
+        subject: The topic of the page.
+        verdict: The first sentence of the page.
         tone: Of the verdict: ``good``, ``mind`` or ``bad``.
         policy: What the browser may load and run.
         filters: Further filters of the template.
-        **content: What else the template shows.
+        **content: Further values of the template.
     """
     pages, made = _pages(templates), time.strftime("%Y-%m-%d %H:%M")
     pages.filters.update(filters or {})
@@ -49,7 +49,7 @@ def render(
 
 
 def breaks(words: Any) -> Any:
-    """Return text as HTML in which names may break after a comma or a slash, and numbers not at all.
+    """Return text as HTML: names may break after a comma or a slash, numbers never.
 
     Examples:
         >>> str(breaks("stock,lr0=0.01 of <b>/c: 1,200 steps"))
@@ -65,7 +65,7 @@ def breaks(words: Any) -> Any:
 
 @functools.cache
 def _pages(templates: Path) -> Any:
-    """Return what reads templates of a folder, and compiles each once."""
+    """Return the environment of a folder, which compiles each template once."""
     import jinja2
 
     pages = jinja2.Environment(

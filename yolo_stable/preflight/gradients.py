@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._shared.shell_text import CHECK
 from ..autopsy.frames import tensors_in
-from ..guard.generators import Draw
+from ..guard.generators import GeneratorStates
 from ..guard.reductions import told
 from ..guard.wrappers import unwrap
 from .activation_range import Widths
@@ -79,7 +79,7 @@ def backward(flight: Flight) -> Outcome:
 
 def gradients(flight: Flight) -> Outcome:
     """Whether every trainable parameter has a gradient that is finite and not exactly zero."""
-    draw = Draw(flight.subject.device)
+    draw = GeneratorStates(flight.subject.device)
     trainable = flight.subject.trainable()
     back_offs = _find_scale(flight)
     look = Look.at(trainable)

@@ -13,7 +13,7 @@ from ..autopsy.finding import Location
 from ..autopsy.locate import locate_call
 from ..checkpoints.float16 import LARGEST
 from ..checkpoints.live_state import named_state
-from ..guard.generators import Draw
+from ..guard.generators import GeneratorStates
 from ..guard.health import all_finite, non_finite_names
 from ..guard.wrappers import plainly_named, unwrap
 from .activation_range import Widths, widest
@@ -67,7 +67,7 @@ def forward(flight: Flight) -> Outcome:
     """One forward pass in the precision of training, with the range of every module's output."""
     subject = flight.subject
     keep_pace(flight)
-    batch, draw = subject.batch(0), Draw(subject.device)
+    batch, draw = subject.batch(0), GeneratorStates(subject.device)
     model = unwrap(subject.model)
     with Widths(model, subject.network) as widths, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -126,7 +126,7 @@ def loss(flight: Flight) -> Outcome:
     wrong = [name for name, item in items.items() if not math.isfinite(item)]
     if wrong or not math.isfinite(value):
         what = ", ".join(f"{name} is {items[name]}" for name in wrong) or f"the loss is {value}"
-        found = search(flight, Draw(flight.subject.device), backward=False)
+        found = search(flight, GeneratorStates(flight.subject.device), backward=False)
         where = f"; {broke(found.first)}" if found.first is not None else ""
         return Outcome(
             verdict=Verdict.FAIL,
@@ -168,7 +168,7 @@ def _nothing_to_learn(flight: Flight, off: list[str], figure: str, details: dict
     return Outcome(verdict=verdict, figure=figure, reason=reason, fix=fix, details=details | {"other losses": others})
 
 
-def search(flight: Flight, draw: Draw, *, backward: bool) -> Location:
+def search(flight: Flight, draw: GeneratorStates, *, backward: bool) -> Location:
     """Run the first batch once more, operation by operation, and return where it broke."""
     subject = flight.subject
 

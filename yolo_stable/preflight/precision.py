@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ..guard.generators import Draw
+from ..guard.generators import GeneratorStates
 from ..guard.untouched import untouched
 from .budget import affordable
 from .flight import Flight
@@ -42,7 +42,7 @@ def precision(flight: Flight, wanted: Sequence[str]) -> Outcome:
     most = FEW if subject.device.type == "cpu" else subject.size(whole)
     batch = subject.part(whole, range(min(most, affordable(flight, SHARE, len(others) + 1))))
     size = subject.size(batch)
-    draw = Draw(subject.device)
+    draw = GeneratorStates(subject.device)
     true = _measure(flight, batch, "float32", draw)
     rows: list[dict[str, Any]] = []
     for name in others:
@@ -88,7 +88,7 @@ def precision(flight: Flight, wanted: Sequence[str]) -> Outcome:
     return Outcome(figure=figure, details=details)
 
 
-def _measure(flight: Flight, batch: Any, name: str, draw: Draw) -> dict[str, Any]:
+def _measure(flight: Flight, batch: Any, name: str, draw: GeneratorStates) -> dict[str, Any]:
     """Run forward and backward in one precision, from the same random numbers."""
     subject = flight.subject
     scale = SCALE if name == "float16" else 1.0

@@ -1,6 +1,6 @@
-"""The curves of a page as plain data, which its script draws.
+"""Charts: the curves of a page as plain data for its script.
 
-A line of a run is of steps or of epochs; ``ends`` of the run, the steps with which its epochs ended, turns one into the other.
+A line is of steps or of epochs; ``ends``, the last step of each epoch of a run, converts one into the other.
 """
 
 from __future__ import annotations
@@ -14,20 +14,29 @@ from .curve import Point
 from .run import Run
 
 POINTS = 2000
-"""Of a line, at most."""
+"""Most points of a line."""
 ALL_POINTS = 8000
-"""Of all runs' lines of one kind together, at most; but of none less than `FEW`."""
+"""Most points of all runs' lines of one kind together; but each line may have `FEW`."""
 FEW = 400
 MEANS = 250
-"""Points of the mean that is drawn over the range of a longer line."""
+"""Points of the mean drawn over the range of a longer line."""
 MOST_ITEMS = 24
 
 
 def page_data(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return all that the script draws: runs, charts with their lines, marks of incidents."""
+    """Return the script's data: runs, charts with their lines, marks of incidents."""
     most = max(FEW, min(POINTS, ALL_POINTS // len(runs)))
+    scale_note, clip_note = (
+        "Of mixed precision; falls when gradients overflow.",
+        "Factor on the gradients; 1: not clipped.",
+    )
     charts = [
-        make(runs, most) for make in (_loss, _measures, _norm, _rate, _scale, _clip, _rejected, _seconds, _memory)
+        *(make(runs, most) for make in (_loss, _measures, _norm, _rate)),
+        _of_steps(runs, most, "scale", "Loss scale", "scale", scale_note, log=True),
+        _of_steps(runs, most, "clip", "Clipping factor", "factor", clip_note, log=True),
+        _rejected(runs, most),
+        _of_steps(runs, most, "seconds", "Seconds per step", "seconds"),
+        _memory(runs, most),
     ]
     return {
         "runs": [{"name": run.name, "ends": _ends(run), "epochs": run.epochs_done} for run in runs],
@@ -37,7 +46,7 @@ def page_data(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def thin(points: Sequence[Point], most: int) -> list[Point]:
-    """Return at most ``most`` points, of each stretch the smallest and the largest.
+    """Return at most ``most`` points: the extremes of each stretch.
 
     Examples:
         >>> thin([(x, float(x == 500)) for x in range(1000)], 4)
@@ -126,18 +135,11 @@ def _rate(runs: Sequence[Run], most: int) -> dict[str, Any]:
     return _chart("lr", "Learning rate", lines, runs, "Of the parameter groups, as the optimizer used it.")
 
 
-def _scale(runs: Sequence[Run], most: int) -> dict[str, Any]:
-    lines = [line for i, run in enumerate(runs) for line in _stepped(i, run, "scale", most, "scale")]
-    return {
-        **_chart("scale", "Loss scale", lines, runs, "Of mixed precision; falls when gradients overflow."),
-        "log": True,
-    }
-
-
-def _clip(runs: Sequence[Run], most: int) -> dict[str, Any]:
-    lines = [line for i, run in enumerate(runs) for line in _stepped(i, run, "clip", most, "factor")]
-    note = "What gradients were multiplied by; 1: not clipped."
-    return {**_chart("clip", "Clipping factor", lines, runs, note), "log": True}
+def _of_steps(
+    runs: Sequence[Run], most: int, name: str, title: str, item: str, note: str = "", *, log: bool = False
+) -> dict[str, Any]:
+    lines = [line for i, run in enumerate(runs) for line in _stepped(i, run, name, most, item)]
+    return {**_chart(name, title, lines, runs, note), "log": log}
 
 
 def _rejected(runs: Sequence[Run], most: int) -> dict[str, Any]:
@@ -148,16 +150,11 @@ def _rejected(runs: Sequence[Run], most: int) -> dict[str, Any]:
     return _chart("rejected", "Rejected in each epoch", lines, runs, "Micro-batches and windows.")
 
 
-def _seconds(runs: Sequence[Run], most: int) -> dict[str, Any]:
-    lines = [line for i, run in enumerate(runs) for line in _stepped(i, run, "seconds", most, "seconds")]
-    return _chart("seconds", "Seconds per step", lines, runs, "")
-
-
 def _memory(runs: Sequence[Run], most: int) -> dict[str, Any]:
-    lines = [line for i, run in enumerate(runs) for line in _stepped(i, run, "memory", most, "MiB")]
-    for line in lines:
+    chart = _of_steps(runs, most, "memory", "Memory of the training process, MiB", "MiB")
+    for line in chart["lines"]:
         line["y"] = [None if y is None else _rounded(y / 2**20) for y in line["y"]]
-    return _chart("memory", "Memory of the training process, MiB", lines, runs, "")
+    return chart
 
 
 # ---- lines ---------------------------------------------------------------------------------------------------------------
@@ -186,7 +183,7 @@ def _line(run: int, item: str, kind: str, of: str, points: Sequence[Point]) -> d
 
 
 def _stepped(i: int, run: Run, prefix: str, most: int, item: str = "") -> list[dict[str, Any]]:
-    """Return the lines of steps whose names start so, with what was undone of each."""
+    """Return the step lines with this prefix, with the undone pieces of each."""
     lines = []
     for name, curve in run.history.curves.items():
         if not name.startswith(prefix):
@@ -228,7 +225,7 @@ def _sum(i: int, run: Run, names: Sequence[str], kind: str, most: int) -> list[d
 
 
 def _loss_of_epochs(i: int, run: Run, most: int) -> list[dict[str, Any]]:
-    """Return the means that the guard has noted, for a run without results."""
+    """Return the guard's means of each epoch, for a run without results."""
     points: dict[str, list[Point]] = {}
     for epoch, event in sorted(run.history.epochs.items()):
         losses = event.get("loss")
@@ -238,7 +235,7 @@ def _loss_of_epochs(i: int, run: Run, most: int) -> list[dict[str, Any]]:
 
 
 def _one_of_equals(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out groups whose line is that of an earlier one, whose name then has both; and what was undone."""
+    """Join groups with equal lines, and drop undone pieces."""
     kept: list[dict[str, Any]] = []
     for line in (line for line in lines if line["kind"] != "undone"):
         same = (line["kind"], line["x"], line["y"])
@@ -253,7 +250,7 @@ def _one_of_equals(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _marks(i: int, run: Run, runs: int) -> list[dict[str, Any]]:
     marks = []
     for found in run.incidents:
-        kind = "climb" if found.climb else "rejection"
+        kind = "escalation" if found.escalation else "rejection"
         anchor = anchor_of(i, found.number)
         words = f"{run.name}: {found.headline}" if runs > 1 else found.headline
         marks.append(
@@ -275,7 +272,7 @@ def anchor_of(run: int, number: int) -> str:
 
 
 def _ends(run: Run) -> list[list[int]]:
-    """Return epochs and the steps that they ended with, both growing; nothing when no line is of steps."""
+    """Return epochs with their last steps, both growing; empty if no line is of steps."""
     if not run.history.curves and not run.history.incidents:
         return []
     pairs: list[list[int]] = []
@@ -292,6 +289,6 @@ def _height(point: Point) -> float:
 
 
 def _rounded(value: Any) -> float | None:
-    """Round to six digits: the page has no more pixels than that."""
+    """Round to six digits: a page has no more pixels."""
     read = number(value)
     return None if read is None or not math.isfinite(read) else float(f"{read:.6g}")

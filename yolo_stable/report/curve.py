@@ -1,22 +1,21 @@
-"""One quantity against the optimizer step, in bounded memory: of each stretch of steps the smallest and the largest value."""
+"""Curve: one quantity against the optimizer step, in bounded memory, by the extremes of each stretch of steps."""
 
 from __future__ import annotations
 
 import math
 
 BUCKETS = 1000
-"""Stretches at most; each gives two points, so that no peak is lost."""
+"""Most stretches; each has two points, so that no peak is lost."""
 MOST_UNDONE = 2000
-"""Points of steps that were undone, at most."""
+"""Most points of undone steps."""
 Point = tuple[float, "float | None"]
-"""Where, and how much; None: the line is broken here."""
+"""Place and value; None: the line is broken here."""
 
 
 class Curve:
-    """Takes values at growing steps and keeps at most two points for each of its stretches.
+    """Takes values at growing steps and keeps at most two points of each stretch.
 
-    A stretch is twice as long whenever there would be too many. Steps that were undone, or done again, leave the line and
-    are kept aside.
+    Stretches double in length whenever there would be too many. Undone or repeated steps leave the line and are kept apart.
 
     Examples:
         >>> curve = Curve()
@@ -35,15 +34,10 @@ class Curve:
         self._buckets: list[list[float]] = []
         self._gap = False
         self.undone: list[Point] = []
-        """Pieces of line that were undone, with a None after each."""
+        """Undone pieces of the line, with a None after each."""
 
     def add(self, x: int, y: float) -> None:
-        """Add a value; one that is not finite breaks the line.
-
-        Args:
-            x: The step; not below the last one, or `cut` before.
-            y: The value.
-        """
+        """Add the value ``y`` at step ``x``, which is not below the last one; a value that is not finite breaks the line."""
         if not math.isfinite(y):
             self._gap = True
             return
@@ -64,11 +58,11 @@ class Curve:
             self._width *= 2
 
     def cut(self, x: float, *, broken: bool = True) -> None:
-        """Take what lies beyond a step out of the line and keep it aside, as a piece that begins where the line ends.
+        """Move all beyond step ``x`` from the line to an undone piece that begins where the line ends.
 
         Args:
             x: The last step that stays.
-            broken: The line does not go on from there: what was put back is older than what comes next.
+            broken: Break the line there: the restored state is older than what comes next.
         """
         beyond: list[Point] = []
         while self._buckets and max(self._buckets[-1][1], self._buckets[-1][3]) > x:
@@ -85,7 +79,7 @@ class Curve:
                 self.undone += [*root, *reversed(beyond), (beyond[0][0], None)]
 
     def points(self) -> list[Point]:
-        """Return the line, by step; where it is broken, a None."""
+        """Return the line by step, with a None at each break."""
         line: list[Point] = []
         for _, x_low, low, x_high, high, gap, *_ in self._buckets:
             first, second = ((x_low, low), (x_high, high)) if x_low <= x_high else ((x_high, high), (x_low, low))
@@ -97,7 +91,7 @@ class Curve:
         return line
 
     def means(self, most: int) -> list[Point]:
-        """Return the mean of at most ``most`` stretches of the line, and as many breaks; nothing of a line that is not longer.
+        """Return the means of at most ``most`` stretches, and their breaks; empty if the line has no more points than that.
 
         Examples:
             >>> curve = Curve()
@@ -124,12 +118,12 @@ class Curve:
 
     @property
     def last(self) -> float | None:
-        """The newest value that is near; of a long stretch its smallest or largest, whichever came last."""
+        """The newest value kept: of a long stretch its smallest or largest, whichever came last."""
         return self._end()[1] if self._buckets else None
 
 
 def _halved(buckets: list[list[float]]) -> list[list[float]]:
-    """Return stretches that are twice as long."""
+    """Return the stretches, joined in pairs."""
     joined: list[list[float]] = []
     for key, x_low, low, x_high, high, gap, total, amount in buckets:
         if joined and joined[-1][0] == key // 2:

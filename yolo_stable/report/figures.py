@@ -1,4 +1,4 @@
-"""The final numbers of a run, as a person compares them."""
+"""Figures: the final numbers of a run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ from .verdict import measure_name
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with its name, and what has to be known of it."""
+    """A number with its name and a note."""
 
     name: str
     value: str
     note: str = ""
     apart: bool = True
-    """Shown of a single run as well, where it is not part of another one's note."""
+    """Whether the page of a single run shows it: there, another figure's note may contain it."""
 
 
 def figures(run: Run) -> list[Figure]:
-    """Return the numbers of a run, the same for each, with an empty value where one is not known.
-
-    Args:
-        run: As it was read.
-    """
+    """Return the same numbers for each run, with an empty value for an unknown one."""
     history, planned = run.history, run.epochs_planned
     best = run.best
     steps = finite(run.counts.get("applied"))
@@ -62,7 +58,7 @@ def figures(run: Run) -> list[Figure]:
 
 
 def seconds_per_epoch(run: Run) -> float | None:
-    """Return the median of what an epoch took; the clock of ``results.csv`` begins anew when a run is resumed."""
+    """Return the median duration of an epoch; the clock of ``results.csv`` restarts when a run is resumed."""
     clock = dict(run.results.column("time"))
     first = {*run.results.epochs[:1]} & {0, 1} | run.history.firsts
     laps = [
@@ -74,7 +70,7 @@ def seconds_per_epoch(run: Run) -> float | None:
 
 
 def final_loss(run: Run) -> float | None:
-    """Return the training loss of the last epoch, all its parts summed."""
+    """Return the sum of the training losses of the last epoch."""
     names = [name for name in run.results.columns if name.startswith("train/")]
     if names and run.results.rows:
         return sum(run.results.rows[-1].get(name, 0.0) for name in names)
@@ -85,12 +81,12 @@ def final_loss(run: Run) -> float | None:
 
 
 def norms(run: Run) -> tuple[float | None, float | None, float | None, str]:
-    """Return median, 95 % quantile and maximum of the gradient norm, and of what the first two are."""
-    levels = run.history.norms
+    """Return median, 95 % quantile and maximum of the gradient norm, and what the first two are of."""
+    seen = run.history.norms
     largest = [value for _, value in run.results.column("guard/grad_norm_max") if finite(value) is not None]
     largest += [v for event in run.history.epochs.values() if (v := finite(event.get("norm_max"))) is not None]
-    if levels.most is not None:
-        return levels.quantile(0.5), levels.quantile(0.95), max([levels.most, *largest]), "of the steps in the log"
+    if seen.most is not None:
+        return seen.quantile(0.5), seen.quantile(0.95), max([seen.most, *largest]), "of the steps in the log"
     means = [v for event in run.history.epochs.values() if (v := finite(event.get("norm_mean"))) is not None]
     means = means or [value for _, value in run.results.column("guard/grad_norm") if finite(value) is not None]
     if not means:

@@ -1,8 +1,8 @@
-"""The events of a run, reduced while they are read: curves, incidents, a timeline and counts, in bounded memory.
+"""Run history: reduces a run's events, one by one, to curves, incidents, a timeline and counts, in bounded memory.
 
-The step of the log counts what was applied, and never goes down within a process. Steps that a climb has undone leave their
-curves and are drawn apart. A resumed run does the steps after its checkpoint again: those of the first time leave as well. One
-whose counter began anew, as without the side file of its checkpoint, is counted on from where its epoch began.
+The log's step counts applied steps, and never falls within a process. Steps that an escalation has undone leave their curves and
+are drawn apart; so do steps that a resumed run repeats. If the counter restarts, as without the side file of the checkpoint, the
+history continues it from the start of the epoch.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 from .._shared.numbers import count, finite, number, short, text, whole
 from ..runlog.tally import EPOCHS, Tally
 from .curve import Curve
-from .incident import WORDS, Incident
-from .levels import Levels
-from .timeline import Entry, Timeline
+from .incident import WORDS, ReportIncident
+from .log_histogram import LogHistogram
+from .timeline import Timeline, TimelineEntry
 
 INCIDENTS = 200
-"""Incidents that are kept; further ones are counted."""
+"""Incidents kept; further ones are counted."""
 CURVES = 64
 LAYERS = 1000
 STARTS = 50
 NAME = 200
-"""Characters of the name of a curve or of a layer; a longer one is none."""
+"""Longest name of a curve or a layer; a longer one is ignored."""
 _MEASURED = ("norm", "clip", "scale", "seconds", "memory")
 _GROUPS = tuple(f"lr/{group}" for group in range(16))
 
@@ -40,41 +40,41 @@ class Layer:
 
 
 @dataclass
-class History:
-    """What is known of a run after all its events."""
+class RunHistory:
+    """What the events of a run say, once all were added."""
 
     events: int = 0
     starts: list[Mapping[str, Any]] = field(default_factory=list)
     curves: dict[str, Curve] = field(default_factory=dict)
     """``loss/NAME``, ``norm``, ``clip``, ``lr/GROUP``, ``scale``, ``seconds``, ``memory``."""
-    norms: Levels = field(default_factory=Levels)
+    norms: LogHistogram = field(default_factory=LogHistogram)
     epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    """The ``epoch`` events; of an epoch that was done again, the newer one."""
+    """The ``epoch`` events; the newer one of a repeated epoch."""
     ends: dict[int, int] = field(default_factory=lambda: {0: 0})
-    """Epochs to the step that they ended with."""
-    incidents: list[Incident] = field(default_factory=list)
+    """The step at the end of each epoch."""
+    incidents: list[ReportIncident] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     left_out: list[str] = field(default_factory=list)
     warnings: int = 0
     layers: dict[str, Layer] = field(default_factory=dict)
     timeline: Timeline = field(default_factory=Timeline)
     end: Mapping[str, Any] | None = None
-    """The last ``end``; None: there was none after the last start."""
+    """The ``end`` after the last start, or None."""
     first_time: float | None = None
     last_time: float | None = None
     step: int = 0
     epoch: int = 0
     firsts: set[int] = field(default_factory=set)
-    """Epochs (from 1) that a process began with: the clock of ``results.csv`` begins anew there."""
+    """Epochs (from 1) with which a process began: the clock of ``results.csv`` restarts there."""
     processes: int = 0
     _offset: int = 0
     _resumed: int | None = None
-    _latest: Incident | None = None
+    _latest: ReportIncident | None = None
     _plain: int = 0
     _numbered: int = 0
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Take the next event; one that is not known only counts."""
+        """Take the next event; an unknown one only counts."""
         self.events += 1
         time, epoch = finite(event.get("time")), whole(event.get("epoch"))
         if time is not None:
@@ -103,7 +103,7 @@ class History:
         self._tell("run", f"{how}: {', '.join(words)}" if words else how, event)
 
     def _on_steps(self, event: Mapping[str, Any]) -> None:
-        """Take what was measured of a step: the one event of which there may be a million."""
+        """Take a ``steps`` event, of which there may be a million."""
         step = self._place(event)
         if step is None:
             return
@@ -137,19 +137,19 @@ class History:
         before = self.ends.get(self.epoch - 1)
         applied = whole(event.get("applied"))
         if before is not None and applied is not None:
-            resumed, self._resumed = self._resumed is not None, None  # then none of its steps was in the log yet
+            resumed, self._resumed = self._resumed is not None, None  # then the log has none of its steps yet
             self.step = before + applied if resumed else max(self.step, before + applied)
         self.ends[self.epoch] = self.step
         self.epochs[self.epoch] = event
 
     def _on_rejection(self, event: Mapping[str, Any]) -> None:
-        found = Incident.from_rejection(event)
+        found = ReportIncident.from_event(event)
         found.step = self._place(event)
         self._count(found)
         self._tell("rejection", f"{WORDS[found.kind]}: {found.reason}", event, found)
 
     def _on_climb(self, event: Mapping[str, Any]) -> None:
-        found = Incident.from_climb(event)
+        found = ReportIncident.from_event(event)
         found.step = self._place(event)
         if found.to_step is not None:
             found.to_step += self._offset
@@ -159,7 +159,7 @@ class History:
         self._count(found)
         undone = f" ({count(found.lost, 'step')} undone)" if found.lost else ""
         factor = f", learning rate × {short(found.lr_factor)}" if found.lr_factor not in (None, 1.0) else ""
-        self._tell("climb", f"{WORDS[found.kind]}{undone}{factor}: {found.reason}", event, found)
+        self._tell("escalation", f"{WORDS[found.kind]}{undone}{factor}: {found.reason}", event, found)
 
     def _on_incident(self, event: Mapping[str, Any]) -> None:
         found, latest = None, self._latest
@@ -168,10 +168,10 @@ class History:
         else:  # its rejection was in a damaged line
             kind = event.get("kind")
             known = kind if isinstance(kind, str) and kind in WORDS else "micro_batch"
-            found = Incident(kind=known, epoch=self.epoch, reason="", time=finite(event.get("time")))
+            found = ReportIncident(kind=known, epoch=self.epoch, reason="", time=finite(event.get("time")))
             self._count(found)
         if found.kept:
-            self._plain -= not found.climb
+            self._plain -= not found.escalation
             found.looked_into(event)
         else:
             found.looked_into(event)
@@ -212,16 +212,16 @@ class History:
     # ---- what they share -------------------------------------------------------------------------------------------------
 
     def _forget(self, before: int) -> None:
-        """Drop the incidents of epochs that a resumed run does again; the timeline keeps them."""
+        """Drop the incidents of epochs that a resumed run repeats; the timeline keeps them."""
         for found in [found for found in self.incidents if found.epoch > before]:
             found.kept = False
             self.incidents.remove(found)
-        self._plain = sum(not found.climb and found.answer is None for found in self.incidents)
+        self._plain = sum(not found.escalation and found.answer is None for found in self.incidents)
         for epoch in [epoch for epoch in self.epochs if epoch > before]:
             del self.epochs[epoch]
 
     def _place(self, event: Mapping[str, Any]) -> int | None:
-        """Return the step of an event as counted on the page, and make room for it where steps are done again."""
+        """Return an event's step as the page counts it, and cut off steps that are repeated."""
         step = whole(event.get("step"))
         if step is None:
             return None
@@ -258,19 +258,19 @@ class History:
         if share > layer.most:
             layer.most, layer.most_step = share, step
 
-    def _count(self, found: Incident) -> None:
+    def _count(self, found: ReportIncident) -> None:
         self._numbered += 1
         found.number = self._numbered
         self._latest = found
         self._keep(found)
 
-    def _keep(self, found: Incident) -> None:
-        """Keep an incident while there is room; a climb or an answer takes the place of the last plain rejection."""
-        telling = found.climb or found.answer is not None
+    def _keep(self, found: ReportIncident) -> None:
+        """Keep an incident while there is room; an escalation or an answer replaces the last plain rejection."""
+        telling = found.escalation or found.answer is not None
         if len(self.incidents) >= INCIDENTS:
             if not telling or not self._plain:
                 return
-            plain = next(old for old in reversed(self.incidents) if not old.climb and old.answer is None)
+            plain = next(old for old in reversed(self.incidents) if not old.escalation and old.answer is None)
             plain.kept = False
             self.incidents.remove(plain)
             self._plain -= 1
@@ -278,12 +278,12 @@ class History:
         found.kept = True
         self.incidents.append(found)
 
-    def _tell(self, kind: str, words: str, event: Mapping[str, Any], about: Incident | None = None) -> None:
+    def _tell(self, kind: str, words: str, event: Mapping[str, Any], about: ReportIncident | None = None) -> None:
         batch = whole(event.get("batch"))
         where = f"batch {batch}: " if batch is not None and kind == "rejection" else ""
-        entry = Entry(kind, self.epoch, where + words, time=finite(event.get("time")), step=self.step)
+        entry = TimelineEntry(kind, self.epoch, where + words, time=finite(event.get("time")), step=self.step)
         entry.about = about.number if about is not None else 0
         self.timeline.add(entry)
 
 
-KNOWN = {name.removeprefix("_on_") for name in vars(History) if name.startswith("_on_")}
+KNOWN = {name.removeprefix("_on_") for name in vars(RunHistory) if name.startswith("_on_")}

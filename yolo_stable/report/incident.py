@@ -1,4 +1,4 @@
-"""An incident as the page shows it: a rejection or a climb, and what was found out about it."""
+"""Report incident: a rejection or an escalation as the page shows it, with the answer of its autopsy."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from .._shared.numbers import count, finite, number, short, text, text_of_lines,
 from ..runlog.tally import kind_of
 
 FILES = 20
-"""Image files that are kept of an incident; further ones are counted."""
+"""Image files kept of an incident; further ones are counted."""
 WORDS = {
     "micro_batch": "micro-batch rejected",
     "window": "window rejected",
     "validation": "validation not finite",
-    "repair": "EMA put back",
+    "repair": "EMA restored",
     "roll_back": "rolled back",
     "lower_precision": "rolled back, lower precision",
     "halt": "halted",
 }
 _FOLDER = re.compile(r"\d{4,}(-rank\d+)?")
 _SHOWN = ("what", "why", "loss", "items", "files")
-"""Evidence that stands elsewhere on the page."""
+"""Evidence that the page shows elsewhere."""
 
 
 @dataclass(kw_only=True)
-class Incident:
-    """A rejection or a climb; with the autopsy's answer once it was looked into."""
+class ReportIncident:
+    """A rejection or an escalation, with the autopsy's answer if there was one."""
 
     kind: str
-    """``micro_batch``, ``window``, ``validation``, or the rung of a climb."""
+    """``micro_batch``, ``window``, ``validation``, or the level of an escalation."""
     epoch: int
     reason: str
     time: float | None = None
@@ -48,17 +48,17 @@ class Incident:
     files: list[str] = field(default_factory=list)
     files_in_all: int = 0
     answer: Mapping[str, Any] | None = None
-    """What the autopsy said; None: it was not looked into."""
+    """The autopsy's answer; None: there was no autopsy."""
     folder: str = ""
-    """Name of its folder in ``incidents/``; empty when it was not written in full."""
+    """Name of its folder in ``incidents/``; empty if it was not written in full."""
     number: int = 0
-    """Which one of the run it is, from 1."""
+    """From 1 in the run."""
     kept: bool = False
-    """It is in the list of the page."""
+    """Whether the page lists it."""
 
     @classmethod
-    def from_rejection(cls, event: Mapping[str, Any]) -> Incident:
-        """Read a ``rejection``."""
+    def from_event(cls, event: Mapping[str, Any]) -> ReportIncident:
+        """Read a ``rejection`` or a ``climb``."""
         files = event.get("files")
         files = files if isinstance(files, list) else []
         return cls(
@@ -68,6 +68,10 @@ class Incident:
             time=finite(event.get("time")),
             batch=whole(event.get("batch")),
             step=whole(event.get("step")),
+            to_step=whole(event.get("to_step")),
+            lost=whole(event.get("lost")) or 0,
+            lr_factor=finite(event.get("lr_factor")),
+            precision=text(event.get("precision"), 40),
             culprits=_texts(event.get("culprits")),
             loss=number(event.get("loss")),
             norm=number(event.get("norm")),
@@ -75,36 +79,20 @@ class Incident:
             files_in_all=len(files),
         )
 
-    @classmethod
-    def from_climb(cls, event: Mapping[str, Any]) -> Incident:
-        """Read a ``climb``."""
-        return cls(
-            kind=kind_of(event),
-            epoch=whole(event.get("epoch")) or 0,
-            reason=text(event.get("reason")),
-            time=finite(event.get("time")),
-            step=whole(event.get("step")),
-            to_step=whole(event.get("to_step")),
-            lost=whole(event.get("lost")) or 0,
-            lr_factor=finite(event.get("lr_factor")),
-            precision=text(event.get("precision"), 40),
-            culprits=_texts(event.get("culprits")),
-        )
-
     def looked_into(self, event: Mapping[str, Any]) -> None:
-        """Take over the answer of an ``incident``."""
+        """Take the answer from an ``incident`` event."""
         self.answer = event
-        name = PurePath(str(event.get("folder") or "").replace("\\", "/")).name  # the run may have been moved since
+        name = PurePath(str(event.get("folder") or "").replace("\\", "/")).name  # the run may have moved since
         self.folder = name if _FOLDER.fullmatch(name) else ""
 
     @property
-    def climb(self) -> bool:
+    def escalation(self) -> bool:
         """Whether more than a batch was undone."""
         return self.kind not in ("micro_batch", "window", "validation")
 
     @property
     def cause(self) -> str:
-        """The cause that the autopsy names; empty when it was not looked into."""
+        """The cause that the autopsy names; empty without an autopsy."""
         return "" if self.answer is None else text(self.answer.get("cause"), 60)
 
     @property
@@ -114,7 +102,7 @@ class Incident:
 
     @property
     def next(self) -> str:
-        """The next step; commands stand on lines of their own."""
+        """The next step, with commands on lines of their own."""
         written = "" if self.answer is None else self.answer.get("next")
         return text_of_lines(written, 1000) if isinstance(written, str) else ""
 
@@ -135,24 +123,24 @@ class Incident:
 
     @property
     def headline(self) -> str:
-        """One line: who and what, or what was seen."""
+        """One line: who did what, or what the guard saw."""
         if self.answer is None:
             return self.reason or WORDS[self.kind]
         who = self._who()
         return f"{who} {self.what or 'broke the training'}: {self.cause or 'undecided'}"
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what is known, as names and values in the order in which they are read."""
+        """Return what is known, as names and values in reading order."""
         rows = [("seen", self.reason), ("where", self.place)]
-        if self.climb and self.to_step is not None:
+        if self.escalation and self.to_step is not None:
             undone = f", {count(self.lost, 'step')} undone" if self.lost else ""
-            rows.append(("put back", f"to step {self.to_step:,}{undone}"))
-        if self.climb and self.lr_factor is not None:
+            rows.append(("rolled back", f"to step {self.to_step:,}{undone}"))
+        if self.escalation and self.lr_factor is not None:
             rows.append(("learning rate", f"× {short(self.lr_factor)}"))
         if self.precision:
-            rows.append(("from here on in", self.precision))
+            rows.append(("new precision", self.precision))
         if self.answer is None:
-            rows.append(("cause", "not looked into"))
+            rows.append(("cause", "no autopsy"))
         else:
             rows += self._found()
         if self.loss is not None:

@@ -122,8 +122,8 @@
       x: marks.map(([, x]) => x), y: marks.map(() => 1), customdata: marks.map(([m]) => m.anchor),
       text: marks.map(([m]) => folded(m.text, 60)), hovertemplate: "%{text}<br><i>click to read</i>",
       marker: {
-        size: 11, line: { width: 1, color: css("--raised") }, symbol: marks.map(([m]) => (m.kind === "climb" ? "diamond" : "triangle-down")),
-        color: marks.map(([m]) => (many ? colour(m.run) : m.kind === "climb" ? css("--bad") : css("--mind"))),
+        size: 11, line: { width: 1, color: css("--raised") }, symbol: marks.map(([m]) => (m.kind === "escalation" ? "diamond" : "triangle-down")),
+        color: marks.map(([m]) => (many ? colour(m.run) : m.kind === "escalation" ? css("--bad") : css("--mind"))),
       },
     };
   }

@@ -1,7 +1,7 @@
-"""The page of one run or of several: one file, nothing from the network, all text escaped.
+"""Report page: one run or several in one file, nothing from the network, all text escaped.
 
-Its policy allows the two scripts that are in it, by their hashes, and no address of any kind: whatever a library or a name
-tried, the browser would not fetch it.
+Its policy allows its two scripts by their hashes, and no address: the browser fetches nothing, whatever a library or a name
+tries.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..errors import InvalidCallError
 from ..pages import render
 from .charts import anchor_of, page_data
 from .figures import figures
-from .incident import WORDS, Incident
+from .incident import WORDS, ReportIncident
 from .pictures import Pictures
 from .run import Run, read_run
-from .settings_table import changed, defaults_known, differing, shown
+from .settings_table import changed, defaults_problem, differing, shown
 from .timeline import KINDS
-from .verdict import Verdict, verdict, verdict_of_many
+from .verdict import RunVerdict, verdict, verdict_of_many
 
 _HERE = Path(__file__).parent
 OPEN = 3
-"""Incidents that are unfolded from the start."""
+"""Incidents unfolded at first."""
 LAYERS = 12
 FILES = (
     "results.csv",
@@ -46,7 +46,7 @@ FILES = (
     "results.png",
     "confusion_matrix.png",
 )
-"""Files of a run that a page links to when they are there."""
+"""Files of a run that a page links to if they exist."""
 
 
 def write_report(
@@ -61,19 +61,19 @@ def write_report(
 
     Args:
         runs: Folders of runs.
-        out: The page. Without it: ``report.html`` in the run's folder, or of several runs in the working folder.
-        title: Of the page; without it the names of the runs.
-        conclusion: What was found out about them together; without it, what the page finds itself.
+        out: The page; None: ``report.html`` in the run's folder, or for several runs in the working folder.
+        title: Of the page; None: the names of the runs.
+        conclusion: Its first sentence; None: the page's own verdict.
         verb: The command that makes the page.
 
     Returns:
         The path of the page.
 
     Raises:
-        InvalidCallError: No run, a folder that is no run, or a page that cannot be written.
+        InvalidCallError: No run, a folder without a run, or a page that cannot be written.
     """
     if not runs:
-        raise InvalidCallError("report: no run was given. Give the folder of a run, such as runs/detect/train.")
+        raise InvalidCallError("report: no run given. Give the folder of a run, such as runs/detect/train.")
     found = named_apart([read_run(Path(run)) for run in runs])
     out = Path(out) if out is not None else found[0].folder / "report.html" if len(found) == 1 else Path("report.html")
     if out.is_dir():
@@ -88,7 +88,7 @@ def write_report(
 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
-    """Give runs of the same name their folders' names in front, and a number when that does not help."""
+    """Put the folder in front of names that several runs have, and a number behind those still alike."""
     names = [run.name for run in runs]
     for run in runs:
         if names.count(run.name) > 1:
@@ -102,22 +102,14 @@ def named_apart(runs: Sequence[Run]) -> list[Run]:
 def page_of(
     runs: Sequence[Run], out: Path, title: str | None = None, conclusion: str | None = None, verb: str = "report"
 ) -> str:
-    """Return the page of runs.
-
-    Args:
-        runs: As they were read.
-        out: Where the page will be: links to the files of a run start there.
-        title: Of the page.
-        conclusion: What the page says first, instead of its own verdict.
-        verb: The command that makes it.
-    """
+    """Return the page of runs; arguments as for :func:`write_report`, with links relative to ``out``."""
     from markupsafe import Markup
 
     data, script = page_data(runs), _own("page.js")
     pictures = Pictures()
     shown_runs = [_shown(i, run, out, pictures) for i, run in enumerate(runs)]
-    first: Verdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
-    first = first if conclusion is None else Verdict(first.tone, conclusion)
+    first: RunVerdict = verdict(runs[0]) if len(runs) == 1 else verdict_of_many(runs)
+    first = first if conclusion is None else RunVerdict(first.tone, conclusion)
     return render(
         _HERE,
         "page.html.j2",
@@ -134,7 +126,7 @@ def page_of(
         differing=differing(runs) if len(runs) > 1 else [],
         omitted=pictures.omitted,
         kinds=[kind for kind in KINDS if any(run.history.timeline.amounts.get(kind) for run in runs)],
-        defaults_problem=defaults_known(),
+        defaults_problem=defaults_problem(),
         policy=f"default-src 'none'; script-src 'sha256-{_plotly()[1]}' 'sha256-{_hash(script)}'; style-src 'unsafe-inline';"
         " img-src data: blob:; base-uri 'none'; form-action 'none'",
         plotly=Markup(_plotly()[0]),
@@ -144,19 +136,19 @@ def page_of(
 
 
 def script_json(value: Any) -> str:
-    r"""Return JSON that can stand between script tags: nothing in it ends them or opens a comment.
+    r"""Return JSON that is safe between script tags: it neither ends them nor opens a comment.
 
     Examples:
         >>> script_json("</script><!--\u2028")
         '"\\u003c/script\\u003e\\u003c!--\\u2028"'
     """
-    words = json.dumps(value, allow_nan=False, separators=(",", ":"))  # all that is not ASCII is escaped already
+    words = json.dumps(value, allow_nan=False, separators=(",", ":"))  # escapes all but ASCII
     return words.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _shown(i: int, run: Run, out: Path, pictures: Pictures) -> dict[str, Any]:
-    """Return what the template shows of a run."""
-    rows, same = changed(run) if run.settings and not defaults_known() else ([], 0)
+    """Return the template's values of a run."""
+    rows, same = changed(run) if run.settings and not defaults_problem() else ([], 0)
     layers = sorted(run.history.layers.items(), key=lambda item: -item[1].total / item[1].lines)[:LAYERS]
     known = {found.number for found in run.incidents}
     return {
@@ -197,7 +189,7 @@ def _shown(i: int, run: Run, out: Path, pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _incident(i: int, n: int, run: Run, found: Incident, out: Path, pictures: Pictures) -> dict[str, Any]:
+def _incident(i: int, n: int, run: Run, found: ReportIncident, out: Path, pictures: Pictures) -> dict[str, Any]:
     folder = run.folder / "incidents" / found.folder if found.folder else None
     there = folder is not None and folder.is_dir()
     links = []
@@ -226,7 +218,7 @@ def _incident(i: int, n: int, run: Run, found: Incident, out: Path, pictures: Pi
 
 
 def _link(path: Path, out: Path) -> str:
-    """Return the address of a file as seen from the page, with a leading dot so that no name is taken for a scheme."""
+    """Return the relative address of a file, with a leading dot: a name may look like a scheme."""
     try:
         way = os.path.relpath(path.resolve(), out.resolve().parent)
     except ValueError:  # on another drive
@@ -236,7 +228,7 @@ def _link(path: Path, out: Path) -> str:
 
 @functools.cache
 def _plotly() -> tuple[str, str]:
-    """Return the library that draws, which ships with the package plotly, and its hash."""
+    """Return the script of the package plotly, and its hash."""
     content = pkgutil.get_data("plotly", "package_data/plotly.min.js")
     assert content is not None, "plotly has no plotly.min.js"
     script = content.decode("utf-8").replace("\r\n", "\n")  # as a browser reads it

@@ -1,4 +1,4 @@
-"""The pictures of incidents, small enough for a page."""
+"""Pictures: the previews of incidents, small enough for a page."""
 
 from __future__ import annotations
 
@@ -8,35 +8,30 @@ import struct
 from pathlib import Path
 
 LIMIT = 50
-"""Pictures of a page."""
+"""Most pictures of a page."""
 BYTES = 120_000
-"""A larger file is made smaller."""
+"""Largest picture; a larger file is reduced."""
 SIDES = ((900, 82), (640, 75), (400, 70))
-"""Pixels of its longer side then, and the quality, until it is small enough."""
+"""Pixels of the longer side, and quality, tried until a picture is small enough."""
 BUDGET = 6_000_000
 """Bytes of all pictures of a page."""
 LARGEST_FILE = 1 << 26
 MOST_PIXELS = 100_000_000
-"""A picture of more is not decoded: a few bytes of a stranger may stand for any number."""
+"""A larger picture is not decoded: a few bytes of a stranger may stand for any number of pixels."""
 BROKEN = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, EOFError, OverflowError, struct.error)
-"""What Pillow's reader raises at files that are damaged."""
+"""Errors of Pillow's reader for damaged files."""
 
 
 class Pictures:
-    """Hands out pictures as data URIs until there are too many or they take too much.
+    """Returns pictures as data URIs until there are too many or they take too much."""
 
-    Args:
-        limit: How many at most.
-        budget: Bytes of them all, before they are turned into text.
-    """
-
-    def __init__(self, limit: int = LIMIT, budget: int = BUDGET) -> None:
-        self._left, self._budget = limit, budget
+    def __init__(self) -> None:
+        self._left, self._budget = LIMIT, BUDGET
         self.omitted = 0
-        """Pictures that are there and are not shown."""
+        """Pictures that exist but are not shown."""
 
     def take(self, path: Path) -> str:
-        """Return a picture as a data URI; empty when there is none, it is no picture, or enough are shown."""
+        """Return a picture as a data URI; empty if it is missing or damaged, or enough are shown."""
         if not path.is_file():
             return ""
         if self._left <= 0 or self._budget <= 0:
@@ -52,9 +47,9 @@ class Pictures:
 
 
 def _small(path: Path) -> bytes:
-    """Return a picture as a JPEG that is no larger than it has to be; nothing when it cannot be read.
+    """Return a picture as a small JPEG; empty if it cannot be read.
 
-    Pillow's reader is asked directly: within a training ``PIL.Image.open`` is Ultralytics', which may install packages.
+    Pillow's reader is called directly: within a training ``PIL.Image.open`` is Ultralytics', which may install packages.
     """
     from PIL.JpegImagePlugin import JpegImageFile
 

@@ -1,4 +1,4 @@
-"""A run as it is read from its folder: guarded or stock, finished or cut off anywhere."""
+"""Run: read from its folder, guarded or stock, finished or cut off anywhere."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import yaml
 from .._shared.numbers import count, finite, text, text_of_lines, whole
 from ..errors import InvalidCallError
 from ..runlog.events import SCHEMA
-from ..runlog.reader import Damage, read_events
+from ..runlog.reader import LogDamage, read_events
 from ..runlog.results_csv import Results, read_results
-from .history import History
-from .incident import Incident
+from .history import RunHistory
+from .incident import ReportIncident
 
 LARGEST = 1 << 24
-"""Bytes of an ``args.yaml`` or ``summary.json`` that are read."""
+"""Most bytes of an ``args.yaml`` or ``summary.json``."""
 
 
 @dataclass(kw_only=True)
 class Run:
-    """All that a page needs of a run."""
+    """All that a page needs to know of a run."""
 
     folder: Path
     name: str
@@ -33,14 +33,14 @@ class Run:
     guard: dict[str, Any] = field(default_factory=dict)
     """Settings of the guard; empty without one."""
     preset: str = ""
-    history: History = field(default_factory=History)
+    history: RunHistory = field(default_factory=RunHistory)
     """The events, reduced."""
     results: Results = field(default_factory=Results)
     summary: dict[str, Any] = field(default_factory=dict)
     unknown: str = ""
-    """Why the run cannot be judged: its log is of a form that is not known here; empty when it can."""
+    """Why the run cannot be judged: its log has an unknown form; empty if it can."""
     notices: list[str] = field(default_factory=list)
-    """What is missing or damaged, a sentence each."""
+    """Missing or damaged parts, a sentence each."""
 
     @property
     def guarded(self) -> bool:
@@ -48,8 +48,8 @@ class Run:
         return self.history.events > 0
 
     @property
-    def incidents(self) -> list[Incident]:
-        """The incidents that are listed."""
+    def incidents(self) -> list[ReportIncident]:
+        """The incidents that the page lists."""
         return self.history.incidents
 
     @property
@@ -66,22 +66,22 @@ class Run:
 
     @property
     def message(self) -> str:
-        """Why it ended, in the words of the log."""
+        """Why the run ended, in the words of the log."""
         return text_of_lines((self.history.end or {}).get("message"), 2000)
 
     @property
     def epochs_planned(self) -> int:
-        """How many epochs were asked for; 0: not known."""
+        """Epochs asked for; 0: unknown."""
         return whole(self.settings.get("epochs")) or 0
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs were finished."""
+        """Epochs finished."""
         return max(self.results.done, max(self.history.epochs, default=0))
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """The guard's own counts at the end; empty without an end."""
+        """The guard's counts at the end; empty without an end."""
         counts = (self.history.end or {}).get("counts")
         return counts if isinstance(counts, Mapping) else {}
 
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Versions, device and precision, as the last start has them."""
+        """Versions, device and precision of the last start."""
         if not self.history.starts:
             device = self.settings.get("device")
             return {} if device in (None, "") else {"device (as asked for)": text(device)}
@@ -106,13 +106,10 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run's folder; what is missing or damaged is a notice.
+    """Read a run's folder; a missing or damaged part becomes a notice.
 
     Args:
-        folder: With a ``results.csv`` or a ``guard.jsonl``; besides them ``args.yaml``, ``summary.json`` and ``incidents/``.
-
-    Returns:
-        The run.
+        folder: Has a ``results.csv`` or a ``guard.jsonl``; perhaps also ``args.yaml``, ``summary.json`` and ``incidents/``.
 
     Raises:
         InvalidCallError: There is no such folder, or no run in it.
@@ -120,7 +117,7 @@ def read_run(folder: Path) -> Run:
     folder = Path(folder)
     log, table = folder / "guard.jsonl", folder / "results.csv"
     if not folder.is_dir():
-        known = f" It is a file; give its folder, {folder.parent}." if folder.is_file() else ""
+        known = f" It is a file: give its folder, {folder.parent}." if folder.is_file() else ""
         raise InvalidCallError(
             f"report: there is no folder {folder}.{known or ' Give the folder of a run, such as runs/detect/train.'}"
         )
@@ -130,7 +127,7 @@ def read_run(folder: Path) -> Run:
         )
     run = Run(folder=folder, name=text(folder.resolve().name, 80) or "run")
     if log.is_file():
-        damage = Damage()
+        damage = LogDamage()
         try:
             for event in read_events(log, damage):
                 run.history.add(event)
@@ -209,7 +206,7 @@ def _read(path: Path) -> str:
 
 
 def _runs_inside(folder: Path) -> str:
-    """Return a hint when the folder of all runs was given instead of one of them."""
+    """Return a hint for the folder of all runs, given instead of one of them."""
     inside = sorted(path.parent.name for name in ("results.csv", "guard.jsonl") for path in folder.glob(f"*/{name}"))
     if not inside:
         return " Give the folder of a run, such as runs/detect/train."

@@ -1,4 +1,4 @@
-"""Settings as tables: against Ultralytics' defaults, and of several runs against each other."""
+"""Settings tables: a run against Ultralytics' defaults, and runs against each other."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..presets.ultralytics_settings import default_hyp
 from .run import Run
 
 OURS = frozenset({"save_dir", "name", "project", "mode", "exist_ok"})
-"""Settings that say where a run is kept, not what it is; they differ for every run."""
+"""Settings that say where a run lies; they differ for every run."""
 
 
 def changed(run: Run) -> tuple[list[tuple[str, str, str]], int]:
     """Return the settings that differ from Ultralytics' defaults, as name, value, default; and how many do not.
 
     Raises:
-        InvalidCallError: Ultralytics is not installed, so that nobody knows its defaults.
+        InvalidCallError: Ultralytics is not installed: its defaults are unknown.
     """
     defaults = default_hyp()
     rows = [
@@ -31,7 +31,7 @@ def changed(run: Run) -> tuple[list[tuple[str, str, str]], int]:
 
 
 def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Return the settings in which runs differ, those of the guard included: name, and a value for each run."""
+    """Return the settings in which runs differ, the guard's included: name, and a value for each run."""
     all_of = [{"preset": run.preset, **run.settings, **{f"guard.{k}": v for k, v in run.guard.items()}} for run in runs]
     names = dict.fromkeys(name for settings in all_of for name in settings if name not in OURS)
     rows = []
@@ -42,8 +42,8 @@ def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def defaults_known() -> str:
-    """Return why the defaults are not known; empty when they are."""
+def defaults_problem() -> str:
+    """Return why the defaults are unknown; empty when they are known."""
     try:
         default_hyp()
     except InvalidCallError as error:
@@ -52,7 +52,7 @@ def defaults_known() -> str:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Say whether two values of a setting mean the same.
+    """Return whether two values of a setting mean the same.
 
     Examples:
         >>> same(1, 1.0), same(True, 1), same("a", "a"), same(None, "")
@@ -66,7 +66,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is written on the command line.
+    """Return a value as on the command line.
 
     Examples:
         >>> shown(None), shown(0.01), shown("x.yaml"), shown([1, 2])

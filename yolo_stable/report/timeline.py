@@ -1,4 +1,4 @@
-"""Timeline: what the guard did, in order; brought together by epochs when it was too much to be read."""
+"""Timeline: what the guard did, in order; joined by epochs when it is too much to read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 MOST = 300
-"""Entries at most."""
-KINDS = ("run", "rejection", "climb", "incident", "warning", "left out", "checkpoint", "validation")
-"""The kinds that an entry can have, in the order of the page's filter."""
+"""Most entries."""
+KINDS = ("run", "rejection", "escalation", "incident", "warning", "left out", "checkpoint", "validation")
+"""Kinds of entries, in the order of the page's filter."""
 
 
 @dataclass
-class Entry:
-    """Something that happened, or several of the same kind."""
+class TimelineEntry:
+    """One event, or several of the same kind."""
 
     kind: str
     epoch: int
@@ -22,17 +22,17 @@ class Entry:
     time: float | None = None
     step: int | None = None
     about: int = 0
-    """The number of the incident that it is about; 0: none."""
+    """The number of its incident; 0: none."""
     amount: int = 1
     last_epoch: int = 0
     others: bool = False
-    """Some of those that are brought together say something else."""
+    """Whether some of the joined entries say something else."""
 
     def __post_init__(self) -> None:
         self.last_epoch = max(self.last_epoch, self.epoch)
 
-    def join(self, other: Entry) -> None:
-        """Bring another one in."""
+    def join(self, other: TimelineEntry) -> None:
+        """Join another entry."""
         self.others = self.others or other.others or _gist(other.text) != _gist(self.text)
         self.amount += other.amount
         self.last_epoch = max(self.last_epoch, other.last_epoch)
@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def words(self) -> str:
-        """What is said of it."""
+        """The entry in words."""
         if self.amount == 1:
             return self.text
         return f"{self.amount:,} times, {'the first' if self.others else 'like the first'}: {self.text}"
@@ -55,24 +55,24 @@ class Entry:
 
 @dataclass
 class Timeline:
-    """Takes entries and keeps at most `MOST` of them: never drops one, but brings those of a kind and epoch together.
+    """Keeps at most `MOST` entries: it drops none, but joins those of a kind and epoch.
 
     Examples:
         >>> timeline = Timeline()
         >>> for batch in range(1000):
-        ...     timeline.add(Entry("rejection", 1 + batch // 500, f"batch {batch}: loss nan"))
+        ...     timeline.add(TimelineEntry("rejection", 1 + batch // 500, f"batch {batch}: loss nan"))
         >>> [(entry.where, entry.amount) for entry in timeline.entries]
         [('epoch 1', 500), ('epoch 2', 500)]
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[TimelineEntry] = field(default_factory=list)
     amounts: dict[str, int] = field(default_factory=dict)
-    """How many there were of each kind."""
+    """Entries of each kind."""
     _level: int = 0
-    _open: dict[Hashable, Entry] = field(default_factory=dict)
+    _open: dict[Hashable, TimelineEntry] = field(default_factory=dict)
 
-    def add(self, entry: Entry) -> None:
-        """Add what happened last."""
+    def add(self, entry: TimelineEntry) -> None:
+        """Add the latest entry."""
         self.amounts[entry.kind] = self.amounts.get(entry.kind, 0) + entry.amount
         if self._level:
             key = self._key(entry)
@@ -95,8 +95,8 @@ class Timeline:
                 self._open[key] = entry
                 self.entries.append(entry)
 
-    def _key(self, entry: Entry) -> Hashable:
-        """Return what entries have in common that come together: first all but numbers, then ever more epochs."""
+    def _key(self, entry: TimelineEntry) -> Hashable:
+        """Return the key of entries to join: first their words without numbers, then ever more epochs."""
         if self._level == 1:
             return entry.kind, entry.epoch, _gist(entry.text)
         return entry.kind, entry.epoch >> (self._level - 2)

@@ -1,4 +1,4 @@
-"""Verdict on a run: what it came to, in one sentence, and what to do next; a pure function of the run."""
+"""Run verdict: the result of a run in one sentence, and what to do next; a pure function of the run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._shared.numbers import count, finite, short, text
-from .incident import Incident
+from .incident import ReportIncident
 from .run import Run
 
 SEEN = 0.05
-"""A best value of mAP above this had shown that the network finds something."""
+"""A best mAP above this shows that the network found something."""
 WORDS = {
     "weights": "ruined weights",
-    "optimisation": "training that went astray",
+    "optimisation": "a divergence",
     "precision": "numbers beyond the precision",
     "hardware transient": "a fault that did not come again",
     "hardware persistent": "a device that computes wrongly",
@@ -28,8 +28,8 @@ LOST = 0.1
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a page says first."""
+class RunVerdict:
+    """The first sentence of a page."""
 
     tone: str
     """``good``, ``mind`` or ``bad``."""
@@ -37,14 +37,10 @@ class Verdict:
     next: str = ""
 
 
-def verdict(run: Run) -> Verdict:
-    """Judge a run.
-
-    Args:
-        run: As it was read.
-    """
+def verdict(run: Run) -> RunVerdict:
+    """Judge a run."""
     if run.status == "unknown":
-        return Verdict("mind", f"Not judged: {_unknown(run)}.")
+        return RunVerdict("mind", f"Not judged: {_unknown(run)}.")
     trouble = trouble_in_results(run)
     if run.status == "stock":
         ending = _ending(run)
@@ -52,15 +48,17 @@ def verdict(run: Run) -> Verdict:
         if trouble:
             advice = "Train it again with the guard.\n" + _lines("With its data and network", _train(run))
             advice = advice.strip()
-            return Verdict("bad", f"{ending} without a guard{where}. {trouble}", advice)
+            return RunVerdict("bad", f"{ending} without a guard{where}. {trouble}", advice)
         shown = run.results.measure or any(name.startswith("train/") for name in run.results.columns)
-        return Verdict("good" if run.results.rows and shown else "mind", f"{ending} without a guard{where}.")
+        return RunVerdict("good" if run.results.rows and shown else "mind", f"{ending} without a guard{where}.")
     guard = guard_words(run)
     if run.status == "done":
         where = f", {best}" if (best := best_words(run)) else ""
         words = f"{_ending(run)}{where}. {guard}{' ' + trouble if trouble else ''}"
         careful = run.history.tally.rollbacks or run.history.tally.incidents > run.history.tally.repairs or trouble
-        return Verdict("bad" if trouble else "mind" if careful and not _explained(run) else "good", words, _next(run))
+        return RunVerdict(
+            "bad" if trouble else "mind" if careful and not _explained(run) else "good", words, _next(run)
+        )
     of = f" of {run.epochs_planned}" if run.epochs_planned else ""
     epoch = f"epoch {max(run.history.epoch, 1)}{of}"
     first = {
@@ -76,11 +74,11 @@ def verdict(run: Run) -> Verdict:
     if not rest and run.status in ("interrupted", "unfinished"):
         lead = "Go on with" if run.status == "interrupted" else "If it was killed, go on with"
         rest = _lines(lead, _train(run, run.folder / "weights" / "last.pt", " resume=True"))
-    return Verdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", rest)
+    return RunVerdict(tone, f"{first}{why}{where} {guard}{' ' + trouble if trouble else ''}", rest)
 
 
-def verdict_of_many(runs: Sequence[Run]) -> Verdict:
-    """Say of several runs which is best, and which did not end well."""
+def verdict_of_many(runs: Sequence[Run]) -> RunVerdict:
+    """Judge which of several runs is best, and which did not end well."""
     verdicts = [verdict(run) for run in runs]
     judged = [run for run in runs if run.best and run.status != "unknown"]
     measures, data = (
@@ -95,20 +93,18 @@ def verdict_of_many(runs: Sequence[Run]) -> Verdict:
             best = max(judged, key=lambda run: (run.best or (0.0, 0))[0])
             words += f": the highest is {best.name} with {best_words(best).removeprefix('best ')}"
         else:
-            words += (
-                f": {measure_name(judged[0])} cannot tell which is best, it is {short(round(values[0], 4))} in several"
-            )
+            words += f": {measure_name(judged[0])} cannot tell which is best, several have {short(round(values[0], 4))}"
     words += "."
     if apart:
         how = "for different tasks" if len(measures) > 1 else "on different data"
-        words += f" They were trained {how}, so that mAP cannot tell which is best."
+        words += f" They were trained {how}: mAP cannot tell which is best."
     bad = [run.name for run, one in zip(runs, verdicts, strict=True) if one.tone == "bad"]
     if bad:
         words += f" Look at {', '.join(bad)}, which did not end well."
     unknown = [run.name for run in runs if run.status == "unknown"]
     if unknown:
         words += f" Not judged: {', '.join(unknown)}."
-    return Verdict("mind" if bad or apart or unknown else "good", words)
+    return RunVerdict("mind" if bad or apart or unknown else "good", words)
 
 
 def measure_name(run: Run) -> str:
@@ -125,7 +121,7 @@ def measure_name(run: Run) -> str:
 
 
 def best_words(run: Run) -> str:
-    """Return ``best mAP50-95 0.71 (epoch 13)``; empty when there was no validation."""
+    """Return ``best mAP50-95 0.71 (epoch 13)``; empty without a validation."""
     if run.best is None:
         return ""
     counted = ", counted from 0" if run.results.from_zero else ""
@@ -133,7 +129,7 @@ def best_words(run: Run) -> str:
 
 
 def guard_words(run: Run) -> str:
-    """Return what the guard did, a sentence or several."""
+    """Return what the guard did, in one or several sentences."""
     history = run.history
     done = []
     if history.tally.rejected:
@@ -142,16 +138,16 @@ def guard_words(run: Run) -> str:
         done.append(f"rejected {history.tally.rejected:,}{of}")
     if history.tally.rollbacks:
         times = "once" if history.tally.rollbacks == 1 else f"{history.tally.rollbacks:,} times"
-        done.append(f"went back {times} ({count(history.tally.undone, 'step')} undone)")
+        done.append(f"rolled back {times} ({count(history.tally.undone, 'step')} undone)")
     if history.tally.repairs:
-        done.append(f"put the EMA back {'once' if history.tally.repairs == 1 else f'{history.tally.repairs:,} times'}")
+        done.append(f"restored the EMA {'once' if history.tally.repairs == 1 else f'{history.tally.repairs:,} times'}")
     if not done:
         return "The guard had nothing to do."
     return f"The guard {' and '.join([', '.join(done[:-1]), done[-1]] if len(done) > 1 else done)}.{_causes(run)}"
 
 
 def trouble_in_results(run: Run) -> str:
-    """Return what the results show to have gone wrong: a loss that is not finite, or mAP that is lost."""
+    """Return what went wrong by the results: a loss that is not finite, or a lost mAP."""
     said = []
     for name in (name for name in run.results.columns if name.startswith("train/")):
         bad = [epoch for epoch, value in run.results.column(name) if not math.isfinite(value)]
@@ -179,7 +175,7 @@ def _unknown(run: Run) -> str:
     if run.unknown:
         return run.unknown
     if not run.guarded:
-        return "results.csv is no table that is known here, and there is no guard.jsonl"
+        return "results.csv is an unknown table, and there is no guard.jsonl"
     status = text((run.history.end or {}).get("status"), 40)
     return f"guard.jsonl ends with the status {status!r}, which is not known here"
 
@@ -194,7 +190,7 @@ def _ending(run: Run) -> str:
 
 
 def _causes(run: Run) -> str:
-    """Return what the autopsies found, the guilty files of the most frequent cause counted."""
+    """Return the causes that the autopsies found."""
     causes, history = run.history.tally.causes, run.history
     if not causes:
         return ""
@@ -225,14 +221,14 @@ def _cause_words(run: Run, cause: str) -> str:
 
 
 def _explained(run: Run) -> bool:
-    """Whether all that happened is data that was found and dealt with."""
+    """Return whether bad data explain every incident."""
     known = run.history.tally.causes
     return set(known) == {"data"} and known["data"] == run.history.tally.incidents
 
 
 def _next(run: Run) -> str:
-    """Return the next step of the incident that is most worth it: of the most frequent cause, the first."""
-    told: list[Incident] = [found for found in run.incidents if found.next]
+    """Return the next step of the first incident of the most frequent cause."""
+    told: list[ReportIncident] = [found for found in run.incidents if found.next]
     if not told:
         return ""
     often = Counter(found.cause for found in told).most_common(1)[0][0]
@@ -240,12 +236,12 @@ def _next(run: Run) -> str:
 
 
 def _lines(what: str, command: str) -> str:
-    """Return a step and, on a line of its own, its command; nothing where there is none that works."""
+    """Return a step and, on a line of its own, its command; empty without a command that works."""
     return f"{what}:\n{command}" if command else ""
 
 
 def _train(run: Run, model: Path | None = None, more: str = "") -> str:
-    """Return the command that trains with the data of a run; empty where the run does not tell, or the file is not there."""
+    """Return the command that trains with the data of a run; empty if the run does not say, or the model's file is missing."""
     data, network = run.settings.get("data"), run.settings.get("model") if model is None else str(model)
     if not isinstance(data, str) or not isinstance(network, str) or (model is not None and not model.is_file()):
         return ""

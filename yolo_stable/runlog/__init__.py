@@ -1,1 +1,1 @@
-"""The log of a run: events, metrics of steps and epochs, warnings of them."""
+"""Run log: events, metrics of steps and epochs, warnings."""

@@ -1,7 +1,7 @@
-"""Events: what happened in a run, one JSON object a line in ``guard.jsonl``.
+"""Events: what happened in a run, one JSON object per line of ``guard.jsonl``.
 
-Schema 1. Every line has ``schema`` (1), ``event``, ``time`` (seconds since the epoch) and ``epoch`` (from 1; 0 before
-training). The events, with their further keys:
+Schema 1. Every line has ``schema`` (1), ``event``, ``time`` (seconds since 1970) and ``epoch`` (from 1; 0 before training). The
+events and their further keys:
 
 - ``start``: ``versions`` (package name to version), ``guard`` (its settings), ``preset``, ``optimizer``, ``precision``,
   ``device``, ``epochs_before`` (completed before this start; above 0 when the run was resumed).
@@ -22,13 +22,13 @@ training). The events, with their further keys:
   ``runlog/warning_rules.py``.
 - ``epoch``: ``applied``, ``clipped``, ``rejected`` (counts within the epoch), ``norm_mean``, ``norm_max`` (before clipping, of
   the steps that were applied; null when there were none), ``loss`` (running means, by name).
-- ``climb``: more than a batch was undone. ``rung`` (``repair``: the EMA alone was put back to a snapshot; ``roll_back``: the
+- ``climb``: more than a batch was undone. ``rung`` (``repair``: the EMA alone was restored from a snapshot; ``roll_back``: the
   whole state; ``lower_precision``: that, and ``precision`` is computed in from here on; ``halt``), ``reason``, ``culprits``,
-  ``step`` and ``to_step`` (optimizer steps applied then, and in the snapshot), ``lost`` (steps undone by this climb, without
+  ``step`` and ``to_step`` (optimizer steps applied then, and in the snapshot), ``lost`` (steps undone by this escalation, without
   those that earlier ones had undone), ``lr_factor`` (what the learning rate is multiplied by from here on).
-- ``incident``: a rejection or a climb was looked into. ``kind``, ``folder`` (where it is in full, or null), and the answer of the
-  autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``, ``samples``, ``evidence``, ``next``.
-  ``injected`` here and in ``start``: faults that were put in on purpose, where there are any.
+- ``incident``: the autopsy of a rejection or an escalation. ``kind``, ``folder`` (where it is in full, or null), and the
+  answer of the autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``, ``samples``, ``evidence``,
+  ``next``. ``injected`` here and in ``start``: faults that were put in on purpose, where there are any.
 - ``left_out``: ``path`` of an image that was found guilty twice and is left out of the rest of the run.
 - ``unreadable``: ``path`` of an image that could not be read any more and is left out from here on, ``why``, ``split``
   (``train``, others are drawn in its place, or ``val``), ``lost`` (files of that split so far) and ``images`` (that it has).
@@ -53,7 +53,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """One event; see the module for the kinds and their details."""
+    """One event; the module lists the kinds and their details."""
 
     event: str
     epoch: int
@@ -75,19 +75,19 @@ class EventLog:
     """Appends events to a file, a line each; a full disk ends the log, not the training.
 
     Args:
-        path: The file; made with its first event.
-        append: Keep what an earlier part of the same run wrote; otherwise the file starts anew.
+        path: The file; the first event makes it.
+        append: Keep the lines of an earlier part of the run; otherwise start a new file.
     """
 
     def __init__(self, path: Path, *, append: bool = False) -> None:
         self.path = path
         self.problem: str | None = None
-        """Why writing stopped, if it did."""
+        """Why writing stopped, or None."""
         self._file: IO[str] | None = None
         self._mode = "a" if append else "w"
 
     def write(self, event: Event) -> None:
-        """Append one event and flush, so that a killed run keeps every line."""
+        """Append one event and flush: a killed run keeps every line."""
         if self.problem is not None:
             return
         try:
@@ -115,7 +115,7 @@ class EventLog:
 
 
 def _end_last_line(path: Path) -> None:
-    """Cut off a last line that a killed run left unfinished: the next event would be written into it, and both be lost."""
+    """Cut off a last line that a killed run left unfinished: the next event would be written into it, and both lost."""
     if not path.is_file():
         return
     with open(path, "r+b") as file:

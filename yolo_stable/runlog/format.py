@@ -1,18 +1,18 @@
-"""Log lines: what the terminal shows of what the guard did."""
+"""Log lines: what the guard did, for the terminal."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from ..guard import Climb, Rung
+from ..guard import Escalation, EscalationLevel
 
 FILES_SHOWN = 3
-"""Image files named in a line on the terminal; the event has all of them."""
+"""Image files named in a line; the event has all."""
 
 
 def name_files(files: list[str]) -> str:
-    """Return a sentence with the first image files of a batch."""
+    """Return the first image files of a batch, in words."""
     if not files:
         return "Its images have no file names"
     shown = ", ".join(Path(file).name for file in files[:FILES_SHOWN])
@@ -20,30 +20,30 @@ def name_files(files: list[str]) -> str:
     return f"Images: {shown}{more}"
 
 
-def what_was_done(climb: Climb) -> str:
-    """Return what a climb has put back."""
-    if climb.rung is Rung.REPAIR:
-        return f"the EMA was put back to step {climb.to_step}, training goes on"
-    if climb.rung is Rung.HALT:
-        kept = "" if climb.to_step is None else f", the state was put back to step {climb.to_step}"
+def what_was_done(escalation: Escalation) -> str:
+    """Return what an escalation did, in words."""
+    if escalation.level is EscalationLevel.REPAIR:
+        return f"the EMA was restored from step {escalation.to_step}, training goes on"
+    if escalation.level is EscalationLevel.HALT:
+        kept = "" if escalation.to_step is None else f", the state was rolled back to step {escalation.to_step}"
         return f"training is halted{kept}"
-    precision = f", from here on in {climb.precision}" if climb.precision else ""
-    rate = f"learning rate x {climb.lr_factor:.3g}" if climb.lr_factor < 1.0 else "the learning rate stays"
-    return f"{_way_back(climb)}{precision}, {rate}"
+    precision = f", {escalation.precision} from here on" if escalation.precision else ""
+    rate = f"learning rate x {escalation.lr_factor:.3g}" if escalation.lr_factor < 1.0 else "the learning rate stays"
+    return f"{_way_back(escalation)}{precision}, {rate}"
 
 
-def _way_back(climb: Climb) -> str:
-    """Return where the state was put back to and what that cost: steps that earlier climbs had undone are not lost again."""
-    if not climb.lost:
-        return f"put back to step {climb.to_step}, no step undone"
-    undone = f"({climb.lost} undone)"
-    if climb.to_step is not None and climb.lost == climb.step - climb.to_step:
-        return f"rolled back from step {climb.step} to step {climb.to_step} {undone}"
-    return f"rolled back to step {climb.to_step} {undone}"
+def _way_back(escalation: Escalation) -> str:
+    """Return the step of the restored state and the cost: steps undone by earlier escalations are not lost again."""
+    if not escalation.lost:
+        return f"rolled back to step {escalation.to_step}, no step undone"
+    undone = f"({escalation.lost} undone)"
+    if escalation.to_step is not None and escalation.lost == escalation.step - escalation.to_step:
+        return f"rolled back from step {escalation.step} to step {escalation.to_step} {undone}"
+    return f"rolled back to step {escalation.to_step} {undone}"
 
 
 def incident_row(incident: dict[str, Any]) -> str:
-    """Return a row of the closing table for a rejection or a climb."""
+    """Return a row of the closing table for a rejection or an escalation."""
     if "files_in_all" not in incident:
         return f"epoch {incident['epoch']}: {incident['what'].replace('_', ' ')}, {incident['reason']}"
     names = ", ".join(Path(file).name for file in incident["files"]) or "no file names"

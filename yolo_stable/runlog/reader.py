@@ -1,4 +1,4 @@
-"""Reader of ``guard.jsonl``: its events one at a time, whatever has happened to the file."""
+"""Log reader: the events of a ``guard.jsonl`` one by one, whatever has happened to the file."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from .._shared.numbers import count, text
 from .events import SCHEMA
 
 LONGEST = 1 << 24
-"""Bytes of a line that is still read: a window of a thousand files with long paths has a tenth of it."""
+"""Most bytes of a line: a window of a thousand files with long paths has a tenth of it."""
 
 
 @dataclass
-class Damage:
-    """What was wrong with the lines of a log."""
+class LogDamage:
+    """Damaged and unknown lines of a log."""
 
     lines: int = 0
     broken: int = 0
-    """Lines that are no event, the last one aside."""
+    """Lines that are no event, except the last one."""
     first_broken: int = 0
     """The first of them, from 1."""
     cut: bool = False
-    """The last line was not finished."""
+    """Whether the last line is unfinished."""
     unknown: int = 0
-    """Lines of a schema that is not known here."""
+    """Lines of an unknown schema."""
     schema: str = ""
     """The first of these."""
 
     def notices(self, name: str) -> list[str]:
-        """Return what a reader of the page has to know, a sentence each.
+        """Return the damage in words, a sentence each.
 
         Examples:
-            >>> Damage(lines=9, broken=1, first_broken=4).notices("guard.jsonl")
+            >>> LogDamage(lines=9, broken=1, first_broken=4).notices("guard.jsonl")
             ['guard.jsonl: 1 line is damaged (line 4) and left out.']
         """
         said = []
@@ -46,31 +46,31 @@ class Damage:
             where = f"line {self.first_broken}" if self.broken == 1 else f"the first is line {self.first_broken}"
             said.append(f"{name}: {count(self.broken, 'line is', 'lines are')} damaged ({where}) and left out.")
         if self.cut:
-            said.append(f"{name}: the last line is not finished, as after a killed run, and left out.")
+            said.append(f"{name}: the last line is unfinished, as after a killed run, and left out.")
         if self.unknown:
             said.append(
                 f"{name}: {count(self.unknown, 'line is', 'lines are')} of schema {self.schema}, which this version of"
-                f" yolo-stable does not know (it knows {SCHEMA}): what they mean may be another thing."
+                f" yolo-stable does not know (it knows {SCHEMA}): they may mean something else."
             )
         return said
 
 
-def read_events(path: Path, damage: Damage | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the events of a log in their order, in bounded memory; what is damaged is left out.
+def read_events(path: Path, damage: LogDamage | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log in order, in bounded memory, without damaged lines.
 
     Args:
         path: A ``guard.jsonl``.
-        damage: Is told of what could not be read.
+        damage: Receives what could not be read.
 
     Raises:
         OSError: The file cannot be read.
     """
-    damage = damage if damage is not None else Damage()
+    damage = damage if damage is not None else LogDamage()
     with open(path, "rb") as file:
         while line := file.readline(LONGEST):
             damage.lines += 1
             finished, event = line.endswith(b"\n"), None
-            if not finished and len(line) == LONGEST:  # no event is so long; its end is where the next one begins
+            if not finished and len(line) == LONGEST:  # no event is so long: skip to its end
                 while not finished and (rest := file.readline(LONGEST)):
                     finished = rest.endswith(b"\n")
             else:

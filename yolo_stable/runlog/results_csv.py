@@ -1,6 +1,6 @@
-"""Results table: the rows of ``results.csv`` by epoch, whatever wrote them, and what a resumed run has to change in them.
+"""Results table: reads the rows of ``results.csv`` by epoch, and mends them for a resumed run.
 
-Ultralytics appends the rows. Where columns are missing or rows have to go, the file is replaced whole.
+Ultralytics appends the rows. To add columns or drop rows, this module replaces the whole file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .._shared.numbers import count, number, text, whole
 ROWS = 100_000
 COLUMNS = 200
 MEASURES = ("metrics/mAP50-95", "metrics/mAP_0.5:0.95", "metrics/accuracy_top1")
-"""How Ultralytics and YOLOv5 call what says best how good a network is; what a column is called may go on, as with ``(M)``."""
+"""Names of the main measure in Ultralytics and YOLOv5; a column's name may go on, as with ``(M)``."""
 
 
 @dataclass
 class Results:
-    """What was written after each epoch; numbers may be NaN, and what is no number is left out."""
+    """The rows; numbers may be NaN, and other cells are left out."""
 
     epochs: list[int] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Results:
     columns: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     known: bool = True
-    """False: a table of another form, of which nothing was read."""
+    """False: an unknown table, of which nothing was read."""
 
     def column(self, name: str) -> list[tuple[int, float]]:
         """Return a column as epochs and numbers, without the rows that lack it."""
@@ -37,10 +37,7 @@ class Results:
 
     @property
     def measure(self) -> str:
-        """The column that says best how good the network is; empty when there is none.
-
-        Of a task with boxes and masks or points, these: they are what it is trained for.
-        """
+        """The column of the main measure; empty without one. With boxes and masks or points: that of masks or points."""
         for known in MEASURES:
             found = [name for name in self.columns if name.startswith(known)]
             if found:
@@ -49,24 +46,24 @@ class Results:
 
     @property
     def beside(self) -> str:
-        """The column that is shown beside the measure, as mAP50; empty when there is none."""
+        """The column to show beside the measure, such as mAP50; empty without one."""
         pairs = (("50-95", "50"), ("_0.5:0.95", "_0.5"), ("top1", "top5"))
         name = next((self.measure.replace(a, b) for a, b in pairs if a in self.measure), "")
         return name if name in self.columns else ""
 
     @property
     def from_zero(self) -> bool:
-        """Whether epochs are counted from 0, as YOLOv5 and other programs do."""
+        """Whether epochs count from 0, as in YOLOv5."""
         return self.epochs[:1] == [0]
 
     @property
     def done(self) -> int:
-        """How many epochs were finished."""
+        """Epochs finished."""
         return self.epochs[-1] + self.from_zero if self.epochs else 0
 
 
 def read_results(path: Path) -> Results:
-    """Read a ``results.csv``; of an epoch that is there twice, the later row.
+    """Read a ``results.csv``; the later row of a repeated epoch counts.
 
     Raises:
         OSError: The file cannot be read.
@@ -96,13 +93,12 @@ def read_results(path: Path) -> Results:
     if head and "epoch" not in head:
         results.known = False
         results.notices.append(
-            "results.csv is no table that is known here: it has no column 'epoch', but begins with"
-            f" {text(', '.join(head), 80)!r}."
+            f"results.csv is an unknown table: it has no column 'epoch', but begins with {text(', '.join(head), 80)!r}."
         )
         return results
     if again:
         results.notices.append(
-            f"results.csv has its header {again + 1} times, as after several runs into one folder: of an epoch, the later row"
+            f"results.csv has its header {again + 1} times, as after several runs into one folder: the later row of an epoch"
             " counts."
         )
     if not found:
@@ -113,14 +109,14 @@ def read_results(path: Path) -> Results:
 
 
 def _whole(file: Iterable[str]) -> Iterator[str]:
-    """Yield lines; of one that is still being written, without its last cell, of which a part may be missing."""
+    """Yield lines; drop the last cell of an unfinished line, which may lack a part."""
     for line in file:
         line = line.replace("\0", "")
         yield line if line.endswith(("\n", "\r")) else line.rpartition(",")[0] + ","
 
 
 def end_last_row(path: Path) -> None:
-    """Cut off a last row that a full disk has left unfinished: the next one would be written into it.
+    """Cut off a last row that a full disk left unfinished: the next one would be written into it.
 
     Raises:
         OSError: The file cannot be read or written.
@@ -131,17 +127,12 @@ def end_last_row(path: Path) -> None:
         content = file.read()
         if content and not content.endswith(b"\n"):
             file.truncate(content.rfind(b"\n") + 1)
-    if not path.stat().st_size:  # not even its head
+    if not path.stat().st_size:  # not even a header
         path.unlink()
 
 
 def widen(path: Path, columns: Sequence[str]) -> None:
-    """Give a file that is there already the columns that it lacks, empty in the rows that it has.
-
-    Args:
-        path: A ``results.csv`` of Ultralytics; nothing is done when it does not exist yet.
-        columns: Names that the header shall have, at its end where they are missing.
-    """
+    """Append missing columns to a ``results.csv`` of Ultralytics, empty in its rows; do nothing without a file."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -156,7 +147,7 @@ def keep_epochs(path: Path, epochs: int, saved: str = "") -> None:
     Args:
         path: A ``results.csv``.
         epochs: How many epochs stay.
-        saved: The file's content when the run was saved, in case that it is not there any more.
+        saved: The file's content when the run was saved, used if the file is gone.
     """
     text = path.read_text(encoding="utf-8") if path.is_file() else saved
     lines = text.splitlines()

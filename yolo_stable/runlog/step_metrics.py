@@ -1,7 +1,7 @@
-"""Step metrics: what is kept of every optimizer step, and the record of each N-th.
+"""Step metrics: follows every optimizer step, and records each N-th.
 
-A step in between costs a few additions of numbers that the host has already. What is not there yet is fetched for the N-th step
-alone: the shares of the modules are read together with its norm.
+A step in between costs a few additions of numbers that the host already has. Only the N-th step reads more: the shares of the
+modules, together with its norm.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from collections.abc import Mapping
 import torch
 
 from .._shared.process_memory import HeldMemory
-from ..guard import Decision, StepGuard, Verdict
+from ..guard import Decision, GuardVerdict, StepGuard
 from .step_record import StepRecord, clip_factor, interval
-from .stopwatch import StepClock
+from .stopwatch import Stopwatch
 from .warning_rules import Caution, Span
-from .watch import Watch
+from .watch import WarningWatch
 
-APPLIED = frozenset({Verdict.APPLY, Verdict.CLIP})
+APPLIED = frozenset({GuardVerdict.APPLY, GuardVerdict.CLIP})
 
 
-class StepTelemetry:
-    """Follows a run and makes a record of every N-th applied step.
+class StepMetrics:
+    """Follows a run and records every N-th applied step.
 
     Args:
         every: ``guard.telemetry_every``.
         limit: ``guard.warn_norm``.
         max_norm: ``guard.max_norm``.
-        device: Where is trained.
-        proportional: See :class:`Watch`.
+        device: The device that trains.
+        proportional: See :class:`WarningWatch`.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class StepTelemetry:
         proportional: bool = True,
     ) -> None:
         self.every, self.max_norm = every, max_norm
-        self.clock = StepClock()
-        self.watch = Watch(limit, max_norm, proportional=proportional)
+        self.clock = Stopwatch()
+        self.watch = WarningWatch(limit, max_norm, proportional=proportional)
         self._limit = float("inf") if limit is None else limit
         self._memory = HeldMemory(device)
         self._items: Mapping[str, float] = {}
@@ -51,20 +51,20 @@ class StepTelemetry:
         self._begin_span()
 
     def before_step(self, guard: StepGuard) -> bool:
-        """Return whether the next applied step will be recorded; notes its learning rates then, as the optimizer gets them."""
+        """Return whether the next applied step will be recorded; if so, note its learning rates as the optimizer gets them."""
         applied = guard.counts.applied
         if (applied + 1) % interval(applied, self.every):
             return False
         if guard.counts.rollbacks != self._rollbacks:
             self._rollbacks = guard.counts.rollbacks
             self.watch.forget()
-        brake = 1.0 if guard.recovery is None else guard.recovery.brake.factor
-        self._rates = tuple(float(group["lr"]) * brake for group in guard.optimizer.param_groups if "lr" in group)
+        backoff = 1.0 if guard.recovery is None else guard.recovery.lr_backoff.factor
+        self._rates = tuple(float(group["lr"]) * backoff for group in guard.optimizer.param_groups if "lr" in group)
         return True
 
     def add(self, decision: Decision) -> None:
-        """Keep the numbers of one decision."""
-        if decision.verdict is Verdict.BACKWARD:
+        """Add the numbers of one decision."""
+        if decision.verdict is GuardVerdict.BACKWARD:
             self._items = decision.items
         elif decision.verdict in APPLIED and decision.norm is not None:
             norm = decision.norm
@@ -76,7 +76,7 @@ class StepTelemetry:
     def record(
         self, decision: Decision, *, batch: int, step: int, warm_up: bool
     ) -> tuple[StepRecord, list[Caution]] | None:
-        """Make the record of a step for which :meth:`before_step` was true, and say what it warns of.
+        """Return the record of a step for which :meth:`before_step` was true, and its warnings.
 
         Args:
             decision: On that window, measured; already added.
@@ -85,7 +85,7 @@ class StepTelemetry:
             warm_up: Whether the learning rate still rises.
 
         Returns:
-            None when the window was not applied; then the next one will be recorded.
+            None if the window was not applied; then the next one will be recorded.
         """
         if decision.verdict not in APPLIED or decision.norm is None:
             return None

@@ -1,4 +1,4 @@
-"""Step record: what is written about one optimizer step."""
+"""Step record: what the log says about one optimizer step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 LAYERS_KEPT = 10
-"""Modules of a step that are written, those with the largest share of the gradient."""
+"""Modules written of a step: those with the largest share of the gradient."""
 LINES = 100_000
-"""Lines after which the interval between two of them doubles, again and again."""
+"""Lines after which the interval between two lines doubles, each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class StepRecord:
     """All modules, largest first."""
 
     def details(self) -> dict[str, Any]:
-        """Return the record as it is written: six digits of each number, four of a share, ten modules."""
+        """Return the record for the log: six digits of each number, four of a share, ten modules."""
         return {
             "batch": self.batch,
             "step": self.step,
@@ -45,10 +45,10 @@ class StepRecord:
 
 
 def interval(applied: int, every: int) -> int:
-    """Return how many steps lie between two lines at this point of a run, so that its log stays small.
+    """Return the steps between two lines at this point of a run; it grows, which keeps the log small.
 
-    The first ``LINES`` lines are ``every`` steps apart, the next ``LINES`` twice as far, and so on: a log of ``n`` times
-    ``LINES`` lines covers ``2 ** n`` times as many steps.
+    The first ``LINES`` lines are ``every`` steps apart, the next ``LINES`` twice as far, and so on: a log of ``n * LINES`` lines
+    covers ``2 ** n`` times as many steps.
 
     Args:
         applied: Optimizer steps applied so far, over all parts of a resumed run.
@@ -62,7 +62,7 @@ def interval(applied: int, every: int) -> int:
 
 
 def clip_factor(norm: float, max_norm: float | None) -> float:
-    """Return what the gradients were multiplied by, as ``clip_grad_norm_`` does.
+    """Return the factor of ``clip_grad_norm_`` on the gradients.
 
     Examples:
         >>> round(clip_factor(40.0, 10.0), 6), clip_factor(3.0, 10.0), clip_factor(40.0, None)

@@ -1,4 +1,4 @@
-"""Stopwatch: how long training itself has taken, without what comes in between."""
+"""Stopwatch: the duration of training itself, without pauses."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class StepClock:
-    """A stopwatch that stands still while validating, saving and looking into an incident; made standing.
+class Stopwatch:
+    """Stands still during validations, saves and autopsies; starts standing.
 
     Args:
-        now: Seconds of a clock that only goes on.
+        now: Returns the seconds of a monotonic clock.
 
     Examples:
         >>> times = iter([10.0, 12.0, 100.0, 101.0])
-        >>> clock = StepClock(lambda: next(times))
+        >>> clock = Stopwatch(lambda: next(times))
         >>> clock.go(); clock.stop(); clock.go(); clock.take()
         3.0
     """
@@ -26,18 +26,18 @@ class StepClock:
         self._seconds = 0.0
 
     def go(self) -> None:
-        """Run on; nothing when it runs already."""
+        """Run, if it does not already."""
         if self._since is None:
             self._since = self._now()
 
     def stop(self) -> None:
-        """Stand still; nothing when it does already."""
+        """Stand still, if it does not already."""
         if self._since is not None:
             self._seconds += self._now() - self._since
             self._since = None
 
     def take(self) -> float:
-        """Return the seconds that it ran since this was called last, and begin anew."""
+        """Return the running seconds since the last call, and restart."""
         seconds, self._seconds = self._seconds, 0.0
         if self._since is not None:
             now = self._now()
@@ -47,7 +47,7 @@ class StepClock:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Leave out what is done in here."""
+        """Stand still within this context."""
         ran = self._since is not None
         self.stop()
         try:

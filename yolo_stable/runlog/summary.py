@@ -1,4 +1,4 @@
-"""Summary of a run: what ``summary.json`` and the closing table say of its events, those of earlier parts of the run included."""
+"""Run summary: what ``summary.json`` and the closing table say of a run's events, earlier parts of the run included."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._shared.numbers import whole
+from .._shared.numbers import count, whole
 from .format import FILES_SHOWN, incident_row
 from .reader import read_events
 from .tally import Tally
 
 INCIDENTS_KEPT = 100
-"""Rejections and climbs listed in ``summary.json``; the log has all of them."""
+"""Rejections and escalations listed in ``summary.json``; the log has all of them."""
 UNREADABLE_KEPT = 1000
 """Unreadable images listed there."""
 ROWS = 10
-"""Incidents, and images that were left out, in the closing table."""
+"""Incidents, and left-out images, in the closing table."""
 
 
 class Summary:
-    """Takes the events of a run one after the other, as its log has them.
+    """Takes the events of a run one by one.
 
-    A resumed run does the epochs after its checkpoint again: of these the newer events count, as on the page of the run.
+    A resumed run repeats the epochs after its checkpoint: the newer events count, as on the page of the run.
     """
 
     def __init__(self) -> None:
@@ -31,23 +31,19 @@ class Summary:
         self._incidents: list[dict[str, Any]] = []
         self._left_out: dict[str, None] = {}
         self._unreadable: dict[tuple[str, str], dict[str, Any]] = {}
-        """By path and split; a resumed run finds the same files again."""
+        """By path and split, as a resumed run finds the same files again."""
         self._warnings: dict[str, int] = {}
 
     def read(self, log: Path) -> None:
-        """Take the events of earlier parts of the run; of a log that is not there, or cannot be read any more, none.
-
-        Args:
-            log: A ``guard.jsonl``.
-        """
+        """Take the events of earlier parts of the run from a ``guard.jsonl``, if it can be read."""
         with contextlib.suppress(OSError):
             for event in read_events(log):
                 self.add(event)
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Take an event that stands in the log or is about to."""
+        """Take an event of the log."""
         name = event["event"]
-        if name in ("steps", "epoch"):  # most of all events, and nothing of them is told here
+        if name in ("steps", "epoch"):  # most events, of which the summary has nothing
             return
         self._tally.add(event)
         epoch = self._tally.epoch
@@ -78,7 +74,7 @@ class Summary:
             self._warnings[what] = self._warnings.get(what, 0) + 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keys of ``summary.json`` that are made of events."""
+        """Return the keys of ``summary.json`` that come from events."""
         return {
             "incidents": self._incidents,
             "incidents_in_all": self._tally.incidents,
@@ -91,27 +87,23 @@ class Summary:
         }
 
     def rows(self, folder: Path) -> list[tuple[str, str]]:
-        """Return the rows of the closing table that count.
-
-        Args:
-            folder: Of the run.
-        """
+        """Return the closing table's rows of counts; ``folder`` is the run's."""
         rows = []
-        if self._tally.climbs:
-            rows.append(("put back", f"{self._tally.climbs} times, {self._tally.undone} steps undone"))
+        if self._tally.escalations:
+            rows.append(("escalations", f"{self._tally.escalations:,}, {count(self._tally.undone, 'step')} undone"))
         if self._tally.causes:
-            found = ", ".join(f"{cause}: {count}" for cause, count in sorted(self._tally.causes.items()))
+            found = ", ".join(f"{cause}: {n}" for cause, n in sorted(self._tally.causes.items()))
             rows.append(("causes found", f"{found}; see {folder / 'incidents'}"))
         if self._warnings:
-            given = ", ".join(f"{what}: {count}" for what, count in sorted(self._warnings.items()))
-            rows.append(("warnings", f"{given}; what to do stands above and in guard.jsonl"))
+            given = ", ".join(f"{what}: {n}" for what, n in sorted(self._warnings.items()))
+            rows.append(("warnings", f"{given}; see above or guard.jsonl for what to do"))
         if self._unreadable:
             first = next(iter(self._unreadable.values()))
             rows.append(("unreadable", f"{len(self._unreadable)} images; first: {first['path']} {first['why']}"))
         return rows
 
     def listed(self) -> list[tuple[str, str]]:
-        """Return the rows of the closing table that name what was left out, and the first incidents."""
+        """Return the closing table's rows of left-out images and of the first incidents."""
         rows = [("left out", path) for path in list(self._left_out)[:ROWS]]
         rows += [("", incident_row(incident)) for incident in self._incidents[:ROWS]]
         if len(self._incidents) > ROWS:

@@ -1,4 +1,4 @@
-"""Counts of a run's events, of those epochs alone that count: what a resumed run does again is counted once."""
+"""Tally: counts of a run's events, with epochs that a resumed run repeats counted once."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from .._shared.numbers import text, whole
 
 EPOCHS = 100_000
 CAUSES = 50
-"""Different causes that are counted."""
+"""Most different causes."""
 ROLLED_BACK = ("roll_back", "lower_precision")
 UNDECIDED = "undecided"
 _CAUSE = "cause: "
 
 
 class Tally:
-    """Counts rejections, climbs and causes as their events come, by epoch."""
+    """Counts rejections, escalations and causes as their events come, by epoch."""
 
     def __init__(self) -> None:
         self.epoch = 0
-        """Of the newest event, from 1."""
+        """Epoch of the newest event, from 1."""
         self._by_epoch: dict[int, Counter[str]] = {}
         self._total: Counter[str] = Counter()
         self._open = ""
-        """Kind of the newest rejection or climb, until it was looked into."""
+        """Kind of the newest rejection or escalation, until its autopsy."""
 
     @property
     def rejected(self) -> int:
@@ -33,41 +33,37 @@ class Tally:
         return self._total["rejected"]
 
     @property
-    def climbs(self) -> int:
-        """How often more than a batch was undone, a halt included."""
-        return self._total["climbs"]
+    def escalations(self) -> int:
+        """Escalations, halts included."""
+        return self._total["escalations"]
 
     @property
     def rollbacks(self) -> int:
-        """How often the state was put back."""
+        """Rollbacks of the whole state."""
         return self._total["rollbacks"]
 
     @property
     def repairs(self) -> int:
-        """How often the EMA alone was put back."""
+        """Repairs of the EMA alone."""
         return self._total["repairs"]
 
     @property
     def undone(self) -> int:
-        """Steps that climbs have undone."""
+        """Steps that escalations have undone."""
         return self._total["undone"]
 
     @property
     def incidents(self) -> int:
-        """Rejections, climbs, and validations that were looked into."""
+        """Rejections, escalations, and validations with an autopsy."""
         return self._total["incidents"]
 
     @property
     def causes(self) -> dict[str, int]:
-        """How often an autopsy has named which cause, in the order in which they were first named."""
+        """How often autopsies named each cause, in the order of first mention."""
         return {k.removeprefix(_CAUSE): n for k, n in self._total.items() if k.startswith(_CAUSE)}
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Count an event, as it stands in the log or is about to; one that is not known counts nothing.
-
-        Args:
-            event: With the key ``event``; may come from a stranger's log.
-        """
+        """Count an event, which has the key ``event`` and may come from a stranger's log; ignore an unknown one."""
         epoch = whole(event.get("epoch"))
         if epoch is not None and epoch <= EPOCHS:
             self.epoch = epoch
@@ -81,11 +77,11 @@ class Tally:
         elif name == "climb":
             self._open = kind = kind_of(event)
             self._count(
-                "climbs", "incidents", *["repairs"] * (kind == "repair"), *["rollbacks"] * (kind in ROLLED_BACK)
+                "escalations", "incidents", *["repairs"] * (kind == "repair"), *["rollbacks"] * (kind in ROLLED_BACK)
             )
             self._count("undone", amount=whole(event.get("lost")) or 0)
         elif name == "incident":
-            if self._open != event.get("kind"):  # of a validation, or its rejection was in a damaged line
+            if self._open != event.get("kind"):  # a validation, or its rejection was in a damaged line
                 self._count("incidents")
             self._open = ""
             cause = _CAUSE + (text(event.get("cause"), 60) or UNDECIDED)
@@ -98,13 +94,13 @@ class Tally:
             self._by_epoch.setdefault(self.epoch, Counter())[name] += amount
 
     def _forget(self, before: int) -> None:
-        """Take back what was counted of epochs that a resumed run does again."""
+        """Uncount the epochs that a resumed run repeats."""
         for epoch in [epoch for epoch in self._by_epoch if epoch > before]:
-            self._total -= self._by_epoch.pop(epoch)  # what is down to 0 goes
+            self._total -= self._by_epoch.pop(epoch)  # drops what is down to 0
 
 
 def kind_of(event: Mapping[str, Any]) -> str:
-    """Return what a ``rejection`` has rejected, or the rung of a ``climb``, as far as it is known."""
+    """Return what a ``rejection`` rejected, or the level (``rung``) of an escalation (``climb``)."""
     if event["event"] == "rejection":
         return "window" if event.get("what") == "window" else "micro_batch"
     rung = event.get("rung")

@@ -1,4 +1,4 @@
-"""Warning rules: pure rules from the numbers of a run that goes on to a sentence that a person can act on."""
+"""Warning rules: pure rules from the numbers of a run to a sentence that a person can act on."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from ..guard.shares import Shares
 NORM, SCALE, TREND, LAYER = "norm over limit", "loss scale falling", "norm rising", "one layer dominates"
 
 SPAN = 50
-"""Optimizer steps that the size of the norm is judged over: a single one above the limit is clipped and does no harm."""
+"""Optimizer steps over which the size of the norm is judged: a single one above the limit is clipped and does no harm."""
 PATIENCE = 1000
-"""Optimizer steps that a norm may take to come below the limit for the first time, as that of a fresh model does. A yolo11n
-from its YAML was measured at 400 to 900 for its first hundred steps, while it learned as it should."""
+"""Optimizer steps that the norm of a fresh model may take to fall below the limit. A yolo11n from its YAML had norms of 400 to
+900 for its first hundred steps, while it learned as it should."""
 FAR = 1000.0
-"""A single norm this many times the limit is told at once. The largest in honest training was 39 times 100, in a warm-up."""
+"""A single norm this many times the limit is a warning at once. The largest in honest training was 39 times 100, in a warm-up."""
 SCALES = 20
-"""Records in which the loss scale is looked at."""
+"""Records of the loss scale that a rule judges."""
 FALL = 4.0
-"""Times that the scale has to fall: torch's own growth ends with an overflow that halves it, now and then."""
+"""Factor by which the scale has to fall: torch's own growth ends with an overflow that halves it, now and then."""
 TRENDS = 40
-"""Records that a trend is made of; their first and last quarter are compared."""
+"""Records of a trend; the rule compares their first and last quarter."""
 RISE = 3.0
-"""Times that the norm has to rise from the one to the other."""
+"""Factor by which the norm has to rise from the one to the other."""
 TAU = 0.5
-"""Least rank correlation with time (Kendall's tau) of a rise that is one and not noise. Of 40 values that do not depend on
-time it is exceeded once in about 400,000 (4.5 standard deviations)."""
+"""Least rank correlation with time (Kendall's tau) of a rise. 40 values that do not depend on time exceed it once in about
+400,000 (4.5 standard deviations)."""
 SHARE = 0.9
-"""Share of the squared norm from which on a module dominates."""
+"""Share of the squared norm above which a module dominates."""
 DOMINATED, LOOKED_AT = 8, 10
 """In so many of so many records."""
 FEWEST_MODULES = 5
-"""With fewer modules that have a gradient, one of them is always large."""
+"""With fewer modules, one of them always has a large share."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caution:
-    """One thing that somebody should look at."""
+    """One warning."""
 
     what: str
     message: str
@@ -49,7 +49,7 @@ class Caution:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The norms of the steps between two records, as far as they are kept."""
+    """What is kept of the norms between two records."""
 
     steps: int
     over: int
@@ -60,7 +60,7 @@ class Span:
 
 
 def newest(spans: Sequence[Span]) -> Span | None:
-    """Return the newest spans, at least :data:`SPAN` steps, as one; None when there are not so many.
+    """Return the newest spans of at least :data:`SPAN` steps as one; None if there are fewer steps.
 
     Examples:
         >>> newest([Span(40, 0, 80.0, 9.0), Span(40, 40, 8000.0, 300.0), Span(10, 4, 900.0, 400.0)])
@@ -77,7 +77,7 @@ def newest(spans: Sequence[Span]) -> Span | None:
 
 
 def absurd_norm(span: Span, limit: float) -> Caution | None:
-    """Judge the largest single norm since the record before: so large that it is no matter of the learning rate.
+    """Warn of a single norm since the last record that is too large for any learning rate.
 
     Examples:
         >>> absurd_norm(Span(10, 1, 2e6, 2e6), limit=100.0).value, absurd_norm(Span(10, 10, 5e4, 9e4), limit=100.0)
@@ -87,9 +87,8 @@ def absurd_norm(span: Span, limit: float) -> Caution | None:
         return None
     when = "in the last step" if span.steps == 1 else f"within the last {span.steps} steps"
     message = (
-        f"a gradient norm of {span.largest:.3g} {when}, far above guard.warn_norm={limit:g}. One"
-        f" image or label is enough for that. guard.reject_norm={span.largest / 10:.1g} leaves such steps out, and this looks"
-        " for it:\nyolo-stable check DATA"
+        f"a gradient norm of {span.largest:.3g} {when}, far above guard.warn_norm={limit:g}. One image or label can cause that."
+        f" Reject such steps with guard.reject_norm={span.largest / 10:.1g}, and look for the cause:\nyolo-stable check DATA"
     )
     return Caution(what=NORM, message=message, value=span.largest, limit=limit)
 
@@ -97,14 +96,14 @@ def absurd_norm(span: Span, limit: float) -> Caution | None:
 def norm_over_limit(
     spans: Sequence[Span], limit: float, *, came_below: bool, step: int, max_norm: float | None
 ) -> Caution | None:
-    """Judge the size of the norm before clipping: above the limit in most of the newest :data:`SPAN` steps.
+    """Warn of a norm before clipping above the limit in most of the newest :data:`SPAN` steps.
 
     Args:
         spans: Oldest first, without the warm-up.
         limit: ``guard.warn_norm``.
-        came_below: Whether it has been below in most steps at some time, as in a healthy run sooner or later.
+        came_below: Whether most norms were below it at some time, as in a healthy run sooner or later.
         step: Optimizer steps applied so far.
-        max_norm: What gradients are clipped to, or None.
+        max_norm: Clip limit, or None.
     """
     seen = newest(spans)
     if seen is None or is_below(seen) or not (came_below or step >= PATIENCE):
@@ -121,12 +120,12 @@ def norm_over_limit(
 
 
 def is_below(span: Span) -> bool:
-    """Return whether the norm was not above the limit in at least half of the steps."""
+    """Return whether at least half of the norms were not above the limit."""
     return span.over * 2 <= span.steps
 
 
 def loss_scale_falling(scales: Sequence[float]) -> Caution | None:
-    """Judge the loss scales of the newest records: has it fallen, and stayed down?
+    """Warn of a loss scale that has fallen and stayed down, by the newest records.
 
     Examples:
         >>> loss_scale_falling([65536.0, 65536.0, 8192.0]).value
@@ -145,10 +144,10 @@ def loss_scale_falling(scales: Sequence[float]) -> Caution | None:
 
 
 def norm_rising(norms: Sequence[float]) -> Caution | None:
-    """Judge whether the norm rises steadily, over the newest :data:`TRENDS` records.
+    """Warn of a norm that rises steadily over the newest :data:`TRENDS` records.
 
     Args:
-        norms: Before clipping, oldest first, without those of the warm-up; what is not finite is left out.
+        norms: Before clipping, oldest first, without the warm-up; those that are not finite are ignored.
 
     Examples:
         >>> norm_rising([1.1**i for i in range(40)]).limit, norm_rising([1.0, 9.0] * 20)
@@ -169,11 +168,11 @@ def norm_rising(norms: Sequence[float]) -> Caution | None:
 
 
 def one_layer_dominates(layers: Sequence[Shares]) -> Caution | None:
-    """Judge whether one module alone makes the gradient, by the newest :data:`LOOKED_AT` records.
+    """Warn of one module that dominates the gradient, by the newest :data:`LOOKED_AT` records.
 
     Args:
-        layers: Of each record the modules with their share of the squared norm, largest first, oldest record first; none of
-            a step that was not clipped.
+        layers: The modules of each record by their share of the squared norm, largest first, oldest record first; empty for a
+            step that was not clipped.
     """
     seen = list(layers)[-LOOKED_AT:]
     tops = [of[0][0] for of in seen if len(of) >= FEWEST_MODULES and of[0][1] > SHARE]
@@ -190,7 +189,7 @@ def one_layer_dominates(layers: Sequence[Shares]) -> Caution | None:
 
 
 def rank_correlation(values: Sequence[float]) -> float:
-    """Return Kendall's tau of values with their order in time: 1 when each is above all before it, 0 without a trend.
+    """Return Kendall's tau of values and their order in time: 1 if each is above all before it, 0 without a trend.
 
     Examples:
         >>> rank_correlation([1.0, 2.0, 3.0]), rank_correlation([3.0, 2.0, 1.0]), rank_correlation([1.0, 1.0])

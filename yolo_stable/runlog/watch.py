@@ -1,4 +1,4 @@
-"""Watch: the newest records of a run, and what they warn of; each warning once an epoch."""
+"""Warning watch: keeps the newest records of a run for the warning rules; each warning comes once an epoch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .warning_rules import (
 )
 
 
-class Watch:
-    """Holds what the rules of ``runlog/warning_rules.py`` look at.
+class WarningWatch:
+    """Applies the rules of ``runlog/warning_rules.py`` to the newest records.
 
     Args:
         limit: ``guard.warn_norm``.
-        max_norm: What gradients are clipped to.
-        proportional: Whether a step is as large as its gradient, as SGD's is: one whose size does not depend on the gradient's,
-            such as Adam's, takes no harm from being clipped.
+        max_norm: ``guard.max_norm``.
+        proportional: Whether a step is proportional to its gradient, as SGD's is: clipping does not harm one that is not, such as
+            Adam's.
     """
 
     def __init__(self, limit: float | None, max_norm: float | None, *, proportional: bool = True) -> None:
@@ -40,24 +40,24 @@ class Watch:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as after a rollback: what was recorded is not what the state comes from."""
+        """Forget the records, as after a rollback: the state does not come from them."""
         self._spans: deque[Span] = deque(maxlen=SPAN)
         self._scales: deque[float] = deque(maxlen=SCALES)
         self._norms: deque[float] = deque(maxlen=TRENDS)
         self._layers: deque[Shares] = deque(maxlen=LOOKED_AT)
 
     def begin_epoch(self) -> None:
-        """Let every warning be given once more."""
+        """Allow every warning once more."""
         self._told.clear()
 
     def add(self, record: StepRecord, span: Span, *, warm_up: bool) -> list[Caution]:
-        """Take in a record and return what is to be told.
+        """Add a record and return the warnings.
 
         Args:
             record: The newest one.
-            span: The norms of all steps since the one before.
-            warm_up: Whether the learning rate still rises. Norm and scale are looking for their place then, and only a single
-                norm that is absurd, or a layer that dominates, is told.
+            span: The norms of all steps since the last one.
+            warm_up: Whether the learning rate still rises. Norm and scale have not settled then: only an absurd single norm and a
+                dominating layer are warnings.
         """
         self._layers.append(record.layers if self.proportional and record.clip < 1.0 else ())
         found: list[Caution | None] = [one_layer_dominates(self._layers)]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from .._shared.atomic_file import reason, write_whole
 from .._shared.strict_json import strict
+from .._shared.versions import versions_of
 from ..autopsy.report import Report
-from ..guard import Climb, Counts, Decision
+from ..guard import Counts, Decision, Escalation
 from ..presets.run_plan import RunPlan
-from .epoch_metrics import EpochTelemetry
+from .epoch_metrics import EpochMetrics
 from .events import SCHEMA, Event, EventLog
 from .format import name_files, what_was_done
 from .step_record import StepRecord
@@ -23,9 +24,9 @@ from .summary import Summary
 from .warning_rules import Caution
 
 LINES_PER_EPOCH = 20
-"""Rejections printed in an epoch; further ones are counted and recorded, not printed."""
+"""Rejections printed in an epoch; further ones are only recorded."""
 FILES_KEPT = 1024
-"""Image files recorded of a window."""
+"""Most image files recorded of a window."""
 
 
 class RunLog:
@@ -53,26 +54,23 @@ class RunLog:
             self._summary.read(folder / "guard.jsonl")
 
     def start(self, plan: RunPlan, **setup: str | int) -> None:
-        """Record the set-up before the first step."""
-        versions = {
-            name: metadata.version(name) for name in ("torch", "ultralytics", "yolo-stable") if _installed(name)
-        }
-        versions["python"] = platform.python_version()
+        """Record the setup before the first step."""
+        versions = {**versions_of(("torch", "ultralytics", "yolo-stable")), "python": platform.python_version()}
         on_record = {"injected": list(plan.injected)} if plan.injected else {}
         self._injected = plan.injected
         self._write("start", {"versions": versions, **plan.to_dict(), **on_record, **setup})
 
     def begin_epoch(self) -> None:
-        """Start counting printed lines anew."""
+        """Restart the count of printed lines."""
         self._printed = 0
 
     def batch_files(self, files: Iterable[str]) -> None:
-        """Remember the image files of the micro-batch that is about to run; they are looked at only when it is rejected."""
+        """Remember the image files of the next micro-batch, in case it is rejected."""
         self._batch = files
         self._window.append(files)
 
     def window_closed(self) -> None:
-        """Forget the files of a window that was applied or rejected."""
+        """Forget the files of the window."""
         self._window = []
 
     def rejection(self, decision: Decision, where: tuple[int, int, int, int], step: int) -> str:
@@ -84,13 +82,12 @@ class RunLog:
             step: Optimizer steps applied so far.
 
         Returns:
-            One line for the terminal; empty when this epoch has printed enough of them.
+            One line for the terminal; empty once this epoch has printed enough.
         """
         epoch, epochs, batch, batches = where
         what = decision.verdict.value.removeprefix("reject_")
         named = self._batch if what == "micro_batch" else chain.from_iterable(self._window)
         files = [str(file) for file in islice(named, FILES_KEPT)]
-        self._epoch = epoch
         self._write(
             "rejection",
             {
@@ -104,6 +101,7 @@ class RunLog:
                 "norm": decision.norm,
                 "files": files,
             },
+            epoch,
         )
         self._printed += 1
         if self._printed > LINES_PER_EPOCH:
@@ -117,18 +115,14 @@ class RunLog:
 
     def steps(self, record: StepRecord, epoch: int) -> None:
         """Record the numbers of an applied step."""
-        self._epoch = epoch
-        self._write("steps", record.details())
+        self._write("steps", record.details(), epoch)
 
     def warning(self, caution: Caution, epoch: int, step: int) -> None:
-        """Record that somebody should look at the run."""
-        self._epoch = epoch
-        about = {"what": caution.what, "message": caution.message, "value": caution.value, "limit": caution.limit}
-        self._write("warning", {**about, "step": step})
+        """Record a warning."""
+        self._write("warning", {**dataclasses.asdict(caution), "step": step}, epoch)
 
-    def epoch(self, epoch: int, telemetry: EpochTelemetry) -> None:
-        """Record what an epoch came to."""
-        self._epoch = epoch
+    def epoch(self, epoch: int, telemetry: EpochMetrics) -> None:
+        """Record the counts and means of an epoch."""
         steps = telemetry.applied
         self._write(
             "epoch",
@@ -140,69 +134,67 @@ class RunLog:
                 "norm_max": telemetry.norm_max if steps else None,
                 "loss": telemetry.loss,
             },
+            epoch,
         )
 
-    def climb(self, climb: Climb, epoch: int) -> str:
+    def escalation(self, escalation: Escalation, epoch: int) -> str:
         """Record that more than a batch was undone, and return a line for the terminal."""
-        self._epoch = epoch
         details = {
-            "rung": climb.rung.value,
-            "reason": climb.reason,
-            "culprits": climb.culprits,
-            "step": climb.step,
-            "to_step": climb.to_step,
-            "lost": climb.lost,
-            "lr_factor": climb.lr_factor,
-            "precision": climb.precision or None,
+            "rung": escalation.level.value,
+            "reason": escalation.reason,
+            "culprits": escalation.culprits,
+            "step": escalation.step,
+            "to_step": escalation.to_step,
+            "lost": escalation.lost,
+            "lr_factor": escalation.lr_factor,
+            "precision": escalation.precision or None,
         }
-        self._write("climb", details)
-        return f"epoch {epoch}: {what_was_done(climb)}. Reason: {climb.reason}."
+        self._write("climb", details, epoch)
+        return f"epoch {epoch}: {what_was_done(escalation)}. Reason: {escalation.reason}."
 
     def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
-        """Record what was found out about an incident, and return a line for the terminal.
+        """Record the autopsy of an incident, and return a line for the terminal.
 
         Args:
-            kind: What kind of rejection, or which rung.
-            report: What the autopsy found.
-            epoch: In which it was, from 1.
-            folder: Where it was written in full; None: it was not.
-            injected: Faults put in on purpose that have fired just now.
+            kind: The kind of rejection, or the level of escalation.
+            report: The autopsy's answer.
+            epoch: From 1.
+            folder: Where it was written in full, or None.
+            injected: Injected faults that have just fired.
         """
-        self._epoch = epoch
         answer = {key: value for key, value in report.to_json().items() if key != "schema"}
         on_record = {"injected": list(injected)} if injected else {}
-        self._write("incident", {"kind": kind, "folder": str(folder) if folder else None, **answer, **on_record})
+        details = {"kind": kind, "folder": str(folder) if folder else None, **answer, **on_record}
+        self._write("incident", details, epoch)
         where = f" Bundle: {folder}" if folder else ""
         return f"{report.headline()}.{where} Next: " + "\n    ".join(report.next.split("\n"))
 
     def left_out(self, path: str) -> None:
-        """Record that an image is left out of the rest of the run."""
+        """Record that the rest of the run leaves out an image."""
         self._write("left_out", {"path": path})
 
     def unreadable(self, path: str, why: str, split: str, lost: int, images: int) -> None:
-        """Record that an image cannot be read any more, and is left out.
+        """Record that an image has become unreadable and is left out.
 
         Args:
             path: The file.
             why: What happened to it.
             split: ``train`` or ``val``.
-            lost: How many files of these images are lost by now.
-            images: How many there are.
+            lost: Files of this split that are unreadable by now.
+            images: Images of this split.
         """
         self._write("unreadable", {"path": path, "why": why, "split": split, "lost": lost, "images": images})
 
     def validation_not_finite(self, epoch: int, names: list[str]) -> None:
         """Record that a validation of healthy weights was not finite."""
-        self._epoch = epoch
-        self._write("validation_not_finite", {"names": names})
+        self._write("validation_not_finite", {"names": names}, epoch)
 
     def checkpoint_kept(self, epoch: int, culprits: tuple[str, ...]) -> None:
         """Record that a save was refused."""
-        self._epoch = epoch
-        self._write("checkpoint_kept", {"culprits": culprits})
+        self._write("checkpoint_kept", {"culprits": culprits}, epoch)
 
     def saved(self, path: Path, epoch: int, step: int = 0) -> None:
-        """Remember the newest healthy checkpoint, and how many optimizer steps of this run are in it."""
+        """Remember the newest healthy checkpoint, and how many optimizer steps of this run it has."""
         self._saved = path, epoch
         self.saved_step = step
 
@@ -216,13 +208,13 @@ class RunLog:
         return None if self._saved is None else self._saved[0]
 
     def nothing_learned(self) -> None:
-        """Forget the checkpoints: they hold the weights that the run began with."""
+        """Forget the checkpoints: they hold the weights at the start of the run."""
         self._saved, self._untrained = None, True
 
     def good_checkpoint(self) -> str:
         """Return a sentence that names the newest healthy checkpoint."""
         if self._untrained:
-            return "There is no good checkpoint: what was saved are the weights that the run began with."
+            return "There is no good checkpoint: the saved weights are those at the start of the run."
         if self._saved is None:
             return "No checkpoint was written in this run."
         return f"The good checkpoint is {self._saved[0]} (epoch {self._saved[1]})."
@@ -255,18 +247,16 @@ class RunLog:
             rows.append(("details", lost or f"{self.folder / 'summary.json'}, guard.jsonl"))
         return rows
 
-    def _write(self, event: str, details: dict[str, Any]) -> None:
+    def _write(self, event: str, details: dict[str, Any], epoch: int | None = None) -> None:
+        """Record an event of an epoch (from 1); None: of the last one."""
+        self._epoch = self._epoch if epoch is None else epoch
         self._summary.add({"event": event, "epoch": self._epoch, **details})
         if self._log is not None:
             self._log.write(Event(event=event, epoch=self._epoch, details=details))
 
 
-def _installed(name: str) -> bool:
-    return any(True for _ in metadata.distributions(name=name))
-
-
 def _write_summary(path: Path, content: dict[str, Any]) -> str | None:
-    """Write JSON whole; return what went wrong, if anything did."""
+    """Write JSON whole; return what went wrong, or None."""
     try:
         write_whole(path, (json.dumps(strict(content), indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:

@@ -10,8 +10,8 @@ from torch import nn
 from ..checkpoints.live_state import named_state
 from ..errors import UnhealthyStartError
 from ..guard import GuardConfig, StepGuard
+from ..guard.escalation import most_micro_batches
 from ..guard.health import all_finite, non_finite_names
-from ..guard.ladder import most_micro_batches
 from ..guard.recent import STRETCH
 from ..guard.witness import MODEL
 from ..presets.guard_settings import TrainerConfig
@@ -114,7 +114,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int, collapse:
         ("audit", f"{believed}; at every snapshot, validation and save"),
         ("divergence", divergence),
         (
-            "ladder",
+            "escalation",
             f"after {config.max_consecutive} rejections in a row, divergence or a ruined state: roll back, where training went"
             f" astray with half the learning rate, {config.max_rollbacks} times{lower}, then halt",
         ),

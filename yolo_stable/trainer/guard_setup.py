@@ -37,7 +37,7 @@ def guard_of(services: Services, scaler: Any, lower_precision: Callable[[], str 
         schedules=schedules_of(trainer),
         lower_precision=lower_precision,
         on_reject=services.incidents.on_reject,
-        on_climb=services.incidents.on_escalation,
+        on_escalation=services.incidents.on_escalation,
         tell=LOGGER.warning if RANK in {-1, 0} else _say_nothing,
         again=services.window.loss_again,
         config=trainer.plan.guard,

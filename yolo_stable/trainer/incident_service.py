@@ -27,20 +27,20 @@ from ..autopsy.report import Report
 from ..autopsy.symptom import Symptom
 from ..checkpoints.trainer_view import TrainerView
 from ..errors import InvalidCallError
-from ..guard import Climb, Decision
-from ..guard.generators import Draw
+from ..guard import Decision, Escalation
+from ..guard.generators import GeneratorStates
 from ..guard.wrappers import unwrap
-from ..incidents.folder import Incidents
+from ..incidents.folder import IncidentFolder
 from ..incidents.forward import forward_of, precision_of
 from ..incidents.picture import pictures_of
 from ..incidents.rebuild import describe_model
 from ..incidents.record import (
     Circumstances,
-    Drawn,
+    DrawnBatch,
     Incident,
     memory,
     plain_args,
-    report_of_climb,
+    report_of_escalation,
     state_before,
     state_validated,
     symptom_of,
@@ -80,11 +80,11 @@ class IncidentService:
     ) -> None:
         self._trainer, self._window, self._reporter = trainer, window, reporter
         self._quarantine, self._injections, self._next_steps = quarantine, injections, next_steps
-        self.folder: Incidents | None = None
+        self.folder: IncidentFolder | None = None
         """None: nothing is looked into."""
         self._validation_looked_into = False
 
-    def keep_in(self, folder: Incidents) -> None:
+    def keep_in(self, folder: IncidentFolder) -> None:
         """Investigate bad batches from here on.
 
         Args:
@@ -101,16 +101,18 @@ class IncidentService:
         with self._reporter.untimed():
             self.look_into(decision)
 
-    def on_escalation(self, climb: Climb) -> None:
+    def on_escalation(self, escalation: Escalation) -> None:
         """Report and record a rollback, a repair or a lower precision."""
-        say(self._trainer.run_log.climb(climb, self._trainer.epoch + 1))
+        say(self._trainer.run_log.escalation(escalation, self._trainer.epoch + 1))
         if self.folder is None or not self.folder.admit():
             return
         try:
-            report = report_of_climb(climb)
-            found = Incident(kind=climb.rung.value, reason=climb.reason, report=report, where=self._circumstances())
+            report = report_of_escalation(escalation)
+            found = Incident(
+                kind=escalation.level.value, reason=escalation.reason, report=report, where=self._circumstances()
+            )
             self.record(found)
-            self._injections.climbed()
+            self._injections.escalated()
         except Exception as error:  # noqa: BLE001 - it is a luxury: no error of it may end a training
             LOGGER.warning(f"This could not be written down: {type(error).__name__}: {one_line(error)}")
 
@@ -140,7 +142,7 @@ class IncidentService:
         if self._validation_looked_into or self.folder is None or RANK not in {-1, 0} or not self.folder.admit():
             return
         self._validation_looked_into = True
-        generators = Draw(self._trainer.device)
+        generators = GeneratorStates(self._trainer.device)
         try:
             self._open_validation(metrics)
         except Exception as error:  # noqa: BLE001 - as above
@@ -213,7 +215,7 @@ class IncidentService:
             return None
         return {n.removeprefix("model/"): t for n, t in snapshot.tensors.items() if n.startswith("model/")}
 
-    def _case(self, model: nn.Module, drawn: Drawn) -> BatchCase:
+    def _case(self, model: nn.Module, drawn: DrawnBatch) -> BatchCase:
         trainer = self._trainer
         assert drawn.generators is not None
         forward = forward_of(

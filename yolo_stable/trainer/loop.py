@@ -12,7 +12,7 @@ from ..checkpoints.trainer_view import TrainerView
 from ..checkpoints.writer import CheckpointWriter
 from ..errors import TrainingHaltedError
 from ..guard import Decision, StepGuard
-from ..incidents.record import Drawn
+from ..incidents.record import DrawnBatch
 from ..runlog.injections import Injections
 from .ema import AverageUpdate
 from .file_watcher import FileWatcher
@@ -60,7 +60,7 @@ class GuardedLoop:
         self._update_average = AverageUpdate()
         self._healthy: Losses | None = None
 
-    def draw(self, batch: dict[str, Any]) -> Drawn:
+    def draw(self, batch: dict[str, Any]) -> DrawnBatch:
         """Inspect a batch from the loader while its labels are on the host.
 
         Raises:
@@ -71,7 +71,7 @@ class GuardedLoop:
         drawn.fault = disarm(batch, self._trainer.data["nc"])
         return drawn
 
-    def remember(self, drawn: Drawn, batch: dict[str, Any]) -> None:
+    def remember(self, drawn: DrawnBatch, batch: dict[str, Any]) -> None:
         """Keep a batch as it goes into the model.
 
         Args:

@@ -24,7 +24,7 @@ from .._shared.output import surviving
 from ..checkpoints.writer import PLACES, place
 from ..guard import StepGuard
 from ..presets.run_plan import separate
-from ..runlog.epoch_metrics import DISPLAY, EpochTelemetry
+from ..runlog.epoch_metrics import DISPLAY, EpochMetrics
 from .early_stopping import follow
 from .guard_setup import guard_of, refuse_a_step_that_would_be_lost
 from .progress import labelled, write_row
@@ -64,7 +64,7 @@ class GuardedTrainerMixin(_Base):
         self.services = Services.of(self, self._make_checkpoint)
         self.plan = plan.with_injected(self.services.injections.names)
         self.guard: StepGuard | None = None
-        self.telemetry = EpochTelemetry()
+        self.telemetry = EpochMetrics()
         self.batch_number = 0
         self._gate: ScalerGate | None = None
         try:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ..checkpoints.trainer_view import TrainerView
 from ..guard import Decision
-from ..guard.generators import Draw
+from ..guard.generators import GeneratorStates
 from ..guard.wrappers import unwrap
 from ..incidents.forward import forward_of, precision_of
 from ..incidents.pixels import are_of_one_scale
-from ..incidents.record import Drawn, ImageNames
+from ..incidents.record import DrawnBatch, ImageNames
 from ..provenance.dataset import take
 from .found import finding
 from .loss_errors import LossWatcher
@@ -38,10 +38,10 @@ class OpenWindow:
         self.is_open = False
         """Whether a micro-batch was judged since the last optimizer step."""
         self._keeps_batches = False
-        self.drawn: list[Drawn] = []
+        self.drawn: list[DrawnBatch] = []
         self.newest: dict[str, Any] = {}
         """The micro-batch at hand, as it went into the model; empty between windows."""
-        self.own_fault: tuple[Decision, list[Drawn]] | None = None
+        self.own_fault: tuple[Decision, list[DrawnBatch]] | None = None
         """With several ranks: what this one found in its own micro-batches."""
         self._label_fault = ""
 
@@ -62,14 +62,14 @@ class OpenWindow:
         """Keep earlier micro-batches from here on, for autopsies."""
         self._keeps_batches = True
 
-    def draw(self, batch: dict[str, Any]) -> Drawn:
+    def draw(self, batch: dict[str, Any]) -> DrawnBatch:
         """Take out of a loader's batch what the model does not need."""
         self.newest = {}  # its memory is free before the next one comes to the device
         labels = {key: batch[key] for key in ("cls", "bboxes") if isinstance(batch.get(key), Tensor)}
         names = ImageNames(take(batch), tuple(batch.get("im_file", ())))
-        return Drawn(number=self._trainer.batch_number, labels=labels, names=names)
+        return DrawnBatch(number=self._trainer.batch_number, labels=labels, names=names)
 
-    def remember(self, drawn: Drawn, batch: dict[str, Any]) -> None:
+    def remember(self, drawn: DrawnBatch, batch: dict[str, Any]) -> None:
         """Keep a batch until its window is closed, and watch its loss.
 
         Args:
@@ -82,7 +82,7 @@ class OpenWindow:
         self.newest, self._label_fault = batch, drawn.fault
         if not self._keeps_batches:
             return
-        drawn.batch, drawn.generators = batch, Draw(self._trainer.device)
+        drawn.batch, drawn.generators = batch, GeneratorStates(self._trainer.device)
         while sum(earlier.nbytes for earlier in self.drawn) > MEMORY:
             self.drawn.pop(0)
         self.drawn.append(drawn)

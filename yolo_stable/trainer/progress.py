@@ -9,11 +9,11 @@ from typing import Any
 from ultralytics.utils import LOGGER
 
 from .._shared.atomic_file import reason
-from ..runlog.epoch_metrics import DISPLAY, EpochTelemetry
+from ..runlog.epoch_metrics import DISPLAY, EpochMetrics
 from ..runlog.results_csv import end_last_row, widen
 
 
-def labelled(stock: Callable[..., Any], loss_items: Any, prefix: str, telemetry: EpochTelemetry) -> Any:
+def labelled(stock: Callable[..., Any], loss_items: Any, prefix: str, telemetry: EpochMetrics) -> Any:
     """Label loss items as stock does, with the guard's columns behind the training loss.
 
     ``results.csv`` and all loggers take the training loss from here; validation columns are named after the loss items alone.

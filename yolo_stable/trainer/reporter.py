@@ -15,7 +15,7 @@ from ..errors import YoloStableError
 from ..guard import Decision
 from ..presets.lr_schedule import schedule_warnings
 from ..presets.ultralytics_settings import default_hyp
-from ..runlog.step_metrics import StepTelemetry
+from ..runlog.step_metrics import StepMetrics
 from ..runlog.warning_rules import Caution
 from .banner import guard_rows, precision, preset_rows, telemetry_row
 from .next_steps import NextSteps
@@ -34,7 +34,7 @@ class Reporter:
 
     def __init__(self, trainer: TrainerView, next_steps: NextSteps) -> None:
         self._trainer, self._next_steps = trainer, next_steps
-        self.steps: StepTelemetry | None = None
+        self.steps: StepMetrics | None = None
         """None on ranks that keep no files, and when it is off."""
         self._told: Decision | None = None
         self._stepped = False
@@ -56,7 +56,7 @@ class Reporter:
         config = trainer.plan.trainer
         if config.telemetry_every is not None:
             limits = config.telemetry_every, config.warn_norm, trainer.guard.config.max_norm
-            self.steps = StepTelemetry(*limits, trainer.device, proportional=isinstance(trainer.optimizer, SGD))
+            self.steps = StepMetrics(*limits, trainer.device, proportional=isinstance(trainer.optimizer, SGD))
         numbers = precision(bool(trainer.amp), trainer.args.amp, scaler)
         does = guard_rows(trainer.guard, accumulate=trainer.accumulate, precisions=precisions, collapse=config.collapse)
         rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(trainer.plan)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ultralytics.utils import RANK, YAML
 
-from ..incidents.folder import Incidents
+from ..incidents.folder import IncidentFolder
 from ..presets.run_plan import INJECTED, RunPlan
 from ..runlog.writer import RunLog
 from .services import Services
@@ -17,7 +17,7 @@ def open_run_files(services: Services) -> RunLog:
     """Open the log and the incidents of a run in the folder that Ultralytics made, and rewrite ``args.yaml``."""
     trainer, plan = services.view, services.view.plan
     if plan.trainer.incidents is not None and not trainer.ddp:
-        services.incidents.keep_in(Incidents(trainer.save_dir / "incidents", plan.trainer.incidents, RANK))
+        services.incidents.keep_in(IncidentFolder(trainer.save_dir / "incidents", plan.trainer.incidents, RANK))
     if RANK in {-1, 0}:
         on_record = {INJECTED: list(plan.injected)} if plan.injected else {}
         # Ultralytics' own arguments stay free of our keys: its validator and its checkpoints refuse what they do not

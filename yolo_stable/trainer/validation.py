@@ -94,7 +94,7 @@ class ValidationPolicy:
                 self.fitness_watch.acquit()
             return False
         fell = f"the fitness collapsed to {fitness:.3g} after a best of {self.fitness_watch.best:.3g}"
-        return recovery.go_back_to_best(
+        return recovery.roll_back_to_best(
             f"{fell}, and the loss of training batches is {times:.3g} times that of the best state"
         )
 

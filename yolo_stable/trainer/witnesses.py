@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..guard.generators import random_state, restore_random_state
-from ..guard.witness import Measured
+from ..guard.witness import BatchMeasurement
 from .found import finding
 
 MOST = 8
@@ -52,7 +52,7 @@ class Witnesses:
         """Forget them."""
         self._batches.clear()
 
-    def losses(self, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> list[Measured]:
+    def losses(self, model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> list[BatchMeasurement]:
         """Return a network's training loss on each batch, and how much it finds; leaves no trace.
 
         With the statistics of the batch, not the running ones: early in training, or at a high rate, those lag so far behind
@@ -78,11 +78,11 @@ class Witnesses:
                 restore_random_state(*generators, device)
 
 
-def _measured(network: nn.Module, batch: Mapping[str, Any]) -> Measured:
+def _measured(network: nn.Module, batch: Mapping[str, Any]) -> BatchMeasurement:
     with finding() as found:
         loss = network(batch)[0].sum().float()
     loss_of, found_of = torch.stack([loss, found.share.to(loss)]).tolist()
-    return Measured(loss_of, found=found_of)
+    return BatchMeasurement(loss_of, found=found_of)
 
 
 def _on(device: torch.device, batch: Mapping[str, Any]) -> dict[str, Any]:

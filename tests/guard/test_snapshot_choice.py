@@ -1,6 +1,6 @@
 """Two processes with ``DistributedDataParallel``: whatever is ruined on one of them, both go back to the same step.
 
-This file is also the program of the two processes: ``python test_choice.py RANK FOLDER`` runs all stories one after the
+This file is also the program of the two processes: ``python test_snapshot_choice.py RANK FOLDER`` runs all stories one after the
 other and writes what it saw; the tests read it.
 """
 
@@ -23,10 +23,10 @@ from torch.nn.parallel import DistributedDataParallel
 from two_processes import RANKS, join, run_both
 
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.guard import Climb, GuardConfig, StepGuard
-from yolo_stable.guard.choice import choose, copies
+from yolo_stable.guard import Escalation, GuardConfig, StepGuard
 from yolo_stable.guard.ranks import Ranks
 from yolo_stable.guard.snapshot import SnapshotRing
+from yolo_stable.guard.snapshot_choice import choose, copies
 from yolo_stable.guard.state import TrainingState
 
 WINDOWS = 24
@@ -46,7 +46,7 @@ class Story:
     accumulate: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
     halts: bool = False
-    brakes: bool = False
+    backs_off: bool = False
 
 
 WEIGHT = "model/first.weight"
@@ -64,7 +64,7 @@ STORIES = {
     "only the audit sees it": Story({(1, 11, 0): ("model/norm.running_var", 1e30)}, to_steps=[8]),
     # Copies follow each other faster after the first time: at steps 11 and 14.
     "ruined twice": Story({(1, 9, 0): (WEIGHT, NAN), (0, 15, 0): (WEIGHT, NAN)}, to_steps=[8, 14]),
-    "a loss that diverges on one rank": Story(loud={1: set(range(9, 16))}, to_steps=[8], settings=LOUD, brakes=True),
+    "a loss that diverges on one rank": Story(loud={1: set(range(9, 16))}, to_steps=[8], settings=LOUD, backs_off=True),
     # Suspicious on one rank whenever a copy is due, and not for long enough to be an alarm; then something is ruined.
     "suspicious on one rank": Story(
         {(0, 18, 0): (WEIGHT, NAN)}, loud={1: {7, 11, 15}}, to_steps=[4], settings={**LOUD, "patience": 12}
@@ -98,7 +98,7 @@ def train(rank: int, story: Story, calls: list[str]) -> dict[str, Any]:
     bare = Network()
     model = DistributedDataParallel(bare, broadcast_buffers=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
-    climbs: list[Climb] = []
+    escalations: list[Escalation] = []
     settings = {"snapshot_every": EVERY, "ramp_steps": 5, **story.settings}
     own, loudness = bare.first.weight.data_ptr(), 1.0
 
@@ -106,8 +106,8 @@ def train(rank: int, story: Story, calls: list[str]) -> dict[str, Any]:
         """It is the weights of now that are loud: under others the same batch is not."""
         return torch.tensor(loudness if bare.first.weight.data_ptr() == own else 1.0)
 
-    asked = {"again": again} if story.brakes else {}  # else a suspicion is never cleared
-    guard = StepGuard(model, optimizer, on_climb=climbs.append, **asked, **settings)
+    asked = {"again": again} if story.backs_off else {}  # else a suspicion is never cleared
+    guard = StepGuard(model, optimizer, on_escalation=escalations.append, **asked, **settings)
     generator = torch.Generator().manual_seed(100 + rank)
     seen: dict[str, Any] = {"verdicts": [], "weights": [], "collectives": [], "factors": [], "halted": "", "ruined": 0}
     for window in range(WINDOWS):
@@ -132,15 +132,17 @@ def train(rank: int, story: Story, calls: list[str]) -> dict[str, Any]:
         seen["verdicts"].append(guard.last.verdict.value)
         seen["weights"].append(copy.deepcopy({k: v for k, v in bare.state_dict().items() if "running" not in k}))
         seen["collectives"].append(len(calls))
-        seen["factors"].append(guard.recovery.brake.factor)
+        seen["factors"].append(guard.recovery.lr_backoff.factor)
         if seen["halted"]:
             break
-    for climb in climbs:
-        assert climb.reason
-    facts = [{k: v for k, v in asdict(climb).items() if k not in {"reason", "culprits"}} for climb in climbs]
+    for escalation in escalations:
+        assert escalation.reason
+    facts = [
+        {k: v for k, v in asdict(escalation).items() if k not in {"reason", "culprits"}} for escalation in escalations
+    ]
     return {
         **seen,
-        "climbs": [{**fact, "rung": fact["rung"].value} for fact in facts],
+        "escalations": [{**fact, "level": fact["level"].value} for fact in facts],
         "optimizer": optimizer.state_dict(),
         "counts": guard.counts.to_dict(),
         "model": bare.state_dict(),
@@ -188,13 +190,13 @@ def test_the_faults_were_put_where_they_should_be(name: str, reports: list[dict[
 @every_story
 def test_both_ranks_go_back_together_to_the_same_step(name: str, reports: list[dict[str, Any]]) -> None:
     # What was wrong is known to the rank that it was wrong on.
-    known = [[{**climb, "damage": ()} for climb in report["climbs"]] for report in reports]
+    known = [[{**escalation, "damage": ()} for escalation in report["escalations"]] for report in reports]
     assert known[0] == known[1]
-    assert [climb["to_step"] for climb in reports[0]["climbs"]] == STORIES[name].to_steps
+    assert [escalation["to_step"] for escalation in reports[0]["escalations"]] == STORIES[name].to_steps
     assert reports[0]["verdicts"] == reports[1]["verdicts"]
     assert reports[0]["counts"] == reports[1]["counts"]
-    assert reports[0]["factors"] == reports[1]["factors"], "another brake would be another learning rate"
-    assert (min(reports[0]["factors"]) < 1.0) is STORIES[name].brakes, "a ruined number says nothing about the rate"
+    assert reports[0]["factors"] == reports[1]["factors"], "another backoff would be another learning rate"
+    assert (min(reports[0]["factors"]) < 1.0) is STORIES[name].backs_off, "a ruined number says nothing about the rate"
 
 
 @every_story
@@ -225,7 +227,7 @@ def test_both_halt_or_neither(name: str, reports: list[dict[str, Any]]) -> None:
     if STORIES[name].halts:  # each says what it knows
         assert "another rank asks for it; 3 rollbacks did not help" in reports[0]["halted"]
         assert "model/first.weight nan; 3 rollbacks did not help" in reports[1]["halted"]
-    assert [climb["rung"] for climb in reports[0]["climbs"]].count("halt") == STORIES[name].halts
+    assert [escalation["level"] for escalation in reports[0]["escalations"]].count("halt") == STORIES[name].halts
 
 
 # ---- a single rank --------------------------------------------------------------------------------------------------------
@@ -314,7 +316,7 @@ def test_ranks_without_a_common_snapshot_say_so_together_and_put_nothing_back(
     for steps, error in zip((first, second), found, strict=True):
         assert isinstance(error, TrainingHaltedError)
         own = ", ".join(str(abs(step)) for step in steps) or "none"
-        assert f"no snapshot in common, so none was put back: the steps of this rank's are {own};" in str(error)
+        assert f"no snapshot in common, so none was restored: this rank has those of steps {own};" in str(error)
 
 
 def test_several_ranks_keep_enough_to_reach_behind_a_streak() -> None:

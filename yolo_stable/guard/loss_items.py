@@ -1,4 +1,4 @@
-"""The loss and its items as a loop hands them in: each has to be one number."""
+"""Loss items: the loss and its parts as a loop hands them in; each has to be one number."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from ..errors import InvalidCallError
 
 def tensors_among(loss: Tensor, items: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the items that are tensors.
-
-    Args:
-        loss: What is back-propagated.
-        items: Its parts by name.
 
     Raises:
         InvalidCallError: The loss or an item is not one number.

@@ -1,4 +1,4 @@
-"""Median, 95 % quantile and maximum of many positive numbers in bounded memory."""
+"""Log histogram: quantiles and maximum of many positive numbers in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ PER_UNIT = 100
 """Classes for each factor of e: a quantile is right to half a percent."""
 
 
-class Levels:
+class LogHistogram:
     """Counts positive numbers by their logarithm.
 
     Examples:
-        >>> levels = Levels()
+        >>> norms = LogHistogram()
         >>> for value in range(1, 1001):
-        ...     levels.add(float(value))
-        >>> levels.most, abs(levels.quantile(0.5) / 500 - 1) < 0.01, Levels().quantile(0.5)
+        ...     norms.add(float(value))
+        >>> norms.most, abs(norms.quantile(0.5) / 500 - 1) < 0.01, LogHistogram().quantile(0.5)
         (1000.0, True, None)
     """
 
@@ -26,7 +26,7 @@ class Levels:
         """The largest number."""
 
     def add(self, value: float) -> None:
-        """Count a number; those that are not finite are left out, and zero counts as the smallest there is."""
+        """Count a number; ignore one that is not finite; count zero as the smallest number."""
         if not math.isfinite(value) or value < 0:
             return
         self._classes[round(math.log(max(value, 1e-300)) * PER_UNIT)] += 1
@@ -34,7 +34,7 @@ class Levels:
             self.most = value
 
     def quantile(self, share: float) -> float | None:
-        """Return what ``share`` of the numbers do not exceed; None without numbers."""
+        """Return the number that ``share`` of all numbers do not exceed; None without numbers."""
         left = share * self._classes.total()
         for key in sorted(self._classes):
             left -= self._classes[key]

@@ -15,9 +15,9 @@ from equality import assert_same
 from torch import Tensor, nn
 from ultralytics.optim import MuSGD
 
-from yolo_stable.guard import StepGuard, Verdict
+from yolo_stable.guard import GuardVerdict, StepGuard
 from yolo_stable.guard.fused import FusedStep
-from yolo_stable.guard.walk import ParameterWalk
+from yolo_stable.guard.parameter_walk import ParameterWalk
 
 NAN = float("nan")
 MAX_NORM = 0.5
@@ -253,7 +253,7 @@ def test_what_is_clipped_and_what_is_stepped_is_as_in_stock(story: str, optimize
         stock(theirs)
         decision = guard.step()
         assert decision, decision.reason
-        clipped += decision.verdict is Verdict.CLIP
+        clipped += decision.verdict is GuardVerdict.CLIP
         if way == "reference" or optimizer == "RMSprop":
             assert_same(theirs.tensors(), ours.tensors())
     assert clipped >= 3
@@ -306,7 +306,7 @@ def test_a_bad_gradient_outside_the_model_rejects_the_window(
             rig.weights.grad[1] = value
             before = copy.deepcopy((rig.model.state_dict(), rig.optimizer.state_dict(), rig.weights))
             decision = guard.step()
-            assert decision.verdict is Verdict.REJECT_WINDOW
+            assert decision.verdict is GuardVerdict.REJECT_WINDOW
             last = len(rig.optimizer.param_groups) - 1
             assert decision.culprits == (() if value == 1e30 else (f"optimizer.param_groups[{last}][0]",))
             assert_same(before, (rig.model.state_dict(), rig.optimizer.state_dict(), rig.weights))

@@ -1,9 +1,7 @@
-"""ParameterWalk: notices when a model or its optimizer has come by other parameters.
+"""Parameter walk: notices when a model or its optimizer has other parameters.
 
-Walking a module tree for its parameters takes longer than a fused step of a small network. Asking whether the tree is still the
-one that was walked takes a tenth of that: every parameter and every module in it is compared by identity.
-
-What a callback adds, exchanges or takes away counts from the next window on.
+Walking a module tree for its parameters takes longer than a fused step of a small network. Comparing every parameter and module
+of the tree by identity takes a tenth of that. What a callback adds, replaces or removes counts from the next window on.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from torch import nn
 
 
 class ParameterWalk:
-    """What a walk over a model and an optimizer has met, to be compared with what is there now."""
+    """What a walk over a model and an optimizer met, to compare with what is there now."""
 
     def __init__(self) -> None:
         self._owners: list[dict[str, Any]] = []
@@ -29,7 +27,7 @@ class ParameterWalk:
         self._begun = False
 
     def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Remember the parameters and modules that there are.
+        """Remember the current parameters and modules.
 
         Syncs: none.
         """
@@ -41,10 +39,7 @@ class ParameterWalk:
         self._begun = True
 
     def is_current(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Return whether all of it is there as it was, and nothing else.
-
-        Args:
-            optimizer: The one that :meth:`begin` was given.
+        """Return whether everything is as :meth:`begin` met it, and nothing else is there.
 
         Syncs: none.
         """
