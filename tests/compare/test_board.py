@@ -10,7 +10,7 @@ from comparing_rig import compare_call
 from rich.console import Console
 
 from yolo_stable.compare.board import Board
-from yolo_stable.compare.outcome import Outcome
+from yolo_stable.compare.outcome import TrialOutcome
 
 CALL = compare_call(lr0="0.01,0.02,0.03")
 
@@ -21,13 +21,13 @@ def shown(tmp_path: Path, *, terminal: bool) -> str:
     results = first.folder(tmp_path) / "results.csv"
     results.parent.mkdir()
     with Board(CALL.trials, tmp_path, Console(file=out, force_terminal=terminal, width=100)) as board:
-        board.end(third, Outcome(status="halted", reason="20 in a row"), before=True)
+        board.end(third, TrialOutcome(status="halted", reason="20 in a row"), before=True)
         board.begin(first, 1)
         board.watch(first)
         results.write_text("epoch,time\n1,2.5\n")
         board.watch(first)
         board.say("A line.")
-        board.end(first, Outcome(status="done"))
+        board.end(first, TrialOutcome(status="done"))
         board.begin(second, 2)
         board.watch(second)
     return out.getvalue()

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from yolo_stable.compare.measure import Measured
-from yolo_stable.compare.outcome import Outcome
-from yolo_stable.compare.ranking import Row, conclusion, groups_of, ranked
+from yolo_stable.compare.measure import TrialFigures
+from yolo_stable.compare.outcome import TrialOutcome
+from yolo_stable.compare.ranking import TrialRow, conclusion, groups_of, ranked
 from yolo_stable.compare.trial import Trial
 
 MAP = "metrics/mAP50-95(B)"
@@ -22,14 +22,14 @@ def row(
     loss: float | None = 1.0,
     status: str = "done",
     metric: str = MAP,
-) -> Row:
+) -> TrialRow:
     choice = {"optimizer": group} | ({} if seed is None else {"seed": seed})
     trial = Trial(name=f"{group},seed={seed}", group=group, choice=choice, data="d", words=("d",))
-    measured = Measured(score=score, loss=loss, metric=None if score is None else metric)
-    return Row(trial=trial, outcome=Outcome(status=status), measured=measured)
+    measured = TrialFigures(score=score, loss=loss, metric=None if score is None else metric)
+    return TrialRow(trial=trial, outcome=TrialOutcome(status=status), measured=measured)
 
 
-def seeds(group: str, *scores: float) -> list[Row]:
+def seeds(group: str, *scores: float) -> list[TrialRow]:
     return [row(group, score, seed=seed) for seed, score in enumerate(scores)]
 
 
@@ -93,7 +93,7 @@ def test_runs_that_did_not_end_as_done_are_left_out_and_counted() -> None:
         ),
     ],
 )
-def test_what_cannot_be_told_is_not_told(rows: list[Row], said: str) -> None:
+def test_what_cannot_be_told_is_not_told(rows: list[TrialRow], said: str) -> None:
     assert said in conclusion(rows)
 
 

@@ -14,7 +14,7 @@ from comparing_rig import compare_call
 from yolo_stable.compare import state as state_module
 from yolo_stable.compare.call import CompareCall
 from yolo_stable.compare.fingerprint import DATA, FINGERPRINT
-from yolo_stable.compare.outcome import DONE, INTERRUPTED, Outcome
+from yolo_stable.compare.outcome import DONE, INTERRUPTED, TrialOutcome
 from yolo_stable.compare.state import LOCK, NAME, State, default_folder
 from yolo_stable.errors import InvalidCallError, YoloStableError
 
@@ -30,7 +30,7 @@ def test_what_became_of_a_run_is_there_for_the_next_process(tmp_path: Path) -> N
     with state_of(tmp_path / "out") as state:
         assert state.new
         state.begin(first)
-        state.end(first, Outcome(status=DONE, exit_code=0))
+        state.end(first, TrialOutcome(status=DONE, exit_code=0))
         state.begin(second)
     first.folder(tmp_path / "out").mkdir()
     with state_of(tmp_path / "out") as state:
@@ -46,10 +46,10 @@ def test_a_run_whose_folder_was_deleted_is_wanted_again(tmp_path: Path) -> None:
     first = CALL.trials[0]
     with state_of(tmp_path / "out") as state:
         state.begin(first)
-        state.end(first, Outcome(status=DONE))
+        state.end(first, TrialOutcome(status=DONE))
         assert not state.is_finished(first)
         state.begin(first)
-        state.end(first, Outcome(status=INTERRUPTED, reason="SIGTERM"))
+        state.end(first, TrialOutcome(status=INTERRUPTED, reason="SIGTERM"))
     assert state_of(tmp_path / "out").outcome(first).reason == "SIGTERM"
 
 
@@ -131,6 +131,6 @@ def test_a_comparison_that_kept_no_fingerprint_goes_on(tmp_path: Path) -> None:
     out, trials = tmp_path / "out", CALL.trials
     record = {key: value for key, value in CALL.record().items() if key not in FINGERPRINT}
     with State(out, record, trials) as state:
-        state.end(trials[0], Outcome(status=DONE, exit_code=0))
+        state.end(trials[0], TrialOutcome(status=DONE, exit_code=0))
     with State(out, CALL.record(), trials) as state:
         assert state.outcome(trials[0]).status == DONE

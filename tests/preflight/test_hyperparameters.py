@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from yolo_stable.preflight import Verdict
+from yolo_stable.preflight import StageVerdict
 from yolo_stable.preflight.hyperparameters import Plan, hyperparameters
 from yolo_stable.presets.presets import hyperparameters as preset
 from yolo_stable.presets.presets import preset_names
@@ -19,7 +19,7 @@ ADAMW: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01
 WARM = {"warmup_momentum": 0.8, "momentum": 0.937, "warmup_bias_lr": 0.1}
 
 
-def judged(kind: str, group: dict[str, Any], **arguments: Any) -> tuple[Verdict, str]:
+def judged(kind: str, group: dict[str, Any], **arguments: Any) -> tuple[StageVerdict, str]:
     outcome = hyperparameters(kind, [group], Plan(arguments={**WARM, **arguments}, warmup=100))
     return outcome.verdict, outcome.reason
 
@@ -52,7 +52,7 @@ def test_what_no_training_learns_under_fails(
     kind: str, group: dict[str, Any], arguments: dict[str, Any], words: str
 ) -> None:
     verdict, reason = judged(kind, group, **arguments)
-    assert verdict is Verdict.FAIL
+    assert verdict is StageVerdict.FAIL
     assert words in reason
 
 
@@ -66,7 +66,7 @@ def test_what_no_training_learns_under_fails(
     ],
 )
 def test_what_is_unusual_is_a_warning(kind: str, group: dict[str, Any], arguments: dict[str, Any]) -> None:
-    assert judged(kind, group, **arguments)[0] is Verdict.WARN
+    assert judged(kind, group, **arguments)[0] is StageVerdict.WARN
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_what_is_unusual_is_a_warning(kind: str, group: dict[str, Any], argument
     ],
 )
 def test_what_people_train_with_passes(kind: str, group: dict[str, Any]) -> None:
-    assert judged(kind, group) == (Verdict.PASS, "")
+    assert judged(kind, group) == (StageVerdict.PASS, "")
 
 
 def test_without_a_warm_up_its_settings_are_a_warning() -> None:
     plan = Plan(arguments={"warmup_momentum": 1.0, "warmup_bias_lr": 1.0})
     outcome = hyperparameters("SGD", [SGD], plan)
-    assert outcome.verdict is Verdict.WARN
+    assert outcome.verdict is StageVerdict.WARN
     assert "counts for nothing" in outcome.reason
 
 
@@ -96,7 +96,7 @@ def test_without_a_warm_up_its_settings_are_a_warning() -> None:
 def test_torchs_own_defaults_pass(kind: str) -> None:
     optimizer = getattr(torch.optim, kind)(nn.Linear(2, 2).parameters(), lr=1e-3)
     outcome = hyperparameters(kind, optimizer.param_groups, Plan(arguments=default_hyp(), warmup=100))
-    assert outcome.verdict is Verdict.PASS, outcome.reason
+    assert outcome.verdict is StageVerdict.PASS, outcome.reason
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -104,4 +104,4 @@ def test_our_presets_pass(name: str) -> None:
     settings = {**default_hyp(), **preset(name)}
     group = {"lr": settings["lr0"], "momentum": settings["momentum"], "weight_decay": settings["weight_decay"]}
     outcome = hyperparameters("SGD", [group], Plan(arguments=settings, warmup=100))
-    assert outcome.verdict is Verdict.PASS, outcome.reason
+    assert outcome.verdict is StageVerdict.PASS, outcome.reason

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from .memory import memory_of_machine
+from .system import memory_of_machine
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 MOST_BYTES = 16 << 30

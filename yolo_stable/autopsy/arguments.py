@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .kinds import BOUNDED, Kind
+from .kinds import BOUNDED, OperationKind
 from .ranges import dtype_name, is_finite
 from .taint import LITERAL, Birth, Origin, Taint, outside
 
@@ -19,7 +19,7 @@ _KEEP = 1 << 20
 
 
 @dataclass(slots=True)
-class Before:
+class ArgumentsBefore:
     """The arguments of an operation that writes into them, as they were."""
 
     args: list[Any]
@@ -30,11 +30,11 @@ class Before:
     """Ids of those of which no copy was kept."""
 
 
-def keep(taint: Taint, kind: Kind, args: Any, kwargs: Any) -> Before | None:
+def keep(taint: Taint, kind: OperationKind, args: Any, kwargs: Any) -> ArgumentsBefore | None:
     """Keep what an operation is about to write over, as far as it reads it and as it is cheap."""
     if kind.hidden and not args[5]:
-        return Before(args, kwargs)
-    kept = Before(list(args), dict(kwargs))
+        return ArgumentsBefore(args, kwargs)
+    kept = ArgumentsBefore(list(args), dict(kwargs))
     for write in kind.writes:
         held: Any = kept.kwargs if isinstance(write.position, str) else kept.args
         whole = _get(held, write.position)
@@ -58,7 +58,7 @@ def keep(taint: Taint, kind: Kind, args: Any, kwargs: Any) -> Before | None:
 
 
 def origins(
-    taint: Taint, kind: Kind, args: Any, kwargs: Any, before: Before | None
+    taint: Taint, kind: OperationKind, args: Any, kwargs: Any, before: ArgumentsBefore | None
 ) -> tuple[set[Birth | Origin], bool]:
     """Return what the inputs that are not finite come from, and whether a number in the code is not finite."""
     tags: set[Birth | Origin] = set()
@@ -87,7 +87,9 @@ def origins(
     return tags, literal
 
 
-def tensors_read(kind: Kind, args: Any, kwargs: Any, before: Before | None) -> list[tuple[str, Tensor, bool]]:
+def tensors_read(
+    kind: OperationKind, args: Any, kwargs: Any, before: ArgumentsBefore | None
+) -> list[tuple[str, Tensor, bool]]:
     """Return the tensors that an operation read: name, the tensor, and whether it still holds what was read."""
     over = {id(_get(kwargs if isinstance(w.position, str) else args, w.position)) for w in kind.writes if not w.read}
     if before is not None:

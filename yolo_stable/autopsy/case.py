@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidCallError
-from .twin import hang_hooks
+from .twin import copy_hooks
 
 GREY = 114 / 255
 """What Ultralytics fills borders with."""
@@ -27,7 +27,7 @@ Polygon = Sequence[tuple[float, float]]
 """Corners (x, y) in pixels."""
 
 
-class Case(Protocol):
+class AutopsyCase(Protocol):
     """What an autopsy asks of a batch; all that returns a case leaves this one as it is."""
 
     model: nn.Module
@@ -52,15 +52,15 @@ class Case(Protocol):
         """Run the forward pass and the loss, of another model where one is given."""
         ...
 
-    def select(self, samples: Sequence[int]) -> Case:
+    def select(self, samples: Sequence[int]) -> AutopsyCase:
         """Return a case of these samples, in this order; one may come twice."""
         ...
 
-    def blank(self, sample: int, polygon: Polygon | None, rows: Iterable[int] | None = None) -> Case:
+    def blank(self, sample: int, polygon: Polygon | None, rows: Iterable[int] | None = None) -> AutopsyCase:
         """Return a case with a part of a sample made grey, and its labels gone: ``rows``, or those centred in the part."""
         ...
 
-    def without_labels(self, rows: Iterable[int]) -> Case:
+    def without_labels(self, rows: Iterable[int]) -> AutopsyCase:
         """Return a case without these label rows, counted over the whole batch."""
         ...
 
@@ -170,7 +170,7 @@ def doubled(model: nn.Module) -> nn.Module:
     if wide:
         return model
     made = copy.deepcopy(model).double()
-    hang_hooks(model, made)
+    copy_hooks(model, made)
     return made
 
 

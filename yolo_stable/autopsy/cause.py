@@ -10,7 +10,7 @@ CAUSES = (DATA, WEIGHTS, OPTIMISATION, PRECISION, TRANSIENT, PERSISTENT, UNDECID
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
+class AutopsyEvidence:
     """All that the rules look at; None: not asked, or not known."""
 
     error: str = ""
@@ -65,24 +65,24 @@ class Judgement:
     """In words, for people."""
 
 
-def judge(evidence: Evidence) -> Judgement:
+def judge(evidence: AutopsyEvidence) -> Judgement:
     """Return the cause that the evidence speaks for.
 
     What can be seen comes before what must be concluded: labels, pixels, weights; then whether it happens again; then which
     precision, device or state it takes.
 
     Examples:
-        >>> judge(Evidence(reproduced=True, pixels="NaN pixels")).cause
+        >>> judge(AutopsyEvidence(reproduced=True, pixels="NaN pixels")).cause
         'data'
-        >>> judge(Evidence(healthy_replays=2))
+        >>> judge(AutopsyEvidence(healthy_replays=2))
         Judgement(cause='hardware transient', why='the same batch on the same weights was healthy 2 times')
-        >>> judge(Evidence(reproduced=True, healthy_on_snapshot=True)).cause
+        >>> judge(AutopsyEvidence(reproduced=True, healthy_on_snapshot=True)).cause
         'optimisation'
     """
     return _seen(evidence) or _rerun(evidence) or _concluded(evidence)
 
 
-def _seen(e: Evidence) -> Judgement | None:
+def _seen(e: AutopsyEvidence) -> Judgement | None:
     if e.labels:
         return Judgement(DATA, e.labels)
     if e.pixels:
@@ -94,7 +94,7 @@ def _seen(e: Evidence) -> Judgement | None:
     return None
 
 
-def _rerun(e: Evidence) -> Judgement | None:
+def _rerun(e: AutopsyEvidence) -> Judgement | None:
     if e.out_of_memory:
         return Judgement(UNDECIDED, "not enough memory for a replay")
     if e.error:
@@ -114,7 +114,7 @@ def _rerun(e: Evidence) -> Judgement | None:
     return None
 
 
-def _concluded(e: Evidence) -> Judgement:
+def _concluded(e: AutopsyEvidence) -> Judgement:
     if e.fickle:
         return Judgement(UNDECIDED, f"not reproducible: {e.fickle}")
     if e.memory:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .case import Case
+from .case import AutopsyCase
 from .inspection import BadPixels
-from .replay import Player
+from .replay import Replayer
 from .report import Sample
-from .suspects import Finding, bisect, healing, search
+from .suspects import SearchResult, bisect, healing, search
 
 EDGE = 1.25
 """So many pixels beyond its region a file can still be mixed into its neighbours."""
@@ -41,7 +41,7 @@ class Culprits:
         player: Replays parts of the batch.
     """
 
-    def __init__(self, case: Case, provenance: Sequence[Any], player: Player) -> None:
+    def __init__(self, case: AutopsyCase, provenance: Sequence[Any], player: Replayer) -> None:
         self.case, self.player = case, player
         self.provenance = provenance if len(provenance) == case.size else ()
         self._times = min(2, case.size)
@@ -65,7 +65,7 @@ class Culprits:
                 culprits.append(Culprit(sample, self._sources_of(sample, bad), bad))
         return tuple(culprits)
 
-    def by_replay(self, seen: Sequence[int], *, labels: bool) -> tuple[Finding, tuple[Culprit, ...]]:
+    def by_replay(self, seen: Sequence[int], *, labels: bool) -> tuple[SearchResult, tuple[Culprit, ...]]:
         """Return the samples that break the training, found by replaying parts of the batch.
 
         Args:
@@ -85,7 +85,7 @@ class Culprits:
             return replace(finding, every=True), ()
         return finding, culprits
 
-    def smallest(self, finding: Finding) -> Case:
+    def smallest(self, finding: SearchResult) -> AutopsyCase:
         """Return the smallest case that still breaks: one guilty sample, or all."""
         return self.case.select([finding.guilty[0]] * self._times) if finding.alone else self.case
 
@@ -149,7 +149,7 @@ class Culprits:
                 return Culprit(sample, self._sources_of(sample, finding.guilty), finding.guilty)
         return Culprit(sample, self._guilty_tiles(sample, one))
 
-    def _sick_with(self, one: Case, kept: Sequence[int]) -> bool | None:
+    def _sick_with(self, one: AutopsyCase, kept: Sequence[int]) -> bool | None:
         rows = one.rows_of(0)
         if len(kept) == len(rows):
             return True
@@ -157,7 +157,7 @@ class Culprits:
             one.without_labels([row for k, row in enumerate(rows) if k not in set(kept)]).select([0] * self._times)
         )
 
-    def _guilty_tiles(self, sample: int, one: Case) -> tuple[int, ...]:
+    def _guilty_tiles(self, sample: int, one: AutopsyCase) -> tuple[int, ...]:
         origin = self.provenance[sample] if self.provenance else None
         if origin is None or len(origin.sources) < 2 or any(source.region is None for source in origin.sources):
             return ()
@@ -183,7 +183,9 @@ class Culprits:
             sorted(n for file in [found, *(b for b in blended if sick_without([b]) is False)] for n in files[file])
         )
 
-    def _sick_without_tiles(self, sample: int, one: Case, gone: Sequence[int], further: float = 0.0) -> bool | None:
+    def _sick_without_tiles(
+        self, sample: int, one: AutopsyCase, gone: Sequence[int], further: float = 0.0
+    ) -> bool | None:
         origin = self.provenance[sample]
         height, width = one.images.shape[-2:]
         up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])

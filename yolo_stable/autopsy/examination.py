@@ -8,18 +8,17 @@ from typing import Any
 from torch import Tensor
 
 from ..guard.untouched import untouched
-from .case import Case
+from .case import AutopsyCase
 from .culprits import Culprit, Culprits
-from .facts import facts_of, shortened, weights_in_words
-from .finding import Break, Location
+from .finding import Break, Location, shortened
 from .inspection import bad_pixels, sick_weights
 from .locate import OnBreak, locate_call
 from .loss_memory import mend
-from .other_weights import other_weights
-from .replay import Outcome, Player, error_in_words, is_out_of_memory
+from .replay import Replayer, ReplayOutcome, error_in_words, is_out_of_memory
 from .steadiness import fickle
-from .suspects import Finding
+from .suspects import SearchResult
 from .symptom import Symptom, agree, same_bits, signs_of
+from .twin import other_weights
 
 HALVES = ("float16", "bfloat16")
 
@@ -39,19 +38,19 @@ class Examination:
 
     def __init__(
         self,
-        cases: list[Case],
+        cases: list[AutopsyCase],
         seen: Symptom,
         provenance: Sequence[Any],
         healthy_state: Mapping[str, Tensor] | None,
-        player: Player,
-        reference: Case | None,
+        player: Replayer,
+        reference: AutopsyCase | None,
         *,
         frugal: bool = False,
     ) -> None:
         self.cases, self.seen, self.provenance, self.player = cases, seen, provenance, player
         self.healthy_state, self.reference, self.frugal = healthy_state, reference, frugal
         self.known: dict[str, Any] = {}
-        """Fields of `Evidence`."""
+        """Fields of `AutopsyEvidence`."""
         self.facts: dict[str, Any] = {}
         self.location: Location | None = None
         self.culprits: tuple[Culprit, ...] = ()
@@ -107,7 +106,7 @@ class Examination:
         if self.seen.kind != "state" or not self.seen.culprits:
             return False
         found = sick_weights(self.case.model)
-        self.known.update(weights=weights_in_words(found) or f"not finite: {', '.join(self.seen.culprits)}")
+        self.known.update(weights=str(found) or f"not finite: {', '.join(self.seen.culprits)}")
         self.known.update(widespread=found.widespread and not found.not_finite, reproduced=bool(found))
         self.facts["culprits"] = shortened(self.seen.culprits)
         self.what = "holds numbers that no training can use"
@@ -135,7 +134,7 @@ class Examination:
             ]
             self.culprits = self.names.by_pixels(pixels)
         elif weights:
-            self.known["weights"] = weights_in_words(weights)
+            self.known["weights"] = str(weights)
             self.known["widespread"] = weights.widespread and not weights.not_finite
             self.what = "computed with weights that no training can use"
 
@@ -177,7 +176,7 @@ class Examination:
         loss = None if location.loss is None else location.loss / scale
         digests = {key: value for key, value in location.digests.items() if key != "loss" or scale == 1.0}
         self.bitwise = same_bits(seen, loss, location.items, digests)
-        self.facts.update(facts_of(location), loss=loss)
+        self.facts.update(location.facts(), loss=loss)
         found = signs_of(
             loss,
             location.items,
@@ -280,7 +279,7 @@ class Examination:
         if not self.known.get("healthy_in_float32"):
             self._try_other_weights(self.names.smallest(finding))
 
-    def _describe(self, finding: Finding) -> None:
+    def _describe(self, finding: SearchResult) -> None:
         if finding.every:
             self.facts["samples"] = "every image that was tried breaks it alone"
         elif not finding.alone:
@@ -288,7 +287,7 @@ class Examination:
         elif finding.rest_is_healthy is False:
             self.facts["samples"] = "there are more than these"
 
-    def _try_other_weights(self, suspect: Case) -> None:
+    def _try_other_weights(self, suspect: AutopsyCase) -> None:
         """Ask whether what breaks this state breaks other weights too, and wider numbers."""
         key = "healthy_on_fresh" if self.healthy_state is None else "healthy_on_snapshot"
         self.known[key] = _healthy(self.player.play(suspect, model=other_weights(suspect.model, self.healthy_state)))
@@ -298,13 +297,13 @@ class Examination:
         if not self.known[key] and not self.known["half"] and not overflow and self._has_room(suspect):
             self.known["healthy_in_float64"] = _healthy(self.player.play(suspect, precision="float64"))
 
-    def _has_room(self, suspect: Case) -> bool:
+    def _has_room(self, suspect: AutopsyCase) -> bool:
         """Tell whether a backward pass in float64 needs no more memory than the batch did: it is twice as wide, weights too."""
         offloaded = suspect.images.device.type != "cpu"
         return not (self.frugal and self.seen.backward) or offloaded or 4 * suspect.size <= self.case.size
 
 
-def _healthy(outcome: Outcome) -> bool | None:
+def _healthy(outcome: ReplayOutcome) -> bool | None:
     return None if outcome.sick is None else not outcome.sick
 
 

@@ -1,11 +1,16 @@
-"""Findings: a break, and all that is known about the pass that it happened in."""
+"""Location of a break: the operation that broke, and what is known of its pass."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .frames import Frame
 from .ranges import Range
+
+MOST_NAMES = 5
+"""Names that a list in words has at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,23 @@ class Break:
     ordinal: int = 0
     """The number of the operation in the pass, from 1."""
 
+    def facts(self) -> dict[str, Any]:
+        """Return the break as evidence in JSON; what is empty is left out."""
+        place = f" {list(self.index)}" if self.index else ""
+        facts: dict[str, Any] = {
+            "pass": self.phase,
+            "module_type": self.module_type,
+            "source": self.source,
+            "first_bad": f"output {self.output}{place} = {self.value} ({self.non_finite} of {self.numel} not finite)",
+            "inputs": [str(one) for one in self.inputs],
+            "origin": self.origin,
+            "forward_op": self.forward_op,
+            "forward_source": self.forward_source,
+            "wide": self.wide,
+            "dtype": self.dtype,
+        }
+        return {key: value for key, value in facts.items() if value}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
@@ -77,3 +99,21 @@ class Location:
     """What the forward or backward pass raised, when it raised after a break."""
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 over the bits of ``loss`` (and items), ``gradients`` and ``buffers``: equal when a replay is bitwise."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the traced replay showed as evidence in JSON."""
+        facts: dict[str, Any] = {"loss": self.loss, "items": self.items}
+        if self.first is not None:
+            facts.update(self.first.facts())
+        if self.also:
+            facts["also"] = [f"{one.op} in {one.module}" for one in self.also[:MOST_NAMES]]
+        for key in ("bad_gradients", "good_gradients", "bad_buffers"):
+            if names := getattr(self, key):
+                facts[key] = shortened(names)
+        return facts
+
+
+def shortened(names: Iterable[str]) -> list[str]:
+    """Return the first few names, and how many more there are."""
+    every = list(names)
+    return every if len(every) <= MOST_NAMES else [*every[:MOST_NAMES], f"and {len(every) - MOST_NAMES} more"]

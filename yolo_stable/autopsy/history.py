@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .modules import OUTSIDE, Place, Places, caller, hooked_module, source_of
+from .modules import OUTSIDE, ModuleCall, ModuleTracker, caller, hooked_module, source_of
 from .taint import Birth
 
 sequence = torch.autograd._get_sequence_nr
@@ -20,17 +20,17 @@ _node: Callable[[], Any] = torch._C._current_autograd_node
 
 
 @dataclass(slots=True)
-class Call:
+class ForwardCall:
     """A forward operation that autograd will come back to."""
 
-    place: Place
+    place: ModuleCall
     op: str
     ordinal: int
     code: CodeType | None
     line: int | None
 
 
-class History:
+class AutogradHistory:
     """What autograd's nodes stand for, by their sequence numbers.
 
     A node is made just before its operation runs, so the operation that runs next is its own.
@@ -40,14 +40,14 @@ class History:
         anchor: The function that runs the pass.
     """
 
-    def __init__(self, places: Places, anchor: CodeType) -> None:
+    def __init__(self, places: ModuleTracker, anchor: CodeType) -> None:
         self.seen = sequence() - 1
         """The last number that was given out."""
         self.waiting: list[Birth] = []
         """Births in hooks, whose node comes next."""
         self._places = places
         self._anchor = anchor
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, ForwardCall] = {}
         self._born_at: dict[int, Birth] = {}
 
     def born(self, birth: Birth) -> None:
@@ -97,7 +97,7 @@ class History:
         self.seen = number
         frame = caller(sys._getframe(2), self._anchor)
         code, line = (frame.f_code, frame.f_lineno) if frame is not None else (None, None)
-        self._calls[number] = Call(self._places.now, op, ordinal, code, line)
+        self._calls[number] = ForwardCall(self._places.now, op, ordinal, code, line)
 
 
 def in_backward() -> bool:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..guard.reductions import largest
 from ..guard.wrappers import plainly_named
-from .case import Case
+from .case import AutopsyCase
+from .finding import shortened
 
 MAX_WEIGHT = 1e8
 """A weight beyond this magnitude is absurd; a running variance beyond its square. As ``guard.max_value``."""
@@ -48,9 +49,15 @@ class WeightFindings:
     def __bool__(self) -> bool:
         return bool(self.not_finite or self.absurd)
 
+    def __str__(self) -> str:
+        """Say what is wrong, the first few by name; empty when nothing is."""
+        if self.not_finite:
+            return f"not finite: {', '.join(shortened(self.not_finite))}"
+        return ", ".join(shortened([f"{name} is as large as {value:.3g}" for name, value in self.absurd]))
+
 
 @torch.no_grad()
-def bad_pixels(case: Case) -> tuple[BadPixels, ...]:
+def bad_pixels(case: AutopsyCase) -> tuple[BadPixels, ...]:
     """Return the samples whose inputs are not finite or absurd.
 
     Args:
@@ -97,6 +104,16 @@ def sick_weights(model: nn.Module) -> WeightFindings:
         absurd=tuple(sorted(absurd.items(), key=lambda pair: -pair[1])),
         widespread=len(absurd) >= max(2, 0.1 * len(parameters)) or _median(parameters.values()) > MAX_ORDINARY,
     )
+
+
+def module_of(model: nn.Module, culprits: Iterable[str]) -> str:
+    """Return the module of the first name that is a parameter or a buffer, or that ends with one, as those of an average do."""
+    names = [name for name, _ in plainly_named([*model.named_parameters(), *model.named_buffers()])]
+    for culprit in culprits:
+        fitting = [name for name in names if culprit == name or culprit.endswith((f".{name}", f" {name}"))]
+        if fitting:
+            return max(fitting, key=len).rpartition(".")[0]
+    return ""
 
 
 def _median(values: Iterable[float]) -> float:

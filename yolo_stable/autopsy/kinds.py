@@ -58,7 +58,7 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OperationKind:
     """What to expect of an operation."""
 
     func: Any
@@ -77,7 +77,7 @@ class Kind:
     arguments: tuple[str, ...]
 
 
-def kind_of(func: Any) -> Kind:
+def kind_of(func: Any) -> OperationKind:
     """Return what is known of an operation, from its schema and by name."""
     schema = func._schema
     name = schema.name.split("::")[-1]
@@ -91,7 +91,7 @@ def kind_of(func: Any) -> Kind:
     if hidden:
         writes = [Write(i, arguments[i], read=True) for i in (3, 4)]
     shares = any(r.alias_info is not None for r in schema.returns)
-    return Kind(
+    return OperationKind(
         func=func,
         op=str(func),
         name=name,

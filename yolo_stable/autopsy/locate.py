@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +16,13 @@ from torch import Tensor, nn
 
 from ..guard.untouched import untouched
 from ..guard.wrappers import plainly_named
-from .ends import bracket, digest_of, loss_and_items, named_inputs
 from .finding import Break, Location
 from .frames import before, tensors_in
-from .modules import Places
+from .modules import ModuleTracker
 from .ranges import is_finite
 from .replay import is_out_of_memory
 from .taint import Birth, Origin, earliest
-from .tracer import Stopped, Tracer, plainly
+from .tracer import OperationTracer, Stopped, plainly
 
 OnBreak = Callable[[Break, dict[str, Any]], None]
 
@@ -159,8 +160,8 @@ class _Pass:
         self.on_break = on_break
         self.known = known
         own = weakref.proxy(self)  # a cycle would keep batch and graph alive until the garbage collector comes by
-        self.tracer = Tracer(
-            lambda clock: Places(run.model, clock, frames=run.frames > 0),
+        self.tracer = OperationTracer(
+            lambda clock: ModuleTracker(run.model, clock, frames=run.frames > 0),
             _Pass.trace.__code__,
             until=run.until,
             stop_at=stop_at,
@@ -296,3 +297,50 @@ def _independent(breaks: list[Break]) -> Iterator[Break]:
         if place not in seen:
             seen.add(place)
             yield replace(one)
+
+
+def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+    """Return the tensors among a module's inputs: a single dict's by their keys, others by the name of the argument."""
+    if len(args) == 1 and not kwargs and not isinstance(args[0], Tensor):
+        return list(tensors_in(args[0]))
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        bound = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
+    return list(tensors_in(dict(bound)))
+
+
+def loss_and_items(output: Any) -> tuple[Tensor | None, dict[str, Any]]:
+    """Take apart what a call returned: the loss, and the items by name."""
+    loss, items = (output[0], output[1]) if isinstance(output, (tuple, list)) and len(output) > 1 else (output, {})
+    if isinstance(loss, (tuple, list)) and loss:
+        loss = loss[0]
+    if isinstance(items, Tensor):
+        items = {str(i): value for i, value in enumerate(items.detach().reshape(-1))}
+    elif isinstance(items, (list, tuple)):
+        items = {str(i): value for i, value in enumerate(items)}
+    named = items.items() if isinstance(items, Mapping) else ()
+    kept = {
+        str(name): v for name, v in named if isinstance(v, (int, float)) or (isinstance(v, Tensor) and v.numel() == 1)
+    }
+    return (loss if isinstance(loss, Tensor) else None), kept
+
+
+def bracket(names: list[str], bad: set[str]) -> Iterator[str]:
+    """Yield the finite neighbours of those that are not."""
+    for i, name in enumerate(names):
+        if name not in bad and (set(names[max(0, i - 1) : i + 2]) & bad):
+            yield name
+
+
+def digest_of(named: Iterable[tuple[str, Tensor | None]]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bits."""
+    digest = hashlib.sha256()
+    for name, tensor in named:
+        if tensor is None:
+            digest.update(f"{name} none;".encode())
+            continue
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

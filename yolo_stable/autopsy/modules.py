@@ -31,7 +31,7 @@ _foreign: dict[str, bool] = {}
 
 
 @dataclass(slots=True)
-class Place:
+class ModuleCall:
     """One call of a module."""
 
     module: str
@@ -44,10 +44,10 @@ class Place:
     """It is, or is inside, a module that computes a loss."""
 
 
-OUTSIDE = Place("", "", 0, known=True, loss=False)
+OUTSIDE = ModuleCall("", "", 0, known=True, loss=False)
 
 
-class Places:
+class ModuleTracker:
     """A context in which the running module is known, by hooks on all modules that are taken off on leaving.
 
     Args:
@@ -74,10 +74,10 @@ class Places:
         """Nothing that the model returned looks like a prediction."""
         self.forward = True
         """The forward pass is on."""
-        self._stack: list[tuple[nn.Module, Place]] = []
+        self._stack: list[tuple[nn.Module, ModuleCall]] = []
         self._handles: list[Any] = []
 
-    def __enter__(self) -> Places:
+    def __enter__(self) -> ModuleTracker:
         self._handles = [
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True),
@@ -89,7 +89,7 @@ class Places:
             handle.remove()
         self._stack.clear()
 
-    def phase(self, ordinal: int, place: Place, loss_from: int | None, backward_from: int | None) -> str:
+    def phase(self, ordinal: int, place: ModuleCall, loss_from: int | None, backward_from: int | None) -> str:
         """Return which part of the pass an operation belongs to, once the pass is over."""
         if backward_from is not None and ordinal > backward_from:
             return "backward"
@@ -100,12 +100,12 @@ class Places:
         outside = place.module == "" or not place.known
         return "loss" if outside and self.root_gives_loss and 0 < self.done < ordinal else "forward"
 
-    def place_of(self, module: nn.Module) -> Place:
+    def place_of(self, module: nn.Module) -> ModuleCall:
         """Return a place for a module that is not running."""
         name, kind = self._name(module), type(module).__name__
-        return Place(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
+        return ModuleCall(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
 
-    def here(self, frame: FrameType | None, anchor: CodeType) -> Place:
+    def here(self, frame: FrameType | None, anchor: CodeType) -> ModuleCall:
         """Return the place of an operation: of one in a forward hook the hook's module, which had been left already.
 
         Args:
@@ -120,7 +120,7 @@ class Places:
             frame = frame.f_back
         return self.now
 
-    def owner_of(self, parameter: Tensor) -> Place:
+    def owner_of(self, parameter: Tensor) -> ModuleCall:
         """Return the module that holds a parameter."""
         for module in self.model.modules():
             if any(own is parameter for own in module.parameters(recurse=False)):
@@ -132,7 +132,7 @@ class Places:
         name = self._name(module)
         kind = type(module).__name__
         lossy = isinstance(module, _Loss) or name == "criterion"
-        self.now = Place(
+        self.now = ModuleCall(
             f"<{kind}>" if name is None else name,
             kind,
             self.calls,

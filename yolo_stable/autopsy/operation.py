@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .kinds import BOUNDED, Kind
+from .kinds import BOUNDED, OperationKind
 
 LARGEST = 2_000_000_000
 """Multiplications and additions that are spent on doing operations again: about a second in float64."""
@@ -39,7 +39,7 @@ class Budget:
         return True
 
 
-def results(returned: object, kind: Kind, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+def results(returned: object, kind: OperationKind, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
     """Return what an operation put out: what it returned, then what it wrote into without returning it."""
     if type(returned) is Tensor:
         found: list[Any] = [returned]
@@ -54,7 +54,7 @@ def results(returned: object, kind: Kind, args: Sequence[Any], kwargs: dict[str,
 
 
 def in_float64(
-    kind: Kind,
+    kind: OperationKind,
     args: Sequence[Any],
     kwargs: dict[str, Any],
     output: int,
@@ -110,7 +110,7 @@ def in_float64(
         return ""  # an operation of a device only, or of a shape or dtype that the CPU does not know
 
 
-def _again(kind: Kind, args: Sequence[Any], kwargs: dict[str, Any], dtype: torch.dtype | None) -> list[Tensor]:
+def _again(kind: OperationKind, args: Sequence[Any], kwargs: dict[str, Any], dtype: torch.dtype | None) -> list[Tensor]:
     def moved(value: Any) -> Any:
         if isinstance(value, Tensor):
             kept = value.detach()
@@ -127,7 +127,7 @@ def _again(kind: Kind, args: Sequence[Any], kwargs: dict[str, Any], dtype: torch
     return results(func(*again, **named), kind, again, named)
 
 
-def _work(kind: Kind, args: Sequence[Any], wanted: Tensor) -> int:
+def _work(kind: OperationKind, args: Sequence[Any], wanted: Tensor) -> int:
     """Return about how many multiplications and additions the operation takes."""
     tensors = [a for a in tree_leaves(list(args)) if isinstance(a, Tensor)]
     if kind.name == "convolution":

@@ -29,9 +29,14 @@ class Range:
     """How many elements are NaN or infinite."""
     numel: int = 0
 
+    def __str__(self) -> str:
+        between = "no finite element" if self.low is None or self.high is None else f"{self.low:.4g} to {self.high:.4g}"
+        bad = f", {self.non_finite} of {self.numel} not finite" if self.non_finite else ""
+        return f"{self.name} {self.dtype} {list(self.shape)}: {between}{bad}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
+class TensorDamage:
     """Where a tensor is not finite."""
 
     index: tuple[int, ...]
@@ -110,7 +115,7 @@ def range_of(name: str, tensor: Tensor) -> Range:
     )
 
 
-def damage_of(tensor: Tensor) -> Damage:
+def damage_of(tensor: Tensor) -> TensorDamage:
     """Return where a tensor that is not finite is not.
 
     Syncs: four reads.
@@ -122,7 +127,7 @@ def damage_of(tensor: Tensor) -> Damage:
     value = float(values.reshape(-1)[first])
     index = tuple(_unravel(first, tuple(values.shape)))
     rows = bad.reshape(bad.shape[0], -1).any(1).nonzero().reshape(-1)[:ROWS].tolist() if bad.ndim else []
-    return Damage(
+    return TensorDamage(
         index=index[: tensor.ndim],
         value="inf" if value == math.inf else "-inf" if value == -math.inf else "nan",
         non_finite=int(bad.sum()),

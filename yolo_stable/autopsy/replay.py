@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..guard.reductions import maximum, told
 from ..guard.untouched import untouched
-from .case import Case, doubled
+from .case import AutopsyCase, doubled
 from .symptom import RAISED, Symptom, signs_of
 
 
@@ -71,7 +71,7 @@ class Deadline:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class ReplayOutcome:
     """What a replay gave."""
 
     loss: float | None = None
@@ -89,7 +89,7 @@ class Outcome:
         return None if self.error else bool(self.signs)
 
 
-class Player:
+class Replayer:
     """Replays cases, and counts how often.
 
     Args:
@@ -106,19 +106,19 @@ class Player:
 
     def play(
         self,
-        case: Case,
+        case: AutopsyCase,
         *,
         backward: bool | None = None,
         precision: str | None = None,
         model: nn.Module | None = None,
         scaled: bool = True,
-    ) -> Outcome:
+    ) -> ReplayOutcome:
         """Run a case forward, and backward where it takes that to see the fault.
 
         Args:
             case: What is run.
             backward: None: as the symptom needs it.
-            precision: As for :meth:`Case.call`.
+            precision: As for :meth:`AutopsyCase.call`.
             model: Another network than the case's.
             scaled: Multiply the loss by the scale that training had.
 
@@ -131,7 +131,7 @@ class Player:
         Syncs: one read for the loss, one for each loss item that is a tensor, one or two for buffers and gradients.
         """
         if self.deadline.over():
-            return Outcome(error="out of time")
+            return ReplayOutcome(error="out of time")
         self.replays += 1
         try:
             network = model or case.model
@@ -142,7 +142,7 @@ class Player:
                     case, self.seen.backward if backward is None else backward, precision, network, scaled
                 )
         except OutOfTimeError:
-            return Outcome(error="out of time")
+            return ReplayOutcome(error="out of time")
         except Exception as error:
             if is_out_of_memory(error):  # that says nothing of the batch, and the next replay would need as much
                 raise
@@ -151,14 +151,16 @@ class Player:
             if text not in self.errors:
                 self.errors.append(text)
             if RAISED in self.seen.reason and isinstance(error, (RuntimeError, IndexError)):
-                return Outcome(loss=math.nan, signs=frozenset({"loss"}))  # it is what was seen
-            return Outcome(error=text)
+                return ReplayOutcome(loss=math.nan, signs=frozenset({"loss"}))  # it is what was seen
+            return ReplayOutcome(error=text)
 
-    def sick(self, case: Case, **how: Any) -> bool | None:
+    def sick(self, case: AutopsyCase, **how: Any) -> bool | None:
         """Tell whether a case is sick; None: not known."""
         return self.play(case, **how).sick
 
-    def _play(self, case: Case, backward: bool, precision: str | None, network: nn.Module, scaled: bool) -> Outcome:
+    def _play(
+        self, case: AutopsyCase, backward: bool, precision: str | None, network: nn.Module, scaled: bool
+    ) -> ReplayOutcome:
         parameters = [p for p in network.parameters() if p.requires_grad]
         for p in parameters:
             p.grad = None
@@ -182,7 +184,7 @@ class Player:
                 signs.add("gradients")
             elif norm > self.seen.max_norm:
                 signs.add("norm")
-        return Outcome(loss=value, items=numbers, norm=norm, signs=frozenset(signs))
+        return ReplayOutcome(loss=value, items=numbers, norm=norm, signs=frozenset(signs))
 
     def _bad(self, buffers: list[Tensor]) -> list[str]:
         """Return one word when a buffer is not finite."""

@@ -38,7 +38,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class AutopsyReport:
     """What an autopsy found."""
 
     reproduced: bool = False
@@ -75,7 +75,7 @@ class Report:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Report:
+    def from_json(cls, value: Any) -> AutopsyReport:
         """Read an answer back.
 
         Args:
@@ -102,7 +102,7 @@ class Report:
         samples = tuple(_sample(one) for one in value["samples"])
         return cls(**{key: value[key] for key in _KEYS if key not in {"schema", "samples"}}, samples=samples)
 
-    def naming(self, names: Names) -> Report:
+    def naming(self, names: Names) -> AutopsyReport:
         """Return the same answer with the names of this run in its next step, and without the commands that do nothing here."""
         return replace(self, next=named(self.next, self.cause, names))
 
@@ -111,7 +111,7 @@ class Report:
 
         Examples:
             >>> found = {"what": "has NaN pixels", "tiles": ["2 of 4"]}
-            >>> Report(cause="data", phase="data", samples=(Sample("a/img_017.jpg", 17),), evidence=found).headline()
+            >>> AutopsyReport(cause="data", phase="data", samples=(Sample("a/img_017.jpg", 17),), evidence=found).headline()
             'img_017.jpg (tile 2 of 4) has NaN pixels: data'
         """
         what = str(self.evidence.get("what", "")) or "broke the training"

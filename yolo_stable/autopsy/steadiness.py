@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..guard.untouched import device_of, untouched
-from .case import Case
-from .replay import Outcome, Player
+from .case import AutopsyCase
+from .replay import Replayer, ReplayOutcome
 
 REPLAYS, MORE = 3, 8
 """Replays that have to agree; the second where something was found that changes from call to call."""
@@ -32,7 +32,7 @@ OURS = ("torch.", "ultralytics.", "numpy.", "builtins")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def fickle(case: Case, player: Player, *, sick: bool) -> str:
+def fickle(case: AutopsyCase, player: Replayer, *, sick: bool) -> str:
     """Replay a case until it is known whether its code gives the same each time.
 
     Args:
@@ -62,7 +62,7 @@ def fickle(case: Case, player: Player, *, sick: bool) -> str:
     return f"the same batch on the same state has given losses from {apart[0]:.6g} to {apart[1]:.6g}" if apart else ""
 
 
-def _with_other_numbers(case: Case, player: Player, number: int) -> Outcome:
+def _with_other_numbers(case: AutopsyCase, player: Replayer, number: int) -> ReplayOutcome:
     """Replay with the global generators elsewhere: a case that puts back what was drawn does not care."""
     with untouched(case.model, device_of(case.model)):
         random.seed(number)
@@ -71,7 +71,7 @@ def _with_other_numbers(case: Case, player: Player, number: int) -> Outcome:
         return player.play(case, backward=player.seen.backward)
 
 
-def _apart(outcomes: list[Outcome], device: torch.device) -> tuple[float, float] | None:
+def _apart(outcomes: list[ReplayOutcome], device: torch.device) -> tuple[float, float] | None:
     losses = [outcome.loss for outcome in outcomes if outcome.loss is not None and math.isfinite(outcome.loss)]
     if len(losses) < 2:
         return None

@@ -12,7 +12,7 @@ MOST_GUILTY = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class SearchResult:
     """What a search found."""
 
     guilty: tuple[int, ...]
@@ -30,7 +30,7 @@ class Finding:
         return self.alone and self.rest_is_healthy is not False and not self.every
 
 
-def bisect(sick: Sick, suspects: Sequence[int]) -> Finding:
+def bisect(sick: Sick, suspects: Sequence[int]) -> SearchResult:
     """Find one guilty suspect of a group that is known to break the training.
 
     It asks at most ``ceil(log2(n)) + 2`` times: once for each halving, once for the last one alone, once for all others.
@@ -44,7 +44,7 @@ def bisect(sick: Sick, suspects: Sequence[int]) -> Finding:
 
     Examples:
         >>> bisect(lambda part: 5 in part, range(8))
-        Finding(guilty=(5,), alone=True, rest_is_healthy=True, every=False)
+        SearchResult(guilty=(5,), alone=True, rest_is_healthy=True, every=False)
         >>> bisect(lambda part: {1, 6} <= set(part), range(8)).guilty
         (0, 1, 2, 3, 4, 5, 6, 7)
     """
@@ -54,13 +54,13 @@ def bisect(sick: Sick, suspects: Sequence[int]) -> Finding:
         half = group[: len(group) // 2]
         answer = sick(half)
         if answer is None:
-            return Finding(guilty=group)
+            return SearchResult(guilty=group)
         group, known = (half, True) if answer else (group[len(half) :], False)
     if not known and not sick(group):
-        return Finding(guilty=everyone)
+        return SearchResult(guilty=everyone)
     rest = tuple(s for s in everyone if s not in group)
     answer = sick(rest) if rest else None
-    return Finding(guilty=group, alone=True, rest_is_healthy=None if answer is None else not answer)
+    return SearchResult(guilty=group, alone=True, rest_is_healthy=None if answer is None else not answer)
 
 
 def search(
@@ -70,7 +70,7 @@ def search(
     guess: Sequence[int] = (),
     sure: bool = False,
     neutral: Callable[[], bool | None],
-) -> Finding:
+) -> SearchResult:
     """Find all guilty suspects, or that none is.
 
     Args:
@@ -89,23 +89,23 @@ def search(
     if first and len(first) < len(everyone) and sick(first):
         rest = tuple(s for s in everyone if s not in first)
         if sure or sick(rest) is False:
-            return Finding(guilty=first, alone=True, rest_is_healthy=None if sure else True)
+            return SearchResult(guilty=first, alone=True, rest_is_healthy=None if sure else True)
     if neutral():
-        return Finding(guilty=everyone, alone=True, every=True)
+        return SearchResult(guilty=everyone, alone=True, every=True)
     found: list[int] = []
     rest = everyone
     while True:
         finding = bisect(sick, rest)
         if not finding.alone:  # it takes several of these together; none that was found before is among them
             guilty = tuple(found) or finding.guilty
-            return Finding(guilty=guilty, alone=bool(found), rest_is_healthy=False if found else None)
+            return SearchResult(guilty=guilty, alone=bool(found), rest_is_healthy=False if found else None)
         found += finding.guilty
         rest = tuple(s for s in rest if s not in finding.guilty)
         if finding.rest_is_healthy is not False:
             every = len(found) > 1 and not rest
-            return Finding(guilty=tuple(found), alone=True, rest_is_healthy=finding.rest_is_healthy, every=every)
+            return SearchResult(guilty=tuple(found), alone=True, rest_is_healthy=finding.rest_is_healthy, every=every)
         if len(found) >= MOST_GUILTY:
-            return Finding(guilty=everyone, alone=True, rest_is_healthy=False, every=True)
+            return SearchResult(guilty=everyone, alone=True, rest_is_healthy=False, every=True)
 
 
 def healing(sick_without: Sick, suspects: Sequence[int]) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .modules import Place
+from .modules import ModuleCall
 from .ranges import is_finite, plain
 
 KEPT = 8
@@ -22,7 +22,7 @@ class Birth:
     ordinal: int
     soft: bool
     """Only -Inf, and made of the number -Inf in the code, as masks are: blamed when there is nothing else to blame."""
-    place: Place
+    place: ModuleCall
     facts: dict[str, object]
 
 

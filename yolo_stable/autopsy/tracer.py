@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .arguments import Before, fine, keep, origins, tensors_read
-from .history import History, in_backward, sequence
-from .kinds import BOUNDED, MASKS, SOFTMAXES, Kind, kind_of
-from .modules import Places, caller, source_of
+from .arguments import ArgumentsBefore, fine, keep, origins, tensors_read
+from .history import AutogradHistory, in_backward, sequence
+from .kinds import BOUNDED, MASKS, SOFTMAXES, OperationKind, kind_of
+from .modules import ModuleTracker, caller, source_of
 from .operation import Budget, in_float64, results
 from .ranges import Range, damage_of, dtype_name, range_of
 from .taint import LITERAL, RAW, Birth, Origin, Taint, outside
@@ -38,7 +38,7 @@ class Stopped(BaseException):
     """Ends a pass from within: time is up, or the operation has been reached. Not an ``Exception``, which a loss may catch."""
 
 
-class Tracer(TorchDispatchMode):
+class OperationTracer(TorchDispatchMode):
     """Notes each operation whose result is not finite, and what it depends on.
 
     Args:
@@ -51,7 +51,7 @@ class Tracer(TorchDispatchMode):
 
     def __init__(
         self,
-        places: Callable[[Callable[[], int]], Places],
+        places: Callable[[Callable[[], int]], ModuleTracker],
         anchor: CodeType,
         *,
         until: float | None = None,
@@ -72,8 +72,8 @@ class Tracer(TorchDispatchMode):
         self._stop_at = stop_at
         self._on_stop = on_stop
         self._budget = Budget()
-        self._kinds: dict[int, Kind] = {}
-        self.history = History(self.places, anchor)
+        self._kinds: dict[int, OperationKind] = {}
+        self.history = AutogradHistory(self.places, anchor)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -119,7 +119,9 @@ class Tracer(TorchDispatchMode):
             if origin is not None:
                 self.taint.mark(tensor, {origin})
 
-    def _several(self, kind: Kind, args: Any, kwargs: Any, returned: Any, before: Before | None) -> None:
+    def _several(
+        self, kind: OperationKind, args: Any, kwargs: Any, returned: Any, before: ArgumentsBefore | None
+    ) -> None:
         """Check an operation with many results, or one that writes into its arguments."""
         if not kind.writes and not isinstance(returned, (list, tuple)):
             # A number for Python, or a tensor of a kind of its own.
@@ -136,7 +138,13 @@ class Tracer(TorchDispatchMode):
                     self.taint.clear(tensor, written=bool(kind.writes))
 
     def _look(
-        self, kind: Kind, args: Any, kwargs: Any, found: Sequence[Any], bad: list[int], before: Before | None
+        self,
+        kind: OperationKind,
+        args: Any,
+        kwargs: Any,
+        found: Sequence[Any],
+        bad: list[int],
+        before: ArgumentsBefore | None,
     ) -> None:
         """A result is not finite: find out whether it was born here, and remember what it comes from."""
         with torch.no_grad():
@@ -168,12 +176,12 @@ class Tracer(TorchDispatchMode):
 
     def _birth(
         self,
-        kind: Kind,
+        kind: OperationKind,
         args: Any,
         kwargs: Any,
         found: Sequence[Any],
         output: int,
-        before: Before | None,
+        before: ArgumentsBefore | None,
         origin: Origin | None,
         literal: bool,
     ) -> Birth:
@@ -204,12 +212,12 @@ class Tracer(TorchDispatchMode):
 
     def _details(
         self,
-        kind: Kind,
+        kind: OperationKind,
         args: Any,
         kwargs: Any,
         broken: Tensor,
         output: int,
-        before: Before | None,
+        before: ArgumentsBefore | None,
         origin: Origin | None,
         literal: bool,
     ) -> dict[str, Any]:
@@ -243,7 +251,7 @@ class Tracer(TorchDispatchMode):
             if isinstance(tensor, Tensor) and tensor.is_floating_point():
                 self.taint.mark(tensor, {RAW})
 
-    def _stop(self, kind: Kind, args: Any, kwargs: Any, returned: Any) -> None:
+    def _stop(self, kind: OperationKind, args: Any, kwargs: Any, returned: Any) -> None:
         frame = caller(sys._getframe(2), self._anchor)
         names = dict(frame.f_locals) if frame is not None else {}
         names |= {"op_args": args, "op_kwargs": kwargs, "op_result": returned}

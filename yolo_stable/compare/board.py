@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ..runlog.results_csv import read_results
-from .outcome import DONE, INTERRUPTED, Outcome
+from .outcome import DONE, INTERRUPTED, TrialOutcome
 from .trial import Trial
 
 
@@ -74,7 +74,7 @@ class Board:
         state = f"epoch {min(done + 1, trial.epochs)}/{trial.epochs}"
         self._progress.update(self._tasks[trial.name], completed=done, state=state)
 
-    def end(self, trial: Trial, outcome: Outcome, *, before: bool = False) -> None:
+    def end(self, trial: Trial, outcome: TrialOutcome, *, before: bool = False) -> None:
         """Show what became of a run.
 
         Args:

@@ -17,7 +17,7 @@ from .axes import WHERE
 from .call import CompareCall
 from .child import Launch
 from .comparison import require_not_refused
-from .outcome import FAILED, Outcome
+from .outcome import FAILED, TrialOutcome
 from .run_trial import PATIENCE, POLL, Stop, run_trial
 from .trial import Trial
 
@@ -82,7 +82,7 @@ class Cluster:
         """Train the runs.
 
         Raises:
-            InvalidCallError: As :class:`~yolo_stable.compare.comparison.Backend`.
+            InvalidCallError: As :class:`~yolo_stable.compare.comparison.TrialBackend`.
         """
         if not trials:
             return
@@ -134,15 +134,15 @@ class Cluster:
         finally:
             asked.unlink(missing_ok=True)
 
-    def _outcome(self, reference: Any) -> Outcome:
+    def _outcome(self, reference: Any) -> TrialOutcome:
         """Return what became of a run; of one that Ray has lost, why."""
         try:
             return self.ray.get(reference)
         except self.ray.exceptions.RayError as error:  # its machine lost, or an error in the task
-            return Outcome(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            return TrialOutcome(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
-def _task(trial: Trial, comparison: Path, cwd: str, launch: Launch) -> Outcome:
+def _task(trial: Trial, comparison: Path, cwd: str, launch: Launch) -> TrialOutcome:
     """Train one run in a process of Ray."""
     os.chdir(cwd)
 

@@ -18,8 +18,8 @@ from .board import Board
 from .call import CompareCall
 from .child import Launch, command
 from .measure import measure
-from .outcome import DONE, FINISHED, Outcome
-from .ranking import Row, conclusion
+from .outcome import DONE, FINISHED, TrialOutcome
+from .ranking import TrialRow, conclusion
 from .run_trial import Stop, run_trial
 from .state import State, default_folder
 from .table import print_table, to_json
@@ -29,7 +29,7 @@ REPORT = "report.html"
 """The page in the folder of the comparison."""
 
 
-class Backend(Protocol):
+class TrialBackend(Protocol):
     """What trains the runs that are left, and notes in the state what became of each."""
 
     def __call__(self, trials: Sequence[Trial], state: State, board: Board, *, launch: Launch, stop: Stop) -> None:
@@ -46,7 +46,7 @@ def run_comparison(
     *,
     out: Path | None = None,
     json: Path | None = None,
-    backend: Backend | None = None,
+    backend: TrialBackend | None = None,
     launch: Launch = command,
     notes: Sequence[str] = (),
 ) -> int:
@@ -93,7 +93,7 @@ def run_comparison(
                 asked.requested,
             )
         rows = [
-            Row(
+            TrialRow(
                 trial=trial,
                 outcome=state.outcome(trial),
                 measured=measure(trial.folder(state.folder)),
@@ -107,7 +107,7 @@ def one_after_other(trials: Sequence[Trial], state: State, board: Board, *, laun
     """Train runs on this machine, one after the other.
 
     Raises:
-        InvalidCallError: As :class:`Backend`.
+        InvalidCallError: As :class:`TrialBackend`.
     """
     for number, trial in enumerate(trials, start=1):
         if stop() is not None:
@@ -120,7 +120,7 @@ def one_after_other(trials: Sequence[Trial], state: State, board: Board, *, laun
         require_not_refused(outcome, state)
 
 
-def require_not_refused(outcome: Outcome, state: State) -> None:
+def require_not_refused(outcome: TrialOutcome, state: State) -> None:
     """Take the refusal of the first run for that of the whole call, as all others would say the same.
 
     Raises:
@@ -152,7 +152,7 @@ def _remove_unused(call: CompareCall, state: State) -> None:
     state.forget()
 
 
-def _tell(rows: Sequence[Row], notes: Sequence[str], state: State, json: Path | None) -> int:
+def _tell(rows: Sequence[TrialRow], notes: Sequence[str], state: State, json: Path | None) -> int:
     """Print the table, write what was asked for, and return the exit code."""
     print_table(rows, notes)
     page = _report([row.trial.folder(state.folder) for row in rows], state.folder, " ".join([conclusion(rows), *notes]))

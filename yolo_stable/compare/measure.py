@@ -14,7 +14,7 @@ TITLES = {"metrics/accuracy_top1": ("top-1", "top-5")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class TrialFigures:
     """The figures of one run; None: not known."""
 
     epochs: int = 0
@@ -41,7 +41,7 @@ class Measured:
     """Median over the epochs, validation included, setting up not."""
 
 
-def measure(folder: Path) -> Measured:
+def measure(folder: Path) -> TrialFigures:
     """Return the figures of a run, as its page has them.
 
     Args:
@@ -50,11 +50,11 @@ def measure(folder: Path) -> Measured:
     try:
         run = read_run(folder)
     except InvalidCallError:
-        return Measured()
+        return TrialFigures()
     results, history, best = run.results, run.history, run.best
     median, high, most, _ = norms(run)
     row = dict(zip(results.epochs, results.rows, strict=True))[best[1]] if best else {}
-    return Measured(
+    return TrialFigures(
         epochs=len(results.rows),
         loss=final_loss(run),
         metric=results.measure if best else None,

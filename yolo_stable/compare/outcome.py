@@ -23,7 +23,7 @@ _PROGRAM = "yolo-stable: "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrialOutcome:
     """What became of a run."""
 
     status: str
@@ -39,7 +39,7 @@ class Outcome:
         return self.status == FAILED and self.exit_code == REFUSED
 
 
-def outcome_of(code: int, folder: Path, log: Path, start: int = 0) -> Outcome:
+def outcome_of(code: int, folder: Path, log: Path, start: int = 0) -> TrialOutcome:
     """Return what became of a run that ended with an exit code.
 
     Args:
@@ -49,20 +49,20 @@ def outcome_of(code: int, folder: Path, log: Path, start: int = 0) -> Outcome:
         start: Where in the log this start of it begins, in bytes.
     """
     if code == 0:
-        return Outcome(status=DONE, exit_code=0)
+        return TrialOutcome(status=DONE, exit_code=0)
     number = -code if code < 0 else code - 128
     if number in (signal.SIGINT, signal.SIGTERM):
-        return Outcome(status=INTERRUPTED, reason=last_words(log, start), exit_code=code)
+        return TrialOutcome(status=INTERRUPTED, reason=last_words(log, start), exit_code=code)
     if code < 0:
         hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
-        return Outcome(status=FAILED, reason=f"ended by {_signal(number)}{hint}", exit_code=code)
+        return TrialOutcome(status=FAILED, reason=f"ended by {_signal(number)}{hint}", exit_code=code)
     told = left_behind(folder)
     halted = told is not None and told.status == HALTED
     reason = told.reason if halted and told is not None else last_words(log, start)
-    return Outcome(status=HALTED if halted else FAILED, reason=reason or f"exit code {code}", exit_code=code)
+    return TrialOutcome(status=HALTED if halted else FAILED, reason=reason or f"exit code {code}", exit_code=code)
 
 
-def left_behind(folder: Path) -> Outcome | None:
+def left_behind(folder: Path) -> TrialOutcome | None:
     """Return what a run says of its end in its own folder; None: nothing, so it was killed or is still running.
 
     A run that ended because it was asked to, or because of something else than its training, is interrupted: it can go on.
@@ -71,7 +71,7 @@ def left_behind(folder: Path) -> Outcome | None:
     if end is None:
         return None
     status = str(end.get("status"))
-    return Outcome(status=status if status in FINISHED else INTERRUPTED, reason=str(end.get("message") or ""))
+    return TrialOutcome(status=status if status in FINISHED else INTERRUPTED, reason=str(end.get("message") or ""))
 
 
 def last_words(log: Path, start: int = 0) -> str:

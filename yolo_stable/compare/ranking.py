@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .measure import TITLES, Measured
-from .outcome import DONE, Outcome
+from .measure import TITLES, TrialFigures
+from .outcome import DONE, TrialOutcome
 from .trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TrialRow:
     """One run with what became of it and its figures."""
 
     trial: Trial
-    outcome: Outcome
-    measured: Measured
+    outcome: TrialOutcome
+    measured: TrialFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Group:
     """Runs that differ by their seed only; those that are done count."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[TrialRow, ...]
     """Those that are done."""
     runs: int
     """All of them."""
@@ -51,19 +51,19 @@ class Group:
     epoch_seconds: Spread | None
 
 
-def ranked(rows: Sequence[Row]) -> list[Row]:
+def ranked(rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the rows with the best score first; of the same score, the lowest loss. What is not known comes last."""
     return sorted(rows, key=lambda row: _order(row.measured.score, row.measured.loss))
 
 
-def groups_of(rows: Sequence[Row]) -> list[Group]:
+def groups_of(rows: Sequence[TrialRow]) -> list[Group]:
     """Return the groups, ranked by their mean score and loss."""
     names = dict.fromkeys(row.trial.group for row in rows)
     groups = [_group(name, [row for row in rows if row.trial.group == name]) for name in names]
     return sorted(groups, key=lambda group: _order(_mean(group.score), _mean(group.loss)))
 
 
-def conclusion(rows: Sequence[Row]) -> str:
+def conclusion(rows: Sequence[TrialRow]) -> str:
     """Return a sentence: which is best, and whether that is more than chance."""
     groups = [group for group in groups_of(rows) if group.rows]
     unfinished = len(rows) - sum(len(group.rows) for group in groups)
@@ -95,7 +95,7 @@ def conclusion(rows: Sequence[Row]) -> str:
     return f"{head} {verdict}; with the same seed it was ahead {won} of {pairs} times.{tail}"
 
 
-def title_of(rows: Sequence[Row]) -> tuple[str, str]:
+def title_of(rows: Sequence[TrialRow]) -> tuple[str, str]:
     """Return what the score and the figure beside it are called."""
     metric = next((row.measured.metric for row in rows if row.measured.metric), None)
     return TITLES.get(metric or "", ("mAP50-95", "mAP50"))
@@ -118,10 +118,10 @@ def _won(best: Group, other: Group) -> tuple[int, int]:
     return sum(a > b for a, b in pairs), len(pairs)
 
 
-def _group(name: str, rows: Sequence[Row]) -> Group:
+def _group(name: str, rows: Sequence[TrialRow]) -> Group:
     done = tuple(row for row in rows if row.outcome.status == DONE)
 
-    def spread(figure: Callable[[Measured], float | None]) -> Spread | None:
+    def spread(figure: Callable[[TrialFigures], float | None]) -> Spread | None:
         values = [value for row in done if (value := figure(row.measured)) is not None]
         return Spread.of(values) if values else None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .child import Child, Launch, command, find_orphan, start
-from .outcome import FINISHED, INTERRUPTED, Outcome, left_behind, outcome_of
+from .outcome import FINISHED, INTERRUPTED, TrialOutcome, left_behind, outcome_of
 from .trial import Trial
 
 Stop = Callable[[], "signal.Signals | None"]
@@ -27,7 +27,7 @@ def run_trial(
     launch: Launch = command,
     stop: Stop = lambda: None,
     watch: Callable[[], None] = lambda: None,
-) -> Outcome:
+) -> TrialOutcome:
     """Train one run to its end.
 
     A process that still trains it, since only its parent was killed, is waited for. A run that has ended while nobody looked
@@ -48,7 +48,7 @@ def run_trial(
     if orphan is not None:
         wait(orphan, stop, watch)
         if stop() is not None:
-            return left_behind(trial.folder(comparison)) or Outcome(status=INTERRUPTED)
+            return left_behind(trial.folder(comparison)) or TrialOutcome(status=INTERRUPTED)
     told = left_behind(trial.folder(comparison))
     if told is not None and told.status in FINISHED:
         return told
@@ -89,12 +89,12 @@ def wait(child: Child, stop: Stop, watch: Callable[[], None]) -> int:
 
 def _train(
     trial: Trial, comparison: Path, words: list[str], launch: Launch, stop: Stop, watch: Callable[[], None]
-) -> Outcome:
+) -> TrialOutcome:
     log = trial.log(comparison)
     comparison.mkdir(parents=True, exist_ok=True)
     size = log.stat().st_size if log.is_file() else 0
     if stop() is not None:
-        return Outcome(status=INTERRUPTED)
+        return TrialOutcome(status=INTERRUPTED)
     code = wait(start(launch(trial, words), log), stop, watch)
     return outcome_of(code, trial.folder(comparison), log, size)
 

@@ -20,7 +20,7 @@ from .._shared.strict_json import strict
 from ..errors import InvalidCallError, YoloStableError
 from .axes import WHERE
 from .call import difference
-from .outcome import FINISHED, RUNNING, STATUSES, WAITING, Outcome
+from .outcome import FINISHED, RUNNING, STATUSES, WAITING, TrialOutcome
 from .trial import Trial
 
 SCHEMA = 1
@@ -78,14 +78,14 @@ class State:
         """Let go of the lock."""
         self._lock.release()
 
-    def outcome(self, trial: Trial) -> Outcome:
+    def outcome(self, trial: Trial) -> TrialOutcome:
         """Return what has become of a run so far."""
         run = self._runs[trial.name]
-        return Outcome(status=run["status"], reason=run["reason"], exit_code=run["exit_code"])
+        return TrialOutcome(status=run["status"], reason=run["reason"], exit_code=run["exit_code"])
 
     def has_trained(self) -> bool:
         """Say whether any run that has ended so far was more than refused."""
-        outcomes = [Outcome(status=run["status"], exit_code=run["exit_code"]) for run in self._runs.values()]
+        outcomes = [TrialOutcome(status=run["status"], exit_code=run["exit_code"]) for run in self._runs.values()]
         return any(outcome.status not in (WAITING, RUNNING) and not outcome.refused for outcome in outcomes)
 
     def is_finished(self, trial: Trial) -> bool:
@@ -99,7 +99,7 @@ class State:
         run.update(status=RUNNING, reason="", exit_code=None, starts=(run["starts"] if again else 0) + 1)
         self._write()
 
-    def end(self, trial: Trial, outcome: Outcome) -> None:
+    def end(self, trial: Trial, outcome: TrialOutcome) -> None:
         """Note what became of a run."""
         self._runs[trial.name].update(status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code)
         self._write()

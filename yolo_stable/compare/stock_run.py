@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._shared.atomic_file import write_whole
-from .._shared.error_text import one_line
+from .._shared.text import one_line
 from ..augment import named
 from ..errors import YoloStableError
 from ..train.call import TrainCall
@@ -61,7 +61,7 @@ def run(call: TrainCall) -> Path:
     from ..incidents.own_layers import make_known
     from ..presets.run_plan import separate
     from ..train.checks import check_arguments
-    from ..train.run import load_model
+    from ..train.model import load_model
 
     settings = dict(call.settings)
     if isinstance(settings.get("augmentations"), str):

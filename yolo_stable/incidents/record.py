@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .._shared.shell_text import AGAIN
 from ..autopsy.flags import flags
-from ..autopsy.report import Report, Sample
+from ..autopsy.report import AutopsyReport, Sample
 from ..autopsy.symptom import Symptom
 from ..guard import Climb, Decision, Rung
 from ..guard.generators import Draw
@@ -103,7 +103,7 @@ class Incident:
     """``micro_batch`` or ``window`` (rejected), ``validation`` (of healthy weights, not finite), or the rung of a climb:
     ``repair``, ``roll_back``, ``lower_precision``, ``halt``."""
     reason: str
-    report: Report
+    report: AutopsyReport
     where: Circumstances
     loss: float | None = None
     items: Mapping[str, float] = field(default_factory=dict)
@@ -217,7 +217,7 @@ def state_validated(model: nn.Module, generators: Draw) -> tuple[dict[str, Tenso
     return {**tensors, **drawn}, {"rng": plain_of_generators}
 
 
-def report_of_climb(climb: Climb) -> Report:
+def report_of_climb(climb: Climb) -> AutopsyReport:
     """Return what is known of a climb without a replay."""
     damage = [str(one) for one in climb.damage]
     neighbours = [name for one in climb.damage for name in one.neighbours]
@@ -229,13 +229,15 @@ def report_of_climb(climb: Climb) -> Report:
         once = "Once may be an accident of the memory.\nAgain: ask whether the device computes rightly:\nyolo-stable validate"
         evidence = {"what": what, "why": why, "damage": damage, "healthy_neighbours": neighbours}
         module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
-        return Report(cause="weights", phase="state", module=module, evidence=evidence, next=once)
+        return AutopsyReport(cause="weights", phase="state", module=module, evidence=evidence, next=once)
     halted = climb.rung is Rung.HALT
     if not climb.diverged:
         what = "was ended" if halted else "was put back to a snapshot"
-        return Report(phase="state", evidence={"what": what, "why": climb.reason, "halted": halted}, next=ROW_NEXT)
+        return AutopsyReport(
+            phase="state", evidence={"what": what, "why": climb.reason, "halted": halted}, next=ROW_NEXT
+        )
     lower = f"{'Lower' if halted else 'The guard has gone back and goes on. If it comes again, lower'} the learning rate (lr0=)."
-    return Report(
+    return AutopsyReport(
         cause="optimisation",
         phase="step",
         evidence={"what": "went astray in its training", "why": climb.reason, "halted": halted},

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .stage import Outcome, Verdict
+from .stage import StageOutcome, StageVerdict
 
 LONG, ENDLESS = 0.99, 0.999
 """Momentum above the first deserves a look; above the second a gradient is followed for over 1000 steps, and the rate is in
@@ -44,12 +44,12 @@ class Plan:
 class Remark:
     """A hyperparameter that is out of place."""
 
-    verdict: Verdict
+    verdict: StageVerdict
     reason: str
     fix: str
 
 
-def hyperparameters(kind: str, groups: Sequence[Mapping[str, Any]], plan: Plan) -> Outcome:
+def hyperparameters(kind: str, groups: Sequence[Mapping[str, Any]], plan: Plan) -> StageOutcome:
     """Judge what the optimizer has been given, and what the plan of the training makes of it.
 
     Args:
@@ -66,9 +66,9 @@ def hyperparameters(kind: str, groups: Sequence[Mapping[str, Any]], plan: Plan) 
     shown = [name for name in ("lr", "momentum", "betas", "weight_decay") if any(name in group for group in groups)]
     figure = ", ".join(f"{name} {_span(groups, name)}" for name in shown)
     if not found:
-        return Outcome(figure=figure, details=details)
-    worst = next((remark for remark in found if remark.verdict is Verdict.FAIL), found[0])
-    return Outcome(verdict=worst.verdict, figure=figure, reason=worst.reason, fix=worst.fix, details=details)
+        return StageOutcome(figure=figure, details=details)
+    worst = next((remark for remark in found if remark.verdict is StageVerdict.FAIL), found[0])
+    return StageOutcome(verdict=worst.verdict, figure=figure, reason=worst.reason, fix=worst.fix, details=details)
 
 
 def _remarks(kind: str, groups: Sequence[Mapping[str, Any]], plan: Plan) -> Iterator[Remark]:
@@ -77,19 +77,19 @@ def _remarks(kind: str, groups: Sequence[Mapping[str, Any]], plan: Plan) -> Iter
         yield from _decay(kind, group)
         if ("betas" in group or "alpha" in group) and (lr := float(group["lr"])) >= FAST:
             yield Remark(
-                verdict=Verdict.FAIL if lr >= WILD else Verdict.WARN,
+                verdict=StageVerdict.FAIL if lr >= WILD else StageVerdict.WARN,
                 reason=f"lr={lr:g} of {kind}: it moves every weight by about that much in each step",
                 fix="Lower lr0=, such as to 0.001.",
             )
         if group.get("maximize"):
             yield Remark(
-                verdict=Verdict.FAIL,
+                verdict=StageVerdict.FAIL,
                 reason=f"maximize=True of {kind}: the loss is made larger",
                 fix="Leave maximize out.",
             )
         if not float(group.get("eps", 1.0)) > 0:
             reason = f"eps={group['eps']:g} of {kind}: a gradient of 0 is divided by 0"
-            yield Remark(verdict=Verdict.FAIL, reason=reason, fix="Leave eps at its default.")
+            yield Remark(verdict=StageVerdict.FAIL, reason=reason, fix="Leave eps at its default.")
     yield from _warmup(groups, plan)
     yield from _gains(plan.arguments)
 
@@ -108,15 +108,15 @@ def _averages(kind: str, group: Mapping[str, Any], note: str = "") -> Iterator[R
                 if value >= 1
                 else "it has to be 0 or more"
             )
-            yield Remark(verdict=Verdict.FAIL, reason=f"{what}: {why}", fix=fix)
+            yield Remark(verdict=StageVerdict.FAIL, reason=f"{what}: {why}", fix=fix)
         elif name in ("momentum", "betas[0]") and value > LONG:
-            verdict = Verdict.FAIL if value > ENDLESS else Verdict.WARN
+            verdict = StageVerdict.FAIL if value > ENDLESS else StageVerdict.WARN
             yield Remark(
                 verdict=verdict, reason=f"{what}: a gradient is followed for {1 / (1 - value):.0f} steps", fix=fix
             )
     if float(group.get("momentum", 0)) > 0 and float(group.get("dampening", 0)) >= 1:
         reason = f"dampening={group['dampening']:g} of {kind}: no gradient but the first counts"
-        yield Remark(verdict=Verdict.FAIL, reason=reason, fix="Set dampening below 1.")
+        yield Remark(verdict=StageVerdict.FAIL, reason=reason, fix="Set dampening below 1.")
 
 
 def _decay(kind: str, group: Mapping[str, Any]) -> Iterator[Remark]:
@@ -124,12 +124,12 @@ def _decay(kind: str, group: Mapping[str, Any]) -> Iterator[Remark]:
     fix = "Lower weight_decay=, such as to 0.0005; Ultralytics multiplies it by batch x accumulate / nbs."
     what = f"weight_decay={decay:g} of {kind}"
     if decay < 0:
-        yield Remark(verdict=Verdict.FAIL, reason=f"{what}: weights would grow without end", fix=fix)
+        yield Remark(verdict=StageVerdict.FAIL, reason=f"{what}: weights would grow without end", fix=fix)
         return
     decoupled = kind == "AdamW" or bool(group.get("decoupled_weight_decay"))
     if not decoupled and ("betas" in group or "alpha" in group):
         if decay >= HEAVY:
-            verdict = Verdict.FAIL if decay >= WEIGHTY else Verdict.WARN
+            verdict = StageVerdict.FAIL if decay >= WEIGHTY else StageVerdict.WARN
             yield Remark(verdict=verdict, reason=f"{what} outweighs the gradients of the loss", fix=fix)
         return
     if decay <= USUAL:
@@ -137,7 +137,7 @@ def _decay(kind: str, group: Mapping[str, Any]) -> Iterator[Remark]:
     momentum = float(group.get("momentum", 0))
     share = lr * decay / (1 - momentum) if 0 <= momentum < 1 else 0.0
     if share >= PULL or (decoupled and decay >= DECOUPLED):
-        verdict = Verdict.FAIL if share >= COLLAPSE else Verdict.WARN
+        verdict = StageVerdict.FAIL if share >= COLLAPSE else StageVerdict.WARN
         yield Remark(verdict=verdict, reason=f"{what} takes {share:.2%} of each weight away in a step", fix=fix)
 
 
@@ -145,7 +145,7 @@ def _warmup(groups: Sequence[Mapping[str, Any]], plan: Plan) -> Iterator[Remark]
     """Judge what Ultralytics' warm-up sets: it overwrites the momentum of the groups, also of ``optimizer=auto``."""
     for remark in _of_the_warmup(groups, plan):
         idle = "" if plan.warmup else " (this training has no warm-up, so it counts for nothing)"
-        yield replace(remark, verdict=remark.verdict if plan.warmup else Verdict.WARN, reason=remark.reason + idle)
+        yield replace(remark, verdict=remark.verdict if plan.warmup else StageVerdict.WARN, reason=remark.reason + idle)
 
 
 def _of_the_warmup(groups: Sequence[Mapping[str, Any]], plan: Plan) -> Iterator[Remark]:
@@ -157,7 +157,7 @@ def _of_the_warmup(groups: Sequence[Mapping[str, Any]], plan: Plan) -> Iterator[
     if rate > BIAS:
         adaptive = any("betas" in group for group in groups)
         yield Remark(
-            verdict=Verdict.FAIL if adaptive or rate >= 1 else Verdict.WARN,
+            verdict=StageVerdict.FAIL if adaptive or rate >= 1 else StageVerdict.WARN,
             reason=f"warmup_bias_lr={rate:g}: biases move {'by that much in each step' if adaptive else 'so fast'} as the"
             " training begins",
             fix=f"Set warmup_bias_lr={'0' if adaptive else '0.1'}.",
@@ -168,7 +168,7 @@ def _gains(arguments: Mapping[str, Any]) -> Iterator[Remark]:
     for name in GAINS:
         if float(arguments.get(name) or 0) < 0:
             yield Remark(
-                verdict=Verdict.FAIL,
+                verdict=StageVerdict.FAIL,
                 reason=f"{name}={arguments[name]:g}: that part of the loss would be made larger",
                 fix=f"Set {name} to 0 or more.",
             )

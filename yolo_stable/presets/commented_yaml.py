@@ -15,7 +15,7 @@ from ..errors import InvalidCallError
 
 
 @dataclass(frozen=True)
-class Entry:
+class YamlEntry:
     """One ``key: value  # comment`` of a file.
 
     Attributes:
@@ -43,7 +43,7 @@ class CommentedYaml:
 
     path: Path
     head: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[YamlEntry, ...]
 
     @classmethod
     def read(cls, path: Path) -> CommentedYaml:
@@ -86,7 +86,7 @@ def _head(text: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _entries(path: Path, text: str) -> tuple[Entry, ...]:
+def _entries(path: Path, text: str) -> tuple[YamlEntry, ...]:
     """Construct the values node by node, as only the nodes know lines and columns."""
     loader = yaml.SafeLoader(text)
     try:
@@ -103,13 +103,13 @@ def _entries(path: Path, text: str) -> tuple[Entry, ...]:
                 )
             lines[name] = line
         loader.flatten_mapping(node)  # replaces a merge key (<<) by the pairs that it stands for
-        entries: dict[str, Entry] = {}
+        entries: dict[str, YamlEntry] = {}
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             rest = text[value.end_mark.index :].split("\n", 1)[0].strip()
             comment = rest.lstrip("#").strip() if rest.startswith("#") else ""
             try:
-                entries[name] = Entry(name, loader.construct_object(value, deep=True), comment, line)
+                entries[name] = YamlEntry(name, loader.construct_object(value, deep=True), comment, line)
             except ValueError as error:  # what YAML takes for a date may not be one: 2024-13-45
                 raise InvalidCallError(f"{path}:{line}: the value of {name!r} is not valid: {error}.") from error
         return tuple(entries.values())

@@ -21,7 +21,7 @@ _DEFAULTS = ("default", "ultralytics")  # the names of a side of a comparison th
 
 
 @dataclass(frozen=True)
-class Setting:
+class PresetSetting:
     """One line of a preset.
 
     Attributes:
@@ -52,7 +52,7 @@ class Preset:
     name: str
     path: Path
     purpose: str
-    settings: tuple[Setting, ...]
+    settings: tuple[PresetSetting, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -96,7 +96,7 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> Preset:
     settings = []
     for entry in file.entries:
         check_setting(entry.key, entry.value, f"{path}:{entry.line}")
-        settings.append(Setting(entry.key, entry.value, defaults.get(entry.key), entry.comment))
+        settings.append(PresetSetting(entry.key, entry.value, defaults.get(entry.key), entry.comment))
     purpose, *notes = file.head or ("",)
     return Preset(path.stem, path, purpose, tuple(settings), tuple(notes))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._shared.atomic_file import reason, write_whole
 from .._shared.strict_json import strict
-from ..autopsy.report import Report
+from ..autopsy.report import AutopsyReport
 from ..guard import Climb, Counts, Decision
 from ..presets.run_plan import RunPlan
 from .epoch_metrics import EpochTelemetry
@@ -158,7 +158,9 @@ class RunLog:
         self._write("climb", details)
         return f"epoch {epoch}: {what_was_done(climb)}. Reason: {climb.reason}."
 
-    def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
+    def incident(
+        self, kind: str, report: AutopsyReport, epoch: int, folder: Path | None, injected: Sequence[str] = ()
+    ) -> str:
         """Record what was found out about an incident, and return a line for the terminal.
 
         Args:

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from yolo_stable._shared import memory as machine_memory
-from yolo_stable._shared.memory import memory_of_machine
+from yolo_stable._shared import system
+from yolo_stable._shared.system import memory_of_machine
 
 MACHINE = psutil.virtual_memory().total
 
@@ -22,5 +22,5 @@ def test_it_is_what_the_container_was_given_or_the_whole_machine(
     path = tmp_path / "memory.max"
     if limit is not None:
         path.write_text(limit)
-    monkeypatch.setattr(machine_memory, "CGROUPS", (path,))
+    monkeypatch.setattr(system, "CGROUPS", (path,))
     assert memory_of_machine() == expected
