@@ -259,9 +259,7 @@ def test_a_call_that_cannot_be_parsed_is_refused_in_one_line(command: Command, w
 
 def test_the_exit_codes_are_in_the_help(command: Command) -> None:
     text = " ".join(command("--help").out.replace("│", " ").split())
-    assert (
-        "Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated." in text
-    )
+    assert "Exit codes: 0 done, 1 training failed or halted, 2 wrong call, 130 interrupted, 143 terminated." in text
 
 
 def test_without_a_verb_the_help_is_shown(command: Command) -> None:
@@ -862,7 +860,7 @@ def test_a_run_folder_that_cannot_be_made_is_a_wrong_call(
     answer = command(*call, f"project={here / 'file' / 'runs'}")
     assert answer.code == 2
     assert answer.refusal().startswith(f"train: the run's folder {here / 'file' / 'runs' / 'train'} cannot be ")
-    assert answer.refusal().endswith(": Not a directory. Give another place with project=FOLDER.")
+    assert answer.refusal().endswith(": Not a directory. Name another place with project=FOLDER.")
     assert tree(here) == ["file"]
 
 

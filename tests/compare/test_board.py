@@ -60,8 +60,8 @@ def test_the_epoch_is_read_only_when_there_is_something_new(tmp_path: Path) -> N
 def test_a_pipe_gets_a_line_when_a_run_begins_and_ends(tmp_path: Path) -> None:
     assert shown(tmp_path, terminal=False).splitlines() == [
         "lr0=0.03: halted before: 20 in a row",
-        f"1/3 lr0=0.01: begins; its output is in {tmp_path}/lr0=0.01.log",
+        f"1/3 lr0=0.01: started; its output is in {tmp_path}/lr0=0.01.log",
         "A line.",
         "lr0=0.01: done",
-        f"2/3 lr0=0.02: begins; its output is in {tmp_path}/lr0=0.02.log",
+        f"2/3 lr0=0.02: started; its output is in {tmp_path}/lr0=0.02.log",
     ]

@@ -189,12 +189,12 @@ def test_a_call_that_is_refused_is_wrong_and_nothing_remains(here: Path, ray: Ra
 @pytest.mark.parametrize(
     ("words", "resources", "asked", "line"),
     [
-        pytest.param(CALL, "GPU=1", False, "--resources is for --ray, which was not given", id="without --ray"),
+        pytest.param(CALL, "GPU=1", False, "--resources works only with --ray", id="without --ray"),
         pytest.param(
             CALL, "GPU", True, "--resources: 'GPU' is not understood. Write it as GPU=1,CPU=4", id="no number"
         ),
         pytest.param(CALL, "GPU=-1", True, "--resources: 'GPU=-1' is not understood", id="below 0"),
-        pytest.param((), None, True, "needs model= as a file that is there, not the default", id="no model"),
+        pytest.param((), None, True, "needs model= as an existing file, not the default", id="no model"),
         pytest.param(
             ("model=yolo11n.pt",), None, True, "not yolo11n.pt: all runs would download", id="to be downloaded"
         ),

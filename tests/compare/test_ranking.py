@@ -47,7 +47,7 @@ def test_the_best_score_comes_first_then_the_lowest_loss_and_what_is_unknown_las
 def test_one_seed_cannot_tell() -> None:
     said = conclusion([row("SGD", 0.40), row("AdamW", 0.42)])
     assert said == (
-        "Best: AdamW with mAP50-95 0.42, 0.02 ahead of SGD. One seed cannot tell whether that is more than chance:"
+        "Best: AdamW with mAP50-95 0.42, 0.02 ahead of SGD. One seed cannot tell whether that is more than chance;"
         " --seeds 0,1,2 would."
     )
 
@@ -75,8 +75,8 @@ def test_runs_that_did_not_end_as_done_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        pytest.param([row("a", 0.5, status="failed")] * 2, "No run ended as done, so there is nothing to ", id="none"),
-        pytest.param([row("a", 0.5), row("b", 0.1, status="failed")], "Only a ended as done, so there is ", id="one"),
+        pytest.param([row("a", 0.5, status="failed")] * 2, "No run is done, so there is nothing to ", id="none"),
+        pytest.param([row("a", 0.5), row("b", 0.1, status="failed")], "Only a is done, so there is ", id="one"),
         pytest.param([row("a", 0.0, loss=3.0), row("b", 0.0, loss=2.0)], "more epochs are needed.", id="zero"),
         pytest.param([row("a", None, loss=3.0), row("b", None, loss=2.0)], "more epochs are needed.", id="none known"),
         pytest.param([row("a", None, loss=None), row("b", None, loss=None)], "more epochs are needed.", id="nothing"),

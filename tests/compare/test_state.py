@@ -65,9 +65,7 @@ def test_the_folder_of_another_call_is_refused_with_what_differs(tmp_path: Path)
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(
-        InvalidCallError, match=r"is not the folder of a comparison: there is no comparison.json, but thesis"
-    ):
+    with pytest.raises(InvalidCallError, match=r"is not the folder of a comparison: it holds thesis"):
         state_of(tmp_path)
     with pytest.raises(InvalidCallError, match="is not the folder of a comparison"):
         state_of(tmp_path / "thesis.tex")
@@ -82,7 +80,7 @@ def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / NAME).write_text(text, encoding="latin-1")
     with pytest.raises(InvalidCallError, match=re.escape(str(tmp_path / NAME))) as caught:
         state_of(tmp_path)
-    assert "Give a new folder with --out" in str(caught.value)
+    assert "Name a new folder with --out" in str(caught.value)
 
 
 def test_two_processes_never_work_in_one_folder(tmp_path: Path) -> None:

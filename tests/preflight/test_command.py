@@ -139,7 +139,7 @@ def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     [
         pytest.param(["lr_0=1"], "'lr_0' is not a setting of Ultralytics. Did you mean 'lr0'?", id="key"),
         pytest.param(["device=7"], "preflight: device=7 is not there", id="device"),
-        pytest.param(["resume=True"], "preflight: resume=True is not looked at", id="resume"),
+        pytest.param(["resume=True"], "preflight: resume=True is not supported", id="resume"),
         pytest.param(["--precision", "fp8"], "preflight: precision 'fp8' is not among float32", id="precision"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_failed_stage_is_exit_code_1_and_its_reason_and_fix_are_printed(
     assert (code, err) == (1, "")
     assert "optimizer      FAIL" in out
     assert "fix  Their learning rate is 0: set lr0." in out
-    assert out.splitlines()[-1].startswith("FAIL at optimizer: the step has moved nothing in 3 of 3 groups")
+    assert out.splitlines()[-1].startswith("FAIL at optimizer: the step moved nothing in 3 of 3 groups")
 
 
 def test_ctrl_c_is_130(

@@ -144,7 +144,7 @@ def test_ultralytics_own_values_are_not_warned_about() -> None:
 
 def test_a_long_warm_up_is_one_line_with_figures_and_the_way_out() -> None:
     assert _warnings(optimizer="SGD", epochs=20, warmup_epochs=10) == [
-        "Warm-up takes 500 of 1000 steps (50%), over a third (warmup_epochs=10, epochs=20): "
+        "The warm-up takes 500 of 1000 steps (50%), over a third (warmup_epochs=10, epochs=20): "
         "set epochs=30 or more, or warmup_epochs=6.66 or less."
     ]
 

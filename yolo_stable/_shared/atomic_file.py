@@ -55,11 +55,6 @@ def write_whole(path: Path, content: Content) -> None:
 def write_asked_for(path: Path, content: bytes, what: str) -> None:
     """Write a file that a command was asked for, as :func:`write_whole` does.
 
-    Args:
-        path: The file.
-        content: All of it.
-        what: How the command was asked for it, for the message.
-
     Raises:
         InvalidCallError: It could not be written.
     """

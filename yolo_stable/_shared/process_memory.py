@@ -9,11 +9,7 @@ import torch
 
 
 class HeldMemory:
-    """Tells the bytes that this process holds on a device at the peak; on the CPU its resident set.
-
-    Args:
-        device: Where is trained.
-    """
+    """Tells the bytes that this process holds on a device at the peak; on the CPU its resident set."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -123,11 +123,7 @@ def held_back(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
 
 
 class LeftToParent:
-    """The first call in a loader's worker: Ctrl-C, which the terminal sends to all processes, is left to the parent.
-
-    Args:
-        inner: The ``worker_init_fn`` of before.
-    """
+    """The first call in a loader's worker: Ctrl-C, which the terminal sends to all processes, is left to the parent."""
 
     def __init__(self, inner: Callable[[int], object] | None = None) -> None:
         self._inner = inner

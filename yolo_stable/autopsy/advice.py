@@ -117,11 +117,6 @@ def commands(step: str) -> list[str]:
 def named(step: str, cause: str, names: Names) -> str:
     r"""Return a next step with the names of this run; commands that would do nothing here are left out, with what leads to them.
 
-    Args:
-        step: As from :func:`next_step`.
-        cause: One of ``CAUSES``.
-        names: What is known here.
-
     Examples:
         >>> print(named("Train in float32:\nyolo-stable train DATA model=MODEL amp=False", "precision",
         ...             Names(data="my data.yaml", model="a.pt")))

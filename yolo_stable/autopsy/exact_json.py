@@ -66,10 +66,6 @@ def pack(value: Any, tensors: MutableMapping[str, Tensor], name: str) -> Any:
 def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return what :func:`pack` was given.
 
-    Args:
-        value: From JSON.
-        tensors: Those that were taken out, by name.
-
     Raises:
         ValueError: It is nothing that :func:`pack` returns, or a tensor is missing.
 

@@ -34,10 +34,6 @@ class AutogradHistory:
     """What autograd's nodes stand for, by their sequence numbers.
 
     A node is made just before its operation runs, so the operation that runs next is its own.
-
-    Args:
-        places: Knows the running module.
-        anchor: The function that runs the pass.
     """
 
     def __init__(self, places: ModuleTracker, anchor: CodeType) -> None:

@@ -48,13 +48,7 @@ OUTSIDE = ModuleCall("", "", 0, known=True, loss=False)
 
 
 class ModuleTracker:
-    """A context in which the running module is known, by hooks on all modules that are taken off on leaving.
-
-    Args:
-        model: Gives the modules their names.
-        clock: Returns the number of the last operation.
-        frames: Keep a frame of each call.
-    """
+    """A context in which the running module is known, by hooks on all modules that are taken off on leaving."""
 
     def __init__(self, model: nn.Module, clock: Callable[[], int], frames: bool = False) -> None:
         self.model = model
@@ -106,12 +100,7 @@ class ModuleTracker:
         return ModuleCall(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
 
     def here(self, frame: FrameType | None, anchor: CodeType) -> ModuleCall:
-        """Return the place of an operation: of one in a forward hook the hook's module, which had been left already.
-
-        Args:
-            frame: Where to begin.
-            anchor: The function that started the pass.
-        """
+        """Return the place of an operation: of one in a forward hook the hook's module, which had been left already."""
         while frame is not None and frame.f_code is not anchor:
             if frame.f_code.co_filename == _MODULE and frame.f_code.co_name in _CALLS:
                 module = frame.f_locals.get("self")

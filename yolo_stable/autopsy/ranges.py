@@ -67,9 +67,6 @@ def is_finite(tensor: Tensor) -> bool:
     Args:
         tensor: Any shape, dtype and device; integers and empty tensors count as finite.
 
-    Returns:
-        False when an element is NaN or infinite.
-
     Syncs: one read, two more when the sum is not finite.
     """
     if not tensor.is_floating_point():

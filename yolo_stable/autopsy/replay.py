@@ -90,13 +90,7 @@ class ReplayOutcome:
 
 
 class Replayer:
-    """Replays cases, and counts how often.
-
-    Args:
-        seen: What counts as sick beside numbers that are not finite.
-        deadline: After it nothing is replayed any more.
-        nan_only: Infinities are taken for healthy.
-    """
+    """Replays cases, and counts how often."""
 
     def __init__(self, seen: Symptom, deadline: Deadline, *, nan_only: bool = False) -> None:
         self.seen, self.deadline, self.nan_only = seen, deadline, nan_only

@@ -78,9 +78,6 @@ class AutopsyReport:
     def from_json(cls, value: Any) -> AutopsyReport:
         """Read an answer back.
 
-        Args:
-            value: What `to_json` gave, or its text.
-
         Raises:
             InvalidCallError: It is not that; says what is wrong.
         """

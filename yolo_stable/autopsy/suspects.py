@@ -35,10 +35,6 @@ def bisect(sick: Sick, suspects: Sequence[int]) -> SearchResult:
 
     It asks at most ``ceil(log2(n)) + 2`` times: once for each halving, once for the last one alone, once for all others.
 
-    Args:
-        sick: Is asked about parts of the suspects.
-        suspects: All of them, at least one.
-
     Returns:
         One suspect that breaks it alone; or, when it takes several together or nothing could be told, all.
 

@@ -1,4 +1,4 @@
-"""Twin of a network: a copy for comparison, with the same or other weights, and with the hooks that Python's copy leaves behind."""
+"""Twin of a network: a copy with the same or other weights, and with the hooks that Python's copy leaves behind."""
 
 from __future__ import annotations
 

@@ -24,11 +24,6 @@ def around_batches(base: Any, armed: Armed, enter: Callable[[nn.Module], Abstrac
 
     From the end of ``preprocess_batch`` to the next callback event, which comes behind the optimizer step: whoever runs the
     batch again within it meets the same fault.
-
-    Args:
-        base: The trainer's class.
-        armed: The fault.
-        enter: Gets the trainer's model; what it returns is entered and left.
     """
 
     class Faulty(base):

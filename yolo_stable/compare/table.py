@@ -1,4 +1,4 @@
-"""The table of a comparison, for people and as JSON."""
+"""Table of a comparison, printed and as JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ _NONE = "-"
 
 
 def print_table(rows: Sequence[TrialRow], notes: Sequence[str], console: Console | None = None) -> None:
-    """Print the runs in order, the groups when there are several seeds, the reasons, the notes and the conclusion.
-
-    Args:
-        rows: The runs.
-        notes: Sentences.
-        console: Where to; None: stdout.
-    """
+    """Print the runs in order, the groups when there are several seeds, the reasons, the notes and the conclusion."""
     console = console or stdout()
     _table(rows).print(console)
     seeds = {row.trial.choice.get("seed") for row in rows}
@@ -42,14 +36,7 @@ def print_table(rows: Sequence[TrialRow], notes: Sequence[str], console: Console
 
 
 def to_json(rows: Sequence[TrialRow], notes: Sequence[str], folder: Path, **more: Any) -> dict[str, Any]:
-    """Return all of it as plain values, schema 1.
-
-    Args:
-        rows: The runs.
-        notes: Sentences.
-        folder: Of the comparison.
-        **more: Further keys.
-    """
+    """Return the same as plain values, schema 1."""
     return {
         "schema": SCHEMA,
         "folder": str(folder),

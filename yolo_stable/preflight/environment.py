@@ -24,11 +24,7 @@ EXACT = 1e-2
 
 
 def environment(folder: Path) -> StageOutcome:
-    """Look at the versions, and at the room for checkpoints.
-
-    Args:
-        folder: Where the run would write; it need not exist.
-    """
+    """Look at the versions, and at the room for checkpoints."""
     versions, cores = installed_versions(*SUPPORTED), usable_cores()
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(there).free
@@ -55,11 +51,7 @@ def environment(folder: Path) -> StageOutcome:
 
 
 def device(wanted: Any) -> StageOutcome:
-    """Compare a product on the device with float64, and report what a validation found before.
-
-    Args:
-        wanted: Ultralytics' ``device``, known to be there.
-    """
+    """Compare a product on the device with float64, and report what a validation found before."""
     from ultralytics.utils.torch_utils import parse_device, select_device
 
     chosen = select_device(parse_device("" if wanted is None else wanted), verbose=False)

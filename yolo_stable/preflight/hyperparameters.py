@@ -52,11 +52,6 @@ class Remark:
 def hyperparameters(kind: str, groups: Sequence[Mapping[str, Any]], plan: Plan) -> StageOutcome:
     """Judge what the optimizer has been given, and what the plan of the training makes of it.
 
-    Args:
-        kind: The optimizer's class.
-        groups: Its parameter groups, with the learning rate behind the warm-up.
-        plan: Of the training.
-
     Examples:
         >>> hyperparameters("SGD", [{"lr": 0.01, "momentum": 1.0}], Plan()).reason
         'momentum=1 of SGD: an average that forgets nothing never follows the gradients'

@@ -141,11 +141,7 @@ def _whole_loss(subject: Subject, part: Any) -> float:
 def _sweep(
     context: StageContext, parts: list[Any], lrs: list[float], chosen: float, times: float = TIMES
 ) -> list[tuple[float, float]]:
-    """Train a step at each rate until the loss reaches ``times`` its start; undone afterwards.
-
-    Returns:
-        Rates, each with the loss after its step, relative to the largest loss of the parts at the start.
-    """
+    """Train a step at each rate until the loss reaches ``times`` its start; undone afterwards."""
     subject = context.subject
     assert subject.optimizer is not None
     points: list[tuple[float, float]] = []

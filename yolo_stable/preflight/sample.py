@@ -20,11 +20,7 @@ FIX = f"See what is wrong with files and labels:\n{CHECK}"
 
 
 class LoaderBatches:
-    """Batches of a trainer's loaders.
-
-    Args:
-        trainer: Set up.
-    """
+    """Batches of a trainer's loaders."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer

@@ -77,14 +77,7 @@ Stage = tuple[str, Callable[[], StageOutcome]]
 
 
 class StageRunner:
-    """Runs stages one after the other.
-
-    Args:
-        clock: Runs from the start.
-        on_begin: Told the name of a stage that begins.
-        on_end: Given each result.
-        names: What the fixes may name.
-    """
+    """Runs stages one after the other."""
 
     def __init__(
         self,

@@ -28,9 +28,6 @@ SMALLEST = 32
 def check_arguments(settings: Mapping[str, Any]) -> None:
     """Let Ultralytics check ranges and the device; its objection becomes one line.
 
-    Args:
-        settings: Arguments for the trainer, with the preset's.
-
     Raises:
         InvalidCallError: A value is out of its range, or the device is not there.
     """
@@ -47,9 +44,6 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
 
 def planned_folder(settings: Mapping[str, Any]) -> Path:
     """Return the folder that a new run with these arguments would get now.
-
-    Args:
-        settings: Arguments for the trainer; ``task`` is part of the path.
 
     Raises:
         InvalidCallError: There cannot be such a folder.
@@ -124,11 +118,6 @@ def _no_device(device: Any) -> InvalidCallError:
 
 def check_data(data: str, task: str, split: str = "val") -> None:
     """Let Ultralytics read the data set's description, and require images.
-
-    Args:
-        data: Path or address of the data set.
-        task: Decides the form of the data set: folders of classes, or images with labels.
-        split: What the run validates on.
 
     Raises:
         InvalidCallError: Missing, not YAML, incomplete, without images, or of another task.

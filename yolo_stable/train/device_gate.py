@@ -21,9 +21,6 @@ def prepared(call: TrainCall) -> TrainCall:
 
     Environment variables that heal are set in this process, so torch must not have been imported yet.
 
-    Args:
-        call: With ``validate`` set.
-
     Raises:
         InvalidCallError: The data set or a device is not there.
         YoloStableError: A device computes wrongly, and nothing heals it or ``validate`` is not ``heal``.

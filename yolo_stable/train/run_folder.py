@@ -15,10 +15,6 @@ from ..errors import InvalidCallError
 class RunFolder:
     """A folder that a run will make.
 
-    Args:
-        path: The folder.
-        where: What messages start with.
-
     Raises:
         InvalidCallError: The folder cannot be made or written to.
     """
@@ -35,11 +31,7 @@ class RunFolder:
             ) from error
 
     def remove_unused(self, made: Path) -> None:
-        """Remove the folder of a run that failed, unless it was there before or training had begun.
-
-        Args:
-            made: The folder that the run used; any other one stays.
-        """
+        """Remove the folder of a run that failed, unless it was there before or training had begun."""
         if made != self.path or self._there == self.path or has_trained(self.path):
             return
         shutil.rmtree(self.path, ignore_errors=True)
