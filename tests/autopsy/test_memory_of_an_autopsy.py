@@ -148,9 +148,7 @@ def test_without_memory_it_is_undecided_and_nothing_is_tried_again(
     assert full.calls == after, "what does not fit is not tried again"
     assert (report.cause, report.evidence["why"]) == ("undecided", "not enough memory for a replay")
     assert report.headline().endswith("undecided: not enough memory")
-    assert report.next.startswith(
-        "Memory ran out.\nRun the autopsy again when the training is over:\nyolo-stable autopsy"
-    )
+    assert report.next.startswith("Memory ran out.\nRun the autopsy again after the training:\nyolo-stable autopsy")
     assert AutopsyReport.from_json(report.to_json()) == report
     assert all(held() is None for held in full.held), "the error's frames keep memory alive"
 

@@ -26,7 +26,7 @@ def test_several_axes_are_combined_each_with_each_and_the_seeds_are_outermost() 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        pytest.param({}, "there is nothing to compare. Give two or more with --optimizers", id="nothing"),
+        pytest.param({}, "there is nothing to compare. Name two or more with --optimizers", id="nothing"),
         pytest.param({"optimizers": "SGD"}, "there is nothing to compare", id="one of one"),
         pytest.param(
             {"optimizers": "SGD,Adan"}, "--optimizers: Adan is not among SGD, .*Did you mean 'Adam'?", id="name"

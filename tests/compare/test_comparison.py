@@ -155,7 +155,7 @@ def test_a_signal_lets_the_run_save_and_the_same_command_goes_on(
     process.send_signal(sig)
     _, err = process.communicate(timeout=120)
     assert process.returncode == code
-    assert f"{sig.name}: what is being trained saves and ends; once more stops at once." in err
+    assert f"{sig.name}: the running training saves and ends; a second signal stops it at once." in err
     assert "1 of 4 runs are over. The same command continues" in err
     assert status(out) == dict(zip(NAMES, ["done", "interrupted", "waiting", "waiting"], strict=True))
     fates()

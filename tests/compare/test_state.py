@@ -88,7 +88,7 @@ def test_two_processes_never_work_in_one_folder(tmp_path: Path) -> None:
         hold = f"from filelock import FileLock; FileLock({str(tmp_path / LOCK)!r}, timeout=0).acquire()"
         done = subprocess.run([sys.executable, "-c", hold], capture_output=True, text=True, check=False)
         assert "Timeout" in done.stderr
-        with pytest.raises(InvalidCallError, match="another process is running the comparison"), state_of(tmp_path):
+        with pytest.raises(InvalidCallError, match="another process runs the comparison"), state_of(tmp_path):
             pass
     with state_of(tmp_path) as state:
         assert not state.new

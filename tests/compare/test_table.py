@@ -50,7 +50,7 @@ def test_several_seeds_have_a_mean_a_spread_and_all_reasons_are_told() -> None:
     assert "2 of 2   3.5 (0.5)   0.3 (0.1)   0.55 (0.1)" in text
     assert "[red]Adam,seed=0: failed: ended by SIGSEGV [bold]" in text
     assert "A note." in text
-    assert text.rstrip().endswith("1 of 3 runs did not end as done and are left out of this.")
+    assert text.rstrip().endswith("1 of 3 runs are not done and do not count here.")
 
 
 def test_colours_are_for_terminals() -> None:

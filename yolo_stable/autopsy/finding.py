@@ -22,14 +22,14 @@ class Break:
     module: str
     """Dotted path from ``named_modules``; empty: the model itself; ``<Type>``: a module that is not registered in it."""
     op: str
-    """Such as ``aten.convolution.default``; empty when something was not finite from the start and nothing read it."""
+    """Such as ``aten.convolution.default``; empty if something was not finite from the start and no operation read it."""
     module_type: str = ""
     source: str = ""
-    """``path/file.py:123 in function``: the first frame outside torch; empty when there is none."""
+    """``path/file.py:123 in function``: the first frame outside torch, if any."""
     output: int = 0
-    """Which of the operation's outputs; arguments that it writes into without returning them count after these."""
+    """Index of the output; arguments that it writes into without returning them come after the outputs."""
     index: tuple[int, ...] = ()
-    """The first bad element."""
+    """Of the first bad element."""
     value: str = "nan"
     """``nan``, ``inf`` or ``-inf``: that element."""
     non_finite: int = 0
@@ -41,15 +41,14 @@ class Break:
     """Indices along dimension 0 that hold bad elements, at most 64."""
     inputs: tuple[Range, ...] = ()
     origin: str = ""
-    """Empty when the operation made it out of finite inputs; else what was not finite before the first operation:
+    """Empty if the inputs were finite; else what was not finite before the first operation:
     ``parameter model.0.conv.weight``, ``buffer ...``, ``input img``, ``a tensor from outside ...``."""
     forward_op: str = ""
-    """For the backward pass: the forward operation whose gradient broke."""
+    """In the backward pass: the forward operation whose gradient broke."""
     forward_source: str = ""
     wide: str = ""
-    """What the same operation gives in float64 on the CPU. ``finite``: it fits into the operation's dtype, so the device
-    computed wrongly. ``overflow``: finite, but this dtype cannot hold or reach it. ``not finite``: mathematically so.
-    Empty: not known."""
+    """The result of the same operation in float64 on the CPU. ``finite``: it fits the operation's dtype, so the device computed
+    wrongly. ``overflow``: finite, but the dtype cannot hold or reach it. ``not finite``: mathematically so. Empty: not known."""
     ordinal: int = 0
     """The number of the operation in the pass, from 1."""
 
@@ -73,32 +72,32 @@ class Break:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """One forward and backward pass, and what broke in it."""
+    """What broke in one forward and backward pass."""
 
     loss: float | None = None
-    """None when the forward pass did not come to an end."""
+    """None: the forward pass did not finish."""
     items: dict[str, float] = field(default_factory=dict)
     healthy: bool = True
-    """The pass came to its end, and loss, items, gradients and buffers came out finite."""
+    """The pass finished, with finite loss, items, gradients and buffers."""
     first: Break | None = None
-    """The earliest break that what came out wrong depends on."""
+    """The earliest break that the wrong results depend on."""
     also: tuple[Break, ...] = ()
-    """Further breaks that it depends on and that do not come from the first, in order."""
+    """Further breaks that they depend on, independent of the first, in order."""
     bad_gradients: tuple[str, ...] = ()
     """Parameters whose gradient is not finite, in the order of the model."""
     good_gradients: tuple[str, ...] = ()
-    """Their neighbours in that order whose gradient is finite: together they bracket the break."""
+    """Their neighbours with a finite gradient; together they bracket the break."""
     bad_buffers: tuple[str, ...] = ()
     frames: tuple[Frame, ...] = ()
-    """The last modules before the break, when they were asked for."""
+    """The last modules before the break, if requested."""
     operations: int = 0
     seconds: float = 0.0
     truncated: bool = False
-    """Time ran out, or the trace was stopped at an operation."""
+    """Time ran out, or the trace stopped at an operation."""
     error: str = ""
-    """What the forward or backward pass raised, when it raised after a break."""
+    """What the pass raised after a break."""
     digests: dict[str, str] = field(default_factory=dict)
-    """SHA-256 over the bits of ``loss`` (and items), ``gradients`` and ``buffers``: equal when a replay is bitwise."""
+    """SHA-256 of the bits of ``loss`` (and items), ``gradients`` and ``buffers``: equal in a bitwise replay."""
 
     def facts(self) -> dict[str, Any]:
         """Return what the traced replay showed as evidence in JSON."""

@@ -1,4 +1,4 @@
-"""Autograd's history: the forward operation whose gradient an operation of the backward pass computes."""
+"""Autograd history: the forward operation behind each operation of the backward pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _node: Callable[[], Any] = torch._C._current_autograd_node
 
 @dataclass(slots=True)
 class ForwardCall:
-    """A forward operation that autograd will come back to."""
+    """A forward operation that autograd will return to."""
 
     place: ModuleCall
     op: str
@@ -31,23 +31,23 @@ class ForwardCall:
 
 
 class AutogradHistory:
-    """What autograd's nodes stand for, by their sequence numbers.
+    """Maps autograd's nodes to forward operations by sequence number.
 
-    A node is made just before its operation runs, so the operation that runs next is its own.
+    A node is made just before its operation runs, so the next operation is its own.
     """
 
     def __init__(self, places: ModuleTracker, anchor: CodeType) -> None:
         self.seen = sequence() - 1
-        """The last number that was given out."""
+        """The last number in use."""
         self.waiting: list[Birth] = []
-        """Births in hooks, whose node comes next."""
+        """Births in hooks; their node comes next."""
         self._places = places
         self._anchor = anchor
         self._calls: dict[int, ForwardCall] = {}
         self._born_at: dict[int, Birth] = {}
 
     def born(self, birth: Birth) -> None:
-        """Remember the break of an operation, in case that its gradient breaks as well."""
+        """Remember the break of an operation, in case its gradient breaks, too."""
         self._born_at.setdefault(birth.ordinal, birth)
 
     def belongs(self, birth: Birth) -> None:
@@ -83,7 +83,7 @@ class AutogradHistory:
             self.waiting.clear()
 
     def parent(self) -> Birth | None:
-        """Return the break of the forward operation whose gradient is being computed, however well it was hidden."""
+        """Return the break of the forward operation whose gradient is being computed, even if it was masked."""
         node = _node()
         call = None if node is None or self._places.now is not OUTSIDE else self._calls.get(node._sequence_nr())
         return None if call is None else self._born_at.get(call.ordinal)

@@ -118,7 +118,7 @@ class CompareCall:
         warmup = min(longest, self.epochs - 1)  # as Ultralytics: the last epoch is never warm-up
         if warmup * 3 > self.epochs:
             found.append(
-                f"All runs train below their learning rate during the warm-up, {warmup:g} of the {self.epochs} epochs."
+                f"The warm-up takes {warmup:g} of the {self.epochs} epochs; during it all runs train below their learning rate."
                 " More epochs (--epochs 10) or warmup_epochs=0.5 would tell more."
             )
         optimizers = set(self.axes.optimizers) - {"auto"}

@@ -33,8 +33,8 @@ PASSED_OVER = (".cache", ".npy")
 def fingerprint(data: str, model: str | None) -> dict[str, Any]:
     """Return what decides the results beside the call.
 
-    Images count by name, size and pieces of their content; labels and descriptions by all of it. Touching or copying files changes
-    nothing.
+    Images count by name, size and pieces of their content; labels and descriptions by all of it. Touched or copied files are the
+    same data.
 
     Args:
         data: Path or built-in name of the data set.

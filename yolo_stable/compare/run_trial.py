@@ -30,7 +30,7 @@ def run_trial(
 ) -> TrialOutcome:
     """Train one run to its end.
 
-    If a process still trains it because only its parent was killed, this waits for that one. A run that ended meanwhile is kept; a
+    If a process still trains it because only its parent was killed, this waits for it. A run that ended meanwhile is kept; a
     guarded one with a checkpoint is resumed; all others begin anew. Ultralytics' own trainer would resume from weights rounded to
     float16, which would spoil the baseline: its runs begin anew.
 

@@ -91,8 +91,8 @@ def schedule_warnings(settings: Mapping[str, Any], nb: int, defaults: Mapping[st
     """Warn of a run that mostly warms up, or that hardly learns; each line has the figures and what to do.
 
     The summed rate is compared with Ultralytics' defaults over the same epochs and batches: ``lr0`` 0.01, and 0.001 for Adam and
-    its kin, as the comment in Ultralytics' ``default.yaml`` says. With ``optimizer=auto`` Ultralytics ignores ``lr0``, so there is
-    no rate to compare. A run that ``time`` limits has no known number of epochs, and no warnings.
+    its kin, as Ultralytics' ``default.yaml`` comments. With ``optimizer=auto``, which ignores ``lr0``, there is no rate
+    to compare. A run that ``time`` limits has no known number of epochs, and no warnings.
 
     Args:
         settings: Of the run; ``defaults`` fill the gaps.

@@ -1,7 +1,7 @@
 """Ultralytics' training settings: their defaults, their types, and whether a value can be one of them.
 
-They come from the installed ``ultralytics/cfg/default.yaml`` and its ``# (type) description`` comments; importing Ultralytics takes
-seconds, and is not needed.
+They come from the installed ``ultralytics/cfg/default.yaml`` and its ``# (type) description`` comments, without importing
+Ultralytics, which takes seconds.
 """
 
 from __future__ import annotations
