@@ -1,4 +1,4 @@
-"""Process memory: how much a training holds."""
+"""Process memory: how much a training holds on its device."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ class HeldMemory:
         self._peak = 0
 
     def read(self) -> int | None:
-        """Return the bytes; None where the device does not say.
+        """Return the bytes; None if the device does not report them.
 
-        CUDA, ROCm, XPU and NPU keep the peak themselves. MPS knows what is held now: there it is the largest number that was
-        read here.
+        CUDA, ROCm, XPU and NPU track the peak. MPS reports the current number: there it is the largest one that was read here.
 
         Syncs: none; the allocator of torch counts on the host.
         """
@@ -33,6 +32,6 @@ class HeldMemory:
             if hasattr(module, "current_allocated_memory"):
                 self._peak = max(self._peak, int(module.current_allocated_memory()))
                 return self._peak
-        except (RuntimeError, psutil.Error):  # a driver that does not tell is no reason to end a training
+        except (RuntimeError, psutil.Error):  # a silent driver must not end a training
             return None
         return None

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidCallError, nearest
+from ..errors import InvalidCallError
 from ..presets.presets import hyperparameters
-from ..train.checks import OPTIMIZERS
+from ..train.checks import optimizer_named
 
 WHERE = "compare"
 """What the messages of this verb start with."""
@@ -58,7 +58,10 @@ class Axes:
         axes = cls(
             stock=stock,
             presets=names,
-            optimizers=_once("--optimizers", [_optimizer(word) for word in _words("--optimizers", optimizers)]),
+            optimizers=_once(
+                "--optimizers",
+                [optimizer_named(word, f"{WHERE}: --optimizers: ") for word in _words("--optimizers", optimizers)],
+            ),
             rates=_once("--lr0", [_rate(word) for word in _words("--lr0", lr0)]),
             seeds=_once("--seeds", [_seed(word) for word in _words("--seeds", seeds)]),
         )
@@ -117,14 +120,6 @@ def _once(option: str, values: Sequence[Any]) -> tuple[Any, ...]:
             f"{WHERE}: {option} names {twice[0]} twice. To repeat runs, use other seeds: --seeds 0,1,2."
         )
     return tuple(values)
-
-
-def _optimizer(word: str) -> str:
-    names = {name.lower(): name for name in OPTIMIZERS}
-    if word.lower() not in names:
-        hint = nearest(word, OPTIMIZERS)
-        raise InvalidCallError(f"{WHERE}: --optimizers: {word} is not among {', '.join(OPTIMIZERS)}.{hint}")
-    return names[word.lower()]
 
 
 def _rate(word: str) -> float:

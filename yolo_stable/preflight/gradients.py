@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .._shared.numbers import count
 from .._shared.shell_text import CHECK
 from ..autopsy.frames import tensors_in
 from ..guard.generators import Draw
@@ -88,7 +89,7 @@ def gradients(context: StageContext) -> StageOutcome:
         if len(waiting) < len(look.silent) or len(waiting) > FEW * len(trainable):
             look = _after_batches(context, look)
     details = {"none": look.none, "zero": look.zero, "not_finite": look.wrong, "batches": context.micro_batches}
-    batches = f"{context.micro_batches} batch{'' if context.micro_batches == 1 else 'es'}"
+    batches = count(context.micro_batches, "batch", "batches")
     figure = f"{len(trainable) - len(look.silent) - len(look.wrong)} of {len(trainable)} after {batches}"
     figure += f", loss scale halved {back_offs} times" if back_offs else ""
     found = StageOutcome(figure=figure, details=details)
@@ -218,7 +219,7 @@ def _after_steps(context: StageContext, names: list[str]) -> set[str]:
 
 def _dead(context: StageContext, dead: list[str], found: StageOutcome) -> StageOutcome:
     """Name the parameters that no gradient reaches, and a likely reason."""
-    count = len(context.subject.trainable())
+    total = len(context.subject.trainable())
     idle = [name for name in dead if _module_of(name) not in context.called]
     if context.checkpointed:
         fix = CHECKPOINT
@@ -231,7 +232,7 @@ def _dead(context: StageContext, dead: list[str], found: StageOutcome) -> StageO
     else:
         fix = _reconnect(context)
     return found.fail(
-        f"no gradient reaches {len(dead)} of {count} trainable parameters (first: {dead[0]}): {grouped(dead)}",
+        f"no gradient reaches {len(dead)} of {total} trainable parameters (first: {dead[0]}): {grouped(dead)}",
         fix,
         dead=dead,
     )

@@ -84,9 +84,10 @@ class StageRunner:
         clock: Clock,
         on_begin: Callable[[str], None] = lambda name: None,
         on_end: Callable[[StageResult], None] | None = None,
-        names: Names | None = None,
     ) -> None:
-        self.clock, self.names = clock, names or Names()
+        self.clock = clock
+        self.names = Names()
+        """What the fixes may name."""
         self._on_begin, self._on_end = on_begin, on_end
         self._results: list[StageResult] = []
 

@@ -64,11 +64,19 @@ def _check_choices(settings: Mapping[str, Any]) -> None:
             raise InvalidCallError(
                 f"{WHERE}: {key}={value} is not allowed. It must be {' or '.join(allowed)}.{nearest(given, allowed)}"
             )
-    optimizer = str(settings["optimizer"])
+    optimizer_named(str(settings["optimizer"]), f"{WHERE}: optimizer=")
+
+
+def optimizer_named(word: str, where: str) -> str:
+    """Return Ultralytics' spelling of an optimizer.
+
+    Raises:
+        InvalidCallError: There is none; the message starts with ``where`` and the word.
+    """
     names = {name.lower(): name for name in OPTIMIZERS}
-    if optimizer.lower() not in names:
-        hint = nearest(optimizer, OPTIMIZERS)
-        raise InvalidCallError(f"{WHERE}: optimizer={optimizer} is not among {', '.join(OPTIMIZERS)}.{hint}")
+    if word.lower() not in names:
+        raise InvalidCallError(f"{where}{word} is not among {', '.join(OPTIMIZERS)}.{nearest(word, OPTIMIZERS)}")
+    return names[word.lower()]
 
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .._shared.numbers import count
+from .._shared.text import listed
 from ..errors import InvalidCallError, YoloStableError
 from ..validate import Status
 from ..validate.command import examine
@@ -181,9 +183,8 @@ def _set_variables(env: Mapping[str, str]) -> None:
 
 
 def _failures(verdict: Verdict) -> str:
-    more = f" and {len(verdict.failed) - 3} more" if len(verdict.failed) > 3 else ""
-    return f"{len(verdict.failed)} of {_checks(verdict)} ({', '.join(verdict.failed[:3])}{more})"
+    return f"{len(verdict.failed)} of {_checks(verdict)} ({listed(verdict.failed)})"
 
 
 def _checks(verdict: Verdict) -> str:
-    return f"{verdict.checks} check{'' if verdict.checks == 1 else 's'}"
+    return count(verdict.checks, "check")
