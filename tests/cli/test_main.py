@@ -142,6 +142,14 @@ def test_every_verb_explains_itself(command: Command, verb: str) -> None:
             assert word in answer.out
 
 
+def test_a_paragraph_of_help_is_one_line_for_the_terminal_to_wrap() -> None:
+    texts = [verb.help for verb in cli.app.registered_commands]
+    assert len(texts) == 7
+    for text in texts:
+        assert text
+        assert "\n" not in text.replace("\n\n", "")
+
+
 def test_help_is_there_in_under_a_second_without_torch(here: Path) -> None:
     seconds, answer = [], None
     for _ in range(3):

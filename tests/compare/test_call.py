@@ -16,13 +16,13 @@ from yolo_stable.train.call import TrainCall
 def test_each_run_is_a_call_of_train_in_a_folder_of_its_own(tmp_path: Path) -> None:
     call = compare_call("model=yolo11n.yaml", "batch=8", optimizers="SGD,AdamW", presets="guarded")
     assert [trial.name for trial in call.trials] == ["preset=guarded,optimizer=SGD", "preset=guarded,optimizer=AdamW"]
-    words = call.trials[1].begin(tmp_path)
+    words = call.trials[1].start_words(tmp_path)
     assert words[-2:] == ["--preset", "guarded"]
     made = TrainCall.parse(words[0], words[1:-2], "guarded")
     assert (made.model, made.settings["batch"], made.settings["optimizer"]) == ("yolo11n.yaml", 8, "AdamW")
     assert (made.settings["epochs"], made.settings["seed"]) == (3, 0)
     assert (made.settings["project"], made.settings["name"]) == (str(tmp_path), call.trials[1].name)
-    assert call.trials[1].go_on(tmp_path) == [
+    assert call.trials[1].resume_words(tmp_path) == [
         "data.yaml",
         f"model={tmp_path}/{call.trials[1].name}/weights/last.pt",
         "resume=True",

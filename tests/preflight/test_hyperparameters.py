@@ -31,7 +31,7 @@ def judged(kind: str, group: dict[str, Any], **arguments: Any) -> tuple[StageVer
         pytest.param("MuSGD", {**SGD, "momentum": 1.0}, {"momentum": 1.0}, "momentum=1 of MuSGD", id="MuSGD stands still"),
         pytest.param("RMSprop", {"lr": 0.01, "momentum": 1.0, "alpha": 0.99}, {}, "momentum=1", id="RMSprop"),
         pytest.param("RMSprop", {"lr": 0.01, "momentum": 0.9, "alpha": 1.0}, {}, "alpha=1", id="alpha"),
-        pytest.param("SGD", {**SGD, "momentum": 0.9999}, {"momentum": 0.9999}, "followed for 10000 steps", id="momentum"),
+        pytest.param("SGD", {**SGD, "momentum": 0.9999}, {"momentum": 0.9999}, "acts for 10000 steps", id="momentum"),
         pytest.param("SGD", {**SGD, "momentum": -0.5}, {}, "momentum=-0.5", id="negative momentum"),
         pytest.param("AdamW", {**ADAMW, "betas": (0.9999, 0.999)}, {}, "betas[0]=0.9999", id="beta"),
         pytest.param("SGD", SGD, {"momentum": 1.0}, "momentum=1 of the warm-up", id="put in by the warm-up"),
@@ -42,8 +42,8 @@ def judged(kind: str, group: dict[str, Any], **arguments: Any) -> tuple[StageVer
         pytest.param("Adam", {**ADAMW, "weight_decay": 1.0}, {}, "outweighs the gradients", id="weight_decay of Adam"),
         pytest.param("SGD", {**SGD, "weight_decay": -0.1}, {}, "grow without end", id="negative decay"),
         pytest.param("AdamW", {**ADAMW, "lr": 1.0}, {}, "every weight by about that much", id="lr of AdamW"),
-        pytest.param("SGD", {**SGD, "dampening": 1.0}, {}, "no gradient but the first", id="dampening"),
-        pytest.param("SGD", {**SGD, "maximize": True}, {}, "the loss is made larger", id="maximize"),
+        pytest.param("SGD", {**SGD, "dampening": 1.0}, {}, "only the first gradient", id="dampening"),
+        pytest.param("SGD", {**SGD, "maximize": True}, {}, "the loss grows", id="maximize"),
         pytest.param("AdamW", {**ADAMW, "eps": 0.0}, {}, "is divided by 0", id="eps"),
         pytest.param("SGD", SGD, {"box": -7.5}, "box=-7.5", id="negative gain"),
     ],
@@ -89,7 +89,7 @@ def test_without_a_warm_up_its_settings_are_a_warning() -> None:
     plan = Plan(arguments={"warmup_momentum": 1.0, "warmup_bias_lr": 1.0})
     outcome = hyperparameters("SGD", [SGD], plan)
     assert outcome.verdict is StageVerdict.WARN
-    assert "counts for nothing" in outcome.reason
+    assert "without effect" in outcome.reason
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"])

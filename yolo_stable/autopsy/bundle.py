@@ -138,9 +138,6 @@ def write_bundle(
 def read_bundle(folder: Path | str) -> Bundle:
     """Read an incident; this executes and writes nothing.
 
-    Args:
-        folder: Such as ``runs/detect/train/incidents/0001``.
-
     Raises:
         BundleError: It cannot be used; in one line, which file, why, and what to do.
     """

@@ -66,12 +66,7 @@ class Culprits:
         return tuple(culprits)
 
     def by_replay(self, seen: Sequence[int], *, labels: bool) -> tuple[SearchResult, tuple[Culprit, ...]]:
-        """Find the samples that break the training by replaying parts of the batch.
-
-        Args:
-            seen: Samples in which the first break showed; tried first.
-            labels: Whether labels can be to blame.
-        """
+        """Find the samples that break the training by replaying parts of the batch."""
         finding = search(self._sick, range(self.case.size), guess=seen, sure=True, neutral=self._neutral)
         if len(finding.guilty) > 1 and (common := self._common(finding.guilty)):
             return replace(finding, every=False), common
@@ -90,12 +85,7 @@ class Culprits:
         return self.case.select([finding.guilty[0]] * self._times) if finding.alone else self.case
 
     def named(self, culprits: Iterable[Culprit], *, labels: bool) -> tuple[tuple[Sample, ...], list[str]]:
-        """Return the culprits as samples of a report, and the tile of each in words.
-
-        Args:
-            culprits: Who.
-            labels: Whether to name label rows: only if they are the cause.
-        """
+        """Return the culprits as samples of a report, and the tile of each in words."""
         named: dict[Sample, str] = {}
         for culprit in culprits:
             if not self.provenance:

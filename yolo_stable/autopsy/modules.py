@@ -157,12 +157,7 @@ class ModuleTracker:
 
 
 def caller(frame: FrameType | None, anchor: CodeType) -> FrameType | None:
-    """Return the first frame outside torch, Python and this package; None if the anchor comes first.
-
-    Args:
-        frame: Where to begin.
-        anchor: The function that started the pass; its callers are no source of an operation.
-    """
+    """Return the first frame outside torch, Python and this package; None if the anchor, which started the pass, comes first."""
     while frame is not None:
         code = frame.f_code
         if code is anchor:

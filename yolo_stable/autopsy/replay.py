@@ -28,11 +28,7 @@ NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Deadline:
-    """How much time an autopsy has.
-
-    Args:
-        seconds: From now on; None: no limit.
-    """
+    """How much time an autopsy has."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = math.inf if seconds is None else time.monotonic() + seconds

@@ -35,10 +35,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def fickle(case: AutopsyCase, player: Replayer, *, sick: bool) -> str:
     """Replay a case, and say what differs between replays; empty if they agree, or time is up.
 
-    Args:
-        case: What to replay.
-        player: Replays it.
-        sick: Whether the replays so far were sick; True: perhaps by chance.
+    With ``sick``, the replays so far were sick, perhaps by chance.
 
     Syncs: as the replays.
     """

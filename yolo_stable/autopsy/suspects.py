@@ -109,10 +109,6 @@ def healing(sick_without: Sick, suspects: Sequence[int]) -> int | None:
 
     It asks at most ``ceil(log2(n)) + 1`` times.
 
-    Args:
-        sick_without: Says whether the training still breaks without these parts.
-        suspects: All parts.
-
     Examples:
         >>> healing(lambda gone: 2 not in gone, range(4))
         2

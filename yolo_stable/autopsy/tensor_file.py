@@ -46,10 +46,6 @@ KINDS = {
 def write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Write a new file and flush it to the disk.
 
-    Args:
-        path: The file; it must not exist.
-        tensors: Contiguous and on the host, of a dtype in `KINDS`.
-
     Returns:
         ``bytes``, its length, and ``sha256`` of all of it.
 

@@ -109,9 +109,6 @@ class FileFault:
     def install(self, dataset: Any) -> Iterator[Armed]:
         """Break the file in a data set for a time; labels and files stay unchanged.
 
-        Args:
-            dataset: Ultralytics' own, of any task.
-
         Yields:
             The armed fault; ``fired`` counts its samples in this process.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -32,7 +33,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 training failed or halted, 2 wrong call, 130 interrupted, 143 terminated.",
 )
 for verb in (train, check, preflight, validate, autopsy, report, compare):
-    app.command()(verb)
+    # Each paragraph is one line: the terminal wraps it, however wide it is.
+    paragraphs = inspect.cleandoc(verb.__doc__ or "").split("\n\n")
+    app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(verb)
 app.add_typer(presets, name="presets")
 
 

@@ -42,13 +42,6 @@ class CompareCall:
     ) -> CompareCall:
         """Parse and check what can be checked without torch.
 
-        Args:
-            data: As for ``yolo-stable train``.
-            words: Likewise.
-            axes: What to vary.
-            epochs: Of each run; None: what the words say, else :data:`EPOCHS`.
-            imports: Of ``--import``.
-
         Raises:
             InvalidCallError: As :meth:`TrainCall.parse`; also when a word sets what varies, or where the runs are written.
         """

@@ -91,11 +91,9 @@ class Orphan:
 def find_orphan(trial: Trial, comparison: Path) -> Orphan | None:
     """Return the process that still trains a run, found by the words of its command.
 
-    Args:
-        trial: The run.
-        comparison: Folder of the comparison. Nobody else starts runs there, since its lock is held.
+    Nobody else starts runs in the folder of the comparison, since its lock is held.
     """
-    begun = set(trial.begin(comparison)[-5:]) & {f"project={comparison}", f"name={trial.name}"}
+    begun = set(trial.start_words(comparison)[-5:]) & {f"project={comparison}", f"name={trial.name}"}
     resumed = {f"model={trial.last(comparison)}", "resume=True"}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

@@ -33,12 +33,7 @@ NOTE = "The runs trained side by side (--ray): their times per epoch depend on t
 
 @dataclass(frozen=True)
 class Cluster:
-    """Trains runs as tasks of Ray; all machines see the same files under the same paths.
-
-    Args:
-        ray: The module.
-        resources: What each run takes, as Ray names it; None: a GPU where there is one, else a CPU.
-    """
+    """Trains runs as tasks of Ray; all machines see the same files under the same paths."""
 
     ray: Any
     resources: Mapping[str, float] | None = None
@@ -46,11 +41,6 @@ class Cluster:
     @classmethod
     def prepared(cls, call: CompareCall, resources: str | None, *, asked: bool = True) -> Cluster:
         """Check what can go wrong only side by side.
-
-        Args:
-            call: The parsed call.
-            resources: As given: ``KIND=N,...``.
-            asked: Whether ``--ray`` was given.
 
         Raises:
             InvalidCallError: Ray is not installed, the resources are not understood, or the model would be downloaded by

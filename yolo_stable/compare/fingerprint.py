@@ -36,10 +36,6 @@ def fingerprint(data: str, model: str | None) -> dict[str, Any]:
     Images count by name, size and pieces of their content; labels and descriptions by all of it. Touched or copied files are the
     same data.
 
-    Args:
-        data: Path or built-in name of the data set.
-        model: Path or name of the network.
-
     Returns:
         One text for each of :data:`FINGERPRINT`; empty where there is nothing yet.
     """

@@ -75,12 +75,7 @@ def left_behind(folder: Path) -> TrialOutcome | None:
 
 
 def last_words(log: Path, start: int = 0) -> str:
-    """Return the last line that the command itself wrote to a log, or else the last line.
-
-    Args:
-        log: The file.
-        start: Bytes to skip.
-    """
+    """Return the last line that the command itself wrote to a log, or else the last line."""
     try:
         with open(log, "rb") as file:
             file.seek(max(start, file.seek(0, 2) - _TAIL))

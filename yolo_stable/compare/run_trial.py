@@ -50,11 +50,11 @@ def run_trial(
     if told is not None and told.status in FINISHED:
         return told
     if not trial.stock and trial.last(comparison).is_file():
-        outcome = _train(trial, comparison, trial.go_on(comparison), launch, stop, watch)
+        outcome = _train(trial, comparison, trial.resume_words(comparison), launch, stop, watch)
         if not outcome.refused:  # else the checkpoint is damaged, or of a finished run
             return outcome
     clear(trial, comparison)
-    return _train(trial, comparison, trial.begin(comparison), launch, stop, watch)
+    return _train(trial, comparison, trial.start_words(comparison), launch, stop, watch)
 
 
 def clear(trial: Trial, comparison: Path) -> None:

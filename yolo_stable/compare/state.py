@@ -34,11 +34,6 @@ class State:
 
     Entering it takes the folder's lock, which the system releases however the process ends.
 
-    Args:
-        folder: Of the comparison.
-        call: Its record, as plain values.
-        trials: Its runs.
-
     Raises:
         InvalidCallError: The folder belongs to another comparison, or to something else.
     """

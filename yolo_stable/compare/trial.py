@@ -39,12 +39,12 @@ class Trial:
         """Return the file of all its output."""
         return comparison / f"{self.name}.log"
 
-    def begin(self, comparison: Path) -> list[str]:
+    def start_words(self, comparison: Path) -> list[str]:
         """Return the words that train it from the start, in a new folder."""
         words = [*self.words, *self._imports(), f"project={comparison}", f"name={self.name}", "exist_ok=True"]
         return [*words, "--preset", self.preset] if self.preset is not None else words
 
-    def go_on(self, comparison: Path) -> list[str]:
+    def resume_words(self, comparison: Path) -> list[str]:
         """Return the words that resume it from its last checkpoint, which holds all other settings."""
         return [self.data, f"model={self.last(comparison)}", "resume=True", *self._imports()]
 

@@ -25,12 +25,7 @@ NARROW = 20
 
 
 class Show:
-    """Prints rows to stdout as they come; on a terminal, stderr shows the stage that runs.
-
-    Args:
-        to: None: stdout as it is now, even if it is replaced later.
-        traceback: Also print the frames of an error that ended a stage.
-    """
+    """Prints rows to stdout as they come; on a terminal, stderr shows the stage that runs."""
 
     def __init__(self, to: TextIO | None = None, *, traceback: bool = False) -> None:
         self._console, self._busy = console(to), console(sys.stderr)

@@ -140,9 +140,6 @@ class TrainCall:
     def resolve_data(self, task: str | None = None) -> str:
         """Return the path of the data set; a built-in one is made on first use.
 
-        Args:
-            task: That of the data set; None: :attr:`task`.
-
         Raises:
             InvalidCallError: It does not exist.
         """

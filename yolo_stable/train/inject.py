@@ -140,9 +140,6 @@ class Injection:
 def parse(text: str) -> tuple[Injection, ...]:
     """Read what to inject.
 
-    Args:
-        text: One or more, separated by commas; see the module.
-
     Raises:
         InvalidCallError: Something in it is not understood.
 
@@ -220,11 +217,6 @@ class Injected:
 
 def faulty(trainer_class: type, text: str, say: Callable[[str], Any] = print) -> Any:
     """Return a subclass of a trainer's class with faults in it, for one run on one device.
-
-    Args:
-        trainer_class: Any that :mod:`yolo_stable.chaos` works on.
-        text: What to inject, see :func:`parse`.
-        say: Takes a line when ``train()`` starts and one when it ends, however it ends.
 
     Returns:
         The subclass; its attribute ``injected`` is the :class:`Injected`.

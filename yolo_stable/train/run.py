@@ -19,10 +19,6 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
 
     The folder of a new run that fails before its first batch is removed.
 
-    Args:
-        call: The parsed call.
-        inject: Faults to put in on purpose, see ``inject.py``.
-
     Raises:
         InvalidCallError: Something in the call is wrong; nothing was written.
         YoloStableError: Training failed or was halted.
