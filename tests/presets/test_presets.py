@@ -101,7 +101,7 @@ def test_the_price_of_a_conservative_rate_is_in_the_head(name: str) -> None:
 
 def test_the_suggested_guard_limit_is_a_comment() -> None:
     preset = load_preset("cautious")
-    assert any("guard.max_norm=5.0 is suggested with this preset" in note for note in preset.notes)
+    assert any("Add guard.max_norm=5.0 to this preset" in note for note in preset.notes)
 
 
 def test_overrides_replace_and_add() -> None:

@@ -32,7 +32,7 @@ def open_model(name: str, key: str = "model") -> Any:
         # These come from looking up a layer by its name, and from a checkpoint that holds an unknown one.
         known = not isinstance(error, (KeyError, AttributeError, ModuleNotFoundError))
         what = f"Ultralytics has no layer {error}" if isinstance(error, KeyError) else one_line(error).rstrip(".")
-        own = "" if known else ". If it is a layer of your own, name the file that defines it: --import FILE.py"
+        own = "" if known else ". If it is a layer of your own: --import FILE.py names the file that defines it"
         raise InvalidCallError(f"{WHERE}: {key}={name} cannot be used: {what}{own}.") from error
     if type(model) not in {RTDETR, YOLO} or not isinstance(model.model, nn.Module):
         kind = "an exported model" if type(model) in {RTDETR, YOLO} else f"a {type(model).__name__} model"
