@@ -21,7 +21,7 @@ SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 
 def test_a_run_is_the_command_train_and_a_stock_run_one_of_our_modules(tmp_path: Path) -> None:
     guarded, stock = CALL.trials[0], CALL.trials[2]
-    words = guarded.begin(tmp_path)
+    words = guarded.start_words(tmp_path)
     assert command(guarded, words) == [sys.executable, "-m", "yolo_stable", "train", *words, "--traceback"]
     assert command(stock, words) == [sys.executable, "-m", "yolo_stable.compare.stock_run", *words]
 

@@ -111,7 +111,7 @@ def test_a_run_whose_parent_was_killed_is_waited_for(
     tmp_path: Path, fates: Fates, starts: Starts, killed: bool
 ) -> None:
     fates(**{RUN.name: {"seconds": 0.1}})
-    orphan = subprocess.Popen(stub(RUN, RUN.begin(tmp_path)), stdout=subprocess.DEVNULL)
+    orphan = subprocess.Popen(stub(RUN, RUN.start_words(tmp_path)), stdout=subprocess.DEVNULL)
     while rows(tmp_path) != ["1"]:
         time.sleep(0.01)
     looks: list[float] = []
@@ -133,7 +133,7 @@ def test_a_run_whose_parent_was_killed_is_waited_for(
 
 def test_a_run_whose_parent_was_killed_is_asked_to_end_like_any_other(tmp_path: Path, fates: Fates) -> None:
     fates(**{RUN.name: {"seconds": 5}})
-    orphan = subprocess.Popen(stub(RUN, RUN.begin(tmp_path)), stderr=subprocess.DEVNULL)
+    orphan = subprocess.Popen(stub(RUN, RUN.start_words(tmp_path)), stderr=subprocess.DEVNULL)
     try:
         while not (RUN.folder(tmp_path) / "guard.jsonl").is_file():
             time.sleep(0.01)
