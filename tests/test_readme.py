@@ -129,7 +129,7 @@ def test_the_figures_of_the_data_check_are_those_of_the_kept_result() -> None:
 
 
 def test_the_figures_of_the_outside_faults_are_those_of_the_kept_results() -> None:
-    section = " ".join(README.split("## Does the device compute rightly?")[1].split("\n## ")[0].split())
+    section = " ".join(README.split("## Does the device compute correctly?")[1].split("\n## ")[0].split())
 
     def blind(name: str) -> tuple[int, int, int]:
         """Return how many faults a list has, and how many quick and default found at first sight."""
@@ -151,7 +151,7 @@ def test_the_figures_of_the_device_faults_are_those_of_the_kept_result() -> None
     rows = json.loads((RESULTS / "device_faults.json").read_text())["rows"]
     faults, clean = ([row for row in rows if row["table"] == table] for table in ("faults", "clean"))
     kinds = len({(row["family"], row["kind"]) for row in faults})
-    section = " ".join(README.split("## Does the device compute rightly?")[1].split("\n## ")[0].split())
+    section = " ".join(README.split("## Does the device compute correctly?")[1].split("\n## ")[0].split())
     assert (
         f"Of {len(faults)} injected faults of {kinds} kinds, {sum(row['caught'] for row in faults)} are found"
         in section

@@ -135,7 +135,7 @@ class TestOwnLayers:
     def test_a_class_of_the_script_itself_has_to_be_moved_first(self) -> None:
         step = given("undecided", self.OWN)
         assert commands(step) == []
-        assert step.endswith("once Gate stands in a file of its own, which --import names.")
+        assert step.endswith("move Gate into a file of its own, and name that with --import.")
 
 
 class TestInjected:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from yolo_stable.autopsy.cause import CAUSES, Evidence, judge
+from yolo_stable.autopsy.cause import CAUSES, AutopsyEvidence, judge
 
 SICK: dict[str, Any] = {"reproduced": True, "wide": "overflow"}
 
@@ -50,7 +50,7 @@ CASES = [
 
 @pytest.mark.parametrize(("cause", "evidence"), CASES)
 def test_each_kind_of_evidence_leads_to_its_cause(cause: str, evidence: dict[str, Any]) -> None:
-    judgement = judge(Evidence(**evidence))
+    judgement = judge(AutopsyEvidence(**evidence))
     assert judgement.cause == cause
     assert judgement.why
 
@@ -142,5 +142,5 @@ WHYS = [
 def test_of_several_signs_the_one_that_can_be_seen_or_tells_most_counts(
     evidence: dict[str, Any], cause: str, why: str
 ) -> None:
-    judgement = judge(Evidence(**evidence))
+    judgement = judge(AutopsyEvidence(**evidence))
     assert (judgement.cause, judgement.why) == (cause, why)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from yolo_stable.autopsy.batch_case import BatchCase
 from yolo_stable.autopsy.culprits import Culprit, Culprits
 from yolo_stable.autopsy.inspection import bad_pixels
-from yolo_stable.autopsy.other_weights import other_weights
-from yolo_stable.autopsy.replay import Deadline, Player
+from yolo_stable.autopsy.replay import Deadline, Replayer
 from yolo_stable.autopsy.report import Sample
 from yolo_stable.autopsy.symptom import Symptom
+from yolo_stable.autopsy.twin import other_weights
 
 WHOLE = ((0.0, 0.0), (64.0, 0.0), (64.0, 64.0), (0.0, 64.0))
 LEFT = ((0.0, 0.0), (32.0, 0.0), (32.0, 64.0), (0.0, 64.0))
@@ -27,7 +27,7 @@ def too_bright(model: nn.Module, batch: Any, precision: str | None) -> tuple[Ten
 
 def culprits(provenance: list[Provenance], sizes: tuple[int, ...] = (2, 2)) -> Culprits:
     case = BatchCase(nn.Linear(3, 1), boxes(sizes), too_bright)
-    return Culprits(case, provenance, Player(Symptom(), Deadline(None)))
+    return Culprits(case, provenance, Replayer(Symptom(), Deadline(None)))
 
 
 def test_both_files_of_a_blend_are_named() -> None:
@@ -87,7 +87,7 @@ def test_an_image_is_not_guilty_when_any_other_breaks_alone_as_well() -> None:
         return model(batch["img"].mean((2, 3))).sum() / 0, {}
 
     case = BatchCase(nn.Linear(3, 1), boxes((2, 2)), always)
-    found = Culprits(case, [mosaic(0), mosaic(1)], Player(Symptom(), Deadline(None)))
+    found = Culprits(case, [mosaic(0), mosaic(1)], Replayer(Symptom(), Deadline(None)))
     finding, guilty = found.by_replay((1,), labels=False)
     assert finding.every
     assert guilty == ()

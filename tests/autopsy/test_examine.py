@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from yolo_stable.autopsy.advice import commands
 from yolo_stable.autopsy.batch_case import BatchCase
 from yolo_stable.autopsy.examine import examine
-from yolo_stable.autopsy.report import Report, Sample
+from yolo_stable.autopsy.report import AutopsyReport, Sample
 from yolo_stable.autopsy.symptom import Symptom
 from yolo_stable.guard.untouched import untouched
 
@@ -52,7 +52,7 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
-def autopsy(case: Any, seen: Symptom, **how: Any) -> Report:
+def autopsy(case: Any, seen: Symptom, **how: Any) -> AutopsyReport:
     """Examine twice: the answers are equal, in strict JSON, and nothing is left behind."""
     model = (case[0] if isinstance(case, list) else case).model
     for p in list(model.parameters())[::2]:
@@ -62,7 +62,7 @@ def autopsy(case: Any, seen: Symptom, **how: Any) -> Report:
     assert same(before, everything(model))
     text = json.dumps(first.to_json(), allow_nan=False)
     assert text == json.dumps(second.to_json(), allow_nan=False)
-    assert Report.from_json(text).text() == first.text()
+    assert AutopsyReport.from_json(text).text() == first.text()
     return first
 
 

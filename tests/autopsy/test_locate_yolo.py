@@ -13,7 +13,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
 from yolo_stable.autopsy import locate, locate_call
-from yolo_stable.autopsy.ends import digest_of
+from yolo_stable.autopsy.locate import digest_of
 
 
 @pytest.fixture(scope="module")

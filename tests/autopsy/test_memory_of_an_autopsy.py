@@ -16,8 +16,8 @@ from benchmarks.saved_tensors import SavedTensors
 from yolo_stable.autopsy.case import TensorCase
 from yolo_stable.autopsy.examine import examine
 from yolo_stable.autopsy.locate import locate_call
-from yolo_stable.autopsy.replay import Deadline, Player, is_out_of_memory
-from yolo_stable.autopsy.report import Report
+from yolo_stable.autopsy.replay import Deadline, Replayer, is_out_of_memory
+from yolo_stable.autopsy.report import AutopsyReport
 from yolo_stable.autopsy.symptom import Symptom
 
 NAN = float("nan")
@@ -148,10 +148,8 @@ def test_without_memory_it_is_undecided_and_nothing_is_tried_again(
     assert full.calls == after, "what does not fit is not tried again"
     assert (report.cause, report.evidence["why"]) == ("undecided", "not enough memory for a replay")
     assert report.headline().endswith("undecided: not enough memory")
-    assert report.next.startswith(
-        "Memory ran out.\nRun the autopsy again when the training is over:\nyolo-stable autopsy"
-    )
-    assert Report.from_json(report.to_json()) == report
+    assert report.next.startswith("Memory ran out.\nRun the autopsy again after the training:\nyolo-stable autopsy")
+    assert AutopsyReport.from_json(report.to_json()) == report
     assert all(held() is None for held in full.held), "the error's frames keep memory alive"
 
 
@@ -177,11 +175,11 @@ def test_another_error_is_no_lack_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
     assert not is_out_of_memory(ValueError("out of memory"))
     full = Full(1, RuntimeError("shapes do not fit"))
-    assert Player(IN_LOSS, Deadline(None)).play(TensorCase(classifier(), tensor_case().batch, full)).error
+    assert Replayer(IN_LOSS, Deadline(None)).play(TensorCase(classifier(), tensor_case().batch, full)).error
 
 
 def test_a_wider_forward_pass_saves_nothing() -> None:
     with SavedTensors() as held:
-        outcome = Player(IN_LOSS, Deadline(None)).play(tensor_case(), precision="float64")
+        outcome = Replayer(IN_LOSS, Deadline(None)).play(tensor_case(), precision="float64")
     assert outcome.sick is False
     assert held.peaks == [0]

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from yolo_stable.autopsy.modules import OUTSIDE, Places, caller, source_of
+from yolo_stable.autopsy.modules import OUTSIDE, ModuleTracker, caller, source_of
 
 
 class Fails(nn.Module):
@@ -20,7 +20,7 @@ class Watch(nn.Module):
     def __init__(self, seen: list[str]) -> None:
         super().__init__()
         self.seen = seen
-        self.places: list[Places] = []
+        self.places: list[ModuleTracker] = []
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(self.places[0].now.module)
@@ -31,7 +31,7 @@ def test_a_module_is_known_while_it_runs() -> None:
     seen: list[str] = []
     watch = Watch(seen)
     model = nn.Sequential(nn.ModuleDict({"inner": watch})["inner"], nn.Sequential(watch))
-    with Places(model, lambda: 0) as places:
+    with ModuleTracker(model, lambda: 0) as places:
         watch.places.append(places)
         model(torch.ones(1))
         Watch.forward(watch, torch.ones(1))
@@ -57,7 +57,7 @@ def test_an_exception_leaves_the_modules_that_it_ended() -> None:
 
     here: list[str] = []
     model = nn.Sequential(Catches())
-    with Places(model, lambda: 0) as places:
+    with ModuleTracker(model, lambda: 0) as places:
         model(torch.ones(1))
         assert places.now is OUTSIDE
     assert here == ["0"]
@@ -65,7 +65,7 @@ def test_an_exception_leaves_the_modules_that_it_ended() -> None:
 
 def test_a_parameter_belongs_to_the_module_that_holds_it() -> None:
     model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 1)))
-    places = Places(model, lambda: 0)
+    places = ModuleTracker(model, lambda: 0)
     assert places.owner_of(cast("nn.Linear", cast("nn.Sequential", model[1])[0]).weight).module == "1.0"
     assert places.owner_of(torch.ones(1)) is OUTSIDE
     assert places.place_of(nn.ReLU()).module == "<ReLU>"

@@ -10,12 +10,12 @@ from autopsy_rig import classifier, cross_entropy, tensor_case
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
-from yolo_stable.autopsy.replay import Deadline, OutOfTimeError, Player
+from yolo_stable.autopsy.replay import Deadline, OutOfTimeError, Replayer
 from yolo_stable.autopsy.symptom import Symptom
 
 
-def player(seen: Symptom | None = None, seconds: float | None = None, **how: Any) -> Player:
-    return Player(seen or Symptom(), Deadline(seconds), **how)
+def player(seen: Symptom | None = None, seconds: float | None = None, **how: Any) -> Replayer:
+    return Replayer(seen or Symptom(), Deadline(seconds), **how)
 
 
 def test_a_healthy_case_gives_its_numbers_and_leaves_no_trace() -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from yolo_stable._shared.strict_json import strict
 from yolo_stable.autopsy.advice import Names
-from yolo_stable.autopsy.report import Report, Sample
+from yolo_stable.autopsy.report import AutopsyReport, Sample
 from yolo_stable.errors import InvalidCallError
 
-FOUND = Report(
+FOUND = AutopsyReport(
     reproduced=True,
     bitwise=True,
     cause="data",
@@ -45,10 +45,10 @@ def test_the_schema_is_what_was_agreed() -> None:
 
 def test_it_is_read_back_as_it_was() -> None:
     text = json.dumps(FOUND.to_json(), allow_nan=False)
-    again = Report.from_json(text)
+    again = AutopsyReport.from_json(text)
     assert again.to_json() == FOUND.to_json()
     assert again.text() == FOUND.text()
-    assert Report.from_json(json.loads(text)) == again
+    assert AutopsyReport.from_json(json.loads(text)) == again
 
 
 def test_the_first_line_is_what_a_person_needs() -> None:
@@ -59,8 +59,8 @@ def test_the_first_line_is_what_a_person_needs() -> None:
 
 
 def test_without_a_file_the_place_in_the_batch_is_named() -> None:
-    assert Report(samples=(Sample("", 3),)).headline() == "image 3 of the batch broke the training: undecided"
-    assert Report().headline() == "the batch broke the training: undecided"
+    assert AutopsyReport(samples=(Sample("", 3),)).headline() == "image 3 of the batch broke the training: undecided"
+    assert AutopsyReport().headline() == "the batch broke the training: undecided"
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def broken(**changes: Any) -> dict[str, Any]:
 )
 def test_what_is_something_else_is_refused_in_one_line(value: Any) -> None:
     with pytest.raises(InvalidCallError) as refused:
-        Report.from_json(value)
+        AutopsyReport.from_json(value)
     assert "\n" not in str(refused.value)
 
 
@@ -100,7 +100,7 @@ def test_numbers_that_json_does_not_have_become_text() -> None:
 
 
 def test_the_commands_of_the_next_step_stand_on_lines_of_their_own() -> None:
-    report = Report(next="Take smaller steps:\nyolo-stable train DATA model=MODEL --preset cautious")
+    report = AutopsyReport(next="Take smaller steps:\nyolo-stable train DATA model=MODEL --preset cautious")
     named = report.naming(Names(data="d.yaml", model="yolo11s.pt"))
     assert named.next.splitlines()[1] == "yolo-stable train d.yaml model=yolo11s.pt --preset cautious"
     assert [line.strip() for line in named.text().splitlines()[-2:]] == [
@@ -111,7 +111,7 @@ def test_the_commands_of_the_next_step_stand_on_lines_of_their_own() -> None:
 
 def test_several_images_have_what_one_has() -> None:
     two = (Sample("a.jpg", 1), Sample("b.jpg", 2))
-    assert Report(cause="data", samples=two, evidence={"what": "has NaN pixels"}).headline() == (
+    assert AutopsyReport(cause="data", samples=two, evidence={"what": "has NaN pixels"}).headline() == (
         "a.jpg, b.jpg have NaN pixels: data"
     )
 
@@ -126,5 +126,5 @@ def test_several_images_have_what_one_has() -> None:
     ],
 )
 def test_what_came_of_the_replay_is_said(phase: str, reproduced: bool, bitwise: bool, expected: str) -> None:
-    text = Report(phase=phase, reproduced=reproduced, bitwise=bitwise).text()
+    text = AutopsyReport(phase=phase, reproduced=reproduced, bitwise=bitwise).text()
     assert [line.split(maxsplit=1)[1] for line in text.splitlines() if line.split()[0] == "replay"] == [expected]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from yolo_stable.autopsy.case import TensorCase
 from yolo_stable.autopsy.examine import examine
-from yolo_stable.autopsy.replay import Deadline, Player
+from yolo_stable.autopsy.replay import Deadline, Replayer
 from yolo_stable.autopsy.steadiness import fickle
 from yolo_stable.autopsy.symptom import Symptom
 
@@ -136,12 +136,12 @@ def test_a_loss_that_keeps_something_which_is_put_back_is_steady() -> None:
             return self.layer(x) * (1 + 0.1 * self.seen)
 
     case = case_of(Counting())
-    assert fickle(case, Player(NAN_SEEN, Deadline(None)), sick=False) == ""
+    assert fickle(case, Replayer(NAN_SEEN, Deadline(None)), sick=False) == ""
 
 
 def test_what_breaks_each_time_is_reproducible_whatever_noise_there_is() -> None:
     case = case_of(Noisy(own_torch(), -1.0))
-    assert fickle(case, Player(NAN_SEEN, Deadline(None)), sick=True) == ""
+    assert fickle(case, Replayer(NAN_SEEN, Deadline(None)), sick=True) == ""
 
 
 def test_dropout_whose_numbers_are_put_back_is_steady() -> None:
@@ -154,4 +154,4 @@ def test_dropout_whose_numbers_are_put_back_is_steady() -> None:
         return plain(network, batch, precision)
 
     case.forward = forward
-    assert fickle(case, Player(NAN_SEEN, Deadline(None)), sick=False) == ""
+    assert fickle(case, Replayer(NAN_SEEN, Deadline(None)), sick=False) == ""

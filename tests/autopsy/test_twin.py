@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_stable.autopsy.case import doubled
-from yolo_stable.autopsy.other_weights import other_weights
-from yolo_stable.autopsy.twin import twin
+from yolo_stable.autopsy.twin import other_weights, twin
 
 
 def sevens(parameter: Tensor) -> None:

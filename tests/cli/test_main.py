@@ -24,6 +24,7 @@ from verb import carried_out
 from yolo_stable._shared.shell_text import beneath
 from yolo_stable.cli import main as cli
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
+from yolo_stable.train import model as train_model
 from yolo_stable.train import run as train_run
 from yolo_stable.trainer.trainers import StableDetectionTrainer
 
@@ -139,6 +140,14 @@ def test_every_verb_explains_itself(command: Command, verb: str) -> None:
         assert (answer.code, answer.err) == (0, "")
         for word in [*SURFACE[verb], "--help", "-h"]:
             assert word in answer.out
+
+
+def test_a_paragraph_of_help_is_one_line_for_the_terminal_to_wrap() -> None:
+    texts = [verb.help for verb in cli.app.registered_commands]
+    assert len(texts) == 7
+    for text in texts:
+        assert text
+        assert "\n" not in text.replace("\n\n", "")
 
 
 def test_help_is_there_in_under_a_second_without_torch(here: Path) -> None:
@@ -258,9 +267,7 @@ def test_a_call_that_cannot_be_parsed_is_refused_in_one_line(command: Command, w
 
 def test_the_exit_codes_are_in_the_help(command: Command) -> None:
     text = " ".join(command("--help").out.replace("│", " ").split())
-    assert (
-        "Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated." in text
-    )
+    assert "Exit codes: 0 done, 1 training failed or halted, 2 wrong call, 130 interrupted, 143 terminated." in text
 
 
 def test_without_a_verb_the_help_is_shown(command: Command) -> None:
@@ -305,13 +312,13 @@ BAD = [
     pytest.param("ok.yaml epochs=many", "epochs is 'many' (str), but takes int", id="wrong type"),
     pytest.param("ok.yaml epochs=0", "'epochs=0' is an invalid value. 'epochs' must be >= 1.", id="out of range"),
     pytest.param("ok.yaml optimizer=Adan", "optimizer=Adan is not among SGD, ", id="unknown optimizer"),
-    pytest.param("ok.yaml epochs", "'epochs' is not understood. Settings are written key=value", id="no equals sign"),
+    pytest.param("ok.yaml epochs", "'epochs' is not understood. Write settings as key=value", id="no equals sign"),
     pytest.param("ok.yaml --preset nope", "There is no preset 'nope'. The presets are adamw, ", id="unknown preset"),
     pytest.param("ok.yaml --preset gone.yaml", "The settings file gone.yaml does not exist ", id="missing preset"),
     pytest.param("ok.yaml --preset nul.yaml", "nul.yaml: not valid YAML: unacceptable character", id="broken preset"),
     pytest.param("ok.yaml device=7", "device=7 is not there: torch ", id="device"),
     pytest.param("ok.yaml device=tpu", "device=tpu is not there: torch ", id="device that cannot train"),
-    pytest.param("ok.yaml task=detekt", "task=detekt is not among the tasks that the guard knows: ", id="task"),
+    pytest.param("ok.yaml task=detekt", "task=detekt is not among the tasks that the guard supports: ", id="task"),
     pytest.param("ok.yaml cfg=gone.yaml", "cfg=gone.yaml cannot be used: gone.yaml cannot be read: ", id="missing cfg"),
     pytest.param("ok.yaml cfg=bad.yaml", "cfg=bad.yaml, line 2: 'lr_0' is not a setting of ", id="key in cfg"),
     pytest.param("ok.yaml cfg=other.yaml model=", "model= is empty. Give ", id="empty model"),
@@ -325,8 +332,8 @@ BAD = [
     pytest.param("ok.yaml auto_augment=rand", "auto_augment=rand is not allowed. ", id="auto_augment"),
     pytest.param("ok.yaml copy_paste_mode=no", "copy_paste_mode=no is not allowed. ", id="copy_paste_mode"),
     pytest.param("ok.yaml augmentations=[1]", "augmentations=[1] is not among conservative", id="augmentations"),
-    pytest.param("ok.yaml project=/proc/runs", "the folder of the run, ", id="folder that cannot be made"),
-    pytest.param("ok.yaml save_dir=ok.yaml", "the folder of the run, ", id="folder that is a file"),
+    pytest.param("ok.yaml project=/proc/runs", "the run's folder ", id="folder that cannot be made"),
+    pytest.param("ok.yaml save_dir=ok.yaml", "the run's folder ", id="folder that is a file"),
     pytest.param("ok.yaml task=pose model=yolo11n-pose.yaml", "data set ok.yaml: 'kpt_shape' is missing", id="pose"),
     pytest.param("ok.yaml distill_model=gone.pt", "distill_model=gone.pt cannot be used: ", id="missing teacher"),
     pytest.param("ok.yaml distill_model=images", "distill_model=images is a folder. Give ", id="teacher is a folder"),
@@ -504,7 +511,7 @@ def test_a_worker_that_failed_is_reported_with_its_exit_code(
 
     model = Recorder("detect")
     monkeypatch.setattr(model, "train", fail)
-    monkeypatch.setattr(train_run, "_open", lambda name: model)
+    monkeypatch.setattr(train_model, "open_model", lambda name: model)
     answer = command("train", shapes(), "device=cpu")
     assert answer.code == 1
     assert answer.refusal() == "A worker of the multi-GPU run ended with exit code 3."
@@ -556,7 +563,7 @@ def test_without_a_model_the_weights_are_taken_or_the_yaml_where_there_are_none(
             raise InvalidCallError("no network")
         return model
 
-    monkeypatch.setattr(train_run, "_open", open_model)
+    monkeypatch.setattr(train_model, "open_model", open_model)
     answer = command("train", shapes(task), f"task={task}", "device=cpu")
     assert (answer.code, answer.err) == (0, "")
     description = weights.replace(".pt", ".yaml")
@@ -585,7 +592,7 @@ def test_the_model_decides_for_which_task_the_data_are(
         self.trainer = SimpleNamespace(save_dir="runs/x")
 
     monkeypatch.setattr("yolo_stable.train.call.make", lambda name, task: here / "pets" if task == "classify" else name)
-    monkeypatch.setattr(train_run.YOLO, "train", train)
+    monkeypatch.setattr(train_model.YOLO, "train", train)
     answer = command("train", data, f"model={model}", "device=cpu")
     assert (answer.code, answer.err) == (0, "")
     assert trained == [("StableClassificationTrainer", data if data == "pets" else str(here / "pets"))]
@@ -600,7 +607,7 @@ def test_rtdetr_has_a_trainer_of_its_own(
         trained.append(arguments["trainer"].__name__)
         self.trainer = SimpleNamespace(save_dir="runs/x")
 
-    monkeypatch.setattr(train_run.RTDETR, "train", train)
+    monkeypatch.setattr(train_model.RTDETR, "train", train)
     answer = command("train", shapes(), f"model={narrow('rtdetr')}", "device=cpu")
     assert (answer.code, answer.err, trained) == (0, "", ["StableRTDETRTrainer"])
 
@@ -860,8 +867,8 @@ def test_a_run_folder_that_cannot_be_made_is_a_wrong_call(
     call = ("train", shapes(), f"model={narrow('detect')}", "epochs=1", *SMALL)
     answer = command(*call, f"project={here / 'file' / 'runs'}")
     assert answer.code == 2
-    assert answer.refusal().startswith(f"train: the folder of the run, {here / 'file' / 'runs' / 'train'}, cannot be ")
-    assert answer.refusal().endswith(": Not a directory. Give another place with project=FOLDER.")
+    assert answer.refusal().startswith(f"train: the run's folder {here / 'file' / 'runs' / 'train'} cannot be ")
+    assert answer.refusal().endswith(": Not a directory. Name another place with project=FOLDER.")
     assert tree(here) == ["file"]
 
 

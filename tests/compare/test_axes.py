@@ -26,18 +26,18 @@ def test_several_axes_are_combined_each_with_each_and_the_seeds_are_outermost() 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        pytest.param({}, "there is nothing to compare. Give two or more with --optimizers", id="nothing"),
+        pytest.param({}, "there is nothing to compare. Name two or more with --optimizers", id="nothing"),
         pytest.param({"optimizers": "SGD"}, "there is nothing to compare", id="one of one"),
         pytest.param(
             {"optimizers": "SGD,Adan"}, "--optimizers: Adan is not among SGD, .*Did you mean 'Adam'?", id="name"
         ),
-        pytest.param({"optimizers": "SGD,sgd"}, "--optimizers has SGD twice", id="the same in other letters"),
+        pytest.param({"optimizers": "SGD,sgd"}, "--optimizers names SGD twice", id="the same in other letters"),
         pytest.param({"optimizers": "SGD,,Adam"}, "--optimizers 'SGD,,Adam' has an empty entry", id="empty"),
         pytest.param({"presets": "stable,nope"}, "There is no preset 'nope'. The presets are adamw, ", id="preset"),
         pytest.param({"lr0": "0.01,fast"}, "--lr0: fast is not allowed. It must be a number above 0", id="rate"),
         pytest.param({"lr0": "0.01,0"}, "--lr0: 0 is not allowed", id="rate 0"),
         pytest.param({"lr0": "0.01,nan"}, "--lr0: nan is not allowed", id="rate nan"),
-        pytest.param({"lr0": "0.01,1e-2"}, "--lr0 has 0.01 twice", id="the same rate"),
+        pytest.param({"lr0": "0.01,1e-2"}, "--lr0 names 0.01 twice", id="the same rate"),
         pytest.param({"seeds": "0,-1"}, "--seeds: -1 is not allowed. It must be a whole number between 0", id="seed"),
         pytest.param({"seeds": "0,4294967296"}, "--seeds: 4294967296 is not allowed", id="large seed"),
     ],

@@ -10,7 +10,7 @@ from comparing_rig import compare_call
 from rich.console import Console
 
 from yolo_stable.compare.board import Board
-from yolo_stable.compare.outcome import Outcome
+from yolo_stable.compare.outcome import TrialOutcome
 
 CALL = compare_call(lr0="0.01,0.02,0.03")
 
@@ -21,13 +21,13 @@ def shown(tmp_path: Path, *, terminal: bool) -> str:
     results = first.folder(tmp_path) / "results.csv"
     results.parent.mkdir()
     with Board(CALL.trials, tmp_path, Console(file=out, force_terminal=terminal, width=100)) as board:
-        board.end(third, Outcome(status="halted", reason="20 in a row"), before=True)
+        board.end(third, TrialOutcome(status="halted", reason="20 in a row"), before=True)
         board.begin(first, 1)
         board.watch(first)
         results.write_text("epoch,time\n1,2.5\n")
         board.watch(first)
         board.say("A line.")
-        board.end(first, Outcome(status="done"))
+        board.end(first, TrialOutcome(status="done"))
         board.begin(second, 2)
         board.watch(second)
     return out.getvalue()
@@ -60,8 +60,8 @@ def test_the_epoch_is_read_only_when_there_is_something_new(tmp_path: Path) -> N
 def test_a_pipe_gets_a_line_when_a_run_begins_and_ends(tmp_path: Path) -> None:
     assert shown(tmp_path, terminal=False).splitlines() == [
         "lr0=0.03: halted before: 20 in a row",
-        f"1/3 lr0=0.01: begins; its output is in {tmp_path}/lr0=0.01.log",
+        f"1/3 lr0=0.01: started; its output is in {tmp_path}/lr0=0.01.log",
         "A line.",
         "lr0=0.01: done",
-        f"2/3 lr0=0.02: begins; its output is in {tmp_path}/lr0=0.02.log",
+        f"2/3 lr0=0.02: started; its output is in {tmp_path}/lr0=0.02.log",
     ]

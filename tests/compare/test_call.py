@@ -16,13 +16,13 @@ from yolo_stable.train.call import TrainCall
 def test_each_run_is_a_call_of_train_in_a_folder_of_its_own(tmp_path: Path) -> None:
     call = compare_call("model=yolo11n.yaml", "batch=8", optimizers="SGD,AdamW", presets="guarded")
     assert [trial.name for trial in call.trials] == ["preset=guarded,optimizer=SGD", "preset=guarded,optimizer=AdamW"]
-    words = call.trials[1].begin(tmp_path)
+    words = call.trials[1].start_words(tmp_path)
     assert words[-2:] == ["--preset", "guarded"]
     made = TrainCall.parse(words[0], words[1:-2], "guarded")
     assert (made.model, made.settings["batch"], made.settings["optimizer"]) == ("yolo11n.yaml", 8, "AdamW")
     assert (made.settings["epochs"], made.settings["seed"]) == (3, 0)
     assert (made.settings["project"], made.settings["name"]) == (str(tmp_path), call.trials[1].name)
-    assert call.trials[1].go_on(tmp_path) == [
+    assert call.trials[1].resume_words(tmp_path) == [
         "data.yaml",
         f"model={tmp_path}/{call.trials[1].name}/weights/last.pt",
         "resume=True",
@@ -62,12 +62,12 @@ def test_the_runs_are_short_unless_epochs_are_given(words: list[str], epochs: in
     ("words", "axes", "line"),
     [
         pytest.param(
-            "optimizer=SGD", {"optimizers": "SGD,Adam"}, "optimizer= and --optimizers say the same", id="optimizer"
+            "optimizer=SGD", {"optimizers": "SGD,Adam"}, "optimizer= and --optimizers set the same", id="optimizer"
         ),
-        pytest.param("lr0=1", {"lr0": "0.1,0.2"}, "lr0= and --lr0 say the same twice", id="lr0"),
-        pytest.param("seed=1", {"seeds": "1,2"}, "seed= and --seeds say the same twice", id="seed"),
-        pytest.param("project=x name=y", {"stock": True}, "project=, name= cannot be given: each run", id="folder"),
-        pytest.param("resume=True", {"stock": True}, "resume= cannot be given: each run has", id="resume"),
+        pytest.param("lr0=1", {"lr0": "0.1,0.2"}, "lr0= and --lr0 set the same thing", id="lr0"),
+        pytest.param("seed=1", {"seeds": "1,2"}, "seed= and --seeds set the same thing", id="seed"),
+        pytest.param("project=x name=y", {"stock": True}, "project=, name= cannot be set: each run", id="folder"),
+        pytest.param("resume=True", {"stock": True}, "resume= cannot be set: each run has", id="resume"),
         pytest.param("epochs=0", {"stock": True}, "0 epochs are not allowed", id="epochs"),
         pytest.param(
             "lr_0=1", {"stock": True}, "train: 'lr_0' is not a setting of Ultralytics. Did you mean", id="key"
@@ -104,7 +104,7 @@ def test_a_preset_that_was_edited_is_another_call(tmp_path: Path) -> None:
     [
         pytest.param("", {"stock": True}, "The warm-up takes 2 of the 3 epochs", id="warm-up"),
         pytest.param("epochs=20", {"presets": "stable,cautious"}, "The warm-up takes 10 of the 20", id="of a preset"),
-        pytest.param("epochs=20", {"optimizers": "SGD,AdamW"}, "SGD, AdamW are given the same learning", id="one rate"),
+        pytest.param("epochs=20", {"optimizers": "SGD,AdamW"}, "SGD, AdamW have the same learning", id="one rate"),
         pytest.param("epochs=20", {"optimizers": "SGD,auto", "lr0": "0.1,0.2"}, "--lr0 changes nothing", id="auto"),
     ],
 )

@@ -21,7 +21,7 @@ SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 
 def test_a_run_is_the_command_train_and_a_stock_run_one_of_our_modules(tmp_path: Path) -> None:
     guarded, stock = CALL.trials[0], CALL.trials[2]
-    words = guarded.begin(tmp_path)
+    words = guarded.start_words(tmp_path)
     assert command(guarded, words) == [sys.executable, "-m", "yolo_stable", "train", *words, "--traceback"]
     assert command(stock, words) == [sys.executable, "-m", "yolo_stable.compare.stock_run", *words]
 
@@ -41,7 +41,7 @@ def test_the_output_is_added_to_the_log_and_ctrl_c_at_the_terminal_does_not_reac
 def test_a_child_whose_parent_was_killed_is_found_by_its_words(tmp_path: Path, resumed: bool) -> None:
     first, second = CALL.trials[:2]
     assert find_orphan(first, tmp_path) is None
-    words = first.go_on(tmp_path) if resumed else first.begin(tmp_path)
+    words = first.resume_words(tmp_path) if resumed else first.start_words(tmp_path)
     child = subprocess.Popen([*SLEEP, *words])
     try:
         found = find_orphan(first, tmp_path)
@@ -66,7 +66,7 @@ def test_of_a_run_and_the_workers_of_its_loader_the_run_is_found(tmp_path: Path)
     first = CALL.trials[0]
     fork = "import os, time; pid = os.fork(); pid and print(pid, flush=True); time.sleep(60)"
     child = subprocess.Popen(
-        [sys.executable, "-S", "-c", fork, *first.begin(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-S", "-c", fork, *first.start_words(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     worker = int(child.stdout.readline())

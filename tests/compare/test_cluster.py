@@ -105,7 +105,7 @@ def test_runs_are_trained_side_by_side_and_it_is_said_that_times_are_not_compara
     assert ray.most == 2
     assert ray.calls == ["init", "shutdown"]
     assert ray.options == [{"num_cpus": 1, "num_gpus": 0, "resources": {}}]
-    assert "only one after the other they can be compared" in " ".join(capsys.readouterr().out.split())
+    assert "depend on the load of the machines" in " ".join(capsys.readouterr().out.split())
     run_comparison(call, out=here / "out", backend=cluster, launch=stub)
     assert ray.calls == ["init", "shutdown"]  # with nothing left to train it is not even started
 
@@ -189,14 +189,14 @@ def test_a_call_that_is_refused_is_wrong_and_nothing_remains(here: Path, ray: Ra
 @pytest.mark.parametrize(
     ("words", "resources", "asked", "line"),
     [
-        pytest.param(CALL, "GPU=1", False, "--resources is for --ray, which was not given", id="without --ray"),
+        pytest.param(CALL, "GPU=1", False, "--resources works only with --ray", id="without --ray"),
         pytest.param(
             CALL, "GPU", True, "--resources: 'GPU' is not understood. Write it as GPU=1,CPU=4", id="no number"
         ),
         pytest.param(CALL, "GPU=-1", True, "--resources: 'GPU=-1' is not understood", id="below 0"),
-        pytest.param((), None, True, "needs model= as a file that is there, not the default", id="no model"),
+        pytest.param((), None, True, "needs model= as an existing file, not the default", id="no model"),
         pytest.param(
-            ("model=yolo11n.pt",), None, True, "not yolo11n.pt: all runs would download", id="to be downloaded"
+            ("model=yolo11n.pt",), None, True, "not yolo11n.pt, which all runs would download", id="to be downloaded"
         ),
     ],
 )

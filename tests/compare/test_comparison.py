@@ -115,7 +115,7 @@ def test_the_same_command_shows_a_finished_comparison_again(
     assert len(starts()) == 4
     assert first.out == second.out
     assert json.loads((out / "first.json").read_text()) == json.loads((out / "second.json").read_text())
-    assert "all of them over already" in second.err
+    assert "all done already" in second.err
 
 
 def test_a_call_that_the_first_run_refuses_is_wrong_and_nothing_remains(
@@ -155,8 +155,8 @@ def test_a_signal_lets_the_run_save_and_the_same_command_goes_on(
     process.send_signal(sig)
     _, err = process.communicate(timeout=120)
     assert process.returncode == code
-    assert f"{sig.name}: what is being trained saves and ends; once more stops at once." in err
-    assert "1 of 4 runs are over. The same command goes on where it was" in err
+    assert f"{sig.name}: the running training saves and ends; a second signal stops it at once." in err
+    assert "1 of 4 runs are over. The same command continues" in err
     assert status(out) == dict(zip(NAMES, ["done", "interrupted", "waiting", "waiting"], strict=True))
     fates()
     assert compare(out, json=tmp_path / "out.json") == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from yolo_stable.compare.measure import Measured, measure
+from yolo_stable.compare.measure import TrialFigures, measure
 from yolo_stable.report.figures import figures
 from yolo_stable.report.run import read_run
 
@@ -18,7 +18,7 @@ BOX = ("metrics/mAP50(B)", "metrics/mAP50-95(B)")
 
 def run(
     folder: Path, columns: tuple[str, ...], *rows: tuple[float, ...], events: list[dict[str, Any]] | None = None
-) -> Measured:
+) -> TrialFigures:
     lines = [",".join(("epoch", "time", *columns)), *(",".join(map(str, row)) for row in rows)]
     (folder / "results.csv").write_text("\n".join(lines) + "\n")
     if events is not None:
@@ -118,4 +118,4 @@ def test_page_and_table_say_the_same_of_a_run_that_was_resumed(tmp_path: Path) -
 
 
 def test_of_a_run_that_is_not_there_nothing_is_known(tmp_path: Path) -> None:
-    assert measure(tmp_path / "gone") == Measured()
+    assert measure(tmp_path / "gone") == TrialFigures()

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from yolo_stable.compare.measure import Measured
-from yolo_stable.compare.outcome import Outcome
-from yolo_stable.compare.ranking import Row, conclusion, groups_of, ranked
+from yolo_stable.compare.measure import TrialFigures
+from yolo_stable.compare.outcome import TrialOutcome
+from yolo_stable.compare.ranking import TrialRow, conclusion, groups_of, ranked
 from yolo_stable.compare.trial import Trial
 
 MAP = "metrics/mAP50-95(B)"
@@ -22,14 +22,14 @@ def row(
     loss: float | None = 1.0,
     status: str = "done",
     metric: str = MAP,
-) -> Row:
+) -> TrialRow:
     choice = {"optimizer": group} | ({} if seed is None else {"seed": seed})
     trial = Trial(name=f"{group},seed={seed}", group=group, choice=choice, data="d", words=("d",))
-    measured = Measured(score=score, loss=loss, metric=None if score is None else metric)
-    return Row(trial=trial, outcome=Outcome(status=status), measured=measured)
+    measured = TrialFigures(score=score, loss=loss, metric=None if score is None else metric)
+    return TrialRow(trial=trial, outcome=TrialOutcome(status=status), measured=measured)
 
 
-def seeds(group: str, *scores: float) -> list[Row]:
+def seeds(group: str, *scores: float) -> list[TrialRow]:
     return [row(group, score, seed=seed) for seed, score in enumerate(scores)]
 
 
@@ -47,8 +47,8 @@ def test_the_best_score_comes_first_then_the_lowest_loss_and_what_is_unknown_las
 def test_one_seed_cannot_tell() -> None:
     said = conclusion([row("SGD", 0.40), row("AdamW", 0.42)])
     assert said == (
-        "Best: AdamW with mAP50-95 0.42, 0.02 ahead of SGD. One seed cannot tell whether that is more than chance:"
-        " --seeds 0,1,2 would."
+        "Best: AdamW with mAP50-95 0.42, 0.02 ahead of SGD. One seed cannot tell whether that is more than chance;"
+        " --seeds 0,1,2 can."
     )
 
 
@@ -69,22 +69,22 @@ def test_a_lead_within_the_spread_may_be_chance() -> None:
 def test_runs_that_did_not_end_as_done_are_left_out_and_counted() -> None:
     said = conclusion([row("SGD", 0.9, status="halted"), row("AdamW", 0.2), row("Adam", 0.1)])
     assert said.startswith("Best: AdamW with")
-    assert said.endswith("1 of 3 runs did not end as done and are left out of this.")
+    assert said.endswith("1 of 3 runs are not done and do not count here.")
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        pytest.param([row("a", 0.5, status="failed")] * 2, "No run ended as done, so there is nothing to ", id="none"),
-        pytest.param([row("a", 0.5), row("b", 0.1, status="failed")], "Only a ended as done, so there is ", id="one"),
-        pytest.param([row("a", 0.0, loss=3.0), row("b", 0.0, loss=2.0)], "more epochs are needed.", id="zero"),
-        pytest.param([row("a", None, loss=3.0), row("b", None, loss=2.0)], "more epochs are needed.", id="none known"),
-        pytest.param([row("a", None, loss=None), row("b", None, loss=None)], "more epochs are needed.", id="nothing"),
+        pytest.param([row("a", 0.5, status="failed")] * 2, "No run is done, so there is nothing to ", id="none"),
+        pytest.param([row("a", 0.5), row("b", 0.1, status="failed")], "Only a is done, so there is ", id="one"),
+        pytest.param([row("a", 0.0, loss=3.0), row("b", 0.0, loss=2.0)], "train more epochs.", id="zero"),
+        pytest.param([row("a", None, loss=3.0), row("b", None, loss=2.0)], "train more epochs.", id="none known"),
+        pytest.param([row("a", None, loss=None), row("b", None, loss=None)], "train more epochs.", id="nothing"),
         pytest.param(
             [row("a", 0.5, loss=3.0), row("b", 0.5)], "b and a have the same mAP50-95, 0.5; the first", id="tie"
         ),
         pytest.param(
-            seeds("a", 0.1, 0.3), "a: mean mAP50-95 0.2 over 2 seeds, from 0.1 to 0.3: a difference", id="seeds"
+            seeds("a", 0.1, 0.3), "a: mean mAP50-95 0.2 over 2 seeds, from 0.1 to 0.3. A smaller difference", id="seeds"
         ),
         pytest.param(
             [row("a", 0.5, metric="metrics/accuracy_top1"), row("b", 0.1, metric="metrics/accuracy_top1")],
@@ -93,13 +93,13 @@ def test_runs_that_did_not_end_as_done_are_left_out_and_counted() -> None:
         ),
     ],
 )
-def test_what_cannot_be_told_is_not_told(rows: list[Row], said: str) -> None:
+def test_what_cannot_be_told_is_not_told(rows: list[TrialRow], said: str) -> None:
     assert said in conclusion(rows)
 
 
 def test_no_run_is_praised_for_a_loss_when_none_finds_an_object() -> None:
     said = conclusion([row("a", 0.0, loss=3.0), row("b", 0.0, loss=2.0)])
-    assert said == "mAP50-95 is 0 or not known in all runs, so it cannot tell which is best: more epochs are needed."
+    assert said == "mAP50-95 is 0 or unknown in all runs, so it cannot tell which is best: train more epochs."
 
 
 def test_a_group_has_the_mean_and_the_width_of_its_seeds() -> None:

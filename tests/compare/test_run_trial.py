@@ -14,14 +14,14 @@ import pytest
 from comparing_rig import Fates, Starts, compare_call, stub
 
 from yolo_stable.compare import run_trial as module
-from yolo_stable.compare.outcome import STOCK_END, Outcome
+from yolo_stable.compare.outcome import STOCK_END, TrialOutcome
 from yolo_stable.compare.run_trial import run_trial
 
 CALL = compare_call(lr0="0.01,0.02", stock=True)
 RUN, STOCK = CALL.trials[0], CALL.trials[2]
 
 
-def train(tmp_path: Path, trial: Any = RUN, **options: Any) -> Outcome:
+def train(tmp_path: Path, trial: Any = RUN, **options: Any) -> TrialOutcome:
     return run_trial(trial, tmp_path, launch=stub, **options)
 
 
@@ -102,7 +102,7 @@ def test_a_stock_run_begins_anew_as_it_would_go_on_from_rounded_weights(
 def test_a_run_that_ended_while_nobody_looked_is_taken_as_it_is(tmp_path: Path, fates: Fates, starts: Starts) -> None:
     fates(**{RUN.name: {"fate": "halted"}})
     assert train(tmp_path).status == "halted"
-    assert train(tmp_path) == Outcome(status="halted", reason="too many rejections")
+    assert train(tmp_path) == TrialOutcome(status="halted", reason="too many rejections")
     assert len(starts()) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_run_whose_parent_was_killed_is_waited_for(
     tmp_path: Path, fates: Fates, starts: Starts, killed: bool
 ) -> None:
     fates(**{RUN.name: {"seconds": 0.1}})
-    orphan = subprocess.Popen(stub(RUN, RUN.begin(tmp_path)), stdout=subprocess.DEVNULL)
+    orphan = subprocess.Popen(stub(RUN, RUN.start_words(tmp_path)), stdout=subprocess.DEVNULL)
     while rows(tmp_path) != ["1"]:
         time.sleep(0.01)
     looks: list[float] = []
@@ -133,7 +133,7 @@ def test_a_run_whose_parent_was_killed_is_waited_for(
 
 def test_a_run_whose_parent_was_killed_is_asked_to_end_like_any_other(tmp_path: Path, fates: Fates) -> None:
     fates(**{RUN.name: {"seconds": 5}})
-    orphan = subprocess.Popen(stub(RUN, RUN.begin(tmp_path)), stderr=subprocess.DEVNULL)
+    orphan = subprocess.Popen(stub(RUN, RUN.start_words(tmp_path)), stderr=subprocess.DEVNULL)
     try:
         while not (RUN.folder(tmp_path) / "guard.jsonl").is_file():
             time.sleep(0.01)
@@ -168,7 +168,7 @@ def test_an_error_here_leaves_no_child_behind(
 
 
 def test_it_works_outside_of_the_main_thread(tmp_path: Path, fates: Fates) -> None:
-    found: list[Outcome] = []
+    found: list[TrialOutcome] = []
     thread = threading.Thread(target=lambda: found.append(train(tmp_path)))
     thread.start()
     thread.join(10)

@@ -14,7 +14,7 @@ from comparing_rig import compare_call
 from yolo_stable.compare import state as state_module
 from yolo_stable.compare.call import CompareCall
 from yolo_stable.compare.fingerprint import DATA, FINGERPRINT
-from yolo_stable.compare.outcome import DONE, INTERRUPTED, Outcome
+from yolo_stable.compare.outcome import DONE, INTERRUPTED, TrialOutcome
 from yolo_stable.compare.state import LOCK, NAME, State, default_folder
 from yolo_stable.errors import InvalidCallError, YoloStableError
 
@@ -30,7 +30,7 @@ def test_what_became_of_a_run_is_there_for_the_next_process(tmp_path: Path) -> N
     with state_of(tmp_path / "out") as state:
         assert state.new
         state.begin(first)
-        state.end(first, Outcome(status=DONE, exit_code=0))
+        state.end(first, TrialOutcome(status=DONE, exit_code=0))
         state.begin(second)
     first.folder(tmp_path / "out").mkdir()
     with state_of(tmp_path / "out") as state:
@@ -46,10 +46,10 @@ def test_a_run_whose_folder_was_deleted_is_wanted_again(tmp_path: Path) -> None:
     first = CALL.trials[0]
     with state_of(tmp_path / "out") as state:
         state.begin(first)
-        state.end(first, Outcome(status=DONE))
+        state.end(first, TrialOutcome(status=DONE))
         assert not state.is_finished(first)
         state.begin(first)
-        state.end(first, Outcome(status=INTERRUPTED, reason="SIGTERM"))
+        state.end(first, TrialOutcome(status=INTERRUPTED, reason="SIGTERM"))
     assert state_of(tmp_path / "out").outcome(first).reason == "SIGTERM"
 
 
@@ -65,9 +65,7 @@ def test_the_folder_of_another_call_is_refused_with_what_differs(tmp_path: Path)
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(
-        InvalidCallError, match=r"is not the folder of a comparison: there is no comparison.json, but thesis"
-    ):
+    with pytest.raises(InvalidCallError, match=r"is not the folder of a comparison: it holds thesis"):
         state_of(tmp_path)
     with pytest.raises(InvalidCallError, match="is not the folder of a comparison"):
         state_of(tmp_path / "thesis.tex")
@@ -82,7 +80,7 @@ def test_a_damaged_file_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / NAME).write_text(text, encoding="latin-1")
     with pytest.raises(InvalidCallError, match=re.escape(str(tmp_path / NAME))) as caught:
         state_of(tmp_path)
-    assert "Give a new folder with --out" in str(caught.value)
+    assert "Name a new folder with --out" in str(caught.value)
 
 
 def test_two_processes_never_work_in_one_folder(tmp_path: Path) -> None:
@@ -90,7 +88,7 @@ def test_two_processes_never_work_in_one_folder(tmp_path: Path) -> None:
         hold = f"from filelock import FileLock; FileLock({str(tmp_path / LOCK)!r}, timeout=0).acquire()"
         done = subprocess.run([sys.executable, "-c", hold], capture_output=True, text=True, check=False)
         assert "Timeout" in done.stderr
-        with pytest.raises(InvalidCallError, match="another process is running the comparison"), state_of(tmp_path):
+        with pytest.raises(InvalidCallError, match="another process runs the comparison"), state_of(tmp_path):
             pass
     with state_of(tmp_path) as state:
         assert not state.new
@@ -131,6 +129,6 @@ def test_a_comparison_that_kept_no_fingerprint_goes_on(tmp_path: Path) -> None:
     out, trials = tmp_path / "out", CALL.trials
     record = {key: value for key, value in CALL.record().items() if key not in FINGERPRINT}
     with State(out, record, trials) as state:
-        state.end(trials[0], Outcome(status=DONE, exit_code=0))
+        state.end(trials[0], TrialOutcome(status=DONE, exit_code=0))
     with State(out, CALL.record(), trials) as state:
         assert state.outcome(trials[0]).status == DONE

@@ -12,7 +12,7 @@ import pytest
 from yolo_stable.compare import stock_run
 from yolo_stable.compare.outcome import left_behind
 from yolo_stable.presets.presets import load_preset
-from yolo_stable.train import run as train_run
+from yolo_stable.train import model as train_model
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given["model"] = name
         return Model()
 
-    monkeypatch.setattr(train_run, "_open", opened)
+    monkeypatch.setattr(train_model, "open_model", opened)
     (tmp_path / "data.yaml").write_text("")
     monkeypatch.chdir(tmp_path)
     return given

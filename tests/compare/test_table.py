@@ -10,17 +10,17 @@ from pathlib import Path
 from rich.console import Console
 
 from yolo_stable._shared.strict_json import strict
-from yolo_stable.compare.measure import Measured
-from yolo_stable.compare.outcome import Outcome
-from yolo_stable.compare.ranking import Row
+from yolo_stable.compare.measure import TrialFigures
+from yolo_stable.compare.outcome import TrialOutcome
+from yolo_stable.compare.ranking import TrialRow
 from yolo_stable.compare.table import print_table, to_json
 from yolo_stable.compare.trial import Trial
 
 
-def row(name: str, seed: int, status: str = "done", reason: str = "", **figures: float) -> Row:
+def row(name: str, seed: int, status: str = "done", reason: str = "", **figures: float) -> TrialRow:
     trial = Trial(name=f"{name},seed={seed}", group=name, choice={"seed": seed}, data="d", words=("d",))
-    measured = Measured(metric="metrics/mAP50-95(B)", **figures)  # pyright: ignore[reportArgumentType]
-    return Row(trial=trial, outcome=Outcome(status=status, reason=reason), measured=measured)
+    measured = TrialFigures(metric="metrics/mAP50-95(B)", **figures)  # pyright: ignore[reportArgumentType]
+    return TrialRow(trial=trial, outcome=TrialOutcome(status=status, reason=reason), measured=measured)
 
 
 ROWS = [
@@ -50,7 +50,7 @@ def test_several_seeds_have_a_mean_a_spread_and_all_reasons_are_told() -> None:
     assert "2 of 2   3.5 (0.5)   0.3 (0.1)   0.55 (0.1)" in text
     assert "[red]Adam,seed=0: failed: ended by SIGSEGV [bold]" in text
     assert "A note." in text
-    assert text.rstrip().endswith("1 of 3 runs did not end as done and are left out of this.")
+    assert text.rstrip().endswith("1 of 3 runs are not done and do not count here.")
 
 
 def test_colours_are_for_terminals() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from yolo_stable.autopsy.report import Report, Sample
+from yolo_stable.autopsy.report import AutopsyReport, Sample
 from yolo_stable.incidents import picture as incident_picture
 from yolo_stable.incidents.picture import pictures_of
 from yolo_stable.incidents.record import Circumstances, DrawnBatch, ImageNames, Incident
@@ -32,7 +32,7 @@ def test_a_guilty_tile_is_drawn_as_the_file_that_it_is(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(incident_picture, "preview", watched)
     drawn = DrawnBatch(1, {}, ImageNames((Provenance(sources, (), (64, 64)),)), batch={"img": torch.rand(1, 3, 64, 64)})
-    report = Report(cause="data", samples=(Sample("c.png", 2, (32, 0, 64, 32)),), evidence={"positions": [0]})
+    report = AutopsyReport(cause="data", samples=(Sample("c.png", 2, (32, 0, 64, 32)),), evidence={"positions": [0]})
     where = Circumstances(
         epoch=1,
         batch=1,

@@ -14,7 +14,7 @@ from verb import carried_out
 
 from benchmarks.preflight import HEALTHY, PLANTED, Planted, Setup, stopped_at
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.preflight import Preflight, Verdict, command, network
+from yolo_stable.preflight import Preflight, StageVerdict, command, network
 from yolo_stable.preflight.show import Show
 from yolo_stable.train.call import TrainCall
 
@@ -58,8 +58,8 @@ def test_a_healthy_training_of_every_task_passes(
         model.write_text(Path(narrow(task)).read_text())
     own = "detect" if task in {"end2end", "rtdetr"} else task
     found, _ = fly(shapes(task), f"model={model}", f"task={own}", lr_range=False)
-    assert found.verdict is Verdict.PASS, found.line()
-    assert found["gradients"].verdict is Verdict.PASS
+    assert found.verdict is StageVerdict.PASS, found.line()
+    assert found["gradients"].verdict is StageVerdict.PASS
     assert found["ema"].details["followed"] == pytest.approx(1.0, abs=0.01)
     assert found["validation"].details["items"]
     assert found["setup"].details["val_images"] == 8
@@ -94,7 +94,7 @@ def test_images_that_the_scan_leaves_out_are_told(setup: Setup) -> None:
     label = next((setup.folder / "data/labels/train").glob("*.txt"))
     label.write_text("9 0.5 0.5 0.1 0.1\n")
     found, _ = fly(setup.data, *setup.words, lr_range=False)
-    assert found["setup"].verdict is Verdict.WARN
+    assert found["setup"].verdict is StageVerdict.WARN
     assert label.stem in found["setup"].reason
     assert found.exit_code == 0
 
@@ -103,7 +103,7 @@ def test_a_step_that_takes_too_long_is_made_with_fewer_images(setup: Setup) -> N
     found, _ = fly(setup.data, *setup.words, "batch=8", seconds=0.1)
     assert "4 of 8 samples" in found["forward"].figure
     assert "with 4 of 8 samples" in found["memory"].figure
-    assert found["lr range"].verdict is Verdict.SKIP
+    assert found["lr range"].verdict is StageVerdict.SKIP
 
 
 # ---- spoiled -------------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     [
         pytest.param(["lr_0=1"], "'lr_0' is not a setting of Ultralytics. Did you mean 'lr0'?", id="key"),
         pytest.param(["device=7"], "preflight: device=7 is not there", id="device"),
-        pytest.param(["resume=True"], "preflight: resume=True is not looked at", id="resume"),
+        pytest.param(["resume=True"], "preflight: resume=True is not supported", id="resume"),
         pytest.param(["--precision", "fp8"], "preflight: precision 'fp8' is not among float32", id="precision"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_failed_stage_is_exit_code_1_and_its_reason_and_fix_are_printed(
     assert (code, err) == (1, "")
     assert "optimizer      FAIL" in out
     assert "fix  Their learning rate is 0: set lr0." in out
-    assert out.splitlines()[-1].startswith("FAIL at optimizer: the step has moved nothing in 3 of 3 groups")
+    assert out.splitlines()[-1].startswith("FAIL at optimizer: the step moved nothing in 3 of 3 groups")
 
 
 def test_ctrl_c_is_130(

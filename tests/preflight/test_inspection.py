@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from yolo_stable.errors import InvalidCallError
-from yolo_stable.preflight import Preflight, StageResult, Verdict, inspect
+from yolo_stable.preflight import Preflight, StageResult, StageVerdict, inspect
 
 STAGES = [
     "parameters", "settings", "forward", "loss", "backward", "gradients", "gradient norm", "optimizer", "ema", "validation",
@@ -95,8 +95,8 @@ def test_a_healthy_model_passes_all_stages_in_order(x: Tensor) -> None:
     found = look(model, x, precisions=["bfloat16"], lr_range=True, seconds=20.0, on_stage=told.append)
     assert [stage.stage for stage in found.stages] == STAGES
     assert tuple(told) == found.stages
-    assert (found.verdict, found.exit_code) == (Verdict.PASS, 0), found.line()
-    assert found["ema"].verdict is Verdict.SKIP
+    assert (found.verdict, found.exit_code) == (StageVerdict.PASS, 0), found.line()
+    assert found["ema"].verdict is StageVerdict.SKIP
     assert found["gradients"].figure.startswith("14 of 14 after 1 batch")
     assert found["precision"].details["precisions"][0]["apart"] < 0.05
     assert found["lr range"].details["chosen"] == 0.01
@@ -140,9 +140,9 @@ def test_without_an_optimizer_the_model_alone_is_looked_at(x: Tensor) -> None:
     model = Blocks()
     before = copy.deepcopy(model.state_dict())
     found = inspect(model, x, squares)
-    assert found.verdict is Verdict.PASS, found.line()
-    assert found["gradients"].verdict is Verdict.PASS
-    assert found["optimizer"].verdict is Verdict.SKIP
+    assert found.verdict is StageVerdict.PASS, found.line()
+    assert found["gradients"].verdict is StageVerdict.PASS
+    assert found["optimizer"].verdict is StageVerdict.SKIP
     assert_same(model.state_dict(), before)
 
 
@@ -226,7 +226,7 @@ def test_a_loss_that_raises_is_not_blamed_on_the_network(x: Tensor) -> None:
 
     found = look(Blocks(), x, broken)
     require_stop(found, "loss", "IndexError: class 7", "look at labels and classes.")
-    assert found["forward"].verdict is Verdict.PASS
+    assert found["forward"].verdict is StageVerdict.PASS
 
 
 def test_a_loss_item_that_is_not_finite(x: Tensor) -> None:
@@ -279,7 +279,7 @@ def test_gradients_that_are_zero_for_want_of_an_object_are_no_failure(x: Tensor)
     branch = nn.Linear(8, 2)
     model.branch = branch
     found = look(model, x, lambda outs: squares(outs[0]) + (outs[1] * 0).sum(), lr_range=False)
-    assert found["gradients"].verdict is Verdict.PASS
+    assert found["gradients"].verdict is StageVerdict.PASS
     assert "branch (2) have a gradient of 0" in found["gradients"].figure
 
 
@@ -303,7 +303,7 @@ def test_a_loss_of_0_on_the_first_batch_alone_is_a_warning(x: Tensor) -> None:
     """A hinge whose first batch is met already."""
     model = Blocks()
     found = look(model, x * 0, lambda out: (out - model(x * 0).detach()).abs().sum(), more_inputs=(x,), lr_range=False)
-    assert found["loss"].verdict is Verdict.WARN, found.line()
+    assert found["loss"].verdict is StageVerdict.WARN, found.line()
 
 
 def test_hyperparameters_that_nothing_is_learnt_under(x: Tensor) -> None:
@@ -323,7 +323,7 @@ def test_an_optimizer_of_another_model(x: Tensor) -> None:
     optimizer = sgd(model)
     optimizer.add_param_group({"params": list(nn.Linear(3, 3).parameters())})
     found = look(model, x, optimizer=optimizer)
-    assert found["optimizer"].verdict is Verdict.WARN
+    assert found["optimizer"].verdict is StageVerdict.WARN
     assert "2 parameters that are not the model's" in found["optimizer"].reason
 
 
@@ -371,7 +371,7 @@ def test_a_forward_pass_near_the_limit_of_float16_is_told(x: Tensor) -> None:
     nn.init.constant_(narrow.weight, 1e-6)
     model = nn.Sequential(wide, narrow)
     found = look(model, torch.ones(4, 8), precision="float16")
-    assert found["forward"].verdict is Verdict.WARN
+    assert found["forward"].verdict is StageVerdict.WARN
     assert "above half of what float16 holds" in found["forward"].reason
     assert found["forward"].details["widest"][0]["module"] == "0"
     assert found["forward"].details["widest"][0]["abs_max"] == pytest.approx(40000, rel=0.01)
@@ -381,7 +381,7 @@ def test_a_loss_scale_that_looks_for_its_place_is_no_failure(x: Tensor) -> None:
     model = Blocks()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
     found = look(model, x, lambda out: squares(out) * 1e10, scaler=scaler, max_norm=None)
-    assert found["gradients"].verdict is Verdict.PASS, found.line()
+    assert found["gradients"].verdict is StageVerdict.PASS, found.line()
     assert "loss scale halved" in found["gradients"].figure
     assert scaler.get_scale() == 2.0**100
 
@@ -392,12 +392,12 @@ def test_a_loss_scale_that_looks_for_its_place_is_no_failure(x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("lr", "verdict"),
     [
-        pytest.param(0.001, Verdict.PASS, id="far below"),
-        pytest.param(1.9, Verdict.WARN, id="just below"),
-        pytest.param(90.0, Verdict.FAIL, id="far above"),
+        pytest.param(0.001, StageVerdict.PASS, id="far below"),
+        pytest.param(1.9, StageVerdict.WARN, id="just below"),
+        pytest.param(90.0, StageVerdict.FAIL, id="far above"),
     ],
 )
-def test_the_learning_rate_is_held_against_where_the_loss_diverges(lr: float, verdict: Verdict) -> None:
+def test_the_learning_rate_is_held_against_where_the_loss_diverges(lr: float, verdict: StageVerdict) -> None:
     """Gradient descent on a parabola of curvature 1 diverges from a learning rate of 2 on."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 1.0)
@@ -415,5 +415,5 @@ def test_the_learning_rate_is_held_against_where_the_loss_diverges(lr: float, ve
 
 def test_without_time_the_sweep_is_left_out(x: Tensor) -> None:
     found = look(Blocks(), x, lr_range=True, seconds=0.0)
-    assert found["lr range"].verdict is Verdict.SKIP
+    assert found["lr range"].verdict is StageVerdict.SKIP
     assert "--seconds" in found["lr range"].figure

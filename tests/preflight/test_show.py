@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from yolo_stable.preflight import Preflight, StageResult, Verdict
+from yolo_stable.preflight import Preflight, StageResult, StageVerdict
 from yolo_stable.preflight.show import Show
 
 FAILED = StageResult(
     stage="loss",
-    verdict=Verdict.FAIL,
+    verdict=StageVerdict.FAIL,
     figure="nan",
     seconds=1.25,
     reason="box is nan",
@@ -46,7 +46,7 @@ def test_words_stay_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) 
     out = Terminal()
     path = "images/train/a-rather-long-name-of-a-file-from-a-camera.jpg"
     Show(out).stage(
-        StageResult(stage="data", verdict=Verdict.FAIL, figure="1 of 16", reason=f"{path} is no image at all")
+        StageResult(stage="data", verdict=StageVerdict.FAIL, figure="1 of 16", reason=f"{path} is no image at all")
     )
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in out.getvalue().splitlines()]
     assert lines == ["data           FAIL    0.0 s  1 of 16", " " * 30 + path, " " * 30 + "is no image at all"]
@@ -60,7 +60,7 @@ def test_frames_are_printed_when_they_are_asked_for() -> None:
 
 def test_the_verdict_is_one_line_however_long() -> None:
     out = io.StringIO()
-    long = StageResult(stage="data", verdict=Verdict.FAIL, reason="label " * 100)
+    long = StageResult(stage="data", verdict=StageVerdict.FAIL, reason="label " * 100)
     Show(out).verdict(Preflight(stages=(long,)))
     assert len(out.getvalue().splitlines()) == 1
 

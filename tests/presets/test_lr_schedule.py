@@ -145,7 +145,7 @@ def test_ultralytics_own_values_are_not_warned_about() -> None:
 
 def test_a_long_warm_up_is_one_line_with_figures_and_the_way_out() -> None:
     assert _warnings(optimizer="SGD", epochs=20, warmup_epochs=10) == [
-        "Warm-up takes 500 of 1000 steps (50%), over a third (warmup_epochs=10, epochs=20): "
+        "The warm-up takes 500 of 1000 steps (50%), over a third (warmup_epochs=10, epochs=20): "
         "set epochs=30 or more, or warmup_epochs=6.66 or less."
     ]
 
@@ -165,9 +165,9 @@ def test_a_starving_rate_is_one_line_with_figures_and_the_way_out() -> None:
     (line,) = _warnings(optimizer="SGD", epochs=10, lr0=0.00025, warmup_epochs=0, lrf=1.0)
     usual = Schedule(lr0=0.01, lrf=0.01, warmup_epochs=3, epochs=10, nb=50).summed_lr
     assert line == (
-        f"The summed learning rate is 0.125 (lr0=0.00025, epochs=10), {0.125 / usual:.1%} of the {usual:.3g} that "
-        "Ultralytics' defaults give (lr0=0.01): enough to fine-tune, too little to train from scratch; "
-        "for that train longer, or set lr0=0.01."
+        f"The summed learning rate is 0.125 (lr0=0.00025, epochs=10), {0.125 / usual:.1%} of the {usual:.3g} of "
+        "Ultralytics' defaults (lr0=0.01): enough to fine-tune, but too little to train from scratch. "
+        "For that, train longer, or set lr0=0.01."
     )
 
 

@@ -101,7 +101,7 @@ def test_the_price_of_a_conservative_rate_is_in_the_head(name: str) -> None:
 
 def test_the_suggested_guard_limit_is_a_comment() -> None:
     preset = load_preset("cautious")
-    assert any("guard.max_norm=5.0 is suggested with this preset" in note for note in preset.notes)
+    assert any("Add guard.max_norm=5.0 to this preset" in note for note in preset.notes)
 
 
 def test_overrides_replace_and_add() -> None:
@@ -132,7 +132,7 @@ def test_an_unknown_preset_is_answered_with_all_of_them() -> None:
         load_hyp("Stabel")
     assert str(caught.value) == (
         f"There is no preset 'Stabel'. Did you mean 'stable'? {ALL}; "
-        "a file of your own is given by its path, such as my/hyp.yaml."
+        "name your own file by its path, such as my/hyp.yaml."
     )
 
 
@@ -142,8 +142,7 @@ def test_a_missing_file_is_named_with_the_folder(tmp_path: Path, monkeypatch: py
         load_hyp("hyp/stable.yaml")
     path = Path("hyp/stable.yaml")
     assert str(caught.value) == (
-        f"The settings file {path} does not exist (looked in {tmp_path / 'hyp'}). "
-        f"The preset of this name is loaded by 'stable'. {ALL}."
+        f"The settings file {path} does not exist (looked in {tmp_path / 'hyp'}). The preset is called 'stable'. {ALL}."
     )
     with pytest.raises(InvalidCallError, match="is not a file"):
         load_hyp(tmp_path)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolo_stable.autopsy.report import Report
+from yolo_stable.autopsy.report import AutopsyReport
 from yolo_stable.compare.measure import measure
 from yolo_stable.guard import Counts, Decision, Escalation, EscalationLevel, GuardConfig, GuardVerdict
 from yolo_stable.presets.run_plan import RunPlan
@@ -29,7 +29,7 @@ def part(folder: Path, *, resumed: bool, before: int) -> RunLog:
 def rejected(log: RunLog, epoch: int, cause: str) -> None:
     log.batch_files(["a.jpg"])
     log.rejection(BAD, (epoch, 3, 1, 4), 0)
-    log.incident("micro_batch", Report(cause=cause), epoch, None)
+    log.incident("micro_batch", AutopsyReport(cause=cause), epoch, None)
 
 
 def written(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from yolo_stable._shared.error_text import one_line
+from yolo_stable._shared.text import one_line
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.presets.presets import AUTO
 from yolo_stable.train.call import TrainCall
@@ -82,7 +82,7 @@ def test_the_task_is_detect_unless_another_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        pytest.param(["epochs"], r"'epochs' is not understood\. Settings are written key=value", id="no equals sign"),
+        pytest.param(["epochs"], r"'epochs' is not understood\. Write settings as key=value", id="no equals sign"),
         pytest.param(["=50"], r"'=50' is not understood", id="no key"),
         pytest.param(["lr_0=0.1"], r"'lr_0' is not a setting of Ultralytics\. Did you mean 'lr0'\?", id="unknown key"),
         pytest.param(["zzzzz=1"], r"'zzzzz' is not a setting of Ultralytics\. `yolo cfg` lists", id="nothing near"),
@@ -91,7 +91,9 @@ def test_the_task_is_detect_unless_another_is_asked_for() -> None:
         pytest.param(["amp=3"], r"amp is 3 \(int\), but takes bool", id="number for a flag"),
         pytest.param(["lr0=1e999"], r"lr0=inf is not finite", id="infinity"),
         pytest.param(["task=segmnt"], r"task=segmnt is not among .*: detect, segment, .* mean 'segment'\?", id="task"),
-        pytest.param(["task=semantic"], r"task=semantic is not among the tasks that the guard knows", id="other task"),
+        pytest.param(
+            ["task=semantic"], r"task=semantic is not among the tasks that the guard supports", id="other task"
+        ),
         pytest.param(["augmentations=[1]"], r"augmentations=\[1\] is not among conservative", id="augmentations"),
         pytest.param(["model="], r"model= is empty\. Give a checkpoint \(\.pt\) or a YAML, or leave", id="empty model"),
         pytest.param(["model=/"], r"model=/ is a folder\. Give a checkpoint", id="model is a folder"),

@@ -218,7 +218,7 @@ def put_image(path: Path) -> None:
         ),
         pytest.param(
             "train: gone\nval: images/val\nnames: [cat]\n",
-            r"no images for 'train' \(looked at: .*gone\)\. Put images there, or mend the 'train:' line\.",
+            r"no images for 'train' \(looked at: .*gone\)\. Put images there, or correct the 'train:' line\.",
             id="no train folder",
         ),
     ],

@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, name: str) -> N
     with pytest.raises(InvalidCallError) as caught:
         RunFolder(tmp_path / name, "train")
     assert str(caught.value) == (
-        f"train: the folder of the run, {tmp_path / name}, cannot be made or written: Not a directory."
-        " Give another place with project=FOLDER."
+        f"train: the run's folder {tmp_path / name} cannot be made or written: Not a directory."
+        " Name another place with project=FOLDER."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

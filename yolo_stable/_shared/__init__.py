@@ -1,1 +1,1 @@
-"""Plumbing that knows nothing of the field: files, text, tables, signals, memory."""
+"""Plumbing that knows nothing of the field: files, text, tables, signals, system facts."""

@@ -1,6 +1,6 @@
 """Atomic files: a crash at any byte leaves the old file or the new one.
 
-The new one is written beside the old one, flushed, read back and renamed; then the folder is flushed.
+A file is written beside the old one, flushed, read back and renamed; then the folder is flushed.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from pathlib import Path
 from ..errors import InvalidCallError
 
 PART = ".part"
-"""Suffix of a file that is still being written; one that a killed process left behind is overwritten by the next."""
+"""Suffix of an unfinished file; the next process overwrites what a killed one left."""
 CHUNK = 1 << 20
 """Bytes that are written and read back at a time."""
-
-
 Content = bytes | Sequence[bytes | memoryview]
-"""Of a file: bytes, or the pieces of it one after the other; a memoryview is one of bytes."""
+"""Of a file: bytes, or its pieces in order; a memoryview is one of bytes."""
 
 
 def write_whole(path: Path, content: Content) -> None:
-    """Write a file in the place of another one, which stays as it is until the new one is on the disk and was read back.
+    """Replace a file, which stays untouched until the new one is on the disk and was read back.
 
     Args:
-        path: The file; a link is followed. Its folder is made when it is not there.
+        path: The file, through a link; its folder is made if needed.
         content: All of it.
 
     Raises:
-        OSError: It could not be written, or was read back with other bytes. The old file is untouched, and nothing else
-            remains.
+        OSError: It could not be written, or was read back with other bytes. The old file is untouched, and nothing else remains.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,12 +50,7 @@ def write_whole(path: Path, content: Content) -> None:
 
 
 def write_asked_for(path: Path, content: bytes, what: str) -> None:
-    """Write a file that a command was asked for, as :func:`write_whole` does.
-
-    Args:
-        path: The file.
-        content: All of it.
-        what: How the command was asked for it, for the message.
+    """Write a file that a command was asked for; ``what`` begins the message.
 
     Raises:
         InvalidCallError: It could not be written.
@@ -91,7 +83,7 @@ def _require_same(part: Path, content: Content) -> None:
     with open(part, "rb") as file:
         for chunk in _chunks(content):
             read = buffer if len(chunk) == len(buffer) else bytearray(len(chunk))
-            if file.readinto(read) != len(chunk) or read != chunk:  # a bytearray is compared at once, not item by item
+            if file.readinto(read) != len(chunk) or read != chunk:  # comparing a bytearray is fast
                 raise _changed(part, start)
             start += len(chunk)
         if file.read(1):
@@ -103,7 +95,7 @@ def _changed(part: Path, start: int) -> OSError:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the new name last as well; where folders cannot be opened (Windows) the system sees to it."""
+    """Make the new name durable; where folders cannot be opened (Windows), the system does so."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Background job: one at a time, on a thread beside the training; whoever wants its result waits."""
+"""Background job: one at a time, on a thread beside the training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _running: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 class Background(Generic[T]):
-    """Does one job beside its caller.
+    """Runs one job beside its caller.
 
-    The thread is no daemon: a process that ends otherwise ends the job first. A process that forks (for the workers of a data
-    loader) waits as well: the child would inherit the locks that the job holds, with nobody to release them, and its open files.
+    The thread is no daemon: the process finishes the job before it ends. Before a fork (for the workers of a data loader) it
+    waits, too: the child would inherit the job's open files and its locks, which nobody would release.
     """
 
     def __init__(self) -> None:
@@ -27,16 +27,16 @@ class Background(Generic[T]):
 
     @property
     def idle(self) -> bool:
-        """Whether there is no job, and nothing that :meth:`result` would return."""
+        """Whether there is neither a job nor a result."""
         return self._thread is None
 
     @property
     def done(self) -> bool:
-        """Whether a job has ended, and :meth:`result` returns at once."""
+        """Whether a job has ended, so that :meth:`result` returns at once."""
         return self._thread is not None and not self._thread.is_alive()
 
     def start(self, job: Callable[[], T]) -> None:
-        """Begin a job; the result of the one before has been taken."""
+        """Begin a job; the previous result must have been taken."""
         assert self.idle
         self._thread = threading.Thread(target=self._do, args=(job,), name="yolo-stable save")
         _wait_before_forks()
@@ -44,17 +44,13 @@ class Background(Generic[T]):
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the job, from any thread; its result stays to be taken."""
+        """Wait for the job, from any thread; its result stays."""
         thread = self._thread
         if thread is not None:
             thread.join()
 
     def result(self) -> T:
-        """Wait for the job, and return what it returned; once.
-
-        Raises:
-            BaseException: What the job has raised.
-        """
+        """Wait for the job, and take its result, or raise its error."""
         assert self._thread is not None
         self._thread.join()
         self._thread = None
@@ -65,12 +61,12 @@ class Background(Generic[T]):
     def _do(self, job: Callable[[], T]) -> None:
         try:
             self._results.append(job())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - raised again in result()
             self._errors.append(error)
 
 
 def _wait_before_forks() -> None:
-    """Let forks of this process wait, from the first job on; where there is no fork (Windows) there is nothing to do."""
+    """Let forks of this process wait from the first job on; Windows has no forks."""
     global _waits
     if not _waits and hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_wait)

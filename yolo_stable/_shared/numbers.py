@@ -1,4 +1,4 @@
-"""Numbers as the log has them, and as people read them."""
+"""Numbers: read from a log, and written for people."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import reprlib
 from typing import Any
 
 _SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxlong = (
-    3,
-    20,
-    20,
-    20,
-    200,
-    40,
-)
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong = 3, 200, 40
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 
 
 def number(value: Any) -> float | None:
-    """Read a number; one that is not finite is a word in the log. None when it is no number.
+    """Read a number, which is a word in the log if it is not finite; None: no number.
 
     Examples:
         >>> number(3), number("nan"), number("12 files"), number(True), number(None)
@@ -35,13 +29,13 @@ def number(value: Any) -> float | None:
 
 
 def finite(value: Any) -> float | None:
-    """Read a number; None also for one that is not finite."""
+    """Read a finite number; None: anything else."""
     read = number(value)
     return read if read is not None and math.isfinite(read) else None
 
 
 def whole(value: Any, most: int = 10**12) -> int | None:
-    """Read a whole number from 0 to ``most``; None when it is none.
+    """Read a whole number from 0 to ``most``; None: anything else.
 
     Examples:
         >>> whole(7), whole(7.0), whole(-1), whole("7"), whole(7.5)
@@ -55,7 +49,7 @@ def whole(value: Any, most: int = 10**12) -> int | None:
 
 
 def short(value: Any) -> str:
-    """Return a number as it is read: four digits; empty where there is none.
+    """Return a number with four digits; empty if there is none.
 
     Examples:
         >>> short(0.71234), short(1234567), short(1234.5), short(2.5e-7), short(float("inf")), short(None), short(0.5)
@@ -82,7 +76,7 @@ def count(amount: int, one: str, many: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as it is read.
+    """Return a time in words.
 
     Examples:
         >>> duration(0.25), duration(42.4), duration(192), duration(7500)
@@ -98,12 +92,12 @@ def duration(seconds: float) -> str:
 
 
 def text_of_lines(value: Any, most: int) -> str:
-    """Return the first lines of a text, each as :func:`text`: what is to be typed stands on one of its own."""
+    """Return the first lines of a text, each as :func:`text`: commands keep their own lines."""
     return "\n".join(text(line, most) for line in str(value or "").split("\n")[:20])
 
 
 def text(value: Any, most: int = 600) -> str:
-    r"""Return text of a log for a page: of bounded length, without characters that control a screen or turn text around.
+    r"""Return text of a log for a page: of bounded length, without control or bidirectional characters.
 
     Examples:
         >>> text("a\x1b[31m\u202eb"), text("x" * 10, 4), text(None)

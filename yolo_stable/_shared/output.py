@@ -1,4 +1,4 @@
-"""Standard output and error that may go away: a closed pipe, a terminal that has hung up, a full disk."""
+"""Output that may go away: a closed pipe, a terminal that hung up, a full disk."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ GONE = frozenset(
     {errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, errno.ESHUTDOWN, errno.ECONNRESET, errno.ENOTCONN}
     | ({errno.EINVAL} if os.name == "nt" else set())  # what a closed pipe is on Windows
 )
-"""Errors of a write after which nobody will ever read: the pipe is closed, the terminal has hung up."""
+"""Errors of a write that nobody will ever read: the pipe is closed, the terminal hung up."""
 
 
 class Outlet:
-    """A text stream whose writes do not fail once its reader is gone. All else is the stream's own.
+    """A text stream whose writes do not fail once its reader is gone.
 
-    From then on its file descriptor is the null device, so that what others write to it, and what Python flushes at the end,
-    cannot fail either.
+    From then on its file descriptor is the null device, so that the writes of others and Python's last flush cannot fail, either.
 
     Args:
         stream: Any text stream.
-        whatever: Also drop what cannot be written for another reason, such as a full disk; the next write is tried again.
+        whatever: Also drop what cannot be written for another reason, such as a full disk; the next write tries again.
     """
 
     def __init__(self, stream: Any, *, whatever: bool = False) -> None:
@@ -46,7 +45,7 @@ class Outlet:
 
     def flush(self) -> None:
         """Flush, or drop what nobody can read."""
-        flush = getattr(self._stream, "flush", None)  # not all that can be printed to has one
+        flush = getattr(self._stream, "flush", None)  # not every such object has one
         if flush is not None:
             with self._surviving():
                 flush()
@@ -79,10 +78,10 @@ class Outlet:
 
 @contextlib.contextmanager
 def surviving(*, whatever: bool = False) -> Iterator[None]:
-    """While it is entered, work goes on though nobody reads what it prints; SIGPIPE does not end it either.
+    """Let work go on while nobody reads what it prints; SIGPIPE does not end it, either.
 
-    Standard output and error, and what the loggers of Ultralytics and of the root write to, are each an :class:`Outlet`.
-    Streams that are missing, as the process was started without them, are the null device.
+    Standard output and error, and the streams of Ultralytics' and the root logger, become an :class:`Outlet` each. Missing
+    streams become the null device.
 
     Args:
         whatever: See :class:`Outlet`.
@@ -100,15 +99,15 @@ def surviving(*, whatever: bool = False) -> Iterator[None]:
 
 
 def occupy_standard_descriptors() -> None:
-    """Open the null device for each of the descriptors 0 to 2 that the process was started without.
+    """Open the null device for each missing descriptor from 0 to 2.
 
-    The next file to be opened would get that number, and what libraries print would go into it.
+    Otherwise the next file would get that number, and libraries would print into it.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, this one
 
 
 @contextlib.contextmanager
@@ -121,7 +120,7 @@ def _replaced(name: str, whatever: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            if getattr(sys, name) is outlet:  # not the one that somebody has put in since
+            if getattr(sys, name) is outlet:  # unless somebody replaced it
                 setattr(sys, name, before)
             outlet.flush()
 

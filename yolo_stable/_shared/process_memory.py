@@ -1,4 +1,4 @@
-"""Process memory: how much a training holds."""
+"""Process memory: how much a training holds on its device."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ import torch
 
 
 class HeldMemory:
-    """Tells the bytes that this process holds on a device at the peak; on the CPU its resident set.
-
-    Args:
-        device: Where is trained.
-    """
+    """Tells the bytes that this process holds on a device at the peak; on the CPU its resident set."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -21,10 +17,9 @@ class HeldMemory:
         self._peak = 0
 
     def read(self) -> int | None:
-        """Return the bytes; None where the device does not say.
+        """Return the bytes; None if the device does not report them.
 
-        CUDA, ROCm, XPU and NPU keep the peak themselves. MPS knows what is held now: there it is the largest number that was
-        read here.
+        CUDA, ROCm, XPU and NPU track the peak. MPS reports the current number: there it is the largest one that was read here.
 
         Syncs: none; the allocator of torch counts on the host.
         """
@@ -37,6 +32,6 @@ class HeldMemory:
             if hasattr(module, "current_allocated_memory"):
                 self._peak = max(self._peak, int(module.current_allocated_memory()))
                 return self._peak
-        except (RuntimeError, psutil.Error):  # a driver that does not tell is no reason to end a training
+        except (RuntimeError, psutil.Error):  # a silent driver must not end a training
             return None
         return None

@@ -1,4 +1,4 @@
-"""Regular files, whatever their names lead to: a pipe is not waited for, a device not read, a giant not held."""
+"""Regular files: opened without waiting for a pipe, reading a device or holding a giant file."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import stat
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from .memory import memory_of_machine
+from .system import memory_of_machine
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 MOST_BYTES = 16 << 30
-"""Read at most where nothing else is said, and at most a third of the machine's memory."""
+"""Default limit, beside a third of the machine's memory."""
 
 
 def open_regular(path: str | os.PathLike[str], *, most: int, links: bool = False) -> BinaryIO:
-    """Open a regular file for reading; never waits for a pipe.
+    """Open a regular file for reading, without waiting for a pipe.
 
     Args:
         path: The file.
@@ -24,8 +24,8 @@ def open_regular(path: str | os.PathLike[str], *, most: int, links: bool = False
         links: Whether it may be a link.
 
     Raises:
-        OSError: It cannot be opened, or is a link where none is allowed.
-        ValueError: It is no file, or too large.
+        OSError: It cannot be opened, or is a forbidden link.
+        ValueError: It is no regular file, or too large.
     """
     handle, _ = _open(path, most, links)
     return os.fdopen(handle, "rb")
@@ -54,13 +54,13 @@ def read_file(
 
     Args:
         path: The file.
-        written: ``bytes`` and ``sha256`` of what was written, where known.
+        written: ``bytes`` and ``sha256`` of what was written, if known.
         most: Bytes that it may have; None: :data:`MOST_BYTES`, or a third of the machine's memory.
         links: Whether it may be a link.
 
     Raises:
-        OSError: It cannot be opened, or is a link where none is allowed.
-        ValueError: It is no file, too large, or not what was written.
+        OSError: It cannot be opened, or is a forbidden link.
+        ValueError: It is no regular file, too large, or not what was written.
     """
     most = min(MOST_BYTES, memory_of_machine() // 3) if most is None else most
     handle, size = _open(path, most, links)
@@ -68,7 +68,7 @@ def read_file(
         if written is not None and size != written.get("bytes"):
             raise ValueError(f"it has {size} bytes instead of {written.get('bytes')!r:.40}: it is cut off")
         with open(handle, "rb", closefd=False) as file:
-            content = file.read(size)  # not what is added meanwhile
+            content = file.read(size)  # without what is added meanwhile
     finally:
         os.close(handle)
     if written is not None and hashlib.sha256(content).hexdigest() != written.get("sha256"):

@@ -1,4 +1,4 @@
-"""Resource folders: where the presets (``hyp/``) and data sets (``datasets/``) are, in a checkout and when installed."""
+"""Resource folders: the presets (``hyp/``) and data sets (``datasets/``), in a checkout and when installed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from pathlib import Path
 
 
 def resource_dir(name: str) -> Path:
-    """Return the folder ``hyp`` or ``datasets`` that belongs to this installation.
+    """Return the folder ``hyp`` or ``datasets`` of this installation.
 
-    A wheel carries both inside the package; a checkout (or an editable install) has them beside it.
-
-    Args:
-        name: ``"hyp"`` or ``"datasets"``.
-
-    Returns:
-        An existing folder.
+    A wheel has both inside the package; a checkout or an editable install has them beside it.
 
     Raises:
-        FileNotFoundError: The installation is damaged; the message says where was looked.
+        FileNotFoundError: The installation is damaged.
 
     Examples:
         >>> (resource_dir("hyp") / "stable.yaml").is_file()

@@ -1,22 +1,22 @@
-"""Shell text: commands in a text for people, each on a line of its own, so that it can be copied."""
+"""Shell text: commands in a text for people, each on its own line to copy."""
 
 from __future__ import annotations
 
 AGAIN = "yolo-stable train DATA model=MODEL"
 GO_ON = "yolo-stable train DATA model=LAST resume=True"
 CHECK = "yolo-stable check DATA"
-"""Commands that are told in several places; ``DATA``, ``MODEL`` and ``LAST`` stand for data set, network and checkpoint."""
+"""Commands in several messages; ``DATA``, ``MODEL`` and ``LAST`` stand for data set, network and checkpoint."""
 COMMANDS = ("yolo-stable ", "pip ", "export ", "unset ")
-"""How such a line begins."""
+"""Beginnings of such lines."""
 
 
 def is_command(line: str) -> bool:
-    """Return whether a line is to be typed."""
+    """Say whether a line is a command."""
     return line.startswith(COMMANDS)
 
 
 def beneath(text: str) -> str:
-    r"""Return a text as it is printed: sentences run on, and commands stand indented beneath them.
+    r"""Return a text for printing: sentences run on, and commands are indented beneath them.
 
     Examples:
         >>> print(beneath("It halted.\nLook at the data:\nyolo-stable check d.yaml\nThen go on."))

@@ -1,4 +1,4 @@
-"""Signals: a run that is asked to end ends at a place where that does no harm."""
+"""Signals: let a run that is asked to end stop where that does no harm."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class GracefulStop:
-    """While it is entered, the first SIGTERM or SIGINT is only remembered: the work finishes its step, saves and leaves.
+    """Remembers the first SIGTERM or SIGINT while it is entered, so that the work can finish its step, save and leave.
 
-    The second one, of either kind, stops at once: the handlers of before are put back and the signal is delivered again, so
-    that Ctrl-C raises ``KeyboardInterrupt`` and SIGTERM ends the process, also out of several nested ones.
+    A second signal of either kind stops at once: it restores the previous handlers and is delivered again, so that Ctrl-C raises
+    ``KeyboardInterrupt`` and SIGTERM ends the process, also when several are nested.
 
-    Handlers can be set by the main thread only; elsewhere it does nothing. A signal that the process was started to ignore
-    (``nohup``, a shell's background job), and one whose handler Python does not know, is left alone. A child process that
-    inherited the handler by a fork, as a loader's workers do, ignores SIGINT, since its parent decides; with SIGTERM it behaves
-    as if the handler had never been installed. A spawned one inherits nothing: see :func:`held_back` and :class:`LeftToParent`.
+    Only the main thread can set handlers; elsewhere this does nothing. It leaves alone a signal that the process ignores from its
+    start (``nohup``, a shell's background job), and one whose handler Python does not know. A forked child, such as a loader's
+    worker, ignores SIGINT, since its parent decides, and treats SIGTERM as if there were no handler. A spawned child inherits
+    nothing: see :func:`held_back` and :class:`LeftToParent`.
 
     Args:
-        on_request: Called once with the first signal, to say so to the user. It runs inside the handler, between two
-            instructions of the main thread: a line on the terminal is as much as it should do. What it raises goes into the
-            work.
-        ignore_first: For ranks other than 0 of a multi-GPU run, all of which are signalled: the first signal is dropped, since
-            they have to compute along until rank 0 has saved; ``requested`` stays None and nobody is called.
+        on_request: Called once with the first signal, to tell the user. It runs inside the handler, between two instructions of
+            the main thread, so it should only print a line. What it raises goes into the work.
+        ignore_first: For ranks other than 0 of a multi-GPU run, all of which get the signal: drop the first one, since they must
+            compute along until rank 0 has saved; ``requested`` stays None.
 
     Examples:
         >>> with GracefulStop() as stop:
@@ -42,7 +41,7 @@ class GracefulStop:
         self, on_request: Callable[[signal.Signals], None] | None = None, *, ignore_first: bool = False
     ) -> None:
         self.requested: signal.Signals | None = None
-        """The first signal, once it has come; kept after leaving, until it is entered again."""
+        """The first signal, once it came; kept until it is entered again."""
         self._on_request = on_request
         self._ignore_first = ignore_first
         self._signalled = False
@@ -66,9 +65,9 @@ class GracefulStop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the handlers of before back."""
+        """Restore the previous handlers."""
         for number, previous in self._previous.items():
-            if signal.getsignal(number) == self._handle:  # not the one that somebody has set since
+            if signal.getsignal(number) == self._handle:  # unless somebody replaced it
                 signal.signal(number, previous)
         self._process = 0
 
@@ -92,13 +91,13 @@ class GracefulStop:
                     self._on_request(self.requested)
             return
         if self._process not in {0, os.getpid()} and number == signal.SIGINT:
-            return  # Ctrl-C reaches the loader's workers as well, and the step to be finished may need their batches
-        # The second signal; or SIGTERM in a fork; or one that a handler set on top of this one still passes on.
+            return  # Ctrl-C also reaches the loader's workers, and the last step may need their batches
+        # A second signal, SIGTERM in a fork, or one passed on by a handler on top of this one.
         self._stand_aside()
         signal.raise_signal(number)
 
     def _stand_aside(self) -> None:
-        """Put back the handlers from before the outermost one, whatever has been set since."""
+        """Restore the handlers from before the outermost one, whatever was set since."""
         for number, previous in self._previous.items():
             signal.signal(number, previous)
             around = getattr(previous, "__self__", None)
@@ -108,9 +107,9 @@ class GracefulStop:
 
 @contextlib.contextmanager
 def held_back(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
-    """Let a signal wait until this is left; a process that is started meanwhile, in whatever way, never gets it.
+    """Let a signal wait until this is left; a process that starts meanwhile never gets it.
 
-    Where threads have no signal masks, as on Windows, it does nothing.
+    Without signal masks, as on Windows, it does nothing.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -123,17 +122,13 @@ def held_back(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
 
 
 class LeftToParent:
-    """The first call in a loader's worker: Ctrl-C, which the terminal sends to all processes, is left to the parent.
-
-    Args:
-        inner: The ``worker_init_fn`` of before.
-    """
+    """Leaves Ctrl-C, which the terminal sends to all processes, to the parent: the first call in a loader's worker."""
 
     def __init__(self, inner: Callable[[int], object] | None = None) -> None:
         self._inner = inner
 
     def __call__(self, worker: int) -> None:
-        """Ignore Ctrl-C from here on, and do what was done before."""
+        """Ignore Ctrl-C from here on, then call the previous ``worker_init_fn``."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self._inner is not None:
             self._inner(worker)

@@ -1,4 +1,4 @@
-"""Strict JSON: what JSON cannot say is turned into strings before it is written."""
+"""Strict JSON: turns what JSON cannot say into strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as plain text, for a logger that goes to the terminal and to files."""
+"""Plain tables for a logger that writes to the terminal and to files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 
 def render_table(title: str, rows: Iterable[tuple[str, Any]]) -> str:
-    """Return a two-column table as plain text, for a logger that goes to the terminal and to files."""
+    """Return a two-column table as plain text."""
     table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

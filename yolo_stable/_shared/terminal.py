@@ -1,4 +1,4 @@
-"""Terminal: the console of the verbs, and sheets: rows under titles, as a table, or as a list where that would break words."""
+"""Terminal: the console of the verbs, and sheets, which are tables, or lists where a table would break words."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 PIPE = 160
-"""Columns of a pipe or a file: it is not 80 wide because it has no width."""
+"""Columns of a pipe or a file, which has no width of its own."""
 NARROW = 100
-"""Below so many columns a sheet with paragraphs is a list."""
+"""Columns below which a sheet with paragraphs is a list."""
 READABLE = 30
-"""Columns that a paragraph has in a table, unless it is shorter."""
+"""Least columns of a paragraph in a table, unless it is shorter."""
 _INDENT = "  "
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """Return where to print: in colour and as wide as it is on a terminal, plain and wide elsewhere.
+    """Return a console: coloured and as wide as the terminal, plain and wide elsewhere.
 
     Args:
-        stream: None: stdout as it is now, whatever is put in its place later.
+        stream: None: stdout as it is now, even if it is replaced later.
     """
     to = sys.stdout if stream is None else stream
     on_terminal = to.isatty()
@@ -42,9 +42,9 @@ class Column:
     """A column of a sheet, and what its cells are in a list."""
 
     title: str
-    """Of several lines in a table, if it is long."""
+    """May have several lines in a table."""
     kind: Literal["head", "figure", "text"] = "figure"
-    """In a list ``head``: in the first line of the row; ``figure``: with its title beside the others; ``text``: a paragraph."""
+    """In a list ``head``: in the first line of the row; ``figure``: after its title, beside others; ``text``: a paragraph."""
     right: bool = False
     """Whether a table aligns it to the right."""
 
@@ -63,11 +63,11 @@ class Sheet:
         self._rows: list[tuple[list[Text], str]] = []
 
     def add(self, *cells: Text | str, style: str = "") -> None:
-        """Add a row: a cell for each column, which may be empty; ``style`` is that of the whole row."""
+        """Add a row with a cell per column; ``style`` is that of the whole row."""
         self._rows.append(([Text(cell) if isinstance(cell, str) else cell for cell in cells], style))
 
     def print(self, to: Console) -> None:
-        """Print a table if no word of it has to be broken and the console has room for its paragraphs, else a list."""
+        """Print a table if it breaks no words and the console has room for paragraphs, else a list."""
         paragraphs = any(column.kind == "text" for column in self._columns)
         widths = None if paragraphs and to.width < NARROW else self._widths(to.width)
         if widths is None:
@@ -76,7 +76,7 @@ class Sheet:
             self._print_table(to, widths)
 
     def _widths(self, room: int) -> list[int] | None:
-        """Return the width of each column; None when there is no room."""
+        """Return the width of each column; None: no room."""
         room -= 3 * len(self._columns) + 1  # the box's lines and blanks
         cells = [[Text(column.title), *(row[i] for row, _ in self._rows)] for i, column in enumerate(self._columns)]
         least = [max(_longest(re.findall(r"[^\s,]*,|[^\s,]+", cell.plain)) for cell in column) for column in cells]
@@ -118,9 +118,9 @@ def _cell(text: Text, width: int) -> Text:
 
 
 def folded(text: Text, width: int) -> list[Text]:
-    r"""Return the lines of a text, none wider than ``width`` unless it is one part of a word that cannot be broken.
+    r"""Return the lines of a text, none wider than ``width`` except an unbreakable part of a word.
 
-    Lines end after a word, or, in a word that is wider itself, after a comma.
+    Lines end after a word, or within a wider word after a comma.
 
     Examples:
         >>> [line.plain for line in folded(Text("stock,optimizer=SGD,lr0=0.01 done\nin 3 s"), 20)]
@@ -143,7 +143,7 @@ def folded(text: Text, width: int) -> list[Text]:
 
 
 def _lines(figures: Sequence[Text], width: int) -> list[Text]:
-    """Return figures with commas between them in lines that fit; none is parted from its title."""
+    """Return figures in lines that fit, with commas between; each stays with its title."""
     lines: list[Text] = []
     for figure in figures:
         if lines and cell_len(f"{lines[-1].plain}, {figure.plain},") <= width:
@@ -160,7 +160,7 @@ def _longest(texts: Iterable[str]) -> int:
 
 
 def _print_folded(to: Console, text: Text, style: str, indent: str = "") -> None:
-    """Print text in lines that fit; a word that is longer than that is left to the terminal, so that it can be copied."""
+    """Print text in lines that fit; the terminal wraps a longer word, so that it can be copied."""
     for line in folded(text, max(to.width - len(indent), 1)):
         line.stylize_before(style)
         to.print(Text(indent) + line, soft_wrap=True)

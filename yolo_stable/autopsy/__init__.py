@@ -1,4 +1,4 @@
-"""The autopsy: what broke a training step, and why. Pure PyTorch; nothing here knows about Ultralytics."""
+"""Autopsy: what broke a training step, and why. Pure PyTorch, without Ultralytics."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .frames import frames_table as frames_table
 from .locate import locate as locate
 from .locate import locate_call as locate_call
 from .ranges import Range as Range
-from .report import Report as Report
+from .report import AutopsyReport as AutopsyReport
 from .report import Sample as Sample
 from .symptom import Symptom as Symptom
+
+Report = AutopsyReport

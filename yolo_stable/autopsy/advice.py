@@ -1,4 +1,4 @@
-"""Advice: the next step after an incident, as sentences and as commands on lines of their own, each of which does something."""
+"""Advice: the next step after an incident, as sentences and as working commands on their own lines."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ import shlex
 from dataclasses import dataclass
 
 from .._shared.shell_text import AGAIN, CHECK, is_command
+from .._shared.text import listed
 from .cause import DATA, OPTIMISATION, PERSISTENT, PRECISION, TRANSIENT, WEIGHTS
 
 EXAMPLE = "incidents/0001"
-"""Stands in a next step for the incident's folder, as ``DATA``, ``MODEL``, ``LAST`` and ``RUN`` do for the data set, the network,
-the checkpoint that is resumed, and the run."""
+"""Placeholder of the incident's folder, as ``DATA``, ``MODEL``, ``LAST`` and ``RUN`` are of the data set, the network, the
+checkpoint to resume, and the run."""
 SHIPPED = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
-"""Names of networks that Ultralytics itself brings along or downloads."""
+"""Names of networks that Ultralytics ships or downloads."""
 HEALED = (
-    "Nothing: the guard puts the state back to a snapshot.\n"
-    "If it comes again, ask whether the device computes rightly:\n"
+    "Nothing: the guard restores the state from a snapshot.\n"
+    "If it happens again, check whether the device computes correctly:\n"
     "yolo-stable validate"
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
-    """What a next step may name here; None: not known, or not there."""
+    """Names for the placeholders of a next step; None: not known, or missing."""
 
     folder: str | None = None
-    """Of the incident, when it was written."""
+    """Of the incident, if it was written."""
     data: str | None = None
     model: str | None = None
-    """The network that was trained, as it was named."""
+    """The trained network, as named."""
     last: str | None = None
-    """The checkpoint that the run goes on from."""
+    """The checkpoint to resume from."""
     run: str | None = None
-    """Folder of the run, when its ``weights/last_good.pt`` exists."""
+    """Folder of the run, if its ``weights/last_good.pt`` exists."""
     device: str | None = None
-    """On which the run computes."""
+    """Of the run."""
     replayable: bool = True
-    """Whether the bundle holds a batch and a network that can be built from it."""
+    """Whether the bundle holds a batch and a network that can be rebuilt."""
     asked: bool = False
-    """Whether an autopsy of the bundle prints this: it is not told to run itself again."""
+    """Whether an autopsy prints this, and so need not advise one."""
     healed: bool = False
-    """Whether the guard puts a state back whose numbers were ruined."""
+    """Whether the guard restores a ruined state."""
     own: tuple[str, ...] = ()
-    """Layers of the network that are the user's own."""
+    """The user's own layers of the network."""
     own_files: tuple[str, ...] = ()
-    """Python files that define them, for ``--import``; empty: none can be imported."""
+    """Python files that define them, for ``--import``; empty: not importable."""
     injected: tuple[str, ...] = ()
-    """Faults that were put in on purpose and had fired before."""
+    """Injected faults that had fired before."""
     injected_now: tuple[str, ...] = ()
-    """Those of them that have fired in what this is about."""
+    """Those of them that caused this incident."""
 
 
 def next_step(
@@ -63,64 +64,61 @@ def next_step(
     cramped: bool = False,
     memory: bool = False,
 ) -> str:
-    """Return what to do now, with commands that can be typed when :func:`named` has put the names in.
+    """Return what to do now; :func:`named` fills the names into its commands.
 
     Args:
         cause: One of ``CAUSES``.
         files: Guilty files, when there are any.
         rows: Guilty rows of their label files, from 0.
-        images: Training images that they are in; when these are fewer than the files, not all of them need be guilty.
-        half: Whether training computed in float16 or bfloat16.
-        hurried: Whether the time was up before all had been asked.
-        cramped: Whether memory ran out before that.
-        memory: Whether it is the loss that keeps what is ruined.
+        images: Training images that hold them; if fewer than the files, some files may be innocent.
+        half: Whether training used float16 or bfloat16.
+        hurried: Whether time ran out before the end.
+        cramped: Whether memory ran out before the end.
+        memory: Whether the loss itself keeps the ruined number.
 
     Examples:
         >>> next_step("precision", half=True).splitlines()
         ['Numbers left the range of the precision.', 'Train in float32:', 'yolo-stable train DATA model=MODEL amp=False']
     """
-    named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    named = listed(files)
     if cause == DATA:
         line = f"the label in line {rows[0] + 1} of the labels of {named}" if named and len(rows) == 1 else named
         if images is not None and len(files) > images and len(rows) != 1:
             line = f"what is bad among {named}"
         what = line or "the images and labels of this batch"
-        return f"Repair or remove {what}.\nWhat else is wrong with the data set:\n{CHECK}"
+        return f"Repair or remove {what}.\nSee what else is wrong with the data set:\n{CHECK}"
     if cause == WEIGHTS and memory:
         return "Let the loss keep finite numbers only, whatever a batch brings."
     if cause == WEIGHTS:
         good = "yolo-stable train DATA model=RUN/weights/last_good.pt --preset recovery"
-        return f"The weights were ruined before the batch came.\nStart again from weights that were good:\n{good}"
+        return f"The weights were ruined before the batch came.\nStart again from good weights:\n{good}"
     if cause == OPTIMISATION:
-        return f"If it comes again, take smaller steps (lr0=).\nOr take a calmer preset:\n{AGAIN} --preset cautious"
+        return (
+            f"If it happens again, lower the learning rate (lr0=).\nOr use a calmer preset:\n{AGAIN} --preset cautious"
+        )
     if cause == PRECISION:
         how = "amp=False" if half else "--preset stable amp=False"
         return f"Numbers left the range of the precision.\nTrain in float32:\n{AGAIN} {how}"
     if cause == TRANSIENT:
-        seldom = "Go on: what came once and not again is no evidence against anything."
-        return f"{seldom}\nTo replay the batch, also on another machine:\nyolo-stable autopsy {EXAMPLE}"
+        once = "Go on: a fault that came once and not again is no evidence against anything."
+        return f"{once}\nTo replay the batch, here or on another machine:\nyolo-stable autopsy {EXAMPLE}"
     if cause == PERSISTENT:
-        return "Ask what the device gets wrong, and what heals it:\nyolo-stable validate"
+        return "See what the device gets wrong, and what heals it:\nyolo-stable validate"
     if cramped:
-        return f"Memory ran out.\nRun the autopsy again when the training is over:\nyolo-stable autopsy {EXAMPLE}"
+        return f"Memory ran out.\nRun the autopsy again after the training:\nyolo-stable autopsy {EXAMPLE}"
     if hurried:
-        return f"The time was up.\nRun the autopsy again, with more time:\nyolo-stable autopsy {EXAMPLE} --seconds 3600"
+        return f"Time ran out.\nRun the autopsy again with more time:\nyolo-stable autopsy {EXAMPLE} --seconds 3600"
     look = f"Look at the layers before the break:\nyolo-stable autopsy {EXAMPLE} --frames 5"
-    return f"What broke was found; why could not be decided.\n{look}"
+    return f"What broke is known, but not why.\n{look}"
 
 
 def commands(step: str) -> list[str]:
-    """Return the commands of a next step, each as it is typed."""
+    """Return the commands of a next step, as typed."""
     return [line for line in step.splitlines() if is_command(line)]
 
 
 def named(step: str, cause: str, names: Names) -> str:
-    r"""Return a next step with the names of this run; commands that would do nothing here are left out, with what leads to them.
-
-    Args:
-        step: As from :func:`next_step`.
-        cause: One of ``CAUSES``.
-        names: What is known here.
+    r"""Return a next step with the names of this run, without commands that would do nothing here and their introductions.
 
     Examples:
         >>> print(named("Train in float32:\nyolo-stable train DATA model=MODEL amp=False", "precision",
@@ -136,7 +134,7 @@ def named(step: str, cause: str, names: Names) -> str:
     for line in step.split("\n"):
         filled = _filled(line, names) if is_command(line) else [line]
         leads = is_command(line) and bool(lines) and lines[-1].endswith(":")
-        if leads and (not filled or filled[0][0].isupper()):  # a sentence needs nothing that leads to it
+        if leads and (not filled or filled[0][0].isupper()):  # a sentence needs no introduction
             lines.pop()
         lines += filled
     if names.injected:
@@ -146,17 +144,15 @@ def named(step: str, cause: str, names: Names) -> str:
 
 
 def _filled(command: str, names: Names) -> list[str]:
-    """Return the lines in place of a command; none when it would do nothing here."""
+    """Return the lines that replace a command; none if it would do nothing here."""
     if command.startswith("yolo-stable autopsy "):
         if names.folder is None:
             keep = _filled(f"{AGAIN} guard.incidents=100", names)
-            return ["Its bundle was not kept. To keep more of them:", *keep] if keep else []
+            return ["Its bundle was not kept. To keep more bundles:", *keep] if keep else []
         if not names.replayable or (names.asked and "--frames" not in command):
             return []
         if names.own and not names.own_files:
-            return [
-                f"It can be replayed once {', '.join(names.own)} stands in a file of its own, which --import names."
-            ]
+            return [f"To replay it, move {', '.join(names.own)} into a file of its own, and name that with --import."]
         return [command.replace(EXAMPLE, shlex.quote(names.folder)) + _imports(names)]
     if command.startswith("yolo-stable validate") and names.device:
         return [f"{command} --device {names.device}"]
@@ -177,17 +173,17 @@ def _filled(command: str, names: Names) -> list[str]:
 
 
 def _imports(names: Names) -> str:
-    """Return the options that make one's own layers known to a command."""
+    """Return the options that import the user's own layers."""
     return "".join(f" --import {shlex.quote(file)}" for file in names.own_files)
 
 
 def _known(own: tuple[str, ...]) -> list[str]:
-    """Return the lines of Python that make one's own layers known to Ultralytics."""
+    """Return the lines of Python that register the user's own layers with Ultralytics."""
     return [f'setattr(ultralytics.nn.tasks, "{name}", {name})' for name in own]
 
 
 def _as_arguments(typed: list[str]) -> str:
-    """Return the words behind the model of a command, as arguments of ``train()``."""
+    """Return the words after the model of a command, as arguments of ``train()``."""
     rest = re.sub(r"--preset (\S+)", r'preset="\1"', " ".join(typed[4:]))
     rest = re.sub(r"guard\.(\w+)=(\S+)", r'guard={"\1": \2}', rest)
     return rest.replace(" ", ", ") if "guard=" not in rest else rest

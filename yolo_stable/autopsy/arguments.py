@@ -1,4 +1,4 @@
-"""Arguments of an operation: what it read, and what it wrote over as it was before."""
+"""Arguments of an operation: what it read, and copies of what it overwrote."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .kinds import BOUNDED, Kind
+from .kinds import BOUNDED, OperationKind
 from .ranges import dtype_name, is_finite
 from .taint import LITERAL, Birth, Origin, Taint, outside
 
 _KEEP = 1 << 20
-"""Elements of an argument that an operation writes into, of which a copy is kept."""
+"""Elements of an overwritten argument up to which a copy is kept."""
 
 
 @dataclass(slots=True)
-class Before:
-    """The arguments of an operation that writes into them, as they were."""
+class ArgumentsBefore:
+    """The arguments of an operation before it overwrote some of them."""
 
     args: list[Any]
     kwargs: dict[str, Any]
     bad: set[int] = field(default_factory=set)
     """Ids of the written arguments that were not finite."""
     lost: set[int] = field(default_factory=set)
-    """Ids of those of which no copy was kept."""
+    """Ids of those without a copy."""
 
 
-def keep(taint: Taint, kind: Kind, args: Any, kwargs: Any) -> Before | None:
-    """Keep what an operation is about to write over, as far as it reads it and as it is cheap."""
+def keep(taint: Taint, kind: OperationKind, args: Any, kwargs: Any) -> ArgumentsBefore | None:
+    """Copy what an operation reads and is about to overwrite, where that is cheap."""
     if kind.hidden and not args[5]:
-        return Before(args, kwargs)
-    kept = Before(list(args), dict(kwargs))
+        return ArgumentsBefore(args, kwargs)
+    kept = ArgumentsBefore(list(args), dict(kwargs))
     for write in kind.writes:
         held: Any = kept.kwargs if isinstance(write.position, str) else kept.args
         whole = _get(held, write.position)
@@ -52,15 +52,15 @@ def keep(taint: Taint, kind: Kind, args: Any, kwargs: Any) -> Before | None:
         if id(tensor) in kept.bad:
             taint.mark(copy, taint.of(tensor))
         elif taint.table:
-            taint.clear(copy)  # its memory may have been somebody else's
+            taint.clear(copy)  # its memory may have held something else
         held[write.position] = copy
     return kept
 
 
 def origins(
-    taint: Taint, kind: Kind, args: Any, kwargs: Any, before: Before | None
+    taint: Taint, kind: OperationKind, args: Any, kwargs: Any, before: ArgumentsBefore | None
 ) -> tuple[set[Birth | Origin], bool]:
-    """Return what the inputs that are not finite come from, and whether a number in the code is not finite."""
+    """Return where non-finite inputs come from, and whether a number in the code is not finite."""
     tags: set[Birth | Origin] = set()
     read = tensors_read(kind, args, kwargs, before)
     unknown = []
@@ -73,7 +73,7 @@ def origins(
     literal = LITERAL in tags
     tags.discard(LITERAL)
     if any(not tag.soft for tag in tags):
-        return tags, literal  # all results were looked at, so what is not in the table is finite
+        return tags, literal  # all results were checked: what is not in the table is finite
     numbers = (a for a in tree_leaves((args, kwargs)) if isinstance(a, float))
     literal = literal or not all(map(math.isfinite, numbers))
     for tensor, still in unknown:
@@ -87,8 +87,10 @@ def origins(
     return tags, literal
 
 
-def tensors_read(kind: Kind, args: Any, kwargs: Any, before: Before | None) -> list[tuple[str, Tensor, bool]]:
-    """Return the tensors that an operation read: name, the tensor, and whether it still holds what was read."""
+def tensors_read(
+    kind: OperationKind, args: Any, kwargs: Any, before: ArgumentsBefore | None
+) -> list[tuple[str, Tensor, bool]]:
+    """Return name and tensor of what an operation read, and whether it still holds that."""
     over = {id(_get(kwargs if isinstance(w.position, str) else args, w.position)) for w in kind.writes if not w.read}
     if before is not None:
         args, kwargs = before.args, before.kwargs
@@ -106,7 +108,7 @@ def tensors_read(kind: Kind, args: Any, kwargs: Any, before: Before | None) -> l
 
 
 def fine(tensor: Tensor) -> bool:
-    """Return whether a tensor is finite, as far as that can be asked of its kind: one without values counts as finite."""
+    """Return whether a tensor is finite; one that cannot be asked, or has no values, counts as finite."""
     try:
         return is_finite(tensor)
     except (RuntimeError, TypeError):

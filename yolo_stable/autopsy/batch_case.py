@@ -1,4 +1,4 @@
-"""Ultralytics' batches, dictionaries of tensors, cut down and changed for every task."""
+"""Batch case: one of Ultralytics' batches, of any task, that can be cut down and changed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..errors import InvalidCallError
 from .case import GREY, Forward, Polygon, widened
 
 BY_LABEL = ("cls", "bboxes", "batch_idx", "keypoints", "segments", "obb")
-"""Entries with a row for each label; all others with as many rows as there are images have one for each image."""
+"""Entries with a row per label; all others with as many rows as images have one per image."""
 MAX_BOX = 1e3
-"""A box coordinate beyond this magnitude is absurd: they are shares of the image's size, or radians."""
+"""A box coordinate beyond this magnitude is absurd: it is a share of the image's size, or radians."""
 
 
 class BatchCase:
-    """One batch as Ultralytics' trainers give it to their models.
+    """One batch as Ultralytics' trainers pass it to their models.
 
     Args:
         model: The network, in the state before the batch.
         batch: ``img`` (B, C, H, W) float in [0, 1] (classification: normalised) and ``cls``; for boxes ``bboxes`` (N, 4 or 5)
             and ``batch_idx`` (N,); where the task has them ``masks`` ((B, H, W) of indices from 1, or (N, H, W)), ``keypoints``,
-            ``sem_masks``; lists such as ``im_file`` with one entry for each image. It is never written to.
+            ``sem_masks``; lists such as ``im_file`` with one entry per image. It is never changed.
         forward: See :data:`~.case.Forward`.
         classes: Number of classes; None: no class is too high.
-        overlap: Whether ``masks`` holds indices for each image; None: as ``model.args.overlap_mask`` says, else by the shape.
+        overlap: Whether ``masks`` holds indices per image; None: as ``model.args.overlap_mask`` says, else by the shape.
         limit: Pixels beyond this magnitude are absurd.
 
     Raises:
@@ -52,7 +52,7 @@ class BatchCase:
             )
         self.model, self.batch, self.forward, self.limit, self.classes = model, dict(batch), forward, limit, classes
         self.boxed = isinstance(batch.get("batch_idx"), Tensor)
-        """Whether labels are rows with a number of an image, rather than one class for each image."""
+        """Whether labels are rows with the number of an image, rather than one class per image."""
         self.overlap = self._overlap() if overlap is None else overlap
 
     @property
@@ -66,12 +66,12 @@ class BatchCase:
         return self.batch["img"]
 
     def call(self, precision: str | None = None, model: nn.Module | None = None) -> tuple[Tensor, Mapping[str, Any]]:
-        """Run the forward pass and the loss on a dictionary that the trainer's code may write to."""
+        """Run the forward pass and the loss on a copy that the trainer's code may change."""
         with widened(model or self.model, dict(self.batch), precision) as (network, batch):
             return self.forward(network, batch, precision)
 
     def select(self, samples: Sequence[int]) -> BatchCase:
-        """Return a case of these images, with their labels renumbered."""
+        """Return a case of these images, with renumbered labels."""
         rows: list[int] = []
         owners: list[int] = []
         for position, sample in enumerate(samples):
@@ -92,12 +92,12 @@ class BatchCase:
         return self._with(batch)
 
     def blank(self, sample: int, polygon: Polygon | None, rows: Iterable[int] | None = None) -> BatchCase:
-        """Return a case with a part of one image grey and its labels gone.
+        """Return a case with a part of one image grey, without its labels.
 
         Args:
             sample: Which image.
             polygon: The part, in pixels of ``img``; None: all of it.
-            rows: Label rows that go with it; None: those whose box is centred in it.
+            rows: Label rows to remove; None: those with their box centre in it.
         """
         images = self.batch["img"].clone()
         inside = _raster(polygon, images.shape[-2], images.shape[-1]).to(images.device)
@@ -106,7 +106,7 @@ class BatchCase:
         return case.without_labels(self._rows_inside(sample, inside) if rows is None else rows)
 
     def without_labels(self, rows: Iterable[int]) -> BatchCase:
-        """Return a case without these label rows; a class of a whole image cannot be taken away."""
+        """Return a case without these label rows; the class of a whole image cannot be removed."""
         gone = set(rows)
         if not self.boxed or not gone:
             return self
@@ -118,13 +118,13 @@ class BatchCase:
         return self._with(batch)
 
     def rows_of(self, sample: int) -> tuple[int, ...]:
-        """Return the label rows of an image, in the order of the batch; of a classification there are none."""
+        """Return the label rows of an image, in the order of the batch; none for a classification."""
         if not self.boxed:
             return ()
         return tuple((self.batch["batch_idx"].view(-1) == sample).nonzero().flatten().tolist())
 
     def label_faults(self) -> dict[int, str]:
-        """Return what is wrong with labels as such, by row; of a classification by image.
+        """Return what is wrong with the labels themselves, by row; for a classification by image.
 
         Syncs: a few reads.
         """
@@ -172,9 +172,7 @@ class BatchCase:
             return True
         said = getattr(getattr(self.model, "args", None), "overlap_mask", None)
         labels = len(self.batch["batch_idx"])
-        if (
-            len(masks) == self.size == labels
-        ):  # told by neither shape; with one label for each image there is no difference
+        if len(masks) == self.size == labels:  # the shapes do not tell; with one label per image there is no difference
             return bool(said) if said is not None else bool((masks > 1).any())
         return len(masks) == self.size
 
@@ -190,7 +188,7 @@ class BatchCase:
         return [row for row, is_in in zip(rows, hit, strict=True) if is_in]
 
     def _renumbered(self, masks: Tensor, gone: set[int]) -> Tensor:
-        """Return masks of indices in which the labels that are gone are background, and the others count on without gaps."""
+        """Return masks of indices with removed labels as background and the others renumbered without gaps."""
         masks = masks.clone()
         for sample in range(self.size):
             rows = self.rows_of(sample)
@@ -214,7 +212,7 @@ def _rows_with(bad: Tensor) -> list[int]:
 
 
 def _raster(polygon: Polygon | None, height: int, width: int) -> Tensor:
-    """Return which pixels have their centre in a polygon, bool (height, width); by the number of edges to the right of each."""
+    """Return the pixels with their centre in a polygon, bool (height, width), by counting the edges to the right of each."""
     if polygon is None:
         return torch.ones(height, width, dtype=torch.bool)
     y, x = np.arange(height)[:, None] + 0.5, np.arange(width)[None, :] + 0.5

@@ -1,8 +1,8 @@
-"""Bundle: an incident on the disk, with what a training saw and was just before a batch broke it.
+"""Bundle: an incident on the disk, with the batch and the state of the training just before it.
 
-A folder with ``incident.json`` (strict JSON, schema 1: the incident's own keys, and ``bundle`` with all that is no tensor),
-``batch.safetensors`` (the batch after preprocessing), ``state.safetensors`` (the state before it), and whatever else was given,
-such as a picture. There is no pickle in it, and reading it runs nothing and writes nothing: it may come from a stranger.
+A folder with ``incident.json`` (strict JSON, schema 1: the incident's own keys, and ``bundle`` with everything but tensors),
+``batch.safetensors`` (the batch after preprocessing), ``state.safetensors`` (the state before it), and further files such as a
+picture. It may come from a stranger: it holds no pickle, and reading it executes and writes nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 from .._shared.atomic_file import PART
 from .._shared.regular_file import read_file
 from .._shared.strict_json import strict
+from .._shared.text import listed
 from ..errors import InvalidCallError
 from . import image_levels, tensor_file
 from .exact_json import pack, parse, unpack
@@ -32,12 +33,12 @@ from .layout import check, lay_down, take_up
 SCHEMA = 1
 INCIDENT, BATCH, STATE = "incident.json", "batch.safetensors", "state.safetensors"
 MOST_JSON = 16 << 20
-"""Bytes of ``incident.json``; a usual one has a few hundred thousand."""
+"""Largest ``incident.json``, in bytes; a usual one has a few hundred thousand."""
 _IMAGES = "img"
 
 
 class BundleError(InvalidCallError):
-    """An incident cannot be opened: it is damaged, made to do harm, of another version, or no incident."""
+    """An incident cannot be opened: it is damaged, malicious, of another version, or no incident."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Bundle:
 
     Args:
         folder: Where it is.
-        incident: What happened; from JSON, and a stranger's: show no text of it on a terminal that is not printable.
-        batch: As the model was given it: tensors on the host, and plain values.
-        state: Tensors by name, on the host, bit for bit and laid out as they were.
+        incident: What happened; a stranger's JSON: print only its printable text on a terminal.
+        batch: As the model got it: tensors on the host, and plain values.
+        state: Tensors by name, on the host, with the same bits and layout.
         plain: What belongs to the state and is no tensor.
-        left_out: Parts of the batch that could not be kept, with the reason.
+        left_out: Parts of the batch that could not be kept, with the reasons.
     """
 
     folder: Path
@@ -70,30 +71,27 @@ def write_bundle(
     plain: Mapping[str, Any],
     extra_files: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write an incident, all of it or nothing.
+    """Write an incident, completely or not at all, and return ``folder``.
 
-    It is written in a hidden folder beside ``folder`` and then renamed; what a killed process left of one is removed.
+    It is written into a hidden folder beside ``folder``, which is then renamed; the rest of a killed process is removed.
 
     Args:
-        folder: Such as ``incidents/0001``; it must not be there.
-        incident: What happened; numbers that are not finite become text, as in ``guard.jsonl``.
-        batch: Tensors of any device and layout, and plain values; what is neither is left out and named.
+        folder: Such as ``incidents/0001``; it must not exist.
+        incident: What happened; non-finite numbers become text, as in ``guard.jsonl``.
+        batch: Tensors of any device and layout, and plain values; anything else is left out and named.
         state: Tensors of any device, dtype and layout.
-        plain: What belongs to the state and is no tensor; comes back as it was.
+        plain: The state's values that are no tensors; read back as they were.
         extra_files: By name, such as ``preview.jpg``.
 
-    Returns:
-        ``folder``.
-
     Raises:
-        OSError: The disk is full, or the folder is there already (``FileExistsError``); nothing remains.
-        InvalidCallError: What is given cannot be kept.
+        OSError: The disk is full, or the folder exists (``FileExistsError``); nothing remains.
+        InvalidCallError: Something cannot be kept.
 
     Syncs: one per tensor that is not on the host.
     """
     extra_files = extra_files or {}
     if {"schema", "bundle"} & incident.keys():
-        raise InvalidCallError("The keys 'schema' and 'bundle' of an incident are taken.")
+        raise InvalidCallError("The keys 'schema' and 'bundle' of an incident are reserved.")
     for name in extra_files:
         if not re.fullmatch(r"\w[\w.-]*", name) or name in {INCIDENT, BATCH, STATE}:
             raise InvalidCallError(f"{name!r} cannot be the name of a further file of an incident.")
@@ -138,13 +136,10 @@ def write_bundle(
 
 
 def read_bundle(folder: Path | str) -> Bundle:
-    """Read an incident; nothing in it is run, and nothing is written.
-
-    Args:
-        folder: Such as ``runs/detect/train/incidents/0001``.
+    """Read an incident; this executes and writes nothing.
 
     Raises:
-        BundleError: It cannot be used; one line that says which file, why, and what to do.
+        BundleError: It cannot be used; in one line, which file, why, and what to do.
     """
     folder = Path(folder)
     _check_folder(folder)
@@ -167,7 +162,7 @@ def read_bundle(folder: Path | str) -> Bundle:
 
 
 _COPY = "Copy the folder again from where it was written"
-_LATER = "Its own report is in incident.json; later incidents of the run, or those of a run with fewer, may have them"
+_LATER = "Its report is in incident.json; other incidents of the run, or of a run with fewer incidents, may have them"
 
 
 def _pack_batch(batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -213,7 +208,7 @@ def _unpack_batch(tensors: Mapping[str, Tensor], about: Any) -> tuple[dict[str, 
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse what is no incident, and an incident with links or devices in it."""
+    """Refuse what is no incident, and an incident that holds links or devices."""
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):
             raise _refused(folder, "", "this is a file", f"Give the folder of an incident, such as {folder.parent}")
@@ -226,12 +221,8 @@ def _check_folder(folder: Path) -> None:
         with contextlib.suppress(OSError):
             found = sorted(path.parent.name for path in inside.glob(f"*/{INCIDENT}") if path.parent.name[0] != ".")
             if found:
-                more = f" and {len(found) - 5} more" if len(found) > 5 else ""
                 raise _refused(
-                    folder,
-                    "",
-                    "it is no incident but holds some",
-                    f"Give one of {inside}/: {', '.join(found[:5])}{more}",
+                    folder, "", "it is no incident but holds some", f"Give one of {inside}/: {listed(found, 5)}"
                 )
         raise _refused(folder, INCIDENT, "it is not there", "Give the folder of an incident: RUN/incidents/0001")
     for entry in entries:
@@ -264,7 +255,7 @@ def _read_tensors(path: Path, files: Any) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _refusing(folder: Path, name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into one line for the person at the terminal."""
+    """Turn any error with a file into one line for the person at the terminal."""
     try:
         yield
     except BundleError:
@@ -290,7 +281,7 @@ def _refused(folder: Path, name: str, why: str, advice: str = _COPY) -> BundleEr
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, or whatever else has its name; nothing that a link points to."""
+    """Remove a folder, or whatever else has its name, but no target of a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

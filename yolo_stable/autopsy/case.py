@@ -1,4 +1,4 @@
-"""A batch that can be replayed, cut down and changed, with the network that it was given to."""
+"""Autopsy case: a batch that can be replayed, cut down and changed, with its network."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidCallError
-from .twin import hang_hooks
+from .twin import copy_hooks
 
 GREY = 114 / 255
-"""What Ultralytics fills borders with."""
+"""Ultralytics' colour of borders."""
 PRECISIONS = (None, "float32", "float64")
 
 Forward = Callable[[nn.Module, Any, "str | None"], "tuple[Tensor, Mapping[str, Any]]"]
 """Runs the forward pass and the loss: ``forward(model, batch, precision) -> (loss, items)``.
 
-Precision None: as in training, autocast and all. ``"float32"``: without autocast. ``"float64"``: without autocast; model and
-batch come as float64 already, and the default dtype is float64 for the time of the call.
+Precision None: as in training, with autocast. ``"float32"``: without autocast. ``"float64"``: without autocast; model and batch
+are float64 already, and the default dtype is float64 during the call.
 """
 Polygon = Sequence[tuple[float, float]]
 """Corners (x, y) in pixels."""
 
 
-class Case(Protocol):
-    """What an autopsy asks of a batch; all that returns a case leaves this one as it is."""
+class AutopsyCase(Protocol):
+    """What an autopsy asks of a batch; methods that return a case leave this one unchanged."""
 
     model: nn.Module
     batch: Any
@@ -49,31 +49,31 @@ class Case(Protocol):
         ...
 
     def call(self, precision: str | None = None, model: nn.Module | None = None) -> tuple[Tensor, Mapping[str, Any]]:
-        """Run the forward pass and the loss, of another model where one is given."""
+        """Run the forward pass and the loss, with another model if one is given."""
         ...
 
-    def select(self, samples: Sequence[int]) -> Case:
-        """Return a case of these samples, in this order; one may come twice."""
+    def select(self, samples: Sequence[int]) -> AutopsyCase:
+        """Return a case of these samples, in this order; one may repeat."""
         ...
 
-    def blank(self, sample: int, polygon: Polygon | None, rows: Iterable[int] | None = None) -> Case:
-        """Return a case with a part of a sample made grey, and its labels gone: ``rows``, or those centred in the part."""
+    def blank(self, sample: int, polygon: Polygon | None, rows: Iterable[int] | None = None) -> AutopsyCase:
+        """Return a case with a part of a sample grey, without the labels ``rows``, or those centred in the part."""
         ...
 
-    def without_labels(self, rows: Iterable[int]) -> Case:
+    def without_labels(self, rows: Iterable[int]) -> AutopsyCase:
         """Return a case without these label rows, counted over the whole batch."""
         ...
 
     def rows_of(self, sample: int) -> tuple[int, ...]:
-        """Return the label rows of a sample; empty when labels cannot be taken away."""
+        """Return the label rows of a sample; empty if labels cannot be removed."""
         ...
 
     def label_faults(self) -> dict[int, str]:
-        """Return what is wrong with labels as such, by row."""
+        """Return what is wrong with the labels themselves, by row."""
         ...
 
     def path(self, sample: int) -> str:
-        """Return the file that a sample came from; empty when it is not known."""
+        """Return the file that a sample came from; empty if unknown."""
         ...
 
 
@@ -87,13 +87,13 @@ class TensorCase:
         limit: Inputs beyond this magnitude are absurd.
 
     Raises:
-        InvalidCallError: The two are not tensors of as many samples.
+        InvalidCallError: They are not two tensors with as many samples.
     """
 
     def __init__(self, model: nn.Module, batch: tuple[Tensor, Tensor], forward: Forward, *, limit: float = 1e6) -> None:
         if not (len(batch) == 2 and all(isinstance(t, Tensor) and t.ndim and len(t) == len(batch[0]) for t in batch)):
             raise InvalidCallError(
-                "TensorCase takes (inputs, targets), two tensors with as many samples each along their first dimension."
+                "TensorCase takes (inputs, targets), two tensors with as many samples along their first dimension."
             )
         self.model, self.batch, self.forward, self.limit = model, batch, forward, limit
 
@@ -119,17 +119,17 @@ class TensorCase:
         return self._with((inputs[index.to(inputs.device)], targets[index.to(targets.device)]))
 
     def blank(self, sample: int, polygon: Polygon | None, rows: Iterable[int] | None = None) -> TensorCase:
-        """Return a case with one sample's inputs at 0; targets stay, as none can be taken away."""
+        """Return a case with one sample's inputs at 0; targets stay."""
         inputs = self.batch[0].clone()
         inputs[sample] = 0
         return self._with((inputs, self.batch[1]))
 
     def without_labels(self, rows: Iterable[int]) -> TensorCase:
-        """Return this case: a target cannot be taken away."""
+        """Return this case: targets cannot be removed."""
         return self
 
     def rows_of(self, sample: int) -> tuple[int, ...]:
-        """Return nothing: a target cannot be taken away."""
+        """Return nothing: targets cannot be removed."""
         return ()
 
     def label_faults(self) -> dict[int, str]:
@@ -150,7 +150,7 @@ class TensorCase:
 
 @contextmanager
 def widened(model: nn.Module, batch: Any, precision: str | None) -> Any:
-    """Yield model and batch in the precision; float64 are copies, with float64 as the default for what the loss makes."""
+    """Yield model and batch in the precision; float64 yields copies, and is the default dtype for what the loss makes."""
     if precision not in PRECISIONS:
         raise InvalidCallError(f"precision={precision!r} is not one of {PRECISIONS}.")
     if precision != "float64":
@@ -165,12 +165,12 @@ def widened(model: nn.Module, batch: Any, precision: str | None) -> Any:
 
 
 def doubled(model: nn.Module) -> nn.Module:
-    """Return a copy of a network in float64; the network itself when it is that already."""
+    """Return a float64 copy of a network, or the network itself if it is float64."""
     wide = all(p.dtype == torch.float64 for p in model.parameters() if p.is_floating_point())
     if wide:
         return model
     made = copy.deepcopy(model).double()
-    hang_hooks(model, made)
+    copy_hooks(model, made)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Cause of a rejection: pure rules that lead from evidence to it."""
+"""Cause of a rejection: pure rules from evidence to cause."""
 
 from __future__ import annotations
 
@@ -10,79 +10,79 @@ CAUSES = (DATA, WEIGHTS, OPTIMISATION, PRECISION, TRANSIENT, PERSISTENT, UNDECID
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """All that the rules look at; None: not asked, or not known."""
+class AutopsyEvidence:
+    """What the rules use; None: not asked, or not known."""
 
     error: str = ""
-    """What the autopsy itself, or the replay, ended with."""
+    """What the autopsy or the replay raised."""
     out_of_time: bool = False
     out_of_memory: bool = False
     reproduced: bool = False
-    """A replay was sick in the way that was seen."""
+    """A replay was sick in the same way as the training."""
     sick_otherwise: bool = False
-    """A replay was sick, but in another way."""
+    """A replay was sick in another way."""
     healthy_replays: int = 0
     labels: str = ""
-    """What is wrong with labels; empty when nothing is."""
+    """What is wrong with labels; may be empty."""
     pixels: str = ""
-    """What is wrong with pixels; empty when they are ordinary."""
+    """What is wrong with pixels; may be empty."""
     weights: str = ""
-    """What was wrong with parameters or buffers before the batch; empty when they were ordinary."""
+    """What was wrong with parameters or buffers before the batch; may be empty."""
     memory: str = ""
-    """What the loss has kept that is not finite, when the batch is healthy with another number in its place."""
+    """The loss's own non-finite number, if the batch is healthy with another one in its place."""
     widespread: bool = False
-    """The weights are absurd not in one place but everywhere."""
+    """The weights are absurd everywhere, not in one place."""
     half: bool = False
-    """The operation computed in float16 or bfloat16."""
+    """The operation used float16 or bfloat16."""
     wide: str = ""
-    """What the operation gives in float64 on the CPU, as ``Break.wide``."""
+    """The operation's result in float64 on the CPU, as ``Break.wide``."""
     sick_again: bool | None = None
-    """Whether a second replay was sick as the first one was."""
+    """Whether a second replay was sick like the first."""
     healthy_in_float32: bool | None = None
     healthy_in_float64: bool | None = None
     healthy_on_reference: bool | None = None
     """The same batch on another device, in the same precision."""
     healthy_on_snapshot: bool | None = None
-    """The same samples on weights from before."""
+    """The same samples on earlier weights."""
     healthy_on_fresh: bool | None = None
-    """The same samples on weights drawn anew."""
+    """The same samples on freshly initialised weights."""
     every: bool = False
-    """Whatever image was tried breaks this state."""
+    """Every tried image breaks this state."""
     together: bool = False
     """No image breaks it alone."""
     fickle: str = ""
-    """How replays of the same batch on the same state differ from each other; empty when they agree, or it was not asked."""
+    """How replays of the same batch on the same state differ; empty if they agree, or were not compared."""
     diverged: bool = False
-    """Nothing is sick but the size of the loss."""
+    """Only the size of the loss is sick."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the rules say."""
+    """A cause, and why."""
 
     cause: str
     why: str
     """In words, for people."""
 
 
-def judge(evidence: Evidence) -> Judgement:
-    """Return the cause that the evidence speaks for.
+def judge(evidence: AutopsyEvidence) -> Judgement:
+    """Return the cause that the evidence supports.
 
-    What can be seen comes before what must be concluded: labels, pixels, weights; then whether it happens again; then which
-    precision, device or state it takes.
+    Observations come before conclusions: labels, pixels, weights; then whether it happens again; then which precision, device or
+    state it needs.
 
     Examples:
-        >>> judge(Evidence(reproduced=True, pixels="NaN pixels")).cause
+        >>> judge(AutopsyEvidence(reproduced=True, pixels="NaN pixels")).cause
         'data'
-        >>> judge(Evidence(healthy_replays=2))
+        >>> judge(AutopsyEvidence(healthy_replays=2))
         Judgement(cause='hardware transient', why='the same batch on the same weights was healthy 2 times')
-        >>> judge(Evidence(reproduced=True, healthy_on_snapshot=True)).cause
+        >>> judge(AutopsyEvidence(reproduced=True, healthy_on_snapshot=True)).cause
         'optimisation'
     """
     return _seen(evidence) or _rerun(evidence) or _concluded(evidence)
 
 
-def _seen(e: Evidence) -> Judgement | None:
+def _seen(e: AutopsyEvidence) -> Judgement | None:
     if e.labels:
         return Judgement(DATA, e.labels)
     if e.pixels:
@@ -94,7 +94,7 @@ def _seen(e: Evidence) -> Judgement | None:
     return None
 
 
-def _rerun(e: Evidence) -> Judgement | None:
+def _rerun(e: AutopsyEvidence) -> Judgement | None:
     if e.out_of_memory:
         return Judgement(UNDECIDED, "not enough memory for a replay")
     if e.error:
@@ -114,7 +114,7 @@ def _rerun(e: Evidence) -> Judgement | None:
     return None
 
 
-def _concluded(e: Evidence) -> Judgement:
+def _concluded(e: AutopsyEvidence) -> Judgement:
     if e.fickle:
         return Judgement(UNDECIDED, f"not reproducible: {e.fickle}")
     if e.memory:

@@ -1,4 +1,4 @@
-"""Culprits: the image files, tiles and label rows of a batch that break it."""
+"""Culprits: the image files, tiles and label rows that break a batch."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .case import Case
+from .case import AutopsyCase
 from .inspection import BadPixels
-from .replay import Player
+from .replay import Replayer
 from .report import Sample
-from .suspects import Finding, bisect, healing, search
+from .suspects import SearchResult, bisect, healing, search
 
 EDGE = 1.25
-"""So many pixels beyond its region a file can still be mixed into its neighbours."""
+"""Pixels beyond its region at which a file may still mix with its neighbours."""
 BLUR = 4.0
-"""So many further where a filter has run over the whole image, as Ultralytics lets Albumentations do now and then."""
+"""Further pixels after a filter over the whole image, as Ultralytics sometimes applies through Albumentations."""
 _AROUND = tuple((dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy)
 
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """One sample of a batch that is guilty."""
+    """One guilty sample of a batch."""
 
     sample: int
     """Position in the batch."""
     sources: tuple[int, ...] = ()
-    """Positions in its provenance; empty: not told apart, so all of them."""
+    """Positions in its provenance; empty: all of them, since they cannot be told apart."""
     rows: tuple[int, ...] = ()
     """Guilty labels, counted within the sample in the order of the batch."""
 
 
 class Culprits:
-    """Finds the guilty in one case, and names them.
+    """Finds and names the guilty samples of one case.
 
     Args:
         case: The batch.
-        provenance: One for each sample, or nothing; each with ``sources``, ``rows``, ``size``, ``at`` and ``tile``.
+        provenance: One per sample, or nothing; each with ``sources``, ``rows``, ``size``, ``at`` and ``tile``.
         player: Replays parts of the batch.
     """
 
-    def __init__(self, case: Case, provenance: Sequence[Any], player: Player) -> None:
+    def __init__(self, case: AutopsyCase, provenance: Sequence[Any], player: Replayer) -> None:
         self.case, self.player = case, player
         self.provenance = provenance if len(provenance) == case.size else ()
         self._times = min(2, case.size)
-        """So often one sample is put into a batch of its own: BatchNorm cannot train on a single value for each channel. A batch
-        of one has been trained on, so it needs no more here, and no more memory either."""
+        """How often a single sample is repeated in a batch of its own: BatchNorm cannot train on one value per channel. A batch
+        of one was trained on, so it needs no repetition."""
 
     def by_pixels(self, found: Iterable[BadPixels]) -> tuple[Culprit, ...]:
-        """Return the samples with bad pixels, each with the files that lie where the pixels are."""
+        """Return the samples with bad pixels, each with the files at their places."""
         return tuple(Culprit(bad.sample, self._sources_at(bad)) for bad in found)
 
     def by_labels(self, rows: Iterable[int]) -> tuple[Culprit, ...]:
-        """Return the samples that label rows of the batch belong to."""
+        """Return the samples of these label rows of the batch."""
         wanted = set(rows)
         boxed = [self.case.rows_of(sample) for sample in range(self.case.size)]
         if not any(boxed) and not getattr(self.case, "boxed", False):  # one target for each sample
@@ -65,13 +65,8 @@ class Culprits:
                 culprits.append(Culprit(sample, self._sources_of(sample, bad), bad))
         return tuple(culprits)
 
-    def by_replay(self, seen: Sequence[int], *, labels: bool) -> tuple[Finding, tuple[Culprit, ...]]:
-        """Return the samples that break the training, found by replaying parts of the batch.
-
-        Args:
-            seen: Samples in which the first break was seen, to look at first.
-            labels: Whether labels can be to blame.
-        """
+    def by_replay(self, seen: Sequence[int], *, labels: bool) -> tuple[SearchResult, tuple[Culprit, ...]]:
+        """Find the samples that break the training by replaying parts of the batch."""
         finding = search(self._sick, range(self.case.size), guess=seen, sure=True, neutral=self._neutral)
         if len(finding.guilty) > 1 and (common := self._common(finding.guilty)):
             return replace(finding, every=False), common
@@ -80,22 +75,17 @@ class Culprits:
         told = len(finding.guilty) == 1 and finding.alone
         culprits = tuple(self._looked_at(s, labels) if told else Culprit(s) for s in finding.guilty)
         others = [sample for sample in range(self.case.size) if sample not in finding.guilty]
-        believed = finding.alone and finding.rest_is_healthy is None  # nobody was asked but those that were seen
+        believed = finding.alone and finding.rest_is_healthy is None  # only those that were seen were tried
         if believed and others and not any(c.sources or c.rows for c in culprits) and self._sick(others[:1]):
             return replace(finding, every=True), ()
         return finding, culprits
 
-    def smallest(self, finding: Finding) -> Case:
+    def smallest(self, finding: SearchResult) -> AutopsyCase:
         """Return the smallest case that still breaks: one guilty sample, or all."""
         return self.case.select([finding.guilty[0]] * self._times) if finding.alone else self.case
 
     def named(self, culprits: Iterable[Culprit], *, labels: bool) -> tuple[tuple[Sample, ...], list[str]]:
-        """Return the culprits as samples of a report, and for each which tile of how many it is, in words.
-
-        Args:
-            culprits: Who.
-            labels: Whether to name label rows: only when they are the cause.
-        """
+        """Return the culprits as samples of a report, and the tile of each in words."""
         named: dict[Sample, str] = {}
         for culprit in culprits:
             if not self.provenance:
@@ -105,7 +95,7 @@ class Culprits:
             origin = self.provenance[culprit.sample]
             rows = [origin.rows[k] for k in culprit.rows if k < len(origin.rows)] if labels else []
             known = [pair for pair in rows if pair is not None]
-            if not origin.sources:  # nobody knows what this image was made of: it is named by its place alone
+            if not origin.sources:  # unknown sources: named by its position alone
                 named.setdefault(Sample("", culprit.sample, None, None), "")
             for n in [n for n, _ in known] or culprit.sources or range(len(origin.sources)):
                 source, several = origin.sources[n], len(origin.sources) > 1
@@ -126,7 +116,7 @@ class Culprits:
         return self.player.sick(one.blank(0, None, one.rows_of(0)).select([0] * self._times))
 
     def _common(self, guilty: Sequence[int]) -> tuple[Culprit, ...]:
-        """Return guilty samples that have one file in common, when the first is healthy without it; else nothing."""
+        """Return guilty samples that share one file, if the first is healthy without it; else nothing."""
         if not self.provenance:
             return ()
         origins = [self.provenance[sample] for sample in guilty]
@@ -140,7 +130,7 @@ class Culprits:
         return tuple(Culprit(sample, part) for sample, part in zip(guilty, parts, strict=True))
 
     def _looked_at(self, sample: int, labels: bool) -> Culprit:
-        """Look into one guilty sample: a label row, or a tile."""
+        """Find the guilty label row or tile of one sample."""
         one = self.case.select([sample])
         rows = one.rows_of(0) if labels else ()
         if rows and self.player.sick(one.without_labels(rows).select([0] * self._times)) is False:
@@ -149,7 +139,7 @@ class Culprits:
                 return Culprit(sample, self._sources_of(sample, finding.guilty), finding.guilty)
         return Culprit(sample, self._guilty_tiles(sample, one))
 
-    def _sick_with(self, one: Case, kept: Sequence[int]) -> bool | None:
+    def _sick_with(self, one: AutopsyCase, kept: Sequence[int]) -> bool | None:
         rows = one.rows_of(0)
         if len(kept) == len(rows):
             return True
@@ -157,7 +147,7 @@ class Culprits:
             one.without_labels([row for k, row in enumerate(rows) if k not in set(kept)]).select([0] * self._times)
         )
 
-    def _guilty_tiles(self, sample: int, one: Case) -> tuple[int, ...]:
+    def _guilty_tiles(self, sample: int, one: AutopsyCase) -> tuple[int, ...]:
         origin = self.provenance[sample] if self.provenance else None
         if origin is None or len(origin.sources) < 2 or any(source.region is None for source in origin.sources):
             return ()
@@ -183,7 +173,9 @@ class Culprits:
             sorted(n for file in [found, *(b for b in blended if sick_without([b]) is False)] for n in files[file])
         )
 
-    def _sick_without_tiles(self, sample: int, one: Case, gone: Sequence[int], further: float = 0.0) -> bool | None:
+    def _sick_without_tiles(
+        self, sample: int, one: AutopsyCase, gone: Sequence[int], further: float = 0.0
+    ) -> bool | None:
         origin = self.provenance[sample]
         height, width = one.images.shape[-2:]
         up, across = height / max(1, origin.size[0]), width / max(1, origin.size[1])
@@ -213,7 +205,7 @@ class Culprits:
                 sure |= here
             else:
                 edges.append((here, here.union(*around)))
-        # At the edge of a tile interpolation mixes two files: a pixel there says nothing where one of them is known.
+        # At the edge of a tile, interpolation mixes two files: a pixel there says nothing if one of them is known.
         return tuple(sorted(sure.union(*(here for here, near in edges if not near & sure))))
 
     def _sources_of(self, sample: int, rows: Iterable[int]) -> tuple[int, ...]:
@@ -225,7 +217,7 @@ class Culprits:
 
 
 def _by_file(sources: Sequence[Any]) -> list[list[int]]:
-    """Return positions of sources, those of one file together: a mosaic may have drawn it twice, and half of it heals nothing."""
+    """Return positions of sources grouped by file: a mosaic may draw one twice, and removing half heals nothing."""
     files: dict[Any, list[int]] = {}
     for n, source in enumerate(sources):
         files.setdefault(source.path or n, []).append(n)
@@ -240,20 +232,20 @@ def _corners(tile: Any) -> tuple[int, int, int, int] | None:
 
 
 def _holding(origin: Any, x: float, y: float) -> set[int]:
-    """Return the positions of the sources that hold a pixel; beyond the edge of the image, that on the edge."""
+    """Return the positions of the sources that hold a pixel; beyond the image, its nearest pixel."""
     height, width = origin.size
     held = origin.at(min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0))
     return {n for n, one in enumerate(origin.sources) if any(one is source for source in held)}
 
 
 def _grown(region: Sequence[tuple[float, float]], reach: float) -> list[tuple[float, float]]:
-    """Return a region with the pixels around it that interpolation has mixed it into."""
+    """Return a region grown by the pixels that interpolation mixed it into."""
     middle_x, middle_y = (sum(part) / len(region) for part in zip(*region, strict=True))
     return [(x + math.copysign(reach, x - middle_x), y + math.copysign(reach, y - middle_y)) for x, y in region]
 
 
 def _lie_on_each_other(origin: Any, a: int, b: int) -> bool:
-    """Tell whether a pixel can be made of both: the tiles of one mosaic never are, though their bounding boxes may meet."""
+    """Say whether a pixel can mix both: the tiles of one mosaic never mix, though their bounding boxes may meet."""
     first, second = origin.tile(a), origin.tile(b)
     if first is None or second is None or {origin.sources[a].how, origin.sources[b].how} <= {"mosaic", "image"}:
         return False

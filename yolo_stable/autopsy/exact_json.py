@@ -1,7 +1,7 @@
-"""JSON that says a value exactly, and that a stranger may have written.
+"""Exact JSON: restores a value exactly, and may come from a stranger.
 
-Beyond what JSON has: tuples, dicts with keys that are no text, and numbers that are not finite are written as objects with one
-key that starts with ``$``. Tensors and arrays, at any depth, are taken out and named; they belong into a file of tensors.
+Tuples, dicts with keys that are no text, and non-finite numbers become objects with one key that starts with ``$``. Tensors and
+arrays, at any depth, are taken out and named; they belong into a file of tensors.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import torch
 from torch import Tensor
 
 MOST_DIGITS = 100
-"""Of a whole number; the time to read one grows with the square of them."""
+"""Of a whole number; the time to read it grows with their square."""
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def pack(value: Any, tensors: MutableMapping[str, Tensor], name: str) -> Any:
-    """Return ``value`` as JSON can say it; :func:`unpack` makes the same of it again.
+    """Return ``value`` as JSON can say it; :func:`unpack` reverses it.
 
     NumPy's numbers come back as Python's, paths as text.
 
     Args:
         value: Numbers, text, None, tensors, arrays; lists, tuples and dicts of them.
-        tensors: Is given the tensors found in it.
-        name: What a tensor found here is called; one in a container is called after its place, ``NAME/0``.
+        tensors: Receives the tensors.
+        name: Of a tensor found here; one in a container adds its place, ``NAME/0``.
 
     Raises:
-        TypeError: Something else is in it; says what and where.
+        TypeError: It holds something else; says what and where.
 
     Examples:
         >>> pack((1, float("inf"), {2: "a"}), {}, "")
@@ -66,12 +66,8 @@ def pack(value: Any, tensors: MutableMapping[str, Tensor], name: str) -> Any:
 def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return what :func:`pack` was given.
 
-    Args:
-        value: From JSON.
-        tensors: Those that were taken out, by name.
-
     Raises:
-        ValueError: It is nothing that :func:`pack` returns, or a tensor is missing.
+        ValueError: :func:`pack` cannot have returned it, or a tensor is missing.
 
     Examples:
         >>> unpack({"$tuple": [1, {"$float": "inf"}]}, {})
@@ -109,7 +105,7 @@ def _key(packed: Any) -> Any:
 
 
 def parse(content: bytes) -> Any:
-    """Read strict JSON: every number finite, no key twice, text that can be printed.
+    """Read strict JSON: finite numbers, no repeated keys, printable text.
 
     Raises:
         ValueError: It is not JSON, or not strict, or nested too deeply; says what.

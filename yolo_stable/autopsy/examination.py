@@ -1,4 +1,4 @@
-"""Examination: the steps of an autopsy; each adds to the evidence."""
+"""Examination: the steps of an autopsy, each of which adds evidence."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 from torch import Tensor
 
 from ..guard.untouched import untouched
-from .case import Case
+from .case import AutopsyCase
 from .culprits import Culprit, Culprits
-from .facts import facts_of, shortened, weights_in_words
-from .finding import Break, Location
+from .finding import Break, Location, shortened
 from .inspection import bad_pixels, sick_weights
 from .locate import OnBreak, locate_call
 from .loss_memory import mend
-from .other_weights import other_weights
-from .replay import Outcome, Player, error_in_words, is_out_of_memory
+from .replay import Replayer, ReplayOutcome, error_in_words, is_out_of_memory
 from .steadiness import fickle
-from .suspects import Finding
+from .suspects import SearchResult
 from .symptom import Symptom, agree, same_bits, signs_of
+from .twin import other_weights
 
 HALVES = ("float16", "bfloat16")
 
@@ -29,29 +28,29 @@ class Examination:
 
     Args:
         cases: The micro-batches, oldest first.
-        seen: What was seen in training.
-        provenance: One for each image of all of them, or nothing.
-        healthy_state: Weights from before, or None.
-        player: Replays.
+        seen: What training saw.
+        provenance: One per image of all of them, or nothing.
+        healthy_state: Earlier weights, or None.
+        player: Replays cases.
         reference: The same batch on another device, or None.
-        frugal: Replay nothing that needs more memory than the batch did.
+        frugal: Replay nothing that needs more memory than the batch.
     """
 
     def __init__(
         self,
-        cases: list[Case],
+        cases: list[AutopsyCase],
         seen: Symptom,
         provenance: Sequence[Any],
         healthy_state: Mapping[str, Tensor] | None,
-        player: Player,
-        reference: Case | None,
+        player: Replayer,
+        reference: AutopsyCase | None,
         *,
         frugal: bool = False,
     ) -> None:
         self.cases, self.seen, self.provenance, self.player = cases, seen, provenance, player
         self.healthy_state, self.reference, self.frugal = healthy_state, reference, frugal
         self.known: dict[str, Any] = {}
-        """Fields of `Evidence`."""
+        """Fields of `AutopsyEvidence`."""
         self.facts: dict[str, Any] = {}
         self.location: Location | None = None
         self.culprits: tuple[Culprit, ...] = ()
@@ -61,7 +60,7 @@ class Examination:
         self.turn_to(0)
 
     def turn_to(self, number: int) -> None:
-        """Look at one micro-batch from here on."""
+        """Examine this micro-batch from here on."""
         self.case = self.cases[number]
         start = sum(case.size for case in self.cases[:number])
         own = self.provenance[start : start + self.case.size]
@@ -69,7 +68,7 @@ class Examination:
         self.micro_batch = number
 
     def run(self, frames: int, on_break: OnBreak | None) -> None:
-        """Do everything, and stop as soon as the cause is plain."""
+        """Take all steps, and stop once the cause is plain."""
         if self._labels_are_unusable() or self._state_is_known():
             return
         self._choose_micro_batch()
@@ -82,7 +81,7 @@ class Examination:
     # ---- without running anything ----------------------------------------------------------------------------------------
 
     def _labels_are_unusable(self) -> bool:
-        """Labels that were found at fault before the forward pass: a replay could take the device down with it."""
+        """Blame labels that no forward pass can use: replaying them could crash the device."""
         for number, case in enumerate(self.cases):
             wrong = {
                 row: what
@@ -103,18 +102,18 @@ class Examination:
         self.what = f"has a label that no loss can use ({fault})"
 
     def _state_is_known(self) -> bool:
-        """An audit has found a number that is not finite, or one that is absurd."""
+        """Blame a non-finite or absurd number that an audit found."""
         if self.seen.kind != "state" or not self.seen.culprits:
             return False
         found = sick_weights(self.case.model)
-        self.known.update(weights=weights_in_words(found) or f"not finite: {', '.join(self.seen.culprits)}")
+        self.known.update(weights=str(found) or f"not finite: {', '.join(self.seen.culprits)}")
         self.known.update(widespread=found.widespread and not found.not_finite, reproduced=bool(found))
         self.facts["culprits"] = shortened(self.seen.culprits)
         self.what = "holds numbers that no training can use"
         return True
 
     def _choose_micro_batch(self) -> None:
-        """Turn to the micro-batch of a window that breaks: one that can be told by its pixels, else by replaying each."""
+        """Turn to the micro-batch of a window that breaks, found by its pixels or by replaying each."""
         if len(self.cases) == 1:
             return
         order = sorted(range(len(self.cases)), key=lambda n: (not bad_pixels(self.cases[n]), self.cases[n].size, n))
@@ -135,14 +134,14 @@ class Examination:
             ]
             self.culprits = self.names.by_pixels(pixels)
         elif weights:
-            self.known["weights"] = weights_in_words(weights)
+            self.known["weights"] = str(weights)
             self.known["widespread"] = weights.widespread and not weights.not_finite
             self.what = "computed with weights that no training can use"
 
     # ---- the replay ------------------------------------------------------------------------------------------------------
 
     def _trace(self, frames: int, on_break: OnBreak | None) -> bool:
-        """Replay the batch under observation; False when there is nothing more to find out."""
+        """Replay the batch with the tracer; False when there is nothing more to find."""
         if self.player.deadline.over():
             return False
         seen, case = self.seen, self.case
@@ -168,7 +167,7 @@ class Examination:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            # Whatever else the network raises: what was seen without it still counts.
+            # Whatever else the network raises, the earlier evidence counts.
             self.known["error"] = self.facts["error"] = error_in_words(error)
             return False
         self.location = location
@@ -177,7 +176,7 @@ class Examination:
         loss = None if location.loss is None else location.loss / scale
         digests = {key: value for key, value in location.digests.items() if key != "loss" or scale == 1.0}
         self.bitwise = same_bits(seen, loss, location.items, digests)
-        self.facts.update(facts_of(location), loss=loss)
+        self.facts.update(location.facts(), loss=loss)
         found = signs_of(
             loss,
             location.items,
@@ -190,7 +189,7 @@ class Examination:
         return self._is_reproduced(found)
 
     def _is_reproduced(self, found: frozenset[str]) -> bool:
-        """Tell whether the fault is there again; when the trace is healthy, a plain replay has the last word."""
+        """Say whether the fault came again; if the trace is healthy, a plain replay decides."""
         seen = self.seen
         if agree(seen.signs, found):
             self.known["reproduced"] = True
@@ -200,7 +199,7 @@ class Examination:
             return self._compare_with_snapshot()
         again = self.player.play(self.case, backward=seen.backward or not seen.signs)
         if not found and again.sick is False and self.bitwise and seen.signs and seen.signs <= {"buffers", "jump"}:
-            # To the bit the same loss, and healthy statistics: it was not this batch that wrote those that were seen.
+            # The same loss bit for bit, and healthy statistics: this batch did not write those that training saw.
             names = ", ".join(shortened(seen.culprits))
             self.known["weights"] = f"running statistics were not as training leaves them: {names}"
             self.what = "met running statistics that no training can use"
@@ -223,7 +222,7 @@ class Examination:
         return False
 
     def _suspicious_labels(self) -> bool:
-        """Labels that can be computed with, but hardly should: guilty when the batch is healthy without them."""
+        """Blame usable but suspicious labels if the batch is healthy without them."""
         wrong = self.case.label_faults()
         if not wrong:
             return False
@@ -236,9 +235,9 @@ class Examination:
     # ---- what must be concluded ------------------------------------------------------------------------------------------
 
     def _memory_is_ruined(self) -> bool:
-        """What the loss keeps is not finite: guilty when the batch is healthy with another number in its place.
+        """Blame a non-finite number that the loss keeps, if the batch is healthy with another one in its place.
 
-        A number that is not finite may as well stand for "not yet", as a smallest loss that begins at infinity.
+        Such a number may also mean "not yet", like a smallest loss that begins at infinity.
         """
         names, healthy = self._healthy_with("")
         if not healthy:
@@ -267,7 +266,7 @@ class Examination:
             self.known["sick_again"] = self.player.sick(self.case)
             return
         self.known["fickle"] = fickle(self.case, self.player, sick=True)
-        if self.known["fickle"]:  # chance would name an image
+        if self.known["fickle"]:  # chance would pick an image
             return
         if self.reference is not None:
             self.known["healthy_on_reference"] = _healthy(self.player.play(self.reference))
@@ -280,7 +279,7 @@ class Examination:
         if not self.known.get("healthy_in_float32"):
             self._try_other_weights(self.names.smallest(finding))
 
-    def _describe(self, finding: Finding) -> None:
+    def _describe(self, finding: SearchResult) -> None:
         if finding.every:
             self.facts["samples"] = "every image that was tried breaks it alone"
         elif not finding.alone:
@@ -288,28 +287,28 @@ class Examination:
         elif finding.rest_is_healthy is False:
             self.facts["samples"] = "there are more than these"
 
-    def _try_other_weights(self, suspect: Case) -> None:
-        """Ask whether what breaks this state breaks other weights too, and wider numbers."""
+    def _try_other_weights(self, suspect: AutopsyCase) -> None:
+        """Try what breaks this state on other weights, and in float64."""
         key = "healthy_on_fresh" if self.healthy_state is None else "healthy_on_snapshot"
         self.known[key] = _healthy(self.player.play(suspect, model=other_weights(suspect.model, self.healthy_state)))
         first = self.location.first if self.location is not None else None
-        # An infinity out of finite numbers is an overflow, also where the operation could not be computed again.
+        # An infinity from finite numbers is an overflow, even if the operation could not be recomputed.
         overflow = first is not None and (first.wide == "overflow" or (not first.wide and first.value != "nan"))
         if not self.known[key] and not self.known["half"] and not overflow and self._has_room(suspect):
             self.known["healthy_in_float64"] = _healthy(self.player.play(suspect, precision="float64"))
 
-    def _has_room(self, suspect: Case) -> bool:
-        """Tell whether a backward pass in float64 needs no more memory than the batch did: it is twice as wide, weights too."""
+    def _has_room(self, suspect: AutopsyCase) -> bool:
+        """Say whether a backward pass in float64, twice as wide, weights included, needs no more memory than the batch."""
         offloaded = suspect.images.device.type != "cpu"
         return not (self.frugal and self.seen.backward) or offloaded or 4 * suspect.size <= self.case.size
 
 
-def _healthy(outcome: Outcome) -> bool | None:
+def _healthy(outcome: ReplayOutcome) -> bool | None:
     return None if outcome.sick is None else not outcome.sick
 
 
 def _labels_matter(first: Break | None) -> bool:
-    """Tell whether a break can come from labels: not when it came in a module, before any loss."""
+    """Say whether labels can cause a break: not if it happened in a module, before any loss."""
     if first is None or first.phase == "loss":
         return True
     return first.phase == "backward" and (not first.module or first.module.startswith(("<", "criterion")))

@@ -1,12 +1,12 @@
-"""Autopsy of one rejected batch: replay it, name what broke, who broke it and why.
+"""Autopsy of one rejected batch: replays it and names what broke, who broke it and why.
 
-Evidence is collected cheapest first: labels, pixels and weights; one traced replay; samples, by what the break itself shows or by
-halves, then tiles, then label rows; other precisions and other weights. ``cause.judge`` is a pure function of it. Each replay is
-inside `untouched`.
+It collects evidence in the order of cost: labels, pixels and weights; one traced replay; samples, as the break shows them or by
+bisection, then tiles, then label rows; other precisions and other weights. ``cause.judge`` is a pure function of the evidence.
+Each replay is inside `untouched`.
 
-An autopsy in a run begins when the activations of the rejected batch are free (``guard/graph.py``). It holds nothing in cycles,
-keeps wider precisions from saving more than the batch did (``frugal``), and ends undecided when memory runs out; measured by
-``python -m benchmarks.rejections``.
+During a run, an autopsy begins once the activations of the rejected batch are free (``guard/graph.py``). It holds nothing in
+cycles, keeps wider precisions from saving more than the batch did (``frugal``), and ends undecided when memory runs out
+(``python -m benchmarks.rejections``).
 """
 
 from __future__ import annotations
@@ -20,73 +20,69 @@ from torch import Tensor
 from .._shared.strict_json import strict
 from ..guard.reductions import try_out
 from .advice import next_step
-from .case import Case
-from .cause import DATA, WEIGHTS, Evidence, judge
+from .case import AutopsyCase
+from .cause import DATA, WEIGHTS, AutopsyEvidence, judge
 from .examination import Examination
-from .facts import module_of
 from .finding import Location
-from .inspection import sick_weights
+from .inspection import module_of, sick_weights
 from .locate import OnBreak
-from .replay import Deadline, Player, error_in_words, is_out_of_memory
-from .report import Report
+from .replay import Deadline, Replayer, error_in_words, is_out_of_memory
+from .report import AutopsyReport
 from .symptom import Symptom
 
 
 def examine(
-    case: Case | Sequence[Case],
+    case: AutopsyCase | Sequence[AutopsyCase],
     seen: Symptom,
     *,
     provenance: Sequence[Any] = (),
     healthy_state: Mapping[str, Tensor] | None = None,
     seconds: float | None = 60.0,
     nan_only: bool = False,
-    reference: Case | None = None,
+    reference: AutopsyCase | None = None,
     frugal: bool = False,
     frames: int = 0,
     on_break: OnBreak | None = None,
-) -> Report:
-    """Find out why a batch could not be trained on.
+) -> AutopsyReport:
+    """Find out why a batch broke the training.
 
-    The model, its gradients, buffers and flags, and all random number generators are left as they were. The same case gives
-    the same answer, unless the time runs out.
+    The model, its gradients, buffers and flags, and all random number generators stay as they are. The same case gives the same
+    answer, unless time runs out. It never raises: an error in here, or a lack of memory, gives an undecided answer.
 
     Args:
-        case: The batch, with the network in the state before it; of a window all micro-batches, oldest first.
-        seen: What was seen in training.
-        provenance: What went into each image; of a window for all its micro-batches, one behind the other. See
-            ``provenance/recipe.py``. Without it, samples are told by their position and ``Case.path``.
-        healthy_state: Parameters and buffers by name that were found healthy, from before.
-        seconds: After it nothing more is replayed; None: as long as it takes.
-        nan_only: Infinities are taken for healthy.
+        case: The batch, with the network in the state before it; for a window all micro-batches, oldest first.
+        seen: What training saw.
+        provenance: The recipe of each image, in the order of all micro-batches, see ``provenance/recipe.py``. Without it, samples
+            have only their position and ``AutopsyCase.path``.
+        healthy_state: Earlier, healthy parameters and buffers by name.
+        seconds: After it nothing more is replayed; None: no limit.
+        nan_only: Infinities count as healthy.
         reference: The same batch with the same network on another device, such as the CPU.
-        frugal: Replay nothing that autograd would need more memory for than for the batch in training; then less is found
-            out about small batches.
-        frames: As for `locate_call`; they are in ``Report.location``.
+        frugal: Replay nothing for which autograd needs more memory than for the batch in training; this finds out less about
+            small batches.
+        frames: As for `locate_call`; they are in ``AutopsyReport.location``.
         on_break: As for `locate_call`.
-
-    Returns:
-        The answer. It never raises: what goes wrong here, and a lack of memory, is told in an answer that is undecided.
 
     Syncs: one read per operation in the traced replay, a few in each further one.
     """
     cases = list(case) if isinstance(case, Sequence) else [case]
     try:
         try_out(cases[0].model.parameters())  # before anything is traced
-        player = Player(seen, Deadline(seconds), nan_only=nan_only)
+        player = Replayer(seen, Deadline(seconds), nan_only=nan_only)
         examination = Examination(cases, seen, provenance, healthy_state, player, reference, frugal=frugal)
         try:
             examination.run(frames, on_break)
-        except Exception as error:  # noqa: BLE001 - what was found until then still counts
+        except Exception as error:  # noqa: BLE001 - the evidence so far counts
             examination.known["error"] = examination.facts["error"] = error_in_words(error)
             examination.known["out_of_memory"] = is_out_of_memory(error)
         return report_of(examination)
-    except Exception as error:  # noqa: BLE001 - a fault in here must never harm the training that asked
-        return Report(evidence={"error": error_in_words(error)}, next=next_step("undecided"))
+    except Exception as error:  # noqa: BLE001 - an error in here must never harm the training
+        return AutopsyReport(evidence={"error": error_in_words(error)}, next=next_step("undecided"))
 
 
-def report_of(e: Examination) -> Report:
-    """Return the answer to what an examination has found."""
-    evidence = Evidence(**e.known, out_of_time=e.player.deadline.met)
+def report_of(e: Examination) -> AutopsyReport:
+    """Return the answer from what an examination found."""
+    evidence = AutopsyEvidence(**e.known, out_of_time=e.player.deadline.met)
     judgement = judge(evidence)
     cause = judgement.cause
     first = e.location.first if e.location is not None else None
@@ -100,7 +96,7 @@ def report_of(e: Examination) -> Report:
         facts.setdefault("error", e.player.errors[0])
     files = tuple(dict.fromkeys(sample.path for sample in samples if sample.path))
     rows = tuple(sample.label_row for sample in samples if sample.label_row is not None)
-    return Report(
+    return AutopsyReport(
         reproduced=evidence.reproduced,
         bitwise=e.bitwise,
         cause=cause,

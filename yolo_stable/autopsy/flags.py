@@ -1,4 +1,4 @@
-"""The switches of torch that change what a computation gives: written into a bundle, and set again for its replay."""
+"""Flags: torch's switches that change results; a bundle records them, and its replay sets them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def _deterministic(on: bool) -> None:
-    with warnings.catch_warnings():  # some builds say here what they cannot promise
+    with warnings.catch_warnings():  # some builds warn of what they cannot promise
         warnings.simplefilter("ignore")
         torch.use_deterministic_algorithms(on, warn_only=True)
 
@@ -30,7 +30,7 @@ _SWITCHES: dict[str, tuple[Callable[[], Any], Callable[[Any], None], type]] = {
 
 
 def flags() -> dict[str, Any]:
-    """Return the switches as they are, plain values by name, with what the processor can do (``cpu``, only to be read).
+    """Return the switches by name, and the processor's instruction set (``cpu``, read only).
 
     Examples:
         >>> flags()["threads"] == torch.get_num_threads()
@@ -44,13 +44,12 @@ def flags() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def as_recorded(recorded: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Set the switches to what :func:`flags` returned, and back on leaving.
+    """Set the switches to what :func:`flags` returned, here or on another machine, and restore them on leaving.
 
-    Args:
-        recorded: Of this or another machine; what is not known, or of another type, is left as it is.
+    Unknown names and values of another type are ignored.
 
     Yields:
-        What of it could not be had, as sentences for a person: another instruction set, a switch that this build refuses.
+        What could not be set, as sentences: another instruction set, a switch that this build refuses.
     """
     before = flags()
     missing = []
@@ -61,7 +60,7 @@ def as_recorded(recorded: Mapping[str, Any]) -> Iterator[list[str]]:
             value = recorded.get(name)
             if type(value) is not kind or value == before[name]:
                 continue
-            with warnings.catch_warnings():  # some are refused with a warning alone
+            with warnings.catch_warnings():  # some refusals are only warnings
                 warnings.simplefilter("ignore")
                 with contextlib.suppress(RuntimeError, ValueError):
                     write(value)

@@ -1,4 +1,4 @@
-"""The last modules before a break, with the magnitudes of what went in and came out, for people."""
+"""Frames: the last modules before a break, with the magnitudes of their weights, inputs and outputs, for people."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Frame:
 
 
 def frame_of(module: nn.Module, name: str, call: int, inputs: object, outputs: object) -> Frame:
-    """Return one call of a module: its own weights, what went in and what came out.
+    """Return one call of a module: its own weights, inputs and outputs.
 
     Syncs: one read per tensor.
     """
@@ -91,7 +91,7 @@ def frames_table(frames: Sequence[Frame]) -> str:
 
 
 def before(frames: Iterable[Frame], call: int, count: int) -> tuple[Frame, ...]:
-    """Return the last ``count`` frames up to the call that the break is in; all are in the order in which they ended."""
+    """Return the last ``count`` frames up to the call of the break; all are in the order of their ends."""
     done = list(frames)
     end = next((i + 1 for i, frame in enumerate(done) if frame.call == call), len(done))
     return tuple(done[max(0, end - count) : end]) if count > 0 else ()

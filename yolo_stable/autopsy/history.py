@@ -1,4 +1,4 @@
-"""Autograd's history: the forward operation whose gradient an operation of the backward pass computes."""
+"""Autograd history: the forward operation behind each operation of the backward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .modules import OUTSIDE, Place, Places, caller, hooked_module, source_of
+from .modules import OUTSIDE, ModuleCall, ModuleTracker, caller, hooked_module, source_of
 from .taint import Birth
 
 sequence = torch.autograd._get_sequence_nr
@@ -20,38 +20,34 @@ _node: Callable[[], Any] = torch._C._current_autograd_node
 
 
 @dataclass(slots=True)
-class Call:
-    """A forward operation that autograd will come back to."""
+class ForwardCall:
+    """A forward operation that autograd will return to."""
 
-    place: Place
+    place: ModuleCall
     op: str
     ordinal: int
     code: CodeType | None
     line: int | None
 
 
-class History:
-    """What autograd's nodes stand for, by their sequence numbers.
+class AutogradHistory:
+    """Maps autograd's nodes to forward operations by sequence number.
 
-    A node is made just before its operation runs, so the operation that runs next is its own.
-
-    Args:
-        places: Knows the running module.
-        anchor: The function that runs the pass.
+    A node is made just before its operation runs, so the next operation is its own.
     """
 
-    def __init__(self, places: Places, anchor: CodeType) -> None:
+    def __init__(self, places: ModuleTracker, anchor: CodeType) -> None:
         self.seen = sequence() - 1
-        """The last number that was given out."""
+        """The last number in use."""
         self.waiting: list[Birth] = []
-        """Births in hooks, whose node comes next."""
+        """Births in hooks; their node comes next."""
         self._places = places
         self._anchor = anchor
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, ForwardCall] = {}
         self._born_at: dict[int, Birth] = {}
 
     def born(self, birth: Birth) -> None:
-        """Remember the break of an operation, in case that its gradient breaks as well."""
+        """Remember the break of an operation, in case its gradient breaks, too."""
         self._born_at.setdefault(birth.ordinal, birth)
 
     def belongs(self, birth: Birth) -> None:
@@ -87,7 +83,7 @@ class History:
             self.waiting.clear()
 
     def parent(self) -> Birth | None:
-        """Return the break of the forward operation whose gradient is being computed, however well it was hidden."""
+        """Return the break of the forward operation whose gradient is being computed, even if it was masked."""
         node = _node()
         call = None if node is None or self._places.now is not OUTSIDE else self._calls.get(node._sequence_nr())
         return None if call is None else self._born_at.get(call.ordinal)
@@ -97,7 +93,7 @@ class History:
         self.seen = number
         frame = caller(sys._getframe(2), self._anchor)
         code, line = (frame.f_code, frame.f_lineno) if frame is not None else (None, None)
-        self._calls[number] = Call(self._places.now, op, ordinal, code, line)
+        self._calls[number] = ForwardCall(self._places.now, op, ordinal, code, line)
 
 
 def in_backward() -> bool:

@@ -1,7 +1,6 @@
-"""Images whose numbers are the 256 levels of a file: kept as bytes, and made again bit for bit.
+"""Image levels: images whose numbers are the 256 levels of a file, kept as bytes and restored bit for bit.
 
-Ultralytics divides the bytes of images by 255. What an augmentation or a fault has changed since is kept as it is, image by
-image.
+Ultralytics divides the bytes of images by 255. Images that an augmentation or a fault changed afterwards are kept as they are.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ from torch import Tensor
 
 RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "divide": lambda levels: levels.float() / 255,
-    "multiply": lambda levels: levels.float() * torch.tensor(255.0).reciprocal(),  # what CUDA makes of a division
+    "multiply": lambda levels: levels.float() * torch.tensor(255.0).reciprocal(),  # CUDA's division
 }
 """How bytes became numbers."""
 
 
 def split(images: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Take images apart into bytes and the rest.
+    """Split images into bytes and the rest.
 
     Args:
         images: (B, C, H, W) float32 on the host, of any layout, with any numbers.
 
     Returns:
         The tensors ``levels`` (uint8) and ``rest`` (float32), each (B', C, H, W), and the plain values ``rule`` and ``exact``,
-        the images that ``levels`` has; None when no image is such.
+        the images in ``levels``; None if there are none.
     """
     if images.dtype != torch.float32 or images.ndim != 4 or not images.numel():
         return None
@@ -49,7 +48,7 @@ def split(images: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def join(levels: Tensor, rest: Tensor | None, plain: Any) -> Tensor:
-    """Put together what :func:`split` took apart; contiguous.
+    """Join what :func:`split` returned; contiguous.
 
     Raises:
         ValueError: The parts do not fit together.
@@ -73,7 +72,7 @@ def join(levels: Tensor, rest: Tensor | None, plain: Any) -> Tensor:
 
 
 def _levels(image: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor | None:
-    corner = image[:, :1]  # most images that are not exact show it in the first row
+    corner = image[:, :1]  # the first row shows most images that are not exact
     if _exact(corner, make) is None:
         return None
     return _exact(image, make)

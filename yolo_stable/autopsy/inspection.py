@@ -1,4 +1,4 @@
-"""Inspection of images and weights: what can be told by looking, without running anything."""
+"""Inspection of images and weights: what they show without running anything."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from ..guard.reductions import largest
 from ..guard.wrappers import plainly_named
-from .case import Case
+from .case import AutopsyCase
+from .finding import shortened
 
 MAX_WEIGHT = 1e8
 """A weight beyond this magnitude is absurd; a running variance beyond its square. As ``guard.max_value``."""
 MAX_ORDINARY = 1e4
 """When half of all parameters have a weight beyond this magnitude, they have run away together."""
 MOST_PLACES = 256
-"""How many bad pixels of an image are looked up, evenly over all of them."""
+"""How many bad pixels of an image are looked up, evenly spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class BadPixels:
     """In words: ``"NaN pixels"``, ``"infinite pixels"`` or ``"pixels of 1e+20"``."""
     count: int
     places: tuple[tuple[int, int], ...]
-    """Where, as (y, x); of inputs that are no pictures, empty."""
+    """As (y, x); empty if the inputs are no images."""
     first: tuple[int, ...]
     """Index of the first one within the sample."""
 
@@ -43,20 +44,26 @@ class WeightFindings:
     absurd: tuple[tuple[str, float], ...] = ()
     """Name and largest magnitude of finite ones, the largest first."""
     widespread: bool = False
-    """Whether the absurd ones are so many that no single number was ruined: the weights have run away together."""
+    """Whether so many are absurd that no single number was ruined: the weights have run away together."""
 
     def __bool__(self) -> bool:
         return bool(self.not_finite or self.absurd)
 
+    def __str__(self) -> str:
+        """Say what is wrong, the first few by name; empty when nothing is."""
+        if self.not_finite:
+            return f"not finite: {', '.join(shortened(self.not_finite))}"
+        return ", ".join(shortened([f"{name} is as large as {value:.3g}" for name, value in self.absurd]))
+
 
 @torch.no_grad()
-def bad_pixels(case: Case) -> tuple[BadPixels, ...]:
-    """Return the samples whose inputs are not finite or absurd.
+def bad_pixels(case: AutopsyCase) -> tuple[BadPixels, ...]:
+    """Return the samples with non-finite or absurd inputs.
 
     Args:
         case: ``images`` of any shape with samples first; integers are never bad.
 
-    Syncs: one read when all is well, a few for each bad sample.
+    Syncs: one read if all is well, a few per bad sample.
     """
     images = case.images
     if not images.is_floating_point() or not images.numel():
@@ -82,11 +89,11 @@ def bad_pixels(case: Case) -> tuple[BadPixels, ...]:
 
 @torch.no_grad()
 def sick_weights(model: nn.Module) -> WeightFindings:
-    """Return parameters and buffers that are not finite, and parameters that are absurd.
+    """Return non-finite parameters and buffers, and absurd parameters.
 
-    Absurd buffers are left out: in training BatchNorm writes its running statistics and does not compute with them.
+    Absurd buffers do not count: in training, BatchNorm writes its running statistics but does not use them.
 
-    Syncs: one read for each device and dtype.
+    Syncs: one read per device and dtype.
     """
     parameters = _largest(plainly_named(model.named_parameters()))
     buffers = _largest(plainly_named(model.named_buffers()))
@@ -97,6 +104,16 @@ def sick_weights(model: nn.Module) -> WeightFindings:
         absurd=tuple(sorted(absurd.items(), key=lambda pair: -pair[1])),
         widespread=len(absurd) >= max(2, 0.1 * len(parameters)) or _median(parameters.values()) > MAX_ORDINARY,
     )
+
+
+def module_of(model: nn.Module, culprits: Iterable[str]) -> str:
+    """Return the module of the first name that is a parameter or a buffer, or that ends with one, as those of an average do."""
+    names = [name for name, _ in plainly_named([*model.named_parameters(), *model.named_buffers()])]
+    for culprit in culprits:
+        fitting = [name for name in names if culprit == name or culprit.endswith((f".{name}", f" {name}"))]
+        if fitting:
+            return max(fitting, key=len).rpartition(".")[0]
+    return ""
 
 
 def _median(values: Iterable[float]) -> float:

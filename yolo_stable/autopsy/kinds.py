@@ -1,4 +1,4 @@
-"""Kinds of ATen operations by what they do to memory: make a view, hand out raw memory, write into an argument, or compute."""
+"""Kinds of ATen operations by their use of memory: make a view, return raw memory, write into an argument, or compute."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 BATCH_NORMS = {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"}
-"""They write the running statistics when they train (argument 5), and their schemas do not say so."""
+"""They write the running statistics in training (argument 5), though their schemas do not say so."""
 _RAW = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted", "resize_", "set_"}
 _CONSTANT = {"lift_fresh", "lift", "scalar_tensor"}
-"""They make numbers in the code into a tensor."""
+"""They turn numbers in the code into a tensor."""
 _SAME = {"_unsafe_view", "_reshape_alias", *_CONSTANT}
-"""They hand on memory, though their schemas do not say so."""
+"""They pass on memory, though their schemas do not say so."""
 _FILL = {
     "copy_",
     "fill_",
@@ -28,7 +28,7 @@ _FILL = {
 }
 """They write without reading."""
 SOFTMAXES = {"_softmax", "_log_softmax", "softmax", "log_softmax", "logsumexp"}
-"""-Inf is masked for them; of nothing but -Inf they make NaN."""
+"""They mask -Inf, but return NaN for nothing but -Inf."""
 MASKS = {
     "masked_fill",
     "masked_fill_",
@@ -41,9 +41,9 @@ MASKS = {
     "index_fill",
     "index_fill_",
 }
-"""They put the number -Inf of the code where it is meant to be."""
+"""They put the code's -Inf where it is intended."""
 BOUNDED = {"relu_", "silu_", "sigmoid_", "tanh_", "clamp_", "clamp_min_", "clamp_max_", "hardtanh_", "hardsigmoid_"}
-"""In place, and finite for all finite inputs: when the result is not, the device computed wrongly."""
+"""In place, and finite for all finite inputs: a non-finite result means a faulty device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Write:
     """Among the positional arguments, or the keyword."""
     name: str
     read: bool
-    """It reads the old values as well."""
+    """It also reads the old values."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What to expect of an operation."""
+class OperationKind:
+    """What is known of an operation."""
 
     func: Any
     op: str
@@ -77,7 +77,7 @@ class Kind:
     arguments: tuple[str, ...]
 
 
-def kind_of(func: Any) -> Kind:
+def kind_of(func: Any) -> OperationKind:
     """Return what is known of an operation, from its schema and by name."""
     schema = func._schema
     name = schema.name.split("::")[-1]
@@ -91,7 +91,7 @@ def kind_of(func: Any) -> Kind:
     if hidden:
         writes = [Write(i, arguments[i], read=True) for i in (3, 4)]
     shares = any(r.alias_info is not None for r in schema.returns)
-    return Kind(
+    return OperationKind(
         func=func,
         op=str(func),
         name=name,

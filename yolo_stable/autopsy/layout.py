@@ -13,15 +13,14 @@ from .tensor_file import KINDS, check_name
 
 
 def lay_down(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors as a file wants them, and what it does not say about them.
+    """Return tensors as a file needs them, and their layout.
 
     Args:
-        tensors: Of any device and layout. One that is shared, as tied weights are, is kept once.
+        tensors: Of any device and layout. A shared one, such as tied weights, is kept once.
 
     Returns:
-        Contiguous tensors on the host, which are the given ones where those are such; and plain values: ``tensors``, by name
-        the dtype, the shape and, where they are not the usual ones, the strides; and ``same``, by name the name of the one that
-        it is.
+        Contiguous tensors on the host, not copied where possible; and plain values: ``tensors``, by name the dtype, the shape and
+        any unusual strides; and ``same``, by name the name of the tensor that it shares.
 
     Raises:
         ValueError: A name or a dtype cannot be kept.
@@ -47,7 +46,7 @@ def lay_down(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 
 def check(name: str, tensor: Tensor) -> None:
-    """Refuse a tensor that no file of tensors can hold.
+    """Refuse a tensor that a file of tensors cannot hold.
 
     Raises:
         ValueError: Its name or its dtype cannot be kept.
@@ -99,7 +98,7 @@ def _usual(shape: Sequence[int]) -> list[int]:
 
 
 def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Say whether strides name each element once and leave no gap: a contiguous tensor with its dimensions in another order."""
+    """Say whether strides reach each element once without gaps: a contiguous tensor with permuted dimensions."""
     total = math.prod(shape)
     if not total or len(shape) != len(strides) or any(not 0 <= stride <= total for stride in strides):
         return False

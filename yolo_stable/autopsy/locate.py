@@ -1,11 +1,13 @@
-"""Locator: names the operation that broke a forward and backward pass, of any PyTorch module."""
+"""Locator: names the operation that broke a forward and backward pass of any PyTorch module."""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +16,13 @@ from torch import Tensor, nn
 
 from ..guard.untouched import untouched
 from ..guard.wrappers import plainly_named
-from .ends import bracket, digest_of, loss_and_items, named_inputs
 from .finding import Break, Location
 from .frames import before, tensors_in
-from .modules import Places
+from .modules import ModuleTracker
 from .ranges import is_finite
 from .replay import is_out_of_memory
 from .taint import Birth, Origin, earliest
-from .tracer import Stopped, Tracer, plainly
+from .tracer import OperationTracer, Stopped, plainly
 
 OnBreak = Callable[[Break, dict[str, Any]], None]
 
@@ -36,30 +37,27 @@ def locate(
     frames: int = 0,
     on_break: OnBreak | None = None,
 ) -> Location:
-    """Run a model forward and backward once and name the first operation whose output is not finite while its inputs are.
+    """Run a model forward and backward once and name the first operation with finite inputs and a non-finite output.
 
-    *First* is meant causally: an infinity that is masked away before it does harm is not blamed. Model, gradients and
-    random number generators are left as they were.
+    *First* is causal: an infinity that is masked before it does harm is not blamed. Model, gradients and random number
+    generators stay as they are.
 
     Args:
-        model: Any module. What is compiled runs plainly meanwhile.
-        inputs: A tuple of arguments, a dict of keyword arguments, or one argument. A dict that is itself the one argument, as
-            Ultralytics' batches are, is given as ``(batch,)``.
-        loss_fn: Called with the model's output, returns the loss, or loss and items. None: the output is that already.
-        backward: Also go back from the loss; one that is not a single number is summed.
-        seconds: Give up after so much time; then ``truncated`` is set.
-        frames: Keep the last so many calls of modules before the break, with their magnitudes.
-        on_break: Called at the break, with the local variables of the code that it happened in, in a second run that stops
-            there. ``op_args``, ``op_kwargs`` and ``op_result`` are the operation's.
-
-    Returns:
-        What broke, where, and what depends on it.
+        model: Any module; compiled ones run uncompiled meanwhile.
+        inputs: A tuple of arguments, a dict of keyword arguments, or one argument. Pass a dict that is itself the argument, such
+            as Ultralytics' batches, as ``(batch,)``.
+        loss_fn: Returns the loss, or loss and items, from the model's output. None: the output is that already.
+        backward: Also run the backward pass; a loss of several numbers is summed.
+        seconds: Time limit; beyond it ``truncated`` is set.
+        frames: Number of module calls before the break to keep, with their magnitudes.
+        on_break: Called at the break, in a second run that stops there, with the local variables of the code there and the
+            operation's ``op_args``, ``op_kwargs`` and ``op_result``.
 
     Raises:
-        Exception: Whatever the model or the loss raises, when nothing had broken before.
+        Exception: Whatever the model or the loss raises before anything broke.
 
-    Syncs: one read per operation. The hooks and the mode follow autograd into its device threads as torch hands its state on;
-    that was not run on a GPU.
+    Syncs: one read per operation. The hooks and the mode follow autograd into its device threads through torch's own state; this
+    has not run on a GPU.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
@@ -90,15 +88,12 @@ def locate_call(
     Args:
         model: The module that ``call`` runs.
         call: Returns the loss, or loss and items (a tensor, numbers by name, or a list of them).
-        inputs: What ``call`` reads, in nested dicts, lists and tuples: names those that are not finite from the start.
+        inputs: What ``call`` reads, in nested dicts, lists and tuples, to name what is not finite from the start.
         backward: See :func:`locate`.
         seconds: See :func:`locate`.
         frames: See :func:`locate`.
         on_break: See :func:`locate`.
-        stop_at: Stop at the operation of this number, as ``Break.ordinal`` counts them, and call ``on_break`` there.
-
-    Returns:
-        See :func:`locate`.
+        stop_at: Stop at the operation of this ``Break.ordinal``, and call ``on_break`` there.
     """
     run = _Run(model, list(tensors_in(inputs)), backward, seconds, frames)
     return run.all(call, None, on_break, stop_at)
@@ -129,7 +124,7 @@ class _Run:
         on_break: OnBreak | None,
         stop_at: int | None = None,
     ) -> Location:
-        """Locate; then, when somebody wants to be called at the break, run again up to it."""
+        """Locate the break; then run again up to it for ``on_break``."""
         if stop_at is not None:
             return self.once(call, loss_fn, stop_at, on_break)
         found = self.once(call, loss_fn)
@@ -158,9 +153,9 @@ class _Pass:
         self.parameters = list(plainly_named(run.model.named_parameters()))
         self.on_break = on_break
         self.known = known
-        own = weakref.proxy(self)  # a cycle would keep batch and graph alive until the garbage collector comes by
-        self.tracer = Tracer(
-            lambda clock: Places(run.model, clock, frames=run.frames > 0),
+        own = weakref.proxy(self)  # a cycle would keep batch and graph alive until the garbage collector runs
+        self.tracer = OperationTracer(
+            lambda clock: ModuleTracker(run.model, clock, frames=run.frames > 0),
             _Pass.trace.__code__,
             until=run.until,
             stop_at=stop_at,
@@ -173,7 +168,7 @@ class _Pass:
         self.error = ""
 
     def run(self, call: Callable[[], Any], loss_fn: Callable[[Any], Any] | None) -> Location:
-        """Run the pass and ask what came out of it."""
+        """Run the pass and judge its results."""
         with torch.no_grad():
             owned = [("parameter " + n, p) for n, p in self.parameters]
             owned += [("buffer " + n, b) for n, b in plainly_named(self.model.named_buffers())]
@@ -193,7 +188,7 @@ class _Pass:
             return self._location()
 
     def trace(self, call: Callable[[], Any], loss_fn: Callable[[Any], Any] | None) -> None:
-        """Forward and backward; the code of this function is where the search for a source line ends."""
+        """Run forward and backward; the search for a source line ends at this function's code."""
         output = call()
         if loss_fn is not None:
             self.loss_from = self.tracer.ordinal
@@ -237,7 +232,7 @@ class _Pass:
         )
 
     def _is_bad(self, buffer: Tensor) -> bool:
-        """A mask of 0 and -Inf that was there before is as it should be."""
+        """Say whether a buffer is not finite; a mask of 0 and -Inf from before the pass is fine."""
         if is_finite(buffer):
             return False
         return not all(isinstance(tag, Origin) and tag.soft for tag in self.tracer.taint.of(buffer)) or not (
@@ -245,19 +240,19 @@ class _Pass:
         )
 
     def _blamed(self, wrong: list[Tensor]) -> list[Birth]:
-        """Return the breaks that what came out wrong depends on, those that are not masks first, then by time."""
+        """Return the breaks that the wrong results depend on: those that are no masks first, then by time."""
         tags: set[Birth | Origin] = set()
         for tensor in wrong:
             tags |= self.tracer.taint.of(tensor)
         births = {tag if isinstance(tag, Birth) else tag.birth for tag in tags} - {None}
         if not births and not (wrong and tags):
-            # Items that are plain numbers, a pass that did not end: nothing left to ask, so the earliest is taken.
+            # With items that are plain numbers, or an unfinished pass, there is no result to ask: take the earliest.
             births = {tag for tag in self.tracer.read if isinstance(tag, Birth)} or set(self.tracer.births)
         ordered = sorted((b for b in births if b is not None), key=lambda b: (b.soft, b.ordinal))
         return ordered if not ordered or ordered[0].soft else [b for b in ordered if not b.soft]
 
     def _unread(self, wrong: list[Tensor]) -> list[Break]:
-        """Return what was not finite from the start and that no operation read, such as a buffer."""
+        """Return what was not finite from the start and no operation read, such as a buffer."""
         origins = earliest(tag for tensor in wrong for tag in self.tracer.taint.of(tensor))
         return [
             Break(phase="forward", module=origin.name.split(" ")[-1].rpartition(".")[0], op="", origin=origin.name)
@@ -289,10 +284,57 @@ class _Pass:
 
 
 def _independent(breaks: list[Break]) -> Iterator[Break]:
-    """Yield the breaks after the first, the same place once."""
+    """Yield the breaks after the first, each place once."""
     seen = {(b.module, b.op, b.source, b.origin) for b in breaks[:1]}
     for one in breaks[1:]:
         place = (one.module, one.op, one.source, one.origin)
         if place not in seen:
             seen.add(place)
             yield replace(one)
+
+
+def named_inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+    """Return the tensors among a module's inputs, by the keys of a single dict or by the names of the arguments."""
+    if len(args) == 1 and not kwargs and not isinstance(args[0], Tensor):
+        return list(tensors_in(args[0]))
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        bound = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
+    return list(tensors_in(dict(bound)))
+
+
+def loss_and_items(output: Any) -> tuple[Tensor | None, dict[str, Any]]:
+    """Split what a call returned into the loss and the items by name."""
+    loss, items = (output[0], output[1]) if isinstance(output, (tuple, list)) and len(output) > 1 else (output, {})
+    if isinstance(loss, (tuple, list)) and loss:
+        loss = loss[0]
+    if isinstance(items, Tensor):
+        items = {str(i): value for i, value in enumerate(items.detach().reshape(-1))}
+    elif isinstance(items, (list, tuple)):
+        items = {str(i): value for i, value in enumerate(items)}
+    named = items.items() if isinstance(items, Mapping) else ()
+    kept = {
+        str(name): v for name, v in named if isinstance(v, (int, float)) or (isinstance(v, Tensor) and v.numel() == 1)
+    }
+    return (loss if isinstance(loss, Tensor) else None), kept
+
+
+def bracket(names: list[str], bad: set[str]) -> Iterator[str]:
+    """Yield the finite neighbours of the bad names."""
+    for i, name in enumerate(names):
+        if name not in bad and (set(names[max(0, i - 1) : i + 2]) & bad):
+            yield name
+
+
+def digest_of(named: Iterable[tuple[str, Tensor | None]]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bits."""
+    digest = hashlib.sha256()
+    for name, tensor in named:
+        if tensor is None:
+            digest.update(f"{name} none;".encode())
+            continue
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

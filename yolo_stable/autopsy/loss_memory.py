@@ -1,4 +1,4 @@
-"""Loss memory that is not finite: named, and another number put in its place."""
+"""Loss memory: finds the non-finite numbers that a loss keeps, and replaces them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..guard.holders import ArrayNumbers, Attributes, Items, Numbers
 from ..guard.memory import CRITERION, Memory
 
 INSTEAD = 1.0
-"""Neither divides by zero nor weighs much."""
+"""It causes no division by zero and has little weight."""
 
 
 @torch.no_grad()
 def mend(model: nn.Module, only: str = "") -> tuple[str, ...]:
-    """Put 1 in the place of every number that the model's loss keeps and that is not finite.
+    """Replace every non-finite number that the model's loss keeps by 1.
 
     Args:
         model: Has its loss as ``criterion``; call it inside ``untouched``.
-        only: In this place alone, as named by an earlier call.
+        only: Only in this place, as an earlier call named it.
 
     Returns:
-        Where there was one, as attributes of the loss such as ``mean`` or ``by_name['iou']``; of other modules with their path.
+        The places, as attributes of the loss such as ``mean`` or ``by_name['iou']``, of other modules with their path.
 
-    Syncs: one for each tensor of the loss.
+    Syncs: one per tensor of the loss.
     """
     found: list[str] = []
 

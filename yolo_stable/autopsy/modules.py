@@ -1,4 +1,4 @@
-"""Module of an operation: a stack of the modules that are running, and where in the code that is."""
+"""Module tracker: the module that runs an operation, and its place in the code."""
 
 from __future__ import annotations
 
@@ -22,44 +22,38 @@ from .frames import Frame, frame_of, tensors_in
 _TORCH = str(Path(torch.__file__).parent)
 _MODULE = nn.Module.__call__.__code__.co_filename
 _CALLS = ("_call_impl", "inner")
-"""Where torch runs a module with its hooks."""
+"""Functions in which torch runs a module with its hooks."""
 _HERE = str(Path(__file__).parent)
 _PYTHON = sysconfig.get_paths()["stdlib"]
 _PACKAGES = ("site-packages", "dist-packages")
 _foreign: dict[str, bool] = {}
-"""Whether a file is torch's, Python's or ours, so that a line of it is no answer."""
+"""Whether a file is torch's, Python's or ours, so that its lines are no answer."""
 
 
 @dataclass(slots=True)
-class Place:
+class ModuleCall:
     """One call of a module."""
 
     module: str
     module_type: str
     call: int
-    """The number of the call, from 1; 0: outside of every module."""
+    """The number of the call, from 1; 0: outside any module."""
     known: bool
-    """It is registered in the model."""
+    """The model has it registered."""
     loss: bool
-    """It is, or is inside, a module that computes a loss."""
+    """It is in a module that computes a loss."""
 
 
-OUTSIDE = Place("", "", 0, known=True, loss=False)
+OUTSIDE = ModuleCall("", "", 0, known=True, loss=False)
 
 
-class Places:
-    """A context in which the running module is known, by hooks on all modules that are taken off on leaving.
-
-    Args:
-        model: Gives the modules their names.
-        clock: Returns the number of the last operation.
-        frames: Keep a frame of each call.
-    """
+class ModuleTracker:
+    """A context that knows the running module, by hooks on all modules that it removes on leaving."""
 
     def __init__(self, model: nn.Module, clock: Callable[[], int], frames: bool = False) -> None:
         self.model = model
         self.names: dict[int, list[str]] = {}
-        """Of each module; several of one that is in several places, as an activation that all layers share."""
+        """Names of each module; several for one in several places, such as a shared activation."""
         for name, module in model.named_modules(remove_duplicate=False):
             self.names.setdefault(id(module), []).append(plain_name(name))
         self.clock = clock
@@ -67,17 +61,17 @@ class Places:
         self.calls = 0
         self.frames: list[Frame] | None = [] if frames else None
         self.done = 0
-        """The operation after which the last registered part of the model had completed."""
+        """The operation at which the last registered part of the model finished."""
         self.root_done: int | None = None
-        """Likewise the model itself."""
+        """Likewise of the model itself."""
         self.root_gives_loss = False
-        """Nothing that the model returned looks like a prediction."""
+        """The model returned nothing that looks like a prediction."""
         self.forward = True
-        """The forward pass is on."""
-        self._stack: list[tuple[nn.Module, Place]] = []
+        """The forward pass is running."""
+        self._stack: list[tuple[nn.Module, ModuleCall]] = []
         self._handles: list[Any] = []
 
-    def __enter__(self) -> Places:
+    def __enter__(self) -> ModuleTracker:
         self._handles = [
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True),
@@ -89,8 +83,8 @@ class Places:
             handle.remove()
         self._stack.clear()
 
-    def phase(self, ordinal: int, place: Place, loss_from: int | None, backward_from: int | None) -> str:
-        """Return which part of the pass an operation belongs to, once the pass is over."""
+    def phase(self, ordinal: int, place: ModuleCall, loss_from: int | None, backward_from: int | None) -> str:
+        """Return the part of the pass that an operation belongs to, once the pass is over."""
         if backward_from is not None and ordinal > backward_from:
             return "backward"
         if loss_from is not None:
@@ -100,18 +94,13 @@ class Places:
         outside = place.module == "" or not place.known
         return "loss" if outside and self.root_gives_loss and 0 < self.done < ordinal else "forward"
 
-    def place_of(self, module: nn.Module) -> Place:
-        """Return a place for a module that is not running."""
+    def place_of(self, module: nn.Module) -> ModuleCall:
+        """Return the place of a module that is not running."""
         name, kind = self._name(module), type(module).__name__
-        return Place(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
+        return ModuleCall(f"<{kind}>" if name is None else name, kind, 0, known=name is not None, loss=False)
 
-    def here(self, frame: FrameType | None, anchor: CodeType) -> Place:
-        """Return the place of an operation: of one in a forward hook the hook's module, which had been left already.
-
-        Args:
-            frame: Where to begin.
-            anchor: The function that started the pass.
-        """
+    def here(self, frame: FrameType | None, anchor: CodeType) -> ModuleCall:
+        """Return the place of an operation; in a forward hook, that of the hook's module, which has ended."""
         while frame is not None and frame.f_code is not anchor:
             if frame.f_code.co_filename == _MODULE and frame.f_code.co_name in _CALLS:
                 module = frame.f_locals.get("self")
@@ -120,7 +109,7 @@ class Places:
             frame = frame.f_back
         return self.now
 
-    def owner_of(self, parameter: Tensor) -> Place:
+    def owner_of(self, parameter: Tensor) -> ModuleCall:
         """Return the module that holds a parameter."""
         for module in self.model.modules():
             if any(own is parameter for own in module.parameters(recurse=False)):
@@ -132,7 +121,7 @@ class Places:
         name = self._name(module)
         kind = type(module).__name__
         lossy = isinstance(module, _Loss) or name == "criterion"
-        self.now = Place(
+        self.now = ModuleCall(
             f"<{kind}>" if name is None else name,
             kind,
             self.calls,
@@ -142,7 +131,7 @@ class Places:
         self._stack.append((module, self.now))
 
     def _name(self, module: nn.Module) -> str | None:
-        """Return the name in the model; of several the one inside the module that is running."""
+        """Return the name in the model; of several, the one inside the running module."""
         names = self.names.get(id(module))
         if names is None:
             return None
@@ -152,11 +141,11 @@ class Places:
         if not any(entered is module for entered, _ in self._stack):
             return
         left, place = self._stack.pop()
-        while left is not module:  # those in between ended by an exception
+        while left is not module:  # those in between raised
             left, place = self._stack.pop()
         self.now = self._stack[-1][1] if self._stack else OUTSIDE
         if self.frames is not None:
-            with _disable_current_modes(), torch.no_grad():  # what is looked at for people is no part of the pass
+            with _disable_current_modes(), torch.no_grad():  # frames are for people, and no part of the pass
                 self.frames.append(frame_of(module, place.module, place.call, args, output))
         if not self.forward:
             return
@@ -168,12 +157,7 @@ class Places:
 
 
 def caller(frame: FrameType | None, anchor: CodeType) -> FrameType | None:
-    """Return the first frame outside torch, Python and this package; None when the anchor comes first.
-
-    Args:
-        frame: Where to begin.
-        anchor: The function that started the pass; what called it is not where an operation comes from.
-    """
+    """Return the first frame outside torch, Python and this package; None if the anchor, which started the pass, comes first."""
     while frame is not None:
         code = frame.f_code
         if code is anchor:
@@ -189,7 +173,7 @@ def caller(frame: FrameType | None, anchor: CodeType) -> FrameType | None:
 
 
 def source_of(code: CodeType | None, line: int | None) -> str:
-    """Return ``path/file.py:123 in function``, the path relative to where we are when it lies below."""
+    """Return ``path/file.py:123 in function``, with a path below the working folder relative to it."""
     if code is None:
         return ""
     path = Path(code.co_filename)
@@ -199,7 +183,7 @@ def source_of(code: CodeType | None, line: int | None) -> str:
 
 
 def hooked_module(frame: FrameType | None) -> nn.Module | None:
-    """Return the module whose backward hook is running, by the frame that torch runs it in."""
+    """Return the module whose backward hook is running, from torch's frame."""
     while frame is not None:
         if frame.f_code.co_filename.endswith("hooks.py") and frame.f_code.co_filename.startswith(_TORCH):
             owner = getattr(frame.f_locals.get("self"), "module", None)

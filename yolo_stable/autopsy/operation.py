@@ -1,4 +1,4 @@
-"""Recomputation of one operation in float64 on the CPU: was the number too large, or did the device compute wrongly?"""
+"""Recomputation of one operation in float64 on the CPU: tells an overflow from a faulty device."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .kinds import BOUNDED, Kind
+from .kinds import BOUNDED, OperationKind
 
 LARGEST = 2_000_000_000
-"""Multiplications and additions that are spent on doing operations again: about a second in float64."""
+"""Multiplications and additions for recomputing operations: about a second in float64."""
 _HEAVY = ("convolution", "convolution_backward", "mm", "addmm", "bmm", "baddbmm")
 _BY_ROW = {"convolution": (0,), "convolution_backward": (0, 1), "mm": (0,), "addmm": (1,), "bmm": (0, 1)}
-"""Arguments of which only one row is needed to compute that row of the first output."""
+"""Arguments of which one row suffices to compute that row of the first output."""
 _ON_CPU: dict[str, Any] = {
     "cudnn_batch_norm": torch.ops.aten.native_batch_norm.default,
     "miopen_batch_norm": torch.ops.aten.native_batch_norm.default,
@@ -27,20 +27,20 @@ _ON_CPU: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Budget:
-    """Work that may still be done; counted and not timed, so that the answer is the same each time."""
+    """Work that is left; counted, not timed, so that the answer is always the same."""
 
     left: int = LARGEST
 
     def take(self, work: int) -> bool:
-        """Return whether there is enough left, and take it."""
+        """Take work if enough is left; say whether it was."""
         if work > self.left:
             return False
         self.left -= work
         return True
 
 
-def results(returned: object, kind: Kind, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
-    """Return what an operation put out: what it returned, then what it wrote into without returning it."""
+def results(returned: object, kind: OperationKind, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the outputs of an operation: what it returned, then what it wrote into without returning it."""
     if type(returned) is Tensor:
         found: list[Any] = [returned]
     else:
@@ -54,7 +54,7 @@ def results(returned: object, kind: Kind, args: Sequence[Any], kwargs: dict[str,
 
 
 def in_float64(
-    kind: Kind,
+    kind: OperationKind,
     args: Sequence[Any],
     kwargs: dict[str, Any],
     output: int,
@@ -62,19 +62,19 @@ def in_float64(
     row: int | None,
     budget: Budget | None = None,
 ) -> str:
-    """Carry out an operation in float64 on the CPU and say what it gives where the first result is not finite.
+    """Recompute an operation in float64 on the CPU, and judge the result where the first one is not finite.
 
     Args:
         kind: The operation.
-        args: What it was called with; of arguments that it writes into, the values from before.
+        args: Its arguments; those that it writes into as they were before.
         kwargs: Likewise.
-        output: Which of its results is not finite.
+        output: Index of its non-finite result.
         broken: That result.
-        row: The first row of it that is not finite, for operations that can be done for one row alone.
-        budget: What may be spent on it.
+        row: Its first non-finite row, for operations that can be computed row by row.
+        budget: Work that it may take.
 
     Returns:
-        ``finite``, ``overflow``, ``not finite``, or an empty string when it is random, too large or not known on the CPU.
+        ``finite``, ``overflow``, ``not finite``; empty if it is random, too large or unknown on the CPU.
 
     Syncs: copies the arguments to the host.
     """
@@ -103,14 +103,14 @@ def in_float64(
                 return "overflow"
             if not _can_overflow_inside(args, wanted.dtype):
                 return "finite"
-            # The result fits, but sums and squares on the way to it may not; then this dtype fails on the CPU as well.
+            # The result fits, but intermediate sums and squares may not; then this dtype also fails on the CPU.
             narrow = _real(_again(kind, args, kwargs, None)[output])[bad]
             return "finite" if bool(narrow.isfinite().all()) else "overflow"
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, MemoryError):
-        return ""  # an operation of a device only, or of a shape or dtype that the CPU does not know
+        return ""  # an operation, shape or dtype that the CPU does not have
 
 
-def _again(kind: Kind, args: Sequence[Any], kwargs: dict[str, Any], dtype: torch.dtype | None) -> list[Tensor]:
+def _again(kind: OperationKind, args: Sequence[Any], kwargs: dict[str, Any], dtype: torch.dtype | None) -> list[Tensor]:
     def moved(value: Any) -> Any:
         if isinstance(value, Tensor):
             kept = value.detach()
@@ -127,8 +127,8 @@ def _again(kind: Kind, args: Sequence[Any], kwargs: dict[str, Any], dtype: torch
     return results(func(*again, **named), kind, again, named)
 
 
-def _work(kind: Kind, args: Sequence[Any], wanted: Tensor) -> int:
-    """Return about how many multiplications and additions the operation takes."""
+def _work(kind: OperationKind, args: Sequence[Any], wanted: Tensor) -> int:
+    """Estimate the multiplications and additions of the operation."""
     tensors = [a for a in tree_leaves(list(args)) if isinstance(a, Tensor)]
     if kind.name == "convolution":
         return wanted.numel() * args[1][0].numel()
@@ -142,7 +142,7 @@ def _work(kind: Kind, args: Sequence[Any], wanted: Tensor) -> int:
 
 
 def _can_overflow_inside(args: Sequence[Any], dtype: torch.dtype) -> bool:
-    """Return whether products of the arguments and their sums may be too large for a dtype."""
+    """Say whether sums of products of the arguments may exceed a dtype."""
     tensors = [a for a in tree_leaves(list(args)) if isinstance(a, Tensor) and a.is_floating_point() and a.numel()]
     peaks = [max(1.0, float(t.detach().abs().max())) for t in tensors]
     count = max([t.numel() for t in tensors], default=1)

@@ -1,4 +1,4 @@
-"""Value range of one tensor, and whether it is finite; cheap to ask."""
+"""Value ranges: whether a tensor is finite, its extremes, and where it is damaged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 ROWS = 64
-"""At most so many rows are named."""
+"""Rows that are named at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +22,21 @@ class Range:
     """Such as ``float32``."""
     shape: tuple[int, ...] = ()
     low: float | None = None
-    """Least of the finite elements; None when there is none, or when they are no longer known."""
+    """Least finite element; None: there is none, or it is no longer known."""
     high: float | None = None
-    """Greatest of the finite elements, likewise."""
+    """Greatest finite element, likewise."""
     non_finite: int = 0
-    """How many elements are NaN or infinite."""
+    """Number of NaN and infinite elements."""
     numel: int = 0
+
+    def __str__(self) -> str:
+        between = "no finite element" if self.low is None or self.high is None else f"{self.low:.4g} to {self.high:.4g}"
+        bad = f", {self.non_finite} of {self.numel} not finite" if self.non_finite else ""
+        return f"{self.name} {self.dtype} {list(self.shape)}: {between}{bad}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
+class TensorDamage:
     """Where a tensor is not finite."""
 
     index: tuple[int, ...]
@@ -42,11 +47,11 @@ class Damage:
     rows: tuple[int, ...]
     """Indices along the first dimension that hold bad elements, at most 64."""
     only_minus: bool
-    """Nothing in it is NaN or +Inf."""
+    """It holds no NaN and no +Inf."""
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Return the tensor without its history, a complex one as pairs of real numbers, a sparse one as its values."""
+    """Return the tensor detached; a complex one as pairs of real numbers, a sparse one as its values."""
     tensor = tensor.detach()
     if tensor.is_sparse:
         tensor = tensor._values()
@@ -56,14 +61,11 @@ def plain(tensor: Tensor) -> Tensor:
 def is_finite(tensor: Tensor) -> bool:
     """Return whether every element is finite.
 
-    The sum is the fastest pass over memory there is, and finite only when all elements are. It can overflow although they
-    are, so a sum that is not finite is followed by a look at the least and the greatest element.
+    The sum is the fastest pass over memory, and finite only if all elements are. It may overflow although they are, so after a
+    non-finite sum all elements are checked.
 
     Args:
         tensor: Any shape, dtype and device; integers and empty tensors count as finite.
-
-    Returns:
-        False when an element is NaN or infinite.
 
     Syncs: one read, two more when the sum is not finite.
     """
@@ -80,7 +82,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:
-    """Return a view whose elements lie one after the other, as far as permuting does it: reductions copy it otherwise."""
+    """Return a view permuted to the order of memory, as far as possible: reductions would copy it otherwise."""
     if tensor.is_contiguous():
         return tensor
     strides = tensor.stride()
@@ -88,7 +90,7 @@ def in_memory_order(tensor: Tensor) -> Tensor:
 
 
 def range_of(name: str, tensor: Tensor) -> Range:
-    """Return what a floating or complex tensor holds.
+    """Return the range of a floating or complex tensor.
 
     Syncs: three reads.
     """
@@ -110,8 +112,8 @@ def range_of(name: str, tensor: Tensor) -> Range:
     )
 
 
-def damage_of(tensor: Tensor) -> Damage:
-    """Return where a tensor that is not finite is not.
+def damage_of(tensor: Tensor) -> TensorDamage:
+    """Return where a tensor is not finite.
 
     Syncs: four reads.
     """
@@ -122,7 +124,7 @@ def damage_of(tensor: Tensor) -> Damage:
     value = float(values.reshape(-1)[first])
     index = tuple(_unravel(first, tuple(values.shape)))
     rows = bad.reshape(bad.shape[0], -1).any(1).nonzero().reshape(-1)[:ROWS].tolist() if bad.ndim else []
-    return Damage(
+    return TensorDamage(
         index=index[: tensor.ndim],
         value="inf" if value == math.inf else "-inf" if value == -math.inf else "nan",
         non_finite=int(bad.sum()),

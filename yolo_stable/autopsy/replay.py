@@ -1,4 +1,4 @@
-"""Replay: one pass through the network again, watched by a clock, that leaves no trace."""
+"""Replay: one more pass through the network, with a time limit and without a trace."""
 
 from __future__ import annotations
 
@@ -15,29 +15,25 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..guard.reductions import maximum, told
 from ..guard.untouched import untouched
-from .case import Case, doubled
+from .case import AutopsyCase, doubled
 from .symptom import RAISED, Symptom, signs_of
 
 
 class OutOfTimeError(Exception):
-    """The time of an autopsy is up; never seen outside of it."""
+    """The time of an autopsy is up; it never leaves the autopsy."""
 
 
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
-"""In the text of an error that says that memory ran out; some backends, the CPU's among them, have no class for it."""
+"""Texts of out-of-memory errors; some backends, such as the CPU, have no class for them."""
 
 
 class Deadline:
-    """How much time an autopsy has.
-
-    Args:
-        seconds: From now on; None: as long as it takes.
-    """
+    """How much time an autopsy has."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = math.inf if seconds is None else time.monotonic() + seconds
         self.met = False
-        """Whether something was left out or stopped for want of time."""
+        """Whether something was skipped or stopped for lack of time."""
 
     @property
     def left(self) -> float | None:
@@ -45,7 +41,7 @@ class Deadline:
         return None if self._end == math.inf else max(0.0, self._end - time.monotonic())
 
     def over(self) -> bool:
-        """Tell whether the time is up, and remember that it was asked for."""
+        """Say whether the time is up, and remember that it was."""
         if time.monotonic() < self._end:
             return False
         self.met = True
@@ -71,8 +67,8 @@ class Deadline:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What a replay gave."""
+class ReplayOutcome:
+    """Result of a replay."""
 
     loss: float | None = None
     items: dict[str, float] = field(default_factory=dict)
@@ -81,7 +77,7 @@ class Outcome:
     signs: frozenset[str] = frozenset()
     """What was sick, as in :attr:`Symptom.signs`."""
     error: str = ""
-    """What the pass raised, or that the time was up; then nothing else is known."""
+    """What the pass raised, or that time was up; then nothing else is known."""
 
     @property
     def sick(self) -> bool | None:
@@ -89,76 +85,69 @@ class Outcome:
         return None if self.error else bool(self.signs)
 
 
-class Player:
-    """Replays cases, and counts how often.
-
-    Args:
-        seen: What counts as sick beside numbers that are not finite.
-        deadline: After it nothing is replayed any more.
-        nan_only: Infinities are taken for healthy.
-    """
+class Replayer:
+    """Replays cases, and counts them."""
 
     def __init__(self, seen: Symptom, deadline: Deadline, *, nan_only: bool = False) -> None:
         self.seen, self.deadline, self.nan_only = seen, deadline, nan_only
         self.replays = 0
         self.errors: list[str] = []
-        """What replays raised, each text once."""
+        """Errors of replays, each text once."""
 
     def play(
         self,
-        case: Case,
+        case: AutopsyCase,
         *,
         backward: bool | None = None,
         precision: str | None = None,
         model: nn.Module | None = None,
         scaled: bool = True,
-    ) -> Outcome:
-        """Run a case forward, and backward where it takes that to see the fault.
+    ) -> ReplayOutcome:
+        """Run a case forward, and backward if the fault needs it.
 
         Args:
-            case: What is run.
-            backward: None: as the symptom needs it.
-            precision: As for :meth:`Case.call`.
+            case: What to run.
+            backward: None: as the symptom needs.
+            precision: As for :meth:`AutopsyCase.call`.
             model: Another network than the case's.
-            scaled: Multiply the loss by the scale that training had.
-
-        Returns:
-            What came of it.
+            scaled: Multiply the loss by training's scale.
 
         Raises:
-            RuntimeError: Memory ran out, in whatever class that is told (:func:`is_out_of_memory`); nothing else is raised.
+            RuntimeError: Memory ran out, in any class (:func:`is_out_of_memory`); nothing else is raised.
 
-        Syncs: one read for the loss, one for each loss item that is a tensor, one or two for buffers and gradients.
+        Syncs: one read for the loss, one per loss item that is a tensor, one or two for buffers and gradients.
         """
         if self.deadline.over():
-            return Outcome(error="out of time")
+            return ReplayOutcome(error="out of time")
         self.replays += 1
         try:
             network = model or case.model
             if precision == "float64":
-                network = doubled(network)  # here, so that its gradients and buffers can be looked at
+                network = doubled(network)  # here, so that its gradients and buffers can be inspected
             with untouched(network, case.images.device), torch.enable_grad(), self.deadline.inside():
                 return self._play(
                     case, self.seen.backward if backward is None else backward, precision, network, scaled
                 )
         except OutOfTimeError:
-            return Outcome(error="out of time")
+            return ReplayOutcome(error="out of time")
         except Exception as error:
-            if is_out_of_memory(error):  # that says nothing of the batch, and the next replay would need as much
+            if is_out_of_memory(error):  # it says nothing about the batch, and the next replay would need as much
                 raise
-            # Whatever else a network raises, an autopsy goes on without the answer.
+            # After any other error of the network, the autopsy goes on without the answer.
             text = error_in_words(error)
             if text not in self.errors:
                 self.errors.append(text)
             if RAISED in self.seen.reason and isinstance(error, (RuntimeError, IndexError)):
-                return Outcome(loss=math.nan, signs=frozenset({"loss"}))  # it is what was seen
-            return Outcome(error=text)
+                return ReplayOutcome(loss=math.nan, signs=frozenset({"loss"}))  # it is what was seen
+            return ReplayOutcome(error=text)
 
-    def sick(self, case: Case, **how: Any) -> bool | None:
-        """Tell whether a case is sick; None: not known."""
+    def sick(self, case: AutopsyCase, **how: Any) -> bool | None:
+        """Say whether a case is sick; None: not known."""
         return self.play(case, **how).sick
 
-    def _play(self, case: Case, backward: bool, precision: str | None, network: nn.Module, scaled: bool) -> Outcome:
+    def _play(
+        self, case: AutopsyCase, backward: bool, precision: str | None, network: nn.Module, scaled: bool
+    ) -> ReplayOutcome:
         parameters = [p for p in network.parameters() if p.requires_grad]
         for p in parameters:
             p.grad = None
@@ -182,10 +171,10 @@ class Player:
                 signs.add("gradients")
             elif norm > self.seen.max_norm:
                 signs.add("norm")
-        return Outcome(loss=value, items=numbers, norm=norm, signs=frozenset(signs))
+        return ReplayOutcome(loss=value, items=numbers, norm=norm, signs=frozenset(signs))
 
     def _bad(self, buffers: list[Tensor]) -> list[str]:
-        """Return one word when a buffer is not finite."""
+        """Return one word if a buffer is not finite."""
         if not buffers:
             return []
         bad = [(b != b).any() if self.nan_only else ~b.isfinite().all() for b in buffers]
@@ -193,7 +182,7 @@ class Player:
 
 
 def _held_elsewhere(precision: str | None, backward: bool, device: torch.device) -> AbstractContextManager[Any]:
-    """Keep what a pass in a wider precision saves from taking more of the device's memory than training does."""
+    """Keep a pass in a wider precision from using more device memory than training does."""
     if precision is None:
         return nullcontext()
     if not backward:
@@ -214,12 +203,12 @@ def _norm(gradients: list[Tensor]) -> float:
 
 
 def error_in_words(error: BaseException) -> str:
-    """Return what was raised, on one line."""
+    """Return an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that there was not enough memory, on the host or on a device."""
+    """Say whether an error means a lack of memory, on the host or on a device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)

@@ -1,4 +1,4 @@
-"""Report of an autopsy: for machines as JSON, schema 1, and for people as text."""
+"""Autopsy report: as JSON (schema 1) and as text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from .._shared.strict_json import strict
+from .._shared.text import listed
 from ..errors import InvalidCallError
 from .advice import Names, named
 from .cause import CAUSES, UNDECIDED
@@ -20,47 +21,47 @@ _KEYS = ("schema", "reproduced", "bitwise", "cause", "phase", "module", "op", "s
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One file that is guilty, or may be."""
+    """One file that is, or may be, guilty."""
 
     path: str
-    """Empty when it is not known."""
+    """Empty: not known."""
     index: int
-    """In its data set; without provenance the position in the batch."""
+    """In its data set; without provenance, in the batch."""
     tile: tuple[int, int, int, int] | None = None
-    """Where in the training image it lies, as (x1, y1, x2, y2) in pixels; None: it is all of it, or not known."""
+    """Its place in the training image, (x1, y1, x2, y2) in pixels; None: all of it, or not known."""
     label_row: int | None = None
-    """Row of its label list, from 0, when a label is to blame."""
+    """Row of its label list, from 0, if a label is guilty."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the sample as the schema has it."""
+        """Return the sample in the form of the schema."""
         tile = None if self.tile is None else list(self.tile)
         return {"path": self.path, "index": self.index, "tile": tile, "label_row": self.label_row}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class AutopsyReport:
     """What an autopsy found."""
 
     reproduced: bool = False
-    """A replay broke in the way that was seen in training."""
+    """A replay broke in the same way as the training."""
     bitwise: bool = False
-    """The replay gave the very bits that training had read."""
+    """The replay gave the same bits as the training."""
     cause: str = UNDECIDED
     phase: str = "forward"
     module: str = ""
     """Dotted path within the model; empty: not known, or the model itself."""
     op: str = ""
-    """``aten.convolution.default``, for example; empty when no operation was found."""
+    """Such as ``aten.convolution.default``; empty if no operation was found."""
     samples: tuple[Sample, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    """Strict JSON: numbers that are not finite are strings."""
+    """Strict JSON: non-finite numbers are strings."""
     next: str = ""
-    """What to do now; commands stand on lines of their own, see `advice`."""
+    """What to do now; commands are on their own lines, see `advice`."""
     location: Any = field(default=None, compare=False, repr=False)
     """The `Location` behind it, with its frames; not in the JSON."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as the schema has it; the same case gives the same answer."""
+        """Return the answer in the form of the schema."""
         return {
             "schema": SCHEMA,
             "reproduced": self.reproduced,
@@ -75,11 +76,8 @@ class Report:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Report:
+    def from_json(cls, value: Any) -> AutopsyReport:
         """Read an answer back.
-
-        Args:
-            value: What `to_json` gave, or its text.
 
         Raises:
             InvalidCallError: It is not that; says what is wrong.
@@ -102,16 +100,16 @@ class Report:
         samples = tuple(_sample(one) for one in value["samples"])
         return cls(**{key: value[key] for key in _KEYS if key not in {"schema", "samples"}}, samples=samples)
 
-    def naming(self, names: Names) -> Report:
-        """Return the same answer with the names of this run in its next step, and without the commands that do nothing here."""
+    def naming(self, names: Names) -> AutopsyReport:
+        """Return the same answer with the names of this run in its next step, without commands that do nothing here."""
         return replace(self, next=named(self.next, self.cause, names))
 
     def headline(self) -> str:
-        """Return the one line that a person needs.
+        """Return the one line that matters most.
 
         Examples:
             >>> found = {"what": "has NaN pixels", "tiles": ["2 of 4"]}
-            >>> Report(cause="data", phase="data", samples=(Sample("a/img_017.jpg", 17),), evidence=found).headline()
+            >>> AutopsyReport(cause="data", phase="data", samples=(Sample("a/img_017.jpg", 17),), evidence=found).headline()
             'img_017.jpg (tile 2 of 4) has NaN pixels: data'
         """
         what = str(self.evidence.get("what", "")) or "broke the training"
@@ -121,7 +119,7 @@ class Report:
         return f"{self._who()} {what}: {self.cause}{why}"
 
     def text(self) -> str:
-        """Return the whole answer for a person, the line that is needed first."""
+        """Return the whole answer as text, beginning with the headline."""
         facts = dict(self.evidence)
         rows = [("cause", f"{self.cause}: {facts.pop('why')}" if facts.get("why") else self.cause)]
         if self.op:
@@ -158,7 +156,7 @@ class Report:
         if not names:
             nobody = "the run" if self.phase in ("step", "state") else "the batch"
             return f"{self.op} in {self.module}" if self.module and self.op else self.module or self.op or nobody
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return listed(names)
 
 
 def _sample(value: Any) -> Sample:

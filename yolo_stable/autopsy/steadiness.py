@@ -1,7 +1,7 @@
-"""Steadiness of a network and its loss: whether what a replay gives is theirs, or chance.
+"""Steadiness: whether network and loss always give the same result for the same state and batch.
 
-A layer with a random generator of its own, or a counter that no replay puts back, gives another result each time on healthy
-hardware, and on the same state and batch. What is concluded from replays then concludes nothing.
+A layer with its own random generator, or a counter that no replay restores, gives another result each time on healthy hardware.
+Then replays prove nothing.
 """
 
 from __future__ import annotations
@@ -18,30 +18,24 @@ import torch
 from torch import Tensor, nn
 
 from ..guard.untouched import device_of, untouched
-from .case import Case
-from .replay import Outcome, Player
+from .case import AutopsyCase
+from .replay import Replayer, ReplayOutcome
 
 REPLAYS, MORE = 3, 8
-"""Replays that have to agree; the second where something was found that changes from call to call."""
+"""Replays that must agree; the second number if something changes from call to call."""
 CLOSE = 1e-4
-"""Relative: losses of an accelerator, whose sums have no order, may be so far apart."""
+"""Relative difference of losses that an accelerator may have, since its sums have no fixed order."""
 MOST, DEEP, LARGE = 20_000, 6, 1 << 16
-"""Objects that are looked at, how deep they lie, and elements of an array that is compared."""
+"""Limits: objects that are inspected, their depth, and elements of a compared array."""
 OURS = ("torch.", "ultralytics.", "numpy.", "builtins")
-"""Modules whose functions keep nothing from call to call."""
+"""Modules whose functions keep nothing between calls."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def fickle(case: Case, player: Player, *, sick: bool) -> str:
-    """Replay a case until it is known whether its code gives the same each time.
+def fickle(case: AutopsyCase, player: Replayer, *, sick: bool) -> str:
+    """Replay a case, and say what differs between replays; empty if they agree, or time is up.
 
-    Args:
-        case: What is replayed.
-        player: Replays it.
-        sick: Whether the replays so far were sick; True: chance may have made them so.
-
-    Returns:
-        In words what differs; empty when all replays agree, or the time is up.
+    With ``sick``, the replays so far were sick, perhaps by chance.
 
     Syncs: as the replays.
     """
@@ -62,8 +56,8 @@ def fickle(case: Case, player: Player, *, sick: bool) -> str:
     return f"the same batch on the same state has given losses from {apart[0]:.6g} to {apart[1]:.6g}" if apart else ""
 
 
-def _with_other_numbers(case: Case, player: Player, number: int) -> Outcome:
-    """Replay with the global generators elsewhere: a case that puts back what was drawn does not care."""
+def _with_other_numbers(case: AutopsyCase, player: Replayer, number: int) -> ReplayOutcome:
+    """Replay with other global random numbers: a case that restores its own does not care."""
     with untouched(case.model, device_of(case.model)):
         random.seed(number)
         np.random.seed(number)
@@ -71,7 +65,7 @@ def _with_other_numbers(case: Case, player: Player, number: int) -> Outcome:
         return player.play(case, backward=player.seen.backward)
 
 
-def _apart(outcomes: list[Outcome], device: torch.device) -> tuple[float, float] | None:
+def _apart(outcomes: list[ReplayOutcome], device: torch.device) -> tuple[float, float] | None:
     losses = [outcome.loss for outcome in outcomes if outcome.loss is not None and math.isfinite(outcome.loss)]
     if len(losses) < 2:
         return None
@@ -81,7 +75,7 @@ def _apart(outcomes: list[Outcome], device: torch.device) -> tuple[float, float]
 
 
 def _kept(model: nn.Module) -> dict[str, Any]:
-    """Return what is kept from call to call outside of parameters and buffers, by name: numbers, and states of generators."""
+    """Return what is kept between calls outside parameters and buffers: numbers and generator states by name."""
     found: dict[str, Any] = {}
     seen: set[int] = set()
     for name, module in model.named_modules():
@@ -124,7 +118,7 @@ def _walk(path: str, thing: Any, seen: set[int], depth: int) -> Iterator[tuple[s
         if not (thing.__module__ or "").startswith(OURS):
             yield from _items(path, _of_function(thing), seen, depth)
     elif hasattr(thing, "__next__"):
-        return  # looking would move it on
+        return  # inspecting it would advance it
     elif isinstance(getattr(thing, "__dict__", None), dict) and not _is_library(thing):
         yield from _items(path, vars(thing), seen, depth)
 
@@ -139,7 +133,7 @@ def _items(path: str, parts: Mapping[str, Any], seen: set[int], depth: int) -> I
 
 
 def _of_function(function: FunctionType) -> dict[str, Any]:
-    """Return what a function closes over, and the globals that it names."""
+    """Return the closure of a function, and the globals that it names."""
     names = function.__code__.co_freevars
     cells = {name: cell for name, cell in zip(names, function.__closure__ or (), strict=False)}
     held = {name: cell.cell_contents for name, cell in cells.items() if _is_filled(cell)}

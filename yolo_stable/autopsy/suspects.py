@@ -1,4 +1,4 @@
-"""Suspects: which of several is guilty, found by asking of parts of them whether they break the training."""
+"""Suspects: finds the guilty ones by asking which parts of them break the training."""
 
 from __future__ import annotations
 
@@ -6,45 +6,41 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Sick = Callable[[Sequence[int]], "bool | None"]
-"""Tells whether a part of the suspects breaks the training alone; None: not known."""
+"""Says whether a part of the suspects breaks the training alone; None: not known."""
 MOST_GUILTY = 3
-"""After so many that each break it alone, the rest is not searched one by one."""
+"""After this many that each break it alone, the rest is not searched one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class SearchResult:
     """What a search found."""
 
     guilty: tuple[int, ...]
-    """Suspects that are named."""
+    """The suspects to name."""
     alone: bool = False
-    """Each of the guilty breaks it by itself."""
+    """Each of the guilty breaks it alone."""
     rest_is_healthy: bool | None = None
-    """Whether all is well without the guilty; None: not known, or there is no rest."""
+    """Whether all is well without the guilty; None: not known, or nothing is left."""
     every: bool = False
-    """Whatever was tried breaks it: none of the suspects is to blame."""
+    """Everything breaks it: no suspect is to blame."""
 
     @property
     def exact(self) -> bool:
-        """True when the guilty break it, and the others do not."""
+        """Whether the guilty break it and the others do not."""
         return self.alone and self.rest_is_healthy is not False and not self.every
 
 
-def bisect(sick: Sick, suspects: Sequence[int]) -> Finding:
-    """Find one guilty suspect of a group that is known to break the training.
+def bisect(sick: Sick, suspects: Sequence[int]) -> SearchResult:
+    """Find one guilty suspect of a group that breaks the training.
 
-    It asks at most ``ceil(log2(n)) + 2`` times: once for each halving, once for the last one alone, once for all others.
-
-    Args:
-        sick: Is asked about parts of the suspects.
-        suspects: All of them, at least one.
+    It asks at most ``ceil(log2(n)) + 2`` times: once per halving, once for the last one alone, once for all others.
 
     Returns:
-        One suspect that breaks it alone; or, when it takes several together or nothing could be told, all.
+        One suspect that breaks it alone; all, if only several together break it or nothing is known.
 
     Examples:
         >>> bisect(lambda part: 5 in part, range(8))
-        Finding(guilty=(5,), alone=True, rest_is_healthy=True, every=False)
+        SearchResult(guilty=(5,), alone=True, rest_is_healthy=True, every=False)
         >>> bisect(lambda part: {1, 6} <= set(part), range(8)).guilty
         (0, 1, 2, 3, 4, 5, 6, 7)
     """
@@ -54,13 +50,13 @@ def bisect(sick: Sick, suspects: Sequence[int]) -> Finding:
         half = group[: len(group) // 2]
         answer = sick(half)
         if answer is None:
-            return Finding(guilty=group)
+            return SearchResult(guilty=group)
         group, known = (half, True) if answer else (group[len(half) :], False)
     if not known and not sick(group):
-        return Finding(guilty=everyone)
+        return SearchResult(guilty=everyone)
     rest = tuple(s for s in everyone if s not in group)
     answer = sick(rest) if rest else None
-    return Finding(guilty=group, alone=True, rest_is_healthy=None if answer is None else not answer)
+    return SearchResult(guilty=group, alone=True, rest_is_healthy=None if answer is None else not answer)
 
 
 def search(
@@ -70,18 +66,18 @@ def search(
     guess: Sequence[int] = (),
     sure: bool = False,
     neutral: Callable[[], bool | None],
-) -> Finding:
+) -> SearchResult:
     """Find all guilty suspects, or that none is.
 
     Args:
         sick: Is asked about parts of the suspects.
         suspects: All of them; together they break the training.
-        guess: Who is looked at first; a good one saves the search.
-        sure: The guess was seen, not guessed: when they break it alone, the others are not asked about.
-        neutral: Tells whether even something beyond suspicion breaks the training.
+        guess: Tried first; a good one saves the search.
+        sure: The guess was observed: if it breaks the training alone, the others are not tried.
+        neutral: Says whether even something beyond suspicion breaks the training.
 
     Returns:
-        The guilty, at most ``MOST_GUILTY``; with ``every`` when no suspect is to blame. It asks at most
+        The guilty, at most ``MOST_GUILTY``; with ``every`` if no suspect is to blame. It asks at most
         ``MOST_GUILTY * (ceil(log2(n)) + 2) + 3`` times.
     """
     everyone = tuple(suspects)
@@ -89,33 +85,29 @@ def search(
     if first and len(first) < len(everyone) and sick(first):
         rest = tuple(s for s in everyone if s not in first)
         if sure or sick(rest) is False:
-            return Finding(guilty=first, alone=True, rest_is_healthy=None if sure else True)
+            return SearchResult(guilty=first, alone=True, rest_is_healthy=None if sure else True)
     if neutral():
-        return Finding(guilty=everyone, alone=True, every=True)
+        return SearchResult(guilty=everyone, alone=True, every=True)
     found: list[int] = []
     rest = everyone
     while True:
         finding = bisect(sick, rest)
-        if not finding.alone:  # it takes several of these together; none that was found before is among them
+        if not finding.alone:  # several of these break it together, without those found before
             guilty = tuple(found) or finding.guilty
-            return Finding(guilty=guilty, alone=bool(found), rest_is_healthy=False if found else None)
+            return SearchResult(guilty=guilty, alone=bool(found), rest_is_healthy=False if found else None)
         found += finding.guilty
         rest = tuple(s for s in rest if s not in finding.guilty)
         if finding.rest_is_healthy is not False:
             every = len(found) > 1 and not rest
-            return Finding(guilty=tuple(found), alone=True, rest_is_healthy=finding.rest_is_healthy, every=every)
+            return SearchResult(guilty=tuple(found), alone=True, rest_is_healthy=finding.rest_is_healthy, every=every)
         if len(found) >= MOST_GUILTY:
-            return Finding(guilty=everyone, alone=True, rest_is_healthy=False, every=True)
+            return SearchResult(guilty=everyone, alone=True, rest_is_healthy=False, every=True)
 
 
 def healing(sick_without: Sick, suspects: Sequence[int]) -> int | None:
-    """Return a part without which the training is healthy; None when no single one is found.
+    """Return a part without which the training is healthy; None if there is no single one.
 
     It asks at most ``ceil(log2(n)) + 1`` times.
-
-    Args:
-        sick_without: Tells whether it still breaks when these parts are taken away.
-        suspects: All parts.
 
     Examples:
         >>> healing(lambda gone: 2 not in gone, range(4))

@@ -1,4 +1,4 @@
-"""Symptom: what training saw when a batch was rejected, and what the same would look like in a replay."""
+"""Symptom: what training saw when it rejected a batch, and how to recognise it in a replay."""
 
 from __future__ import annotations
 
@@ -9,39 +9,34 @@ from dataclasses import dataclass, field
 
 MAX_JUMP = 10.0
 """A running statistic that a replay moves further than this is sick; see ``guard.max_jump``."""
-
-
 RAISED = "the loss raised"
-"""In the reason of a batch whose loss could not be computed."""
+"""In the reason of a batch whose loss raised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Symptom:
-    """What was seen of one rejected batch.
-
-    Raises nothing: what is not known is left out.
-    """
+    """What training saw of one rejected batch; what is not known is left out."""
 
     kind: str = "micro_batch"
-    """``"micro_batch"`` (after a forward pass), ``"window"`` (before a step) or ``"state"`` (found by an audit, or diverged)."""
+    """``"micro_batch"`` (after a forward pass), ``"window"`` (before a step) or ``"state"`` (an audit, or a divergence)."""
     reason: str = ""
     """The guard's words."""
     loss: float | None = None
-    """Of the micro-batch, as read, before any loss scale."""
+    """Of the micro-batch, before any loss scale."""
     items: Mapping[str, float] = field(default_factory=dict)
-    """Parts of the loss, as read."""
+    """Parts of the loss."""
     norm: float | None = None
     """Of the window's gradients, unscaled."""
     scale: float = 1.0
     """What the loss was multiplied by before its backward pass."""
     culprits: tuple[str, ...] = ()
-    """Names of buffers or parameters that were not finite."""
+    """Names of non-finite buffers or parameters."""
     fault: str = ""
     """What was wrong with the labels, in words."""
     rows: tuple[int, ...] = ()
-    """Label rows in the batch that were at fault, from 0."""
+    """Guilty label rows in the batch, from 0."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Digests of what the forward and backward pass left, as `Location.digests`."""
+    """Digests of the results of the pass, as `Location.digests`."""
 
     @property
     def signs(self) -> frozenset[str]:
@@ -62,17 +57,17 @@ class Symptom:
 
     @property
     def backward(self) -> bool:
-        """Whether the fault can only be seen after a backward pass."""
+        """Whether only a backward pass shows the fault."""
         return not self.signs & {"loss", "buffers", "jump"} and bool(self.signs & {"gradients", "norm"})
 
     @property
     def max_norm(self) -> float:
-        """A norm above this is sick in a replay: halfway, in powers of ten, between 1 and what was seen."""
+        """A norm above this is sick in a replay: the geometric mean of 1 and the seen norm."""
         return math.sqrt(self.norm) if "norm" in self.signs and self.norm is not None and self.norm > 1 else math.inf
 
     @property
     def max_jump(self) -> float:
-        """A jump of running statistics above this is sick in a replay; halfway again, as part of a batch moves them less."""
+        """A jump of running statistics above this is sick in a replay; halfway again, since a part of a batch moves them less."""
         found = re.search(r"jumped to ([0-9.e+]+) times", self.reason)
         return (
             max(MAX_JUMP, math.sqrt(float(found[1]))) if found else math.inf if "jump" not in self.signs else MAX_JUMP
@@ -87,7 +82,7 @@ def signs_of(
     gradients: Iterable[str] = (),
     nan_only: bool = False,
 ) -> frozenset[str]:
-    """Return what is sick in numbers that a replay gave, in the words of :attr:`Symptom.signs`.
+    """Return what is sick in the numbers of a replay, in the words of :attr:`Symptom.signs`.
 
     Examples:
         >>> sorted(signs_of(float("inf"), {"box_loss": float("nan"), "cls_loss": 1.0}))
@@ -100,10 +95,10 @@ def signs_of(
 
 
 def agree(seen: frozenset[str], again: frozenset[str]) -> bool:
-    """Tell whether a replay is sick in the way that was seen.
+    """Say whether a replay is sick in the same way as the training.
 
     Args:
-        seen: Signs in training; empty when only words are known: then any sign will do.
+        seen: Signs in training; empty if only words are known: then any sign counts.
         again: Signs in the replay.
 
     Examples:
@@ -117,9 +112,9 @@ def agree(seen: frozenset[str], again: frozenset[str]) -> bool:
 
 
 def same_bits(seen: Symptom, loss: float | None, items: Mapping[str, float], digests: Mapping[str, str]) -> bool:
-    """Tell whether a replay gave the very numbers that were seen: loss, all items, and the digests that both have.
+    """Say whether a replay gave the same numbers: loss, all items, and the digests that both have.
 
-    Of a window no loss was read; there it takes the digests.
+    For a window, which has no loss, the digests decide.
     """
     if seen.loss is None and not seen.digests:
         return False

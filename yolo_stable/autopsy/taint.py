@@ -1,4 +1,4 @@
-"""Taint: where a value that is not finite comes from, kept per storage and handed on from operation to operation."""
+"""Taint: the origin of non-finite values, tracked by storage from operation to operation."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .modules import Place
+from .modules import ModuleCall
 from .ranges import is_finite, plain
 
 KEPT = 8
-"""A tensor remembers at most so many births, the earliest."""
+"""Births that a tensor remembers at most, the earliest."""
 
 
 @dataclass(slots=True, eq=False)
 class Birth:
-    """The operation that made something that is not finite; filled into a ``Break`` when the pass is over."""
+    """The operation that made something non-finite; it becomes a ``Break`` after the pass."""
 
     ordinal: int
     soft: bool
-    """Only -Inf, and made of the number -Inf in the code, as masks are: blamed when there is nothing else to blame."""
-    place: Place
+    """Only -Inf, from the number -Inf in the code, as in masks: blamed only if there is nothing else."""
+    place: ModuleCall
     facts: dict[str, object]
 
 
 @dataclass(slots=True, eq=False)
 class Origin:
-    """Something that was not finite before the first operation read it."""
+    """Something that was not finite before any operation read it."""
 
     name: str
     soft: bool
     birth: Birth | None = None
-    """The first operation that made a result of it that is not finite."""
+    """The first operation with a non-finite result of it."""
 
 
 Tags = frozenset[Birth | Origin]
@@ -44,33 +44,33 @@ NOTHING: Tags = frozenset()
 
 
 class Taint:
-    """What the storages hold that is not finite."""
+    """The non-finite content of storages."""
 
     def __init__(self) -> None:
         self.table: dict[int, tuple[Tags, int, int]] = {}
-        """By storage: where it comes from; how many elements the tensor had that was found bad, and its version then."""
+        """By storage: its origin; the number of elements and the version of the tensor that was found bad."""
 
     def of(self, tensor: Tensor) -> Tags:
-        """Return what a tensor's memory was last known to come from."""
+        """Return the last known origin of a tensor's memory."""
         entry = self.table.get(key_of(tensor))
         return NOTHING if entry is None else entry[0]
 
     def look(self, tensor: Tensor) -> tuple[Tags, bool]:
-        """Return what its memory comes from, and whether these very elements are known to be bad."""
+        """Return the origin of its memory, and whether exactly these elements are known to be bad."""
         entry = self.table.get(key_of(tensor))
         if entry is None:
             return NOTHING, False
         return entry[0], entry[1] == tensor.numel() and entry[2] == version_of(tensor)
 
     def mark(self, tensor: Tensor, tags: Iterable[Birth | Origin], *, add: bool = False) -> None:
-        """Remember where a tensor comes from, beside what the rest of its memory does when it is written in part."""
+        """Remember the origin of a tensor; ``add``: beside that of the rest of its memory."""
         key = key_of(tensor)
         both = set(tags) | (self.of(tensor) if add and not is_whole(tensor) else NOTHING)
         bad = tensor.numel() if RAW not in both else -1
         self.table[key] = (earliest(both - {RAW} or both), bad, version_of(tensor))
 
     def clear(self, tensor: Tensor, *, written: bool = False) -> None:
-        """Forget what a fresh result's memory held, or one that was written over as a whole."""
+        """Forget the memory of a fresh or completely overwritten result."""
         if not written or is_whole(tensor):
             self.table.pop(key_of(tensor), None)
 
@@ -81,15 +81,15 @@ def version_of(tensor: Tensor) -> int:
 
 
 def key_of(tensor: Tensor) -> int:
-    """Return what all views of a tensor share, those that autograd has saved included."""
+    """Return a key that all views of a tensor share, also those that autograd saved."""
     try:
         return tensor.untyped_storage()._cdata
-    except RuntimeError:  # sparse ones and those of other backends have no storage
+    except RuntimeError:  # sparse tensors and those of some backends have no storage
         return -id(tensor)
 
 
 def is_whole(tensor: Tensor) -> bool:
-    """Return whether a tensor covers all of its memory."""
+    """Say whether a tensor covers all of its memory."""
     try:
         return tensor.numel() * tensor.element_size() >= tensor.untyped_storage().nbytes()
     except RuntimeError:
@@ -97,12 +97,12 @@ def is_whole(tensor: Tensor) -> bool:
 
 
 def earliest(tags: Iterable[Birth | Origin]) -> Tags:
-    """Return the first few, those that are blamed before the others first."""
+    """Return the first few, in the order of blame."""
     return frozenset(sorted(tags, key=_rank)[:KEPT])
 
 
 def outside(tensor: Tensor, name: str) -> Origin | None:
-    """Return the origin that a tensor from outside is, None when it is finite; a mask of 0 and -Inf is a soft one."""
+    """Return a tensor from outside as an origin, soft for a mask of 0 and -Inf; None if it is finite."""
     if is_finite(tensor):
         return None
     values = plain(tensor)

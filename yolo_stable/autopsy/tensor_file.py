@@ -1,8 +1,7 @@
-"""A safetensors file: written in one pass without a copy, and read when a stranger wrote it.
+"""Tensor file in safetensors' format: written in one pass without a copy, and read even if a stranger wrote it.
 
-The library's own reader checks that offsets, shapes and sizes agree. What it lets pass is checked here: keys that are there
-twice, kinds of numbers that torch does not have, shapes of no elements that are beyond any integer, truth values other than 0
-and 1, and names that could be taken for paths.
+The library's own reader checks offsets, shapes and sizes. This one also refuses repeated keys, dtypes that torch lacks, empty
+shapes beyond any integer, booleans other than 0 and 1, and names that could pass for paths.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from torch import Tensor
 from .exact_json import parse
 
 MOST_HEADER = 32 << 20
-"""Bytes; a thousand tensors take a tenth of a megabyte."""
+"""Bytes; a thousand tensors need a tenth of a megabyte."""
 MOST_DIMS = 16
 MOST_NAME = 1024
 _CHUNK = 8 << 20
@@ -41,25 +40,21 @@ KINDS = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""The dtypes that are kept, with the name that safetensors gives them."""
+"""The supported dtypes and their safetensors names."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Write a new file and flush it to the disk.
 
-    Args:
-        path: The file; it must not be there.
-        tensors: Contiguous and on the host, of a dtype in `KINDS`.
-
     Returns:
         ``bytes``, its length, and ``sha256`` of all of it.
 
     Raises:
-        OSError: It could not be written; a part of it may remain.
+        OSError: It could not be written; a part may remain.
     """
     header: dict[str, Any] = {}
     start = 0
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each starts aligned
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps each one aligned
     for name in order:
         tensor = tensors[name]
         end = start + tensor.numel() * tensor.element_size()
@@ -82,10 +77,10 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def decode(content: bytes) -> dict[str, Tensor]:
-    """Read the tensors out of the bytes of a file; each has memory of its own.
+    """Read the tensors from the bytes of a file; each has its own memory.
 
     Raises:
-        ValueError: It is damaged, or made to do harm; says how.
+        ValueError: It is damaged or malicious; says how.
     """
     names = _check_header(content)
     try:
@@ -102,7 +97,7 @@ def decode(content: bytes) -> dict[str, Tensor]:
 
 
 def check_name(name: str) -> None:
-    """Refuse the name of a tensor that could be taken for a path out of a folder, or that a terminal would obey.
+    """Refuse the name of a tensor that could pass for a path out of a folder, or that controls a terminal.
 
     Raises:
         ValueError: Says what is wrong with it.
@@ -120,7 +115,7 @@ def check_name(name: str) -> None:
 
 
 def _check_header(content: bytes) -> set[str]:
-    """Return the names of the tensors; what is not looked at here, the library looks at."""
+    """Return the names of the tensors; the library checks the rest."""
     if len(content) < 8:
         raise ValueError("it is cut off within its first 8 bytes")
     length = struct.unpack("<Q", content[:8])[0]

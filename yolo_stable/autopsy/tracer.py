@@ -1,9 +1,9 @@
-"""Tracer: the dispatch mode that sees each operation of a pass and notes where a value that is not finite is born.
+"""Operation tracer: a dispatch mode that sees each operation of a pass and records where a non-finite value is born.
 
-Blame is causal. What is not finite carries the break that it comes from, by storage, to all that depends on it (``taint.py``),
-and in the end the outcome is asked which breaks it depends on: an infinity that is masked away is not blamed. A backward
-operation is mapped to its forward one by autograd's sequence number (``history.py``). The operation is done once more in float64
-on the CPU (``operation.py``): finite there and in range means that the device computed wrongly.
+Blame is causal. A non-finite value carries its break, by storage, to everything that depends on it (``taint.py``); at the end the
+results tell which breaks they depend on, so an infinity that is masked is not blamed. Autograd's sequence number maps a backward
+operation to its forward one (``history.py``). The broken operation is repeated in float64 on the CPU (``operation.py``): finite
+there and in range means that the device computed wrongly.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .arguments import Before, fine, keep, origins, tensors_read
-from .history import History, in_backward, sequence
-from .kinds import BOUNDED, MASKS, SOFTMAXES, Kind, kind_of
-from .modules import Places, caller, source_of
+from .arguments import ArgumentsBefore, fine, keep, origins, tensors_read
+from .history import AutogradHistory, in_backward, sequence
+from .kinds import BOUNDED, MASKS, SOFTMAXES, OperationKind, kind_of
+from .modules import ModuleTracker, caller, source_of
 from .operation import Budget, in_float64, results
 from .ranges import Range, damage_of, dtype_name, range_of
 from .taint import LITERAL, RAW, Birth, Origin, Taint, outside
 
 _DETAILED = 256
-"""Births of which everything is noted; later ones are known by place alone."""
+"""Births with full details; later ones have only their place."""
 
 
 class Stopped(BaseException):
-    """Ends a pass from within: time is up, or the operation has been reached. Not an ``Exception``, which a loss may catch."""
+    """Ends a pass from within when time is up or the operation is reached. A loss might catch an ``Exception``."""
 
 
-class Tracer(TorchDispatchMode):
-    """Notes each operation whose result is not finite, and what it depends on.
+class OperationTracer(TorchDispatchMode):
+    """Records each operation with a non-finite result, and what that depends on.
 
     Args:
         places: Knows the running module.
-        anchor: The function that runs the pass: no line above it is a source.
+        anchor: The function that runs the pass; its callers are no source.
         until: When to give up, in seconds of :func:`time.monotonic`.
         stop_at: The operation to stop at.
-        on_stop: Called there with the birth (None when the operation is healthy), the frame and the operation's arguments.
+        on_stop: Called there with the birth (None if the operation is healthy) and the local variables.
     """
 
     def __init__(
         self,
-        places: Callable[[Callable[[], int]], Places],
+        places: Callable[[Callable[[], int]], ModuleTracker],
         anchor: CodeType,
         *,
         until: float | None = None,
@@ -63,7 +63,7 @@ class Tracer(TorchDispatchMode):
         self.taint = Taint()
         self.births: list[Birth] = []
         self.read: set[Birth | Origin] = set()
-        """What was handed to Python as a number."""
+        """Origins of what became a Python number."""
         self.backward_from: int | None = None
         own = weakref.proxy(self)
         self.places = places(lambda: own.ordinal)
@@ -72,12 +72,12 @@ class Tracer(TorchDispatchMode):
         self._stop_at = stop_at
         self._on_stop = on_stop
         self._budget = Budget()
-        self._kinds: dict[int, Kind] = {}
-        self.history = History(self.places, anchor)
+        self._kinds: dict[int, OperationKind] = {}
+        self.history = AutogradHistory(self.places, anchor)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Spare each operation the detour through Dynamo: what is compiled runs plainly while a mode is on."""
+        """Spare each operation the detour through Dynamo: compiled code runs uncompiled while a mode is on."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -113,16 +113,18 @@ class Tracer(TorchDispatchMode):
         return returned
 
     def outside(self, name: str, tensor: Tensor) -> None:
-        """Remember a parameter, buffer or input that is not finite before the first operation."""
+        """Remember a parameter, buffer or input that is not finite from the start."""
         if type(tensor) in (Tensor, nn.Parameter) and not fine(tensor):
             origin = outside(tensor, name)
             if origin is not None:
                 self.taint.mark(tensor, {origin})
 
-    def _several(self, kind: Kind, args: Any, kwargs: Any, returned: Any, before: Before | None) -> None:
+    def _several(
+        self, kind: OperationKind, args: Any, kwargs: Any, returned: Any, before: ArgumentsBefore | None
+    ) -> None:
         """Check an operation with many results, or one that writes into its arguments."""
         if not kind.writes and not isinstance(returned, (list, tuple)):
-            # A number for Python, or a tensor of a kind of its own.
+            # A Python number, or a tensor subclass.
             if isinstance(returned, float) and not math.isfinite(returned):
                 self.read |= {tag for t in args if isinstance(t, Tensor) for tag in self.taint.of(t)}
             return
@@ -136,16 +138,22 @@ class Tracer(TorchDispatchMode):
                     self.taint.clear(tensor, written=bool(kind.writes))
 
     def _look(
-        self, kind: Kind, args: Any, kwargs: Any, found: Sequence[Any], bad: list[int], before: Before | None
+        self,
+        kind: OperationKind,
+        args: Any,
+        kwargs: Any,
+        found: Sequence[Any],
+        bad: list[int],
+        before: ArgumentsBefore | None,
     ) -> None:
-        """A result is not finite: find out whether it was born here, and remember what it comes from."""
+        """Find out whether a non-finite result was born here, and remember its origin."""
         with torch.no_grad():
             written = {id(t) for t in found} if kind.writes else set()
             tags, literal = origins(self.taint, kind, args, kwargs, before)
             parent = None if tags else self.history.parent()
             masked = kind.name in SOFTMAXES and bool(tags) and all(map(_is_mask, tags))
             if masked and any(_has_nan(found[i]) for i in bad):
-                tags = set()  # -Inf is meant for it; a row of nothing else is where it breaks
+                tags = set()  # -Inf is intended here; a row of nothing but -Inf breaks it
             births: set[Birth | Origin] = {tag for tag in tags if isinstance(tag, Birth)}
             births |= {tag.birth for tag in tags if isinstance(tag, Origin) and tag.birth is not None}
             new: list[Origin | None] = [tag for tag in tags if isinstance(tag, Origin) and tag.birth is None]
@@ -168,16 +176,16 @@ class Tracer(TorchDispatchMode):
 
     def _birth(
         self,
-        kind: Kind,
+        kind: OperationKind,
         args: Any,
         kwargs: Any,
         found: Sequence[Any],
         output: int,
-        before: Before | None,
+        before: ArgumentsBefore | None,
         origin: Origin | None,
         literal: bool,
     ) -> Birth:
-        """Note everything that is known of a break while its tensors are alive."""
+        """Record a break while its tensors are alive."""
         place, frame = self.places.here(sys._getframe(1), self._anchor), caller(sys._getframe(1), self._anchor)
         broken = found[output]
         facts: dict[str, Any] = {
@@ -193,7 +201,7 @@ class Tracer(TorchDispatchMode):
         if len(self.births) < _DETAILED:
             try:
                 facts |= self._details(kind, args, kwargs, broken, output, before, origin, literal)
-            except (RuntimeError, TypeError):  # a dtype or layout that cannot be read; the place is known all the same
+            except (RuntimeError, TypeError):  # an unreadable dtype or layout; the place is known anyway
                 facts["value"] = ""
             only_minus = facts.pop("only_minus", False)
             soft = only_minus and (literal or (origin is not None and origin.soft))
@@ -204,16 +212,16 @@ class Tracer(TorchDispatchMode):
 
     def _details(
         self,
-        kind: Kind,
+        kind: OperationKind,
         args: Any,
         kwargs: Any,
         broken: Tensor,
         output: int,
-        before: Before | None,
+        before: ArgumentsBefore | None,
         origin: Origin | None,
         literal: bool,
     ) -> dict[str, Any]:
-        """Return where the result is not finite, what the inputs held, and what float64 says."""
+        """Return the damage, the ranges of the inputs, and the verdict of float64."""
         damage = damage_of(broken)
         ranges = tuple(
             range_of(name, t)
@@ -243,7 +251,7 @@ class Tracer(TorchDispatchMode):
             if isinstance(tensor, Tensor) and tensor.is_floating_point():
                 self.taint.mark(tensor, {RAW})
 
-    def _stop(self, kind: Kind, args: Any, kwargs: Any, returned: Any) -> None:
+    def _stop(self, kind: OperationKind, args: Any, kwargs: Any, returned: Any) -> None:
         frame = caller(sys._getframe(2), self._anchor)
         names = dict(frame.f_locals) if frame is not None else {}
         names |= {"op_args": args, "op_kwargs": kwargs, "op_result": returned}
@@ -264,11 +272,11 @@ def _has_nan(tensor: Any) -> bool:
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Run what is compiled as it was written, so that each operation is seen."""
+    """Run compiled code uncompiled, so that each operation is visible."""
     if "torch._dynamo" not in sys.modules:  # nothing has been compiled
         yield
         return
     with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        # A compiled model says that hooks on all modules fire once more for it.
+        # A compiled model warns that global hooks fire once more for it.
         warnings.filterwarnings("ignore", "Using `torch.compile")
         yield

@@ -1,4 +1,4 @@
-"""Copies of a network for comparison, with the hooks on its parameters, which Python's own copy leaves behind."""
+"""Twin of a network: a copy with the same or other weights, and with the hooks that Python's copy leaves behind."""
 
 from __future__ import annotations
 
@@ -6,20 +6,47 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ..guard.untouched import untouched
 from ..guard.wrappers import plainly_named
+
+SEED = 0
 
 
 def twin(model: nn.Module) -> nn.Module:
-    """Return a copy of a network whose parameters have the same hooks: one of them may be what is at fault."""
+    """Return a copy whose parameters have the same hooks: one of them may be at fault."""
     made = copy.deepcopy(model)
-    hang_hooks(model, made)
+    copy_hooks(model, made)
     return made
 
 
-def hang_hooks(model: nn.Module, made: nn.Module) -> None:
-    """Give the parameters of a copy the hooks of the parameters that they were copied from."""
+def other_weights(model: nn.Module, state: Mapping[str, Tensor] | None) -> nn.Module:
+    """Return a copy with other weights, on the same device and with the same hooks.
+
+    Args:
+        model: Stays as it is.
+        state: Parameters and buffers by name; others stay as they are. None: each module that can draws its parameters anew,
+            always the same ones.
+    """
+    made = twin(model)
+    with torch.no_grad(), untouched(model):  # for the generators
+        if state is not None:
+            for name, tensor in plainly_named([*made.named_parameters(), *made.named_buffers()]):
+                if name in state:
+                    tensor.copy_(state[name])
+            return made
+        torch.manual_seed(SEED)
+        for module in made.modules():
+            reset: Any = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return made
+
+
+def copy_hooks(model: nn.Module, made: nn.Module) -> None:
+    """Give the parameters of a copy the hooks of the originals."""
     copies = dict(plainly_named(made.named_parameters()))
     for name, parameter in plainly_named(model.named_parameters()):
         mine = copies.get(name)

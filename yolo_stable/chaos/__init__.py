@@ -1,17 +1,16 @@
-"""Faults as data: what is put where, and at which batches of a training run.
+"""Chaos: faults as data, each with its place and the batches of a run at which it fires.
 
-A fault is put into a trainer from outside, with a subclass that ``on`` makes of the trainer's class; no trainer knows of this
-package, and it knows Ultralytics' loop by the names of a few methods and attributes only. It works on stock trainers, on
-guarded ones, and on any class with ``preprocess_batch``, ``optimizer_step``, ``model`` and ``optimizer``. What happens in
-a network or a data set can also be put into one of those alone, for the time of a ``with``: ``install``.
+``on`` makes a subclass of a trainer's class with the fault in it. No trainer knows this package, which in turn knows Ultralytics'
+loop only by a few methods and attributes. It works on stock and guarded trainers, and on any class with ``preprocess_batch``,
+``optimizer_step``, ``model`` and ``optimizer``. ``install`` puts the fault into a network or a data set alone, within a ``with``.
 
 - :class:`Fault`: in the loop, and in the state between two steps;
-- :class:`LayerFault`: a module that breaks in its forward or backward pass, or in low precision only;
-- :class:`DeviceFault`: an operation whose result comes out wrong, once or always;
+- :class:`LayerFault`: a module that breaks in its forward or backward pass, or only in low precision;
+- :class:`DeviceFault`: an operation with a wrong result, once or always;
 - :class:`FileFault`: an image file, or a row of its labels, through all augmentations;
-- :class:`LyingBackend`: a device whose reductions lose NaN, for the time of a ``with``.
+- :class:`LyingBackend`: a device whose reductions lose NaN, within a ``with``.
 
-All are frozen; what happened is counted by :class:`Armed`, and ``truth`` is what an autopsy should find.
+All are frozen; :class:`Armed` counts what happened, and ``truth`` is what an autopsy should find.
 """
 
 from .armed import INF as INF

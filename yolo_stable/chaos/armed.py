@@ -1,4 +1,4 @@
-"""A fault in one run: which batch the run is at, how often the fault has fired, and what is known to be true of it."""
+"""Armed fault: a fault in one run, with its batch, its number of firings, and the truth about it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ NAN, INF = math.nan, math.inf
 
 
 class Truth(NamedTuple):
-    """What an autopsy should find; the first three say where, and an empty name is one that the fault does not fix."""
+    """What an autopsy should find; the first three say where, and a name that the fault does not determine is empty."""
 
     phase: str
     """``data``, ``forward``, ``loss``, ``backward``, ``step`` or ``state``."""
     module: str
     """As in ``named_modules``."""
     op: str
-    """As in ``aten.div.Tensor``; of a backward fault the operation of the backward pass."""
+    """Such as ``aten.div.Tensor``; of a backward fault, the operation of the backward pass."""
     forward_op: str = ""
     """Of a backward fault: the operation whose gradient broke."""
     cause: str = ""
-    """Where only one can be right: ``data``, ``weights``, ``precision``, ``hardware transient``, ``hardware persistent``."""
+    """If only one is right: ``data``, ``weights``, ``precision``, ``hardware transient``, ``hardware persistent``."""
 
 
 class Planned(Protocol):
-    """What all faults are: data, with a place and a time."""
+    """A fault as data, with a place and a time."""
 
     @property
     def place(self) -> str:
@@ -47,12 +47,12 @@ class Planned(Protocol):
 
     @property
     def since(self) -> int | None:
-        """The batch from which on it fires, from 0."""
+        """The first of the batches at which it always fires, from 0."""
         ...
 
     @property
     def truth(self) -> Truth:
-        """What is known of it before it has fired."""
+        """What is known before it fires."""
         ...
 
 
@@ -67,7 +67,7 @@ def require_batches(at: tuple[int, ...], since: int | None) -> None:
 
 
 class Armed:
-    """A fault in one run: which batch the run is at, and how often the fault has fired."""
+    """A fault in one run: counts batches and firings."""
 
     def __init__(self, fault: Planned) -> None:
         self.fault = fault
@@ -75,26 +75,26 @@ class Armed:
         """Batches begun."""
         self.fired = 0
         self.due = 0
-        """How often it still has to fire for the batches begun so far."""
+        """How often it still must fire for the batches so far."""
         self.truth = fault.truth
-        """What is known before, or what a fault that finds its own operation has found."""
+        """What is known before, later with the operation that the fault found."""
 
     def begin_batch(self) -> None:
-        """Count a batch, and know whether it is one of the fault's."""
+        """Count a batch, and note whether the fault is due."""
         if self.fault.since is not None and self.batches >= self.fault.since:
-            self.due = max(self.due, 1)  # a place that comes once in a window is not owed one for each micro-batch
+            self.due = max(self.due, 1)  # a place that comes once per window owes no firing per micro-batch
         elif self.batches in self.fault.at:
             self.due += 1
         self.batches += 1
 
     def is_due(self, *places: str) -> bool:
-        """Tell whether the fault belongs to one of these places and has to fire."""
+        """Say whether the fault is due at one of these places."""
         return self.due > 0 and self.fault.place in places
 
     def fire(self, *targets: Tensor | None) -> None:
-        """Write the value into tensors, or wait when there are none.
+        """Write the value into tensors, or wait if there are none.
 
-        Written through ``data``, which leaves the tensors' version counters as they are: a memory that flips tells nobody.
+        Writing through ``data`` keeps the tensors' version counters, as a flipped bit in memory does.
         """
         found = [target for target in targets if target is not None]
         for target in found:
@@ -103,6 +103,6 @@ class Armed:
             self.done()
 
     def done(self) -> None:
-        """Count that it has fired."""
+        """Count a firing."""
         self.fired += 1
         self.due -= 1

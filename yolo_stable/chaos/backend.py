@@ -1,4 +1,4 @@
-"""A backend whose norms, maxima and minima lose what is not finite, as some of MPS have; everything else is as it was."""
+"""Lying backend: norms, maxima and minima lose what is not finite, as some of MPS do; all else is normal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ EVERYTHING = (*NORMS, *EXTREMES)
 
 
 class LyingBackend(TorchDispatchMode):
-    """Sees all operations, and takes NaN out of what some of them are given.
+    """Sees all operations, and removes NaN from the inputs of some.
 
     Args:
-        calls: Names of operations; those with dims or without.
-        infinity: Whether infinities are lost as well.
-        from_size: Tensors with fewer elements are reduced honestly.
-        missing: Operations that this backend does not have.
+        calls: Names of operations.
+        infinity: Whether infinities are lost, too.
+        from_size: Tensors with fewer elements are reduced correctly.
+        missing: Operations that this backend lacks.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class LyingBackend(TorchDispatchMode):
         super().__init__()
         self.calls, self.infinity, self.from_size, self.missing = calls, infinity, from_size, missing
         self.lies = 0
-        """How many results were finite that should not have been."""
+        """Number of inputs that lost something."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func).rsplit(".", 1)[0]

@@ -1,7 +1,7 @@
-"""The ways in which a layer can break: each a real operation on the layer's output, and nothing else is changed by it.
+"""Breaking layers: real operations on a layer's output that break it and change nothing else.
 
-Those of the forward pass get the output and a mask of the elements that are to break, and leave all others bit for bit. Those
-of the backward pass are an identity in the forward pass. Those that run the layer itself in another way get its weights.
+Those of the forward pass get the output and a mask of the elements to break, and leave all others bit for bit. Those of the
+backward pass are an identity in the forward pass. Others run the layer itself with different weights.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def multiply(y: Tensor, mask: Tensor) -> Tensor:
 
 
 def cancel(y: Tensor, mask: Tensor) -> Tensor:
-    """Lose a small number beside a large one and divide by what is left: 0 in 16 bits, and all is well in 32."""
+    """Lose a small number beside a large one and divide by the rest: 0 in 16 bits, fine in 32."""
     one = torch.ones_like(y)
     left = torch.where(mask, (one + 1e-4) - one, one)
     return y * (left / left)
@@ -69,7 +69,7 @@ def _arcsine(zero: Tensor) -> Tensor:
 
 
 def _added(flat: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Add something that is 0, and whose gradient is not finite there."""
+    """Add a 0 whose gradient is not finite."""
 
     def break_gradient(y: Tensor, mask: Tensor) -> Tensor:
         zeros = (y - y.detach())[mask]
@@ -79,12 +79,12 @@ def _added(flat: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tenso
 
 
 def masked_division(y: Tensor, mask: Tensor) -> Tensor:
-    """Divide by zero where it is not looked at: the gradient there is 0, and 0 by 0 is not."""
+    """Divide by zero where the result is masked: the gradient there is 0 by 0."""
     return torch.where(mask, y, y / (~mask).to(y.dtype))
 
 
 class _TimesInfinity(torch.autograd.Function):
-    """A backward pass of somebody's own, with a mistake in it."""
+    """A custom backward pass with a mistake."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, mask: Tensor) -> Tensor:
@@ -98,14 +98,14 @@ class _TimesInfinity(torch.autograd.Function):
 
 
 def own_function(y: Tensor, mask: Tensor) -> Tensor:
-    """Pass through a function with a backward pass of its own that multiplies by infinity."""
+    """Apply a function whose own backward pass multiplies by infinity."""
     result: Any = _TimesInfinity.apply(y, mask)
     return result
 
 
 @contextmanager
 def other_weights(module: nn.Module, change: Callable[[Tensor], Tensor], *names: str) -> Iterator[None]:
-    """Let a module work with other weights for a time; its parameters are the same objects before and after."""
+    """Run a module with other weights for a time; its parameters stay the same objects."""
     own = dict(module._parameters)
     try:
         for name in names:
@@ -117,21 +117,21 @@ def other_weights(module: nn.Module, change: Callable[[Tensor], Tensor], *names:
     finally:
         for name in names:
             vars(module).pop(name, None)
-        module._parameters.clear()  # and all again, in their order
+        module._parameters.clear()  # all of them, in their order
         module._parameters.update(own)
 
 
 def overflow(module: nn.Module, run: Callable[[], Any]) -> Any:
-    """Run a module with weights so large that its own operation overflows, though each of them is finite.
+    """Run a module with finite weights so large that its own operation overflows.
 
-    All are the largest number that there is: it overflows where the inputs of one output sum up to more than 1.
+    All are the largest number: it overflows where the inputs of one output sum up to more than 1.
     """
     with other_weights(module, lambda value: torch.full_like(value, torch.finfo(value.dtype).max), "weight"):
         return run()
 
 
 def overflow_half(module: nn.Module, run: Callable[[], Any]) -> Any:
-    """Run a module on a scale at which float16 holds its weights and not its output, and scale back behind it."""
+    """Run a module at a scale at which float16 holds its weights but not its output, and scale back."""
     both: list[Any] = [module._parameters.get(name) for name in ("weight", "bias")]
     factor = ALMOST_HALF_MAX / max(_largest(value) for value in both if value is not None)
     with other_weights(module, lambda value: value * factor, "weight", "bias"):
@@ -150,7 +150,7 @@ FORWARD: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
     "multiply": (multiply, "aten.mul.Tensor"),
     "cancel": (cancel, "aten.div.Tensor"),
 }
-"""How, and the operation that makes the first number that is not finite."""
+"""How, and the operation with the first non-finite result."""
 BACKWARD: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str, str]] = {
     "root": (_added(_root), "aten.div.Tensor", "aten.sqrt.default"),
     "norm": (_added(_norm), "aten.div.Tensor", "aten.sqrt.default"),
@@ -159,11 +159,11 @@ BACKWARD: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str, str]] = {
     "masked": (masked_division, "aten.div.Tensor", "aten.div.Tensor"),
     "function": (own_function, "aten.mul.Tensor", ""),
 }
-"""How, the operation of the backward pass, and the one of the forward pass that it belongs to."""
+"""How, the operation of the backward pass, and its operation of the forward pass."""
 WHOLE: dict[str, Callable[[nn.Module, Callable[[], Any]], Any]] = {
     "overflow": overflow,
     "overflow-half": overflow_half,
 }
-"""The module's own operation breaks; which one that is depends on the module and is seen when it runs."""
+"""The module's own operation breaks; which one depends on the module."""
 KINDS = (*FORWARD, *BACKWARD, *WHOLE)
 LOW_PRECISION_ONLY = ("cancel", "overflow-half")

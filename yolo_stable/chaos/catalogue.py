@@ -1,4 +1,4 @@
-"""The named faults of the loop and of its state, for tests and benchmarks that go through all of them."""
+"""Catalogue: named faults of the loop and its state, for tests and benchmarks that try them all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .armed import INF, NAN
 from .fault import STATE_PLACES, Fault
 
 Schedule = Callable[[int, int], Fault]
-"""Makes a fault for a run of so many epochs of so many batches."""
+"""Makes a fault for a run of some epochs of some batches."""
 
 _VALUES = {"nan": NAN, "inf": INF, "1e30": 1e30}
 _STATE_NAMES = ("a weight", "the momentum", "exp_avg_sq", "the EMA", "running_var")
@@ -57,7 +57,7 @@ CATALOGUE: dict[str, Schedule] = {
         for place, where in zip(STATE_PLACES, _STATE_NAMES, strict=True)
         for shown, value in _VALUES.items()
     },
-    # Stock can do a later epoch again from last.pt; in the first one there is none.
+    # Stock can repeat a later epoch from last.pt; in the first one there is none.
     "nan in a weight, in the first epoch": lambda epochs, batches: Fault("weight", NAN, at=(batches // 4,)),
     "lr 100 times too high from the first step": _from_epoch("lr", 100.0, epoch=1),
     "lr 100 times too high from epoch 3": _from_epoch("lr", 100.0, epoch=3),
@@ -76,5 +76,5 @@ def _passing() -> dict[str, tuple[str, float]]:
 
 
 PASSING = _passing()
-"""What can go wrong in a single batch: places and values of the catalogue, each pair once, by the name of the first fault that
-has it. A learning rate that is too high is not among them: that is training itself, which has to be braked."""
+"""What can go wrong in a single batch: each pair of place and value of the catalogue once, under the first name. A learning rate
+that is too high is not among them: there training itself goes wrong."""

@@ -1,4 +1,4 @@
-"""A device that computes wrongly: the result of one operation in one module is not what it should be."""
+"""Device fault: one operation of one module gets a wrong result."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import InvalidCallError
-from .armed import NAN, Armed, Truth, require_batches
-from .loop import around_batches
+from .armed import NAN, Armed, Truth
+from .loop import ModuleFault
 from .modules import find, first_tensor, forward_replaced, middle_index
 
 PHASES = ("forward", "backward")
@@ -21,15 +21,15 @@ NOT_COMPUTED = ("aten.empty", "aten.detach", "aten._to_copy", "aten.clone")
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFault:
-    """One number of an operation's result comes out wrong, once or always; the operation and its inputs are healthy.
+class DeviceFault(ModuleFault):
+    """One number of an operation's result is wrong, once or always, though the operation and its inputs are healthy.
 
     Args:
-        module: Whose operation: the first that computes something in its forward pass, or in the backward pass of its output.
-        persistent: Each time, on this device and in this precision; False: once, so that the batch run again is healthy.
-        value: What comes out.
+        module: Its first operation that computes something, in its forward pass or in the backward pass of its output.
+        persistent: Always, on this device in this precision; False: once, so that a second run of the batch is healthy.
+        value: The wrong result.
         phase: ``forward`` or ``backward``.
-        dtype: Only in this precision: the same operation in another one is healthy.
+        dtype: Only in this precision.
         at: Batches of a trainer's run at which it fires, from 0.
         since: Every batch from this one on as well.
 
@@ -56,36 +56,15 @@ class DeviceFault:
 
     @property
     def truth(self) -> Truth:
-        """Without the operation, which is known when it has happened."""
+        """Without the operation, which is known once it fired."""
         module = self.module if isinstance(self.module, str) else ""
         return Truth(self.phase, module, "", "", f"hardware {'persistent' if self.persistent else 'transient'}")
-
-    def on(self, base: type) -> Any:
-        """Return a subclass of a trainer's class with this fault in it; ``chaos`` is the :class:`Armed` fault."""
-        require_batches(self.at, self.since)
-        armed = Armed(self)
-        return around_batches(base, armed, lambda model: self._in(model, armed))
-
-    @contextmanager
-    def install(self, model: nn.Module) -> Iterator[Armed]:
-        """Let the device compute wrongly for a time. Nothing stays on the model.
-
-        Yields:
-            The armed fault, counted once; its ``truth`` has the operation once it has fired.
-
-        Raises:
-            InvalidCallError: There is no such module.
-        """
-        armed = Armed(self)
-        armed.due = 1
-        with self._in(model, armed):
-            yield armed
 
     @contextmanager
     def _in(self, model: nn.Module, armed: Armed) -> Iterator[None]:
         name, module = find(model, self.module)
         armed.truth = self.truth._replace(module=name)
-        # Entered before whoever watches the run: to them it is the operation itself that gives the wrong number.
+        # Entered before any observer of the run: to them the operation itself gives the wrong number.
         device = _WrongDevice(self, armed)
 
         def call(current: nn.Module, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -107,7 +86,7 @@ class DeviceFault:
 
 
 class _WrongDevice(TorchDispatchMode):
-    """Sees all operations, and writes the wrong number into the result of the one that it waits for."""
+    """Sees all operations, and writes the wrong number into the result of the right one."""
 
     def __init__(self, fault: DeviceFault, armed: Armed) -> None:
         super().__init__()

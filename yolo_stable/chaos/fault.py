@@ -1,14 +1,14 @@
-"""Faults of the loop and of the state between two steps: what is put where, and at which batches.
+"""Loop fault: a value in the loop or in the state between two steps, at certain batches.
 
 The places:
 
-- in the data: ``pixel`` (after ``preprocess_batch``, so in the normalised image) and ``label`` (a class, before it);
+- in the data: ``pixel`` (after ``preprocess_batch``, in the normalised image) and ``label`` (a class, before it);
 - in one pass: ``loss`` (the sum and its first item are multiplied) and ``gradient`` (of the first parameter that has one);
 - in the state between two steps: ``weight`` (of the convolution in the middle), ``momentum`` and ``exp_avg_sq`` (the
   optimizer's state of that weight), ``ema`` (that weight in the average) and ``running_var`` (of the BatchNorm in the middle);
 - in the step: ``lr`` (the learning rate of the step is multiplied) and ``overflow`` (every gradient of the window).
 
-One element is written, the one in the middle of its tensor, except by ``loss``, ``lr`` and ``overflow``.
+All but ``loss``, ``lr`` and ``overflow`` write one element, in the middle of its tensor.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .modules import find, middle_index
 STATE_PLACES = ("weight", "momentum", "exp_avg_sq", "ema", "running_var")
 PLACES = ("pixel", "label", "loss", "gradient", *STATE_PLACES, "lr", "overflow")
 MOMENTUM_KEYS = ("momentum_buffer", "exp_avg")
-"""What optimizers call their first moment: SGD and MuSGD, the Adam family."""
+"""Names of the first moment: in SGD and MuSGD, in the Adam family."""
 ON_MODULES = {"weight": "weight", "running_var": "running_var"}
-"""The places that a module can be named for, and its tensor."""
+"""The places within a module, and their tensors."""
 PHASES = {
     "pixel": "data",
     "label": "data",
@@ -44,17 +44,17 @@ CAUSES = {"pixel": "data", "label": "data", "weight": "weights", "running_var": 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: what, where and when. It never changes; what happened is counted by :class:`Armed`.
+    """One fault: what, where and when. :class:`Armed` counts what happened.
 
     Args:
         place: One of ``PLACES``.
-        value: What is written: NaN, an infinity or any number; for ``loss`` and ``lr`` a factor.
-        at: Batches of the whole run at which it fires, from 0, each once. The batches of an epoch that is done again count on.
-        since: Every batch from this one on as well, from 0; None: only those of ``at``.
-        module: Of ``weight`` and ``running_var``: whose; empty: the one in the middle.
+        value: What to write: NaN, an infinity or any number; for ``loss`` and ``lr`` a factor.
+        at: Batches of the whole run at which it fires, from 0, each once; those of a repeated epoch count on.
+        since: Also every batch from this one on, from 0; None: only those of ``at``.
+        module: Of ``weight`` and ``running_var``; empty: the one in the middle.
 
     Raises:
-        InvalidCallError: An unknown place, a negative batch, no batch at all, or a module for a place that has none.
+        InvalidCallError: An unknown place, a negative batch, no batch, or a module for a place that has none.
 
     Examples:
         >>> Fault("weight", float("inf"), at=(20,)).optimizer, Fault("exp_avg_sq", 1e30, since=0).optimizer
@@ -78,30 +78,24 @@ class Fault:
 
     @property
     def truth(self) -> Truth:
-        """The phase, and the module if one was named."""
+        """The phase, and the named module."""
         return Truth(PHASES.get(self.place, "state"), self.module, "", "", CAUSES.get(self.place, ""))
 
     @property
     def optimizer(self) -> str | None:
-        """The optimizer that has such a place, as Ultralytics' ``optimizer=``; None: any with momentum."""
+        """The ``optimizer=`` that has such a place; None: any with momentum."""
         return "AdamW" if self.place == "exp_avg_sq" else None
 
     def on(self, base: type) -> Any:
-        """Return a subclass of a trainer's class with this fault in it, armed once: for one run.
+        """Return a subclass of a trainer's class with this fault in it, for one run; ``chaos`` is the :class:`Armed` fault.
 
-        A fault that finds no place waits for the next batch that has one: ``momentum`` and ``exp_avg_sq`` at the first
-        batches, when no step has been taken yet; ``label`` when there are no labels; ``gradient`` in the middle of a window.
-
-        Args:
-            base: The class; it keeps all that it does.
-
-        Returns:
-            The subclass; its attribute ``chaos`` is the :class:`Armed` fault.
+        A fault without its place waits for the next batch that has one: ``momentum`` and ``exp_avg_sq`` before the first step,
+        ``label`` without labels, ``gradient`` in the middle of a window.
         """
         return _with_fault(base, Armed(self))
 
     def find_in(self, model: nn.Module) -> None:
-        """Look whether there is such a place in a network.
+        """Check that a network has this place.
 
         Raises:
             InvalidCallError: There is no such module, or it has no such tensor.
@@ -111,15 +105,15 @@ class Fault:
 
     @contextmanager
     def install(self, model: nn.Module) -> Iterator[Armed]:
-        """Write the value into a module of a network for a time; afterwards the element is what it was, bit for bit.
-
-        For ``weight`` and ``running_var`` of a named module, whatever the batches.
+        """Write the value into a network for a time; afterwards the element is restored bit for bit.
 
         Raises:
-            InvalidCallError: Another place, no such module, or one without such a tensor.
+            InvalidCallError: It is not ``weight`` or ``running_var`` of a named module, or that has no such tensor.
         """
         if not self.module:
-            raise InvalidCallError(f"Only {' and '.join(ON_MODULES)} of a named module can be put into a bare network.")
+            raise InvalidCallError(
+                f"Only {' and '.join(ON_MODULES)} of a named module can be installed in a bare network."
+            )
         armed = Armed(self)
         element = _module_element(model, self.module, self.place)
         before = element.clone()
@@ -132,7 +126,7 @@ class Fault:
 
 
 class _Spoilt:
-    """An attribute of a trainer that a due fault changes on the way in, once."""
+    """An attribute of a trainer that a due fault changes once when it is set."""
 
     def __init__(
         self, name: str, armed: Armed, change: Callable[[Any, float], Any], inner: _Spoilt | None, *, last: bool
@@ -147,13 +141,13 @@ class _Spoilt:
             raise AttributeError(self.name) from None
 
     def __set__(self, trainer: Any, value: Any) -> None:
-        # The loop may set it again in the same batch, as a guard does that puts the last healthy loss in its place.
+        # The loop may set it again in the same batch, as a guard does to restore the last healthy loss.
         if value is not None and self.armed.is_due("loss") and self.fired == self.armed.fired:
             value = self.change(value, self.armed.fault.value)
             self.fired += 1
             if self.last:
                 self.armed.done()
-        if self.inner is not None:  # that of another fault in the same trainer, which this one hides
+        if self.inner is not None:  # the one of another fault, which this one hides
             self.inner.__set__(trainer, value)
         else:
             vars(trainer)[self.name] = value
@@ -171,7 +165,7 @@ def _with_fault(base: Any, armed: Armed) -> Any:
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             armed.begin_batch()
             if armed.is_due("label"):
-                batch = {**batch, "cls": batch["cls"].clone()}  # the loader may serve its own again
+                batch = {**batch, "cls": batch["cls"].clone()}  # the loader may reuse its own
                 armed.fire(_middle(batch["cls"]))
             if armed.is_due(*STATE_PLACES):
                 armed.fire(_state_element(self, armed.fault))
@@ -206,9 +200,9 @@ def _with_fault(base: Any, armed: Armed) -> Any:
 
 @contextmanager
 def _learning_rate_times(optimizer: Any, factor: float) -> Iterator[None]:
-    """Multiply what the loop has set, so that it acts in the warm-up as well, and put it back for what the loop does next.
+    """Multiply what the loop has set, so that it also acts in the warm-up, and restore it for the loop.
 
-    A rate that the step itself has changed, such as one that came back with an older state, is left as it is.
+    A rate that the step itself changed, such as one of a restored state, stays.
     """
     before = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
@@ -222,7 +216,7 @@ def _learning_rate_times(optimizer: Any, factor: float) -> Iterator[None]:
 
 
 def _middle(tensor: Tensor) -> Tensor | None:
-    """Return a view of the element in the middle, whatever the memory layout; None of an empty tensor."""
+    """Return a view of the middle element in any memory layout; None for an empty tensor."""
     return tensor.data[middle_index(tuple(tensor.shape))] if tensor.numel() else None
 
 
@@ -235,7 +229,7 @@ def _module_element(model: nn.Module, place: str, tensor: str) -> Tensor:
 
 
 def _state_element(trainer: Any, fault: Any) -> Tensor | None:
-    """Return the element of the state that a fault is written to, or None when that state is not there yet."""
+    """Return the element of the state to write to; None if that state does not exist yet."""
     place = fault.place
     if fault.module:
         return _module_element(trainer.model, fault.module, place)
@@ -247,13 +241,13 @@ def _state_element(trainer: Any, fault: Any) -> Tensor | None:
     index = kernels[len(kernels) // 2]
     if place == "weight":
         return _middle(parameters[index])
-    if place == "ema":  # by its number: names differ where the model is wrapped
+    if place == "ema":  # by number: names differ if the model is wrapped
         return _middle(list(trainer.ema.ema.parameters())[index]) if trainer.ema else None
     return _optimizer_element(trainer.optimizer, parameters[index], place)
 
 
 def _optimizer_element(optimizer: Any, weight: nn.Parameter, place: str) -> Tensor | None:
-    state = optimizer.state.get(weight)  # asked with [], the state would be made
+    state = optimizer.state.get(weight)  # [] would create the state
     if not state:
         return None
     keys = MOMENTUM_KEYS if place == "momentum" else (place,)

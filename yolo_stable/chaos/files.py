@@ -1,13 +1,12 @@
-"""One image file, or one row of its labels, that is broken whenever it is drawn, whatever the augmentations make of it.
+"""File fault: one image file, or one row of its labels, that is broken whenever it is drawn, through all augmentations.
 
-What an augmentation does with a file is found out without following it: the sample is made twice from the same random
-numbers, once with the file's pixels changed, and the pixels that differ are those that the file has a part in. A row of the
-labels gets a class that no other row has while the sample is made. So it holds for mosaic, mixup, cutmix and copy-paste,
-and owes nothing to whatever else may keep account of the files.
+The pixels of a file are found without following the augmentations: the sample is made twice from the same random numbers, once
+with the file's pixels changed, and the pixels that differ are the file's. A row of the labels temporarily gets a class that no
+other row has. This works for mosaic, mixup, cutmix and copy-paste, and does not depend on any other record of the files.
 
-Ultralytics' images have 8 bits: NaN cannot come out of an image file. A ``.npy`` of floats beside an image is read as it is, but
-the canvases of mosaic and mixup cast it to 8 bits, and the colour augmentation fails on it; without these it comes to training.
-What is written here stands for what a broken decoder, cache or transform of one's own makes of one file.
+Ultralytics' images have 8 bits, so an image file cannot give NaN. A ``.npy`` of floats beside an image is read as it is, but the
+canvases of mosaic and mixup cast it to 8 bits, and the colour augmentation fails on it; without these it reaches training. This
+fault stands for a broken decoder, cache or custom transform.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from .loop import named
 
 KINDS = ("image", "mark", "box", "class")
 TAG = 1_000_003.0
-"""A class that no data set has; float32 holds it."""
+"""A class that no data set has, and that float32 holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileFault:
-    """One file of a data set is broken, each time that it is part of a training image.
+    """One file of a data set is broken in every training image that it is part of.
 
     Args:
         file: Its path, or the end of it.
-        kind: ``image`` (all its pixels become ``value``), ``mark`` (they become the mark that layer faults look for), ``box``
-            (width and height of one label become ``value``), ``class`` (the class of one label becomes ``value``).
+        kind: ``image`` (all its pixels become ``value``), ``mark`` (they become the mark of layer faults), ``box`` (width and
+            height of one label become ``value``), ``class`` (the class of one label becomes ``value``).
         value: NaN, an infinity or any number; of pixels on the scale 0 to 255, of boxes relative to the image.
         row: Of the file's labels as Ultralytics read them, from 0.
 
@@ -69,7 +68,7 @@ class FileFault:
 
     @property
     def at(self) -> tuple[int, ...]:
-        """None of its own: it fires when the file is drawn."""
+        """None: it fires when the file is drawn."""
         return ()
 
     @property
@@ -79,14 +78,13 @@ class FileFault:
 
     @property
     def truth(self) -> Truth:
-        """The data; which file and row the fault knows itself."""
+        """The data; the fault knows file and row."""
         return Truth("data", "", "", "", "data")
 
     def on(self, base: type) -> Any:
         """Return a subclass of a trainer's class with this fault in its training data.
 
-        Returns:
-            The subclass; ``chaos.fired`` counts the broken images or rows that came to a batch, also from loader workers.
+        ``chaos.fired`` counts the broken images or rows that reached a batch, also from loader workers.
         """
         armed, fault = Armed(self), self
 
@@ -109,16 +107,13 @@ class FileFault:
 
     @contextmanager
     def install(self, dataset: Any) -> Iterator[Armed]:
-        """Break the file in a data set for a time; labels and files stay as they are.
-
-        Args:
-            dataset: Ultralytics' own, of any task.
+        """Break the file in a data set for a time; labels and files stay unchanged.
 
         Yields:
-            The armed fault; ``fired`` counts the samples in which it was, in this process.
+            The armed fault; ``fired`` counts its samples in this process.
 
         Raises:
-            InvalidCallError: The data set has no such file or row, or several files whose path ends so.
+            InvalidCallError: The data set has no such file or row, or several files match.
         """
         armed = Armed(self)
         kind = type(dataset)
@@ -150,7 +145,7 @@ class FileFault:
     def _count(self, batch: dict[str, Any]) -> int:
         if self.kind in {"image", "mark"}:
             images = batch["img"]
-            if not images.is_floating_point():  # a sample becomes floating point when it is broken
+            if not images.is_floating_point():  # a broken sample becomes floating point
                 return 0
             value = self._pixel(1.0 if "bboxes" not in batch and "semantic_mask" not in batch else 255.0)
             return int(_equal(images, value).flatten(1).any(1).sum())
@@ -161,21 +156,21 @@ class FileFault:
         return MARK * white if self.kind == "mark" else self.value if white == 255.0 else self.value / 255
 
     def _spoil(self, sample: dict[str, Any], part: Tensor | None) -> None:
-        if part is None:  # of a file that is a sample by itself, as in classification, where white is 1
+        if part is None:  # a file that is a whole sample, as in classification, where white is 1
             sample["img"] = torch.full_like(sample["img"], self._pixel(1.0))
         else:
             sample["img"] = sample["img"].float().masked_fill(part, self._pixel(255.0))
 
 
 class _Broken:
-    """What a data set with a broken file does in the place of ``__getitem__`` and ``load_image``."""
+    """Replaces ``__getitem__`` and ``load_image`` of a data set with a broken file."""
 
     def __init__(self, fault: FileFault, index: int, armed: Armed) -> None:
         self.fault, self.index, self.armed = fault, index, armed
         self.drawn = self.changed = False
 
     def image(self, index: int, loaded: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return a loaded image; in the second pass that of the broken file in other colours."""
+        """Return a loaded image; in the second pass the broken file in other colours."""
         if index != self.index:
             return loaded
         self.drawn = True
@@ -184,7 +179,7 @@ class _Broken:
         return np.where(loaded[0] < 128, 255, 0).astype(loaded[0].dtype), *loaded[1:]
 
     def sample(self, dataset: Any, index: int, make: Any) -> dict[str, Any]:
-        """Return a sample with whatever of the file is in it broken."""
+        """Return a sample with the file's part of it broken."""
         if self.fault.kind in {"box", "class"}:
             return self._with_label(dataset, index, make)
         if not hasattr(dataset, "load_image"):
@@ -206,7 +201,7 @@ class _Broken:
                 self.changed, dataset.transforms = False, own
                 _restore(dataset, after)
             part = (sample["img"] != other["img"]).any(0)
-            if bool(part.any()):  # else it was drawn and then covered or cut off
+            if bool(part.any()):  # else it was drawn, but covered or cut off
                 self.fault._spoil(sample, part)
                 self.armed.fired += 1
         return sample
@@ -231,7 +226,7 @@ class _Broken:
 
 
 def _with_broken_file(kind: Any) -> type:
-    """Return a data set's class that asks what was put on it; a class, as that is where Python looks for ``__getitem__``."""
+    """Return a subclass of a data set's class: Python looks up ``__getitem__`` on the class."""
 
     class Breaking(kind):
         def __getitem__(self, index: int) -> Any:
@@ -247,7 +242,7 @@ def _with_broken_file(kind: Any) -> type:
 
 
 def _state(dataset: Any) -> tuple[Any, ...]:
-    """Return what a sample depends on: generators, and the images that are kept for mosaics."""
+    """Return what a sample depends on: generators, and the images kept for mosaics."""
     kept = {name: list(value) for name in _KEPT if isinstance(value := getattr(dataset, name, None), list)}
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), kept
 
@@ -264,5 +259,5 @@ def _restore(dataset: Any, state: tuple[Any, ...]) -> None:
 
 
 def _equal(tensor: Tensor, value: float) -> Tensor:
-    """Compare with a number, NaN with NaN."""
+    """Compare with a number; NaN equals NaN."""
     return tensor != tensor if value != value else tensor == torch.tensor(value, dtype=tensor.dtype)

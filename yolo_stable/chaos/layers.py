@@ -1,4 +1,4 @@
-"""A layer that breaks, in its forward or its backward pass, always or for marked images only."""
+"""Layer fault: a module that breaks in its forward or backward pass, always or only for marked images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from ..errors import InvalidCallError, nearest
-from .armed import INF, NAN, Armed, Truth, require_batches
+from .armed import INF, NAN, Armed, Truth
 from .breaking import BACKWARD, FORWARD, KINDS, LOW_PRECISION_ONLY, WHOLE
-from .loop import around_batches
+from .loop import ModuleFault
 from .modules import find, first_tensor, forward_replaced, middle_index, with_tensor
 
 MARK = 31.41592 / 255
-"""A pixel that no file has, as its numbers are whole ones: in the normalised image."""
+"""A pixel of the normalised image that no file gives, since files hold whole numbers."""
 
 
 def mark(images: Tensor, sample: int, size: int = 3) -> None:
-    """Mark an image of a batch, so that a fault with ``marked=True`` fires for it, wherever in a batch it comes again.
+    """Mark an image of a batch: a fault with ``marked=True`` fires for it at any position in a batch.
 
     Args:
         images: Normalised, (B, C, H, W); written in place, in the middle.
@@ -34,26 +34,26 @@ def mark(images: Tensor, sample: int, size: int = 3) -> None:
 
 
 def marked(images: Tensor) -> list[int]:
-    """Return which images of a batch have the mark in them."""
+    """Return the marked images of a batch."""
     return ((images.detach() - MARK).abs() < 1e-4).all(1).flatten(1).any(1).nonzero().flatten().tolist()
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFault:
-    """A module that breaks while it is called, by a real operation of one of several kinds.
+class LayerFault(ModuleFault):
+    """A module that breaks when called, by a real operation of one of several kinds.
 
     Args:
-        kind: One of ``KINDS``. In the forward pass ``divide``, ``log``, ``sqrt``, ``exp``, ``multiply``; ``cancel`` and
-            ``overflow-half`` in low precision only; ``overflow`` of the module's own operation. In the backward pass
-            ``root``, ``norm``, ``power``, ``arcsine``, ``masked`` and ``function``, which are nothing in the forward pass.
+        kind: One of ``KINDS``. In the forward pass ``divide``, ``log``, ``sqrt``, ``exp``, ``multiply``; only in low precision
+            ``cancel`` and ``overflow-half``; in the module's own operation ``overflow``. Only in the backward pass ``root``,
+            ``norm``, ``power``, ``arcsine``, ``masked`` and ``function``.
         module: Its name as in ``named_modules``, or the number of a leaf module.
         at: Batches of a trainer's run at which it fires, from 0.
-        since: Every batch from this one on as well.
-        sample: In this element of the batch only; None: in the one in the middle. The module's own operation has no choice.
-        marked: In every image that has the mark (:func:`mark`), and not at all in a batch without one.
+        since: Also every batch from this one on.
+        sample: Only in this element of the batch; None: in the middle one. Not for the module's own operation.
+        marked: In every marked image (:func:`mark`), and in no other.
 
     Raises:
-        InvalidCallError: An unknown kind, or a choice of samples for a kind that has none.
+        InvalidCallError: An unknown kind, or samples for a kind that breaks the whole module.
     """
 
     kind: str
@@ -78,41 +78,20 @@ class LayerFault:
 
     @property
     def value(self) -> float:
-        """What comes of it."""
+        """The result."""
         return INF if self.kind in {"divide", "exp", "overflow", "overflow-half"} else NAN
 
     @property
     def truth(self) -> Truth:
-        """What is known before the network is: a leaf given by number, and the operation of the module's own, are not."""
+        """What is known without the network: not a leaf given by number, nor the module's own operation."""
         cause = "data" if self.marked else "precision" if self.kind in LOW_PRECISION_ONLY else ""
         module = self.module if isinstance(self.module, str) else ""
         if self.kind in BACKWARD:
             return Truth("backward", module, *BACKWARD[self.kind][1:], cause)
         return Truth("forward", module, FORWARD[self.kind][1] if self.kind in FORWARD else "", "", cause)
 
-    def on(self, base: type) -> Any:
-        """Return a subclass of a trainer's class with this fault in it; ``chaos`` is the :class:`Armed` fault."""
-        require_batches(self.at, self.since)
-        armed = Armed(self)
-        return around_batches(base, armed, lambda model: self._in(model, armed))
-
-    @contextmanager
-    def install(self, model: nn.Module) -> Iterator[Armed]:
-        """Break a module for a time: every call of it, counted once. Nothing stays on the model.
-
-        Yields:
-            The armed fault: ``truth`` with all names once it has fired.
-
-        Raises:
-            InvalidCallError: There is no such module.
-        """
-        armed = Armed(self)
-        armed.due = 1
-        with self._in(model, armed):
-            yield armed
-
     def find_in(self, model: nn.Module) -> tuple[str, nn.Module]:
-        """Return the module that will break, and its name.
+        """Return the module to break, and its name.
 
         Raises:
             InvalidCallError: There is no such module, or it cannot break in this way.
@@ -133,7 +112,7 @@ class LayerFault:
         name, module = self.find_in(model)
         armed.truth = self.truth._replace(module=name)
         once = _Once(armed)
-        chosen: list[int] = []  # filled when the network is called
+        chosen: list[int] = []  # filled at each call of the network
 
         def look(root: nn.Module, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             images = args[0]["img"] if isinstance(args[0], dict) else args[0]
@@ -169,7 +148,7 @@ class LayerFault:
             return broken
         if not y.requires_grad:
             return y
-        if y.grad_fn is not None:  # of a tensor of the batch's own; a hook on a parameter would stay
+        if y.grad_fn is not None:  # a tensor of this batch; a hook on a parameter would stay
             y.register_hook(once.if_not_finite)
         return BACKWARD[self.kind][0](y, mask)
 
@@ -183,7 +162,7 @@ class LayerFault:
 
 
 class _Once:
-    """Counts a fault once for the time that it is installed."""
+    """Counts a fault once while it is installed."""
 
     def __init__(self, armed: Armed) -> None:
         self.armed, self.counted = armed, False
@@ -200,7 +179,7 @@ class _Once:
 
 
 class _FirstBroken(TorchDispatchMode):
-    """Knows the first operation with a result that is not finite; in one module, whose inputs are."""
+    """Finds the first operation with a non-finite result in one module with finite inputs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,17 +1,17 @@
-"""A trainer's class with something around each batch: put there before the forward pass and gone at the end of the batch."""
+"""Loop: enters something around each batch of a trainer's class, from before the forward pass to the end of the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
 
-from .armed import Armed
+from .armed import Armed, require_batches
 
 LEAVING = ("run_callbacks", "_build_train_pipeline")
-"""Methods of Ultralytics' loop that come behind a batch before anything is copied, validated or written."""
+"""Methods of Ultralytics' loop that follow a batch before anything is copied, validated or written."""
 
 
 def named(base: type, place: str) -> str:
@@ -20,20 +20,15 @@ def named(base: type, place: str) -> str:
 
 
 def around_batches(base: Any, armed: Armed, enter: Callable[[nn.Module], AbstractContextManager[Any]]) -> Any:
-    """Return a subclass that enters something for the time of each batch at which a fault is due.
+    """Return a subclass that enters something during each batch at which a fault is due.
 
-    From the end of ``preprocess_batch`` to the next callback event, which comes behind the optimizer step: whoever runs the
-    batch again within it meets the same fault.
-
-    Args:
-        base: The trainer's class.
-        armed: The fault.
-        enter: Gets the trainer's model; what it returns is entered and left.
+    It lasts from the end of ``preprocess_batch`` to the next callback event, after the optimizer step: a repeated batch within it
+    meets the same fault.
     """
 
     class Faulty(base):
         chaos = armed
-        _around = ExitStack()  # one for all faults of a trainer: what came last has to go first
+        _around = ExitStack()  # one for all faults of a trainer: the last must leave first
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             self._around.close()
@@ -45,7 +40,7 @@ def around_batches(base: Any, armed: Armed, enter: Callable[[nn.Module], Abstrac
 
         def optimizer_step(self) -> None:
             super().optimizer_step()
-            if not hasattr(base, LEAVING[0]):  # a loop of somebody's own
+            if not hasattr(base, LEAVING[0]):  # a custom loop
                 self._around.close()
 
         def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -65,3 +60,39 @@ def _leaving(kind: Any, name: str) -> Callable[..., Any]:
         return getattr(super(kind, self), name)(*args, **kwargs)
 
     return method
+
+
+class ModuleFault:
+    """A planned fault in a module of a network, for a trainer's class or for a network alone."""
+
+    __slots__ = ()
+
+    def on(self, base: type) -> Any:
+        """Return a subclass of a trainer's class with this fault in it; ``chaos`` is the :class:`Armed` fault.
+
+        Raises:
+            InvalidCallError: No batch at all, or a negative one.
+        """
+        fault: Any = self  # the dataclass that is Planned
+        require_batches(fault.at, fault.since)
+        armed = Armed(fault)
+        return around_batches(base, armed, lambda model: self._in(model, armed))
+
+    @contextmanager
+    def install(self, model: nn.Module) -> Iterator[Armed]:
+        """Put the fault into a network for a time; nothing stays on the model.
+
+        Yields:
+            The armed fault, counted once; its ``truth`` has all names once it has fired.
+
+        Raises:
+            InvalidCallError: There is no such module, or it cannot have this fault.
+        """
+        fault: Any = self
+        armed = Armed(fault)
+        armed.due = 1
+        with self._in(model, armed):
+            yield armed
+
+    def _in(self, model: nn.Module, armed: Armed) -> AbstractContextManager[None]:
+        raise NotImplementedError

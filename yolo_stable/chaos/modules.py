@@ -1,4 +1,4 @@
-"""The modules of a network by name or number, and something else in the place of a module's ``forward`` for a time."""
+"""Modules of a network: found by name or number, with a replaced ``forward`` for a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import InvalidCallError, nearest
 
 Call = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-"""Gets the module, its own forward, and what it is called with; returns the output."""
+"""Returns the output from the module, its own forward, and the arguments."""
 
 
 def leaves(model: nn.Module) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def find(model: nn.Module, place: str | int) -> tuple[str, nn.Module]:
     """Return a module and its name.
 
     Args:
-        model: The network, wrapped for several ranks or compiled or not: names are understood as without the wrapper.
+        model: The network; names are those without a wrapper for ranks or compilation.
         place: A name as in ``named_modules``, or the number of a leaf module.
 
     Raises:
@@ -43,7 +43,7 @@ def find(model: nn.Module, place: str | int) -> tuple[str, nn.Module]:
 
 
 class _Forward:
-    """Stands in the place of a module's ``forward``; a pickle of the module in that time is one without it."""
+    """Replaces a module's ``forward``; a pickle of the module does not contain it."""
 
     def __init__(self, module: nn.Module, call: Call, before: Any) -> None:
         self.module, self.call, self.before = module, call, before
@@ -53,7 +53,7 @@ class _Forward:
         return self.call(self.module, own, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Forward:
-        # Of the copied module: a bound function would go on to call the one it was copied from.
+        # For the copied module: a bound function would still call the original.
         return _Forward(memo.get(id(self.module), self.module), self.call, copy.deepcopy(self.before, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -62,9 +62,9 @@ class _Forward:
 
 @contextmanager
 def forward_replaced(module: nn.Module, call: Call) -> Iterator[None]:
-    """Put a function in the place of a module's forward for a time; afterwards nothing of it is left on the module.
+    """Replace a module's forward for a time; afterwards nothing is left on the module.
 
-    A copy of the module that is made in that time behaves as the module does, and goes back to its own forward with it.
+    A copy that is made meanwhile behaves like the module, and returns to its own forward with it.
     """
     on = True
 
@@ -93,7 +93,7 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
-    """Return what a module returned, with one tensor in the place of another."""
+    """Return what a module returned, with one tensor replaced."""
     if output is old:
         return new
     if isinstance(output, dict):
@@ -105,6 +105,6 @@ def with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def middle_index(shape: tuple[int, ...], sample: int | None = None) -> tuple[int, ...]:
-    """Return the index of the element in the middle, of one sample when it is given."""
+    """Return the index of the middle element, of one sample if given."""
     index = tuple(n // 2 for n in shape)
     return index if sample is None else (sample, *index[1:])

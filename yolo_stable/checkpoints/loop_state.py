@@ -6,14 +6,13 @@ the start of a window that is open across the stop (if that window is then rejec
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._shared.system import installed_versions
 from ..guard import StepGuard
 from ..guard.generators import restore_random_state
 from ..guard.memory import CRITERION
@@ -84,9 +83,7 @@ def collect(
         "results": trainer.csv.read_text(encoding="utf-8") if trainer.csv.is_file() else "",
     }
     plain["data"] = data
-    plain["versions"] = {name: metadata.version(name) for name in ("torch", "ultralytics")}
-    with contextlib.suppress(metadata.PackageNotFoundError):  # run from a checkout
-        plain["versions"]["yolo-stable"] = metadata.version("yolo-stable")
+    plain["versions"] = installed_versions("torch", "ultralytics", "yolo-stable")
     return {**tensors, **learned, **generators, **order}, plain
 
 

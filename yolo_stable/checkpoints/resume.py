@@ -18,8 +18,8 @@ from torch import nn
 from ultralytics.utils import LOGGER, RANK
 
 from .._shared.atomic_file import PART
-from .._shared.error_text import one_line
 from .._shared.shell_text import AGAIN
+from .._shared.text import one_line
 from ..errors import InvalidCallError
 from ..guard.wrappers import plainly_named, unwrap
 from ..presets.run_plan import checkpoint_to_resume

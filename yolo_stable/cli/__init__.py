@@ -1,1 +1,1 @@
-"""The command ``yolo-stable``: one verb in each file; none imports anything heavy before it runs."""
+"""Command line: one verb per file; nothing heavy is imported before a verb runs."""

@@ -1,11 +1,13 @@
-"""The verb ``check``."""
+"""Verb ``check``: inspects a data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from .options import JsonFile
 
 
 def check(
@@ -13,55 +15,42 @@ def check(
         str, typer.Argument(metavar="DATA", help="Path of a data.yaml or of a folder, or 'digits' or 'shapes'.")
     ],
     task: Annotated[
-        str | None, typer.Option(help="detect, segment, pose, obb or classify. Without it: told by the data.")
+        str | None, typer.Option(help="detect, segment, pose, obb or classify. Default: what the data says.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="train, val, test, or several with commas. Without it: all.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all findings as JSON, schema 1.")
-    ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with thumbnails.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test, or several with commas. Default: all.")] = None,
+    json_file: JsonFile = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page with thumbnails.")] = None,
     fix: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Write a cleaned copy; must be empty or not be there, and lie outside the data."
-        ),
+        typer.Option(metavar="FOLDER", help="Write a cleaned copy into this folder: new or empty, outside the data."),
     ] = None,
     near: Annotated[bool, typer.Option(help="Decode every image and look for near duplicates.")] = True,
     sample: Annotated[
         int,
         typer.Option(
-            min=0,
-            metavar="N",
-            help="Draw N images through the conservative augmentation as well; loads PyTorch (1 GB).",
+            min=0, metavar="N", help="Also draw N images through the conservative augmentation. Loads PyTorch (1 GB)."
         ),
     ] = 0,
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RULE=VALUE", help="Set from which number a rule speaks, such as box-large=0.9; again for more."
+            metavar="RULE=VALUE", help="Change the limit of a rule, such as box-large=0.9. Repeat for more rules."
         ),
     ] = None,
-    imgsz: Annotated[int, typer.Option(min=1, help="Boxes below one pixel at this size are reported.")] = 640,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Without it: one for each core.")] = None,
+    imgsz: Annotated[int, typer.Option(min=1, help="Report boxes that are below one pixel at this image size.")] = 640,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads. Default: one per core.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Look through a data set before training: files, labels, duplicates, balance. Changes nothing.
+    """Check a data set before training: files, labels, duplicates, balance. Changes nothing.
 
-    Exit codes: 0 clean or warnings, 1 errors (with --fix: errors that the copy has too), 2 the call is wrong.
+    Exit codes: 0 clean or warnings, 1 errors (with --fix: errors that the copy still has), 2 wrong call.
 
     Example: yolo-stable check data.yaml --html findings.html
     """
     from ..check import run_check
 
-    options: dict[str, Any] = {
-        "task": task,
-        "split": split,
-        "near": near,
-        "sample": sample,
-        "imgsz": imgsz,
-        "workers": workers,
-    }
-    code = run_check(data, **options, json=json_file, html=html, fix=fix, progress=progress, limit=limit or ())
+    code = run_check(
+        data, task=task, split=split, near=near, sample=sample, imgsz=imgsz, workers=workers, json=json_file, html=html,
+        fix=fix, progress=progress, limit=limit or (),
+    )  # fmt: skip
     raise typer.Exit(code)

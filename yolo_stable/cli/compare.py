@@ -1,4 +1,4 @@
-"""The verb ``compare``."""
+"""Verb ``compare``: trains short runs side by side."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .options import Imports
+from .options import Imports, JsonFile, TrainData
 
 
 def compare(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Path of a data.yaml, or 'digits' or 'shapes', as for 'train'.")
-    ],
+    data: TrainData,
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[key=value ...]", help="As for 'train'; all runs have them in common."),
+        typer.Argument(metavar="[key=value ...]", help="Settings of all runs, as for 'train'."),
     ] = None,
     optimizers: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Optimizers, such as SGD,AdamW,MuSGD.")
@@ -26,36 +24,34 @@ def compare(
     ] = None,
     lr0: Annotated[str | None, typer.Option(metavar="X,Y,...", help="Learning rates, such as 0.01,0.001.")] = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="N,M,...", help="Repeat everything with these seeds, such as 0,1,2.")
+        str | None, typer.Option(metavar="N,M,...", help="Seeds that repeat everything, such as 0,1,2.")
     ] = None,
     stock: Annotated[
-        bool, typer.Option("--stock", help="Train everything by Ultralytics' own trainer as well, as a baseline.")
+        bool, typer.Option("--stock", help="Also train everything with Ultralytics' own trainer, as a baseline.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Epochs of each run. Without it: 3.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Epochs per run. Default: 3.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where the runs go. Without it: runs/compare, or the next that is free."),
+        typer.Option(metavar="FOLDER", help="Folder of the comparison. Default: runs/compare, or the next free one."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON, schema 1.")
-    ] = None,
+    json_file: JsonFile = None,
     imports: Imports = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Train several at a time, on a Ray cluster or on all that is in this machine.")
+        bool, typer.Option("--ray", help="Train several runs at a time, on a Ray cluster or on this whole machine.")
     ] = False,
     resources: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND=N,...", help="With --ray: what each run takes, such as GPU=1,CPU=4. Without it: a GPU."
+            metavar="KIND=N,...", help="With --ray: what each run takes, such as GPU=1,CPU=4. Default: a GPU."
         ),
     ] = None,
 ) -> None:
-    """Train short runs of each choice, one after the other, and end with a table and a page.
+    """Train short runs of each choice, one after the other, and print a table.
 
-    Several choices are combined, each with each. All runs have the same seed, so they see the same batches. The same command goes
-    on where a comparison was interrupted; runs that are over are taken as they are.
+    Several options are combined, each value with each. All runs share one seed, so they see the same batches. An interrupted
+    comparison continues with the same command; finished runs are kept. It also writes a page of all runs.
 
-    Exit codes: 0 all runs ended as done, 1 one failed or was halted, 2 the call is wrong, 130 interrupted, 143 terminated.
+    Exit codes: 0 all runs done, 1 a run failed or halted, 2 wrong call, 130 interrupted, 143 terminated.
 
     Example: yolo-stable compare data.yaml model=yolo11n.pt --optimizers SGD,AdamW,MuSGD --lr0 0.01,0.001 --epochs 10
     """

@@ -1,7 +1,8 @@
-"""The command ``yolo-stable``: its verbs, and how it ends."""
+"""Command ``yolo-stable``: its verbs, and how it ends."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -29,10 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ultralytics YOLO training that no bad batch can kill.",
-    epilog="Exit codes: 0 done, 1 training failed or halted, 2 the call is wrong, 130 interrupted, 143 terminated.",
+    epilog="Exit codes: 0 done, 1 training failed or halted, 2 wrong call, 130 interrupted, 143 terminated.",
 )
 for verb in (train, check, preflight, validate, autopsy, report, compare):
-    app.command()(verb)
+    # Each paragraph is one line: the terminal wraps it, however wide it is.
+    paragraphs = inspect.cleandoc(verb.__doc__ or "").split("\n\n")
+    app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(verb)
 app.add_typer(presets, name="presets")
 
 
@@ -53,9 +56,9 @@ def _root(
 
 @surviving()
 def main() -> None:
-    """Run the command; what goes wrong is one line on stderr and an exit code.
+    """Run the command; an error becomes one line on stderr and an exit code.
 
-    When nobody reads what it prints, as behind ``| head``, the work goes on, and the exit code is that of the work.
+    When nobody reads the output, as behind ``| head``, the work goes on, and its exit code counts.
     """
     occupy_standard_descriptors()
     try:
@@ -65,7 +68,7 @@ def main() -> None:
     except _UsageError as error:
         text = error.format_message().strip()
         command = error.ctx.command_path if error.ctx else app.info.name
-        # Without a verb Typer has already printed the help, and there is nothing left to say.
+        # Without a verb Typer has already printed the help: there is no text.
         _end(f"{text}{'' if text[-1] in '.?' else '.'} See '{command} --help'." if text else "", error.exit_code)
     if code == 130:  # Typer's answer to Ctrl-C
         _end("interrupted.", code)

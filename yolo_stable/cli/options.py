@@ -1,7 +1,8 @@
-"""Options that several verbs have."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,10 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="Import a module, or a FILE.py, of yours that defines layers of the network. Its code is run.",
+        help="Import your module or FILE.py that defines layers of the network. This runs its code.",
     ),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all results as JSON.")]
+TrainData = Annotated[
+    str, typer.Argument(metavar="DATA", help="Path of a data.yaml, or 'digits' or 'shapes' (made on first use).")
 ]

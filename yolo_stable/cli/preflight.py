@@ -1,53 +1,45 @@
-"""The verb ``preflight``."""
+"""Verb ``preflight``: takes one training step before a run."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Imports
+from .options import Imports, JsonFile, TrainData
 
 
 def preflight(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Path of a data.yaml, or 'digits' or 'shapes' (made on first use).")
-    ],
+    data: TrainData,
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[key=value ...]", help="As for train: the arguments of the training to come."),
+        typer.Argument(metavar="[key=value ...]", help="Settings of the training, as for 'train'."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset of the training, as for 'train'.")] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            metavar="P,P",
-            help="Compare these with float32 as well: float32, bfloat16, float16. Without it: the training's.",
+            metavar="P,P", help="Compare with float32: float32, bfloat16, float16. Default: the training's precision."
         ),
     ] = None,
     lr_range: Annotated[
-        bool, typer.Option("--lr-range/--no-lr-range", help="Look for the learning rate at which the loss diverges.")
+        bool, typer.Option("--lr-range/--no-lr-range", help="Find the learning rate at which the loss diverges.")
     ] = True,
     seconds: Annotated[
-        float, typer.Option(min=1.0, metavar="S", help="Time for everything; batch and sweep are made to fit.")
+        float, typer.Option(min=1.0, metavar="S", help="Time for everything; the batch and the sweep are cut to fit.")
     ] = 60.0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON, schema 1.")
-    ] = None,
+    json_file: JsonFile = None,
     imports: Imports = None,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where an error was raised that ended a stage.")
-    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where a stage raised an error.")] = False,
 ) -> None:
-    """Take one honest training step before a run, stage by stage, and stop at the first that fails, with the fix.
+    """Take one honest training step before a run, and stop at the first stage that fails, with the fix.
 
-    Environment, device, data, parameters, forward pass, loss, backward pass, gradients of every trainable parameter, optimizer
-    step, EMA, validation, memory, precisions, and how far lr0 is from where the loss diverges. It leaves nothing behind: no run
-    folder, no weights; only Ultralytics' own scan of the data set writes its cache beside the labels.
+    The stages: environment, device, set-up, data, parameters, optimizer settings, forward pass, loss, backward pass, the gradient
+    of every trainable parameter, optimizer step, EMA, validation, memory, precisions, and how far lr0 is from divergence. It
+    leaves no run folder and no weights; only Ultralytics' scan of the data set writes its cache beside the labels.
 
-    Exit codes: 0 clean or warnings, 1 a stage failed, 2 the call is wrong.
+    Exit codes: 0 clean or warnings, 1 a stage failed, 2 wrong call.
 
     Example: yolo-stable preflight data.yaml model=yolo11n.pt imgsz=640 batch=16
     """

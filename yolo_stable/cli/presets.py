@@ -1,4 +1,4 @@
-"""The verb ``presets``."""
+"""Verb ``presets``: lists, shows and compares presets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def presets(context: typer.Context) -> None:
 
 @app.command("list")
 def list_presets() -> None:
-    """List all presets with what they are for."""
+    """List all presets and what each is for."""
     from ..presets.presets import load_preset, preset_names
 
     sheet = Sheet(Column(title="preset", kind="head"), Column(title="for", kind="text"))
@@ -50,7 +50,7 @@ def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="Name or path of a preset, or 'default'.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Name or path of a preset, or 'default'.")],
 ) -> None:
-    """Show where two presets differ; a key that only one of them sets has Ultralytics' default in the other."""
+    """Show where two presets differ; a key that one of them leaves out has Ultralytics' default there."""
     from ..presets.presets import diff_presets
 
     rows = diff_presets(a, b)

@@ -1,4 +1,4 @@
-"""The verb ``report``."""
+"""Verb ``report``: writes the page of a run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="The page. Without it: RUN/report.html, of several runs report.html here."),
+        typer.Option(
+            metavar="F", help="File of the page. Default: RUN/report.html; for several runs, report.html here."
+        ),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Write a page of one run or of several side by side: the verdict, curves, incidents, settings. It needs no network.
+    """Write a page of one run, or of several side by side: verdict, curves, incidents, settings. It needs no network.
 
-    Exit codes: 0 the page was written, whatever it says; 2 the call is wrong.
+    Exit codes: 0 the page was written, whatever it says; 2 wrong call.
 
     Example: yolo-stable report runs/detect/train
     """
     from ..report import write_report
 
     path = write_report(runs, out)
-    print(os.fsencode(path).decode("utf-8", "replace"))  # a name on the disk may be no text
+    print(os.fsencode(path).decode("utf-8", "replace"))  # a name on the disk need not be text
     if show:
         typer.launch(str(path))

@@ -1,4 +1,4 @@
-"""The verb ``train``."""
+"""Verb ``train``: trains with the guard on."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from typing import Annotated
 import typer
 
 from ..errors import TrainingInterruptedError, YoloStableError
-from .options import Imports
+from .options import Imports, TrainData
 
 
 def train(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Path of a data.yaml, or 'digits' or 'shapes' (made on first use).")
-    ],
+    data: TrainData,
     settings: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[key=value ...]",
-            help="Any Ultralytics train argument (model=yolo11n.yaml epochs=50 ...) and guard.key=value.",
+            help="Any Ultralytics train argument (model=yolo11n.pt epochs=50 ...) and guard.key=value.",
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             help="Name or path of a preset; see 'yolo-stable presets'. "
-            "Without it: 'stable' for a model that starts from weights, 'guarded' for one that starts from a YAML."
+            "Default: 'stable' for a model that starts from weights, 'guarded' for one that starts from a YAML."
         ),
     ] = None,
     inject: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FAULT@EPOCH.BATCH",
-            help="Put a fault in on purpose, to see what happens: nan-pixel@2.10, inf-gradient@1.3x5, nan-layer:model.4@2.1, ... "
-            "Several with commas, or by giving this again.",
+            help="Inject a fault, to see what happens: nan-pixel@2.10, inf-gradient@1.3x5, nan-layer:model.4@2.1, ... "
+            "Separate several with commas, or repeat the option.",
         ),
     ] = None,
     imports: Imports = None,
@@ -43,17 +41,17 @@ def train(
 ) -> None:
     """Train with the guard on.
 
-    Precedence: Ultralytics' defaults < preset < file given as cfg=FILE < key=value. FILE may be the args.yaml of an earlier
-    run: its guard settings and its preset are taken along, its save_dir, exist_ok and resume are not.
+    Later settings win: Ultralytics' defaults, the preset, the file of cfg=FILE, key=value. FILE may be the args.yaml of an
+    earlier run, whose guard settings and preset then apply, but not its save_dir, exist_ok and resume.
 
-    Guard settings, as guard.NAME=VALUE: max_norm (10.0), max_consecutive (20), max_share (0.5), snapshot_every (16; none: never
-    go back), max_loss_rise (4), collapse (0.1), max_rollbacks (8), save_every_steps (none); all of them are in the README.
+    Guard settings, as guard.NAME=VALUE: max_norm (10.0), max_consecutive (20), max_share (0.5), snapshot_every (16; none: no
+    rollback), max_loss_rise (4), collapse (0.1), max_rollbacks (8), save_every_steps (none). The README lists all of them.
 
-    validate=quick looks first whether the device computes rightly; validate=heal also trains under the setting that heals it.
+    validate=quick checks the device before training; validate=heal also trains under a setting that heals it.
 
     Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
     """
-    from .._shared.error_text import one_line
+    from .._shared.text import one_line
     from ..train.call import TrainCall
     from ..train.inject import parse as parse_faults
 
@@ -65,11 +63,11 @@ def train(
         if call.validate is not None:
             from ..train.device_gate import prepared
 
-            call = prepared(call)  # before torch is imported, which reads environment variables only then
-        from ..train.run import run  # torch and ultralytics: only now that the words are known to be right
+            call = prepared(call)  # before torch is imported, which reads environment variables once
+        from ..train.run import run  # imports torch and ultralytics: only now that the words are right
 
         run(call, inject=faults)
-    except TrainingInterruptedError:  # says what was saved; also when it comes from Ctrl-C
+    except TrainingInterruptedError:  # says what was saved, also after Ctrl-C
         raise
     except Exception as error:
         if _comes_from_ctrl_c(error):
@@ -82,7 +80,7 @@ def train(
 
 
 def _comes_from_ctrl_c(error: BaseException | None) -> bool:
-    """Say whether an error is but the consequence of Ctrl-C, such as an import that fails because another was interrupted."""
+    """Say whether Ctrl-C caused an error, such as an import that fails because another was interrupted."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

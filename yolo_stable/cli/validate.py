@@ -1,4 +1,4 @@
-"""The verb ``validate``."""
+"""Verb ``validate``: checks whether a device computes correctly."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import typer
 
 def validate(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE ...]", help="With --compare: results that --json has written.")
+        list[Path] | None, typer.Argument(metavar="[FILE ...]", help="With --compare: results written by --json.")
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(
-            metavar="D", help="cuda, cuda:1, rocm, mps, xpu, cpu or a number. Without it: the best that is there."
-        ),
+        typer.Option(metavar="D", help="cuda, cuda:1, rocm, mps, xpu, cpu or a number. Default: the best there is."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A minute: the shapes and layouts that matter most.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="The very large shapes as well.")] = False,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Other inputs (0).")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="F", help="Write all numbers to this file.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="F", help="Write a page to this file.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run the shapes and layouts that matter most: a minute.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also run the very large shapes.")] = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the inputs. Default: 0.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="F", help="Also write all results as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="F", help="Also write a page.")] = None,
     inject: Annotated[
-        str | None, typer.Option(metavar="FAULT", help="Put in a fault, to see the validator find it.")
+        str | None, typer.Option(metavar="FAULT", help="Inject a fault, to see that the checks find it.")
     ] = None,
     stress: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="Repeat so long, and watch for bits that change.")
+        float | None, typer.Option(metavar="MINUTES", help="Repeat for so long, and watch for bits that change.")
     ] = None,
     recompute_reference: Annotated[
-        bool, typer.Option("--recompute-reference", help="Compute the reference of trainings here; takes minutes.")
+        bool, typer.Option("--recompute-reference", help="Compute the reference of the trainings here; takes minutes.")
     ] = False,
     no_heal: Annotated[
-        bool, typer.Option("--no-heal", help="Do not look for a setting under which failures pass.")
+        bool, typer.Option("--no-heal", help="Do not look for a setting under which failing checks pass.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Hold results of other machines against the first.")
+        bool, typer.Option("--compare", help="Compare the results of other machines with the first.")
     ] = False,
 ) -> None:
-    """Check whether a device computes a YOLO training step rightly, operation by operation, against float64 on the CPU.
+    """Check whether a device computes a YOLO training step correctly, operation by operation, against float64 on the CPU.
 
-    Exit codes: 0 pass, warnings included; 1 fail; 2 the call is wrong or the device is not there. With --compare: 0 no worse than
-    the first, 1 worse, 3 not comparable.
+    Exit codes: 0 pass or warnings, 1 fail, 2 wrong call or no such device. With --compare: 0 no worse than the first, 1 worse,
+    3 not comparable.
 
     Examples: yolo-stable validate --device cuda:0 --json a.json --html a.html
 

@@ -1,1 +1,1 @@
-"""Short trainings side by side: optimizers, presets, learning rates, seeds, and Ultralytics' own trainer as a baseline."""
+"""Comparison: short trainings side by side, over optimizers, presets, learning rates and seeds, with stock as a baseline."""

@@ -1,4 +1,4 @@
-"""Axes of a comparison: what it varies, and the runs that come of it."""
+"""Axes of a comparison: what it varies, and the resulting combinations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidCallError, nearest
+from ..errors import InvalidCallError
 from ..presets.presets import hyperparameters
-from ..train.checks import OPTIMIZERS
+from ..train.checks import optimizer_named
 
 WHERE = "compare"
 """What the messages of this verb start with."""
@@ -24,7 +24,7 @@ class Axes:
     """What a comparison varies; an empty axis is not varied."""
 
     stock: bool = False
-    """Train each combination by Ultralytics' own trainer as well."""
+    """Also train each combination with Ultralytics' own trainer."""
     presets: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = ()
     rates: tuple[float, ...] = ()
@@ -41,11 +41,11 @@ class Axes:
         seeds: str | None = None,
         stock: bool = False,
     ) -> Axes:
-        """Read the options of the command, each a list with commas, or None.
+        """Read the options of the command, each a list with commas or None.
 
         Raises:
-            InvalidCallError: A list is empty or has a value twice, a name is unknown, a number is out of its range; or
-                nothing is varied at all.
+            InvalidCallError: A list is empty or repeats a value, a name is unknown, a number is out of its range, or nothing
+                varies.
 
         Examples:
             >>> axes = Axes.parse(optimizers="sgd, AdamW", lr0="0.01,1e-3")
@@ -58,19 +58,22 @@ class Axes:
         axes = cls(
             stock=stock,
             presets=names,
-            optimizers=_once("--optimizers", [_optimizer(word) for word in _words("--optimizers", optimizers)]),
+            optimizers=_once(
+                "--optimizers",
+                [optimizer_named(word, f"{WHERE}: --optimizers: ") for word in _words("--optimizers", optimizers)],
+            ),
             rates=_once("--lr0", [_rate(word) for word in _words("--lr0", lr0)]),
             seeds=_once("--seeds", [_seed(word) for word in _words("--seeds", seeds)]),
         )
         if len(list(axes.combinations())) < 2:
             raise InvalidCallError(
-                f"{WHERE}: there is nothing to compare. Give two or more with --optimizers SGD,AdamW, --presets"
-                " stable,guarded, --lr0 0.01,0.001 or --seeds 0,1,2, or a baseline with --stock."
+                f"{WHERE}: there is nothing to compare. Name two or more with --optimizers SGD,AdamW, --presets"
+                " stable,guarded, --lr0 0.01,0.001 or --seeds 0,1,2, or add a baseline with --stock."
             )
         return axes
 
     def combinations(self) -> Iterator[dict[str, Any]]:
-        """Yield the product of all axes, the seeds outermost: what was compared first is a whole comparison."""
+        """Yield the product of all axes, the seeds outermost, so that the first runs make a complete comparison."""
         inner: dict[str, Sequence[Any]] = {
             "trainer": ("guarded", "stock") if self.stock else (),
             "preset": self.presets,
@@ -85,7 +88,7 @@ class Axes:
 
 
 def name_of(choice: dict[str, Any]) -> str:
-    """Return a name for a combination that any file system takes.
+    """Return a name for a combination that any file system accepts.
 
     Examples:
         >>> name_of({"trainer": "stock", "preset": "my/own hyp.yaml", "lr0": 0.001})
@@ -106,25 +109,17 @@ def _words(option: str, text: str | None) -> tuple[str, ...]:
         return ()
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise InvalidCallError(
-            f"{WHERE}: {option} {text!r} has an empty entry. Separate the values with single commas."
-        )
+        raise InvalidCallError(f"{WHERE}: {option} {text!r} has an empty entry. Separate values with single commas.")
     return _once(option, words)
 
 
 def _once(option: str, values: Sequence[Any]) -> tuple[Any, ...]:
     twice = [value for position, value in enumerate(values) if value in values[:position]]
     if twice:
-        raise InvalidCallError(f"{WHERE}: {option} has {twice[0]} twice. Repeat with other seeds: --seeds 0,1,2.")
+        raise InvalidCallError(
+            f"{WHERE}: {option} names {twice[0]} twice. To repeat runs, use other seeds: --seeds 0,1,2."
+        )
     return tuple(values)
-
-
-def _optimizer(word: str) -> str:
-    names = {name.lower(): name for name in OPTIMIZERS}
-    if word.lower() not in names:
-        hint = nearest(word, OPTIMIZERS)
-        raise InvalidCallError(f"{WHERE}: --optimizers: {word} is not among {', '.join(OPTIMIZERS)}.{hint}")
-    return names[word.lower()]
 
 
 def _rate(word: str) -> float:

@@ -1,4 +1,4 @@
-"""Board: the runs of a comparison while they are trained, a line for each on a terminal, two lines for each elsewhere."""
+"""Board: the progress of a comparison, with a line per run on a terminal and two lines per run elsewhere."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ..runlog.results_csv import read_results
-from .outcome import DONE, INTERRUPTED, Outcome
+from .outcome import DONE, INTERRUPTED, TrialOutcome
 from .trial import Trial
 
 
 class Board:
-    """Shows how far each run is; entered while they are trained.
+    """Shows the progress of each run while it is entered.
 
     Args:
         trials: The runs.
         folder: Of the comparison.
-        console: Where; None: stderr, so that a pipe gets the table alone.
+        console: None: stderr, so that a pipe gets only the table.
     """
 
     def __init__(self, trials: Sequence[Trial], folder: Path, console: Console | None = None) -> None:
@@ -57,14 +57,14 @@ class Board:
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, trial: Trial, number: int) -> None:
-        """Show that a run begins; ``number`` of it from 1."""
+        """Show that a run begins; ``number`` counts from 1."""
         self._progress.start_task(self._tasks[trial.name])
         self._sizes.pop(trial.name, None)
         if not self._live:
-            self.say(f"{number}/{len(self._tasks)} {trial.name}: begins; its output is in {trial.log(self._folder)}")
+            self.say(f"{number}/{len(self._tasks)} {trial.name}: started; its output is in {trial.log(self._folder)}")
 
     def watch(self, trial: Trial) -> None:
-        """Show in which epoch a run is; reads its results only when they have grown."""
+        """Show the epoch of a run; its results are read only when they have grown."""
         path = trial.folder(self._folder) / "results.csv"
         size = path.stat().st_size if path.is_file() else 0
         if not self._live or self._sizes.get(trial.name) == size:
@@ -74,14 +74,8 @@ class Board:
         state = f"epoch {min(done + 1, trial.epochs)}/{trial.epochs}"
         self._progress.update(self._tasks[trial.name], completed=done, state=state)
 
-    def end(self, trial: Trial, outcome: Outcome, *, before: bool = False) -> None:
-        """Show what became of a run.
-
-        Args:
-            trial: The run.
-            outcome: What became of it.
-            before: It was so already.
-        """
+    def end(self, trial: Trial, outcome: TrialOutcome, *, before: bool = False) -> None:
+        """Show how a run ended; ``before``: in an earlier call."""
         task, state = self._tasks[trial.name], f"{outcome.status} before" if before else outcome.status
         self._progress.update(task, state=state, completed=trial.epochs if outcome.status == DONE else None)
         self._progress.stop_task(task)

@@ -1,4 +1,4 @@
-"""Call of ``yolo-stable compare``: from its words to its runs; nothing is written before everything has been checked."""
+"""Call of ``yolo-stable compare``: its words, parsed into runs; nothing is written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPOCHS = 3
 OF_THE_FOLDER = ("project", "name", "exist_ok", "save_dir", "resume")
 """Arguments that a comparison sets itself."""
 LIKE_ADAM = frozenset({"Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"})
-"""Optimizers that divide by the size of the gradient, and so want smaller learning rates than the others."""
+"""Optimizers that divide by the gradient's size, and so need smaller learning rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class CompareCall:
     axes: Axes
     epochs: int
     trials: tuple[Trial, ...]
-    """The runs, in the order in which they are trained."""
+    """The runs, in the order of training."""
 
     @classmethod
     def parse(
@@ -42,15 +42,8 @@ class CompareCall:
     ) -> CompareCall:
         """Parse and check what can be checked without torch.
 
-        Args:
-            data: As for ``yolo-stable train``.
-            words: The same.
-            axes: What is varied.
-            epochs: Of each run; None: what the words say, else :data:`EPOCHS`.
-            imports: Of ``--import``.
-
         Raises:
-            InvalidCallError: As :meth:`TrainCall.parse`; also when a word sets what is varied, or where the runs are written.
+            InvalidCallError: As :meth:`TrainCall.parse`; also when a word sets what varies, or where the runs are written.
         """
         given = {word.partition("=")[0].strip() for word in [data, *words] if "=" in word}
         for option, key, values in (
@@ -60,12 +53,12 @@ class CompareCall:
             ("--epochs", "epochs", epochs),
         ):
             if values and key in given:
-                raise InvalidCallError(f"{WHERE}: {key}= and {option} say the same twice. Leave one of them out.")
+                raise InvalidCallError(f"{WHERE}: {key}= and {option} set the same thing. Leave one of them out.")
         ours = [key for key in OF_THE_FOLDER if key in given]
         if ours:
             raise InvalidCallError(
-                f"{WHERE}: {', '.join(f'{key}=' for key in ours)} cannot be given: each run has a folder of its own below"
-                " the one named by --out, and a comparison that was interrupted goes on with the same command."
+                f"{WHERE}: {', '.join(f'{key}=' for key in ours)} cannot be set: each run has its own folder below the one"
+                " of --out, and an interrupted comparison continues with the same command. Leave it out."
             )
         train = TrainCall.parse(data, words, imports=imports)
         settings = train.settings
@@ -94,7 +87,7 @@ class CompareCall:
         return cls(train=train, axes=axes, epochs=number, trials=tuple(trials))
 
     def record(self) -> dict[str, Any]:
-        """Return all that decides what the runs come to, in plain values: two calls with equal records are the same."""
+        """Return everything that decides the results, in plain values: two calls with equal records are the same."""
         train = self.train
         settings = {key: value for key, value in train.settings.items() if key not in OF_THE_FOLDER}
         common = {
@@ -112,35 +105,35 @@ class CompareCall:
         return {**common, **options, **fingerprint(train.data, train.model)}
 
     def notes(self) -> list[str]:
-        """Return what should be known before the table is believed."""
+        """Return notes on what limits the comparison."""
         found = []
         longest = max(self._value(trial, "warmup_epochs") for trial in self.trials)
         warmup = min(longest, self.epochs - 1)  # as Ultralytics: the last epoch is never warm-up
         if warmup * 3 > self.epochs:
             found.append(
-                f"The warm-up takes {warmup:g} of the {self.epochs} epochs, in which all runs train below"
-                " their learning rate. More epochs (--epochs 10) or warmup_epochs=0.5 would tell more."
+                f"The warm-up takes {warmup:g} of the {self.epochs} epochs; during it all runs train below their learning rate."
+                " More epochs (--epochs 10) or warmup_epochs=0.5 would tell more."
             )
         optimizers = set(self.axes.optimizers) - {"auto"}
         if optimizers & LIKE_ADAM and optimizers - LIKE_ADAM and len(self.axes.rates) < 2:
             names = ", ".join(name for name in self.axes.optimizers if name != "auto")
             found.append(
-                f"{names} are given the same learning rate, and Adam's kind usually wants about a tenth of SGD's."
+                f"{names} have the same learning rate, though Adam and its kin usually need about a tenth of SGD's."
                 " --lr0 0.01,0.001 trains each of them with both."
             )
         if "auto" in self.axes.optimizers and self.axes.rates:
-            found.append("optimizer=auto chooses a learning rate of its own: --lr0 changes nothing in its runs.")
+            found.append("optimizer=auto chooses its own learning rate: --lr0 changes nothing in its runs.")
         return found
 
     def _value(self, trial: Trial, key: str) -> float:
-        """Return a setting as a run will have it; of a preset that the model chooses, Ultralytics' default."""
+        """Return a setting of a run; for a preset that the model chooses, Ultralytics' default."""
         preset = trial.preset or self.train.preset
         below = hyperparameters(preset) if preset not in (None, AUTO) else {}
         return float({**default_hyp(), **below, **self.train.settings}[key])
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say in a few words what differs between two records; empty when they are the same.
+    """Say briefly what differs between two records; empty when nothing does.
 
     Examples:
         >>> difference({"epochs": 3, "data": "a.yaml"}, {"epochs": 5, "data": "a.yaml", "batch": 4})
@@ -148,7 +141,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     missing = object()
     told = []
-    before = {**{key: now[key] for key in FINGERPRINT if key in now}, **before}  # not kept by the first versions
+    before = {**{key: now[key] for key in FINGERPRINT if key in now}, **before}  # the first versions did not keep it
     for key in sorted({*before, *now}):
         old, new = before.get(key, missing), now.get(key, missing)
         if old != new:
@@ -170,7 +163,7 @@ def _place(name: str) -> str:
 
 
 def _preset(name: str) -> dict[str, Any]:
-    """Return a preset with its values: a file that was edited meanwhile is another one."""
+    """Return a preset with its values: an edited file counts as another preset."""
     return {"preset": name, "values": hyperparameters(name)}
 
 
@@ -179,7 +172,7 @@ def _without_seed(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """Return a name that differs from all others also where the case of letters does not count."""
+    """Return a name that differs from all others even if case is ignored."""
     low = {other.lower() for other in taken}
     names = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
     return next(candidate for candidate in names if candidate.lower() not in low)

@@ -1,4 +1,4 @@
-"""The process that trains one run: started, found again after its parent was killed, asked to end."""
+"""Child process: trains one run; it is started, found again after its parent was killed, and asked to end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import psutil
 from .trial import Trial
 
 Launch = Callable[[Trial, list[str]], list[str]]
-"""Returns the command that trains a run, given the words behind ``train``."""
+"""Returns the command that trains a run, given the words after ``train``."""
 
 
 class Child(Protocol):
-    """A process that is waited for."""
+    """A process to wait for."""
 
     def poll(self) -> int | None:
         """Return its exit code once it has ended."""
@@ -43,9 +43,9 @@ def command(trial: Trial, words: list[str]) -> list[str]:
 
 
 def start(argv: Sequence[str], log: Path) -> Child:
-    """Start a command whose output is added to a log.
+    """Start a command that appends its output to a log.
 
-    It gets a session of its own, so that Ctrl-C reaches it once, through the parent, and not a second time from the terminal.
+    It gets its own session, so that Ctrl-C reaches it once, through the parent, and not again from the terminal.
 
     Raises:
         OSError: The log cannot be written.
@@ -61,15 +61,11 @@ def start(argv: Sequence[str], log: Path) -> Child:
 
 
 GONE = 256
-"""What :class:`Orphan` polls once it has ended: nobody was told its exit code."""
+"""What :class:`Orphan` polls once it has ended: its exit code is unknown."""
 
 
 class Orphan:
-    """A child whose parent was killed; it trains on.
-
-    Args:
-        process: The process.
-    """
+    """A child whose parent was killed; it trains on."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
@@ -77,7 +73,7 @@ class Orphan:
     def poll(self) -> int | None:
         """Return :data:`GONE` once it has ended."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            # Nobody may be there to take note of its end, as in a container whose first process does not.
+            # Nobody may collect it, as in a container whose first process does not.
             if self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
                 return None
         return GONE
@@ -93,18 +89,16 @@ class Orphan:
 
 
 def find_orphan(trial: Trial, comparison: Path) -> Orphan | None:
-    """Return the process that still trains a run, told by the words it was started with.
+    """Return the process that still trains a run, found by the words of its command.
 
-    Args:
-        trial: The run.
-        comparison: Folder of the comparison. Nobody else starts runs there: its lock is held.
+    Nobody else starts runs in the folder of the comparison, since its lock is held.
     """
-    begun = set(trial.begin(comparison)[-5:]) & {f"project={comparison}", f"name={trial.name}"}
+    begun = set(trial.start_words(comparison)[-5:]) & {f"project={comparison}", f"name={trial.name}"}
     resumed = {f"model={trial.last(comparison)}", "resume=True"}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = set(process.cmdline())
-            # The workers of a loader have the words of their parent, which is the older one.
+            # The workers of a loader have the words of their parent.
             if (
                 process.pid != os.getpid()
                 and (begun <= words or resumed <= words)

@@ -1,4 +1,4 @@
-"""Runs of a comparison on Ray: several at a time, on as many machines as there are."""
+"""Cluster backend: trains the runs of a comparison on Ray, several at a time, on one machine or many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .axes import WHERE
 from .call import CompareCall
 from .child import Launch
 from .comparison import require_not_refused
-from .outcome import FAILED, Outcome
+from .outcome import FAILED, TrialOutcome
 from .run_trial import PATIENCE, POLL, Stop, run_trial
 from .trial import Trial
 
@@ -26,54 +26,41 @@ if TYPE_CHECKING:
     from .state import State
 
 ASKED = ".stop"
-"""File in the folder of the comparison that asks all runs to end. Ray's own way is an interrupt, which its processes do not get
-when it was started in the background, as there Ctrl-C is ignored."""
-NOTE = (
-    "The runs were trained side by side (--ray), so the times per epoch tell how busy the machines were; only one after the"
-    " other they can be compared."
-)
+"""File in the folder of the comparison that asks all runs to end. Ray itself would interrupt its processes, but they ignore
+Ctrl-C when it was started in the background."""
+NOTE = "The runs trained side by side (--ray): their times per epoch depend on the load of the machines, and cannot be compared."
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Trains runs as tasks of Ray; all machines see the same files under the same paths.
-
-    Args:
-        ray: The module.
-        resources: What each run takes, as Ray names it; None: a GPU where there is one, else a CPU.
-    """
+    """Trains runs as tasks of Ray; all machines see the same files under the same paths."""
 
     ray: Any
     resources: Mapping[str, float] | None = None
 
     @classmethod
     def prepared(cls, call: CompareCall, resources: str | None, *, asked: bool = True) -> Cluster:
-        """Check what only side by side can go wrong.
-
-        Args:
-            call: The parsed call.
-            resources: As given: ``KIND=N,...``.
-            asked: Whether ``--ray`` was given.
+        """Check what can go wrong only side by side.
 
         Raises:
             InvalidCallError: Ray is not installed, the resources are not understood, or the model would be downloaded by
                 several runs at once.
         """
         if not asked:
-            raise InvalidCallError(f"{WHERE}: --resources is for --ray, which was not given.")
+            raise InvalidCallError(f"{WHERE}: --resources works only with --ray. Add --ray, or leave it out.")
         wanted = _resources(resources)
         try:
-            ray = importlib.import_module("ray")  # by name: it is an extra, which need not be there
+            ray = importlib.import_module("ray")  # by name: it is an optional dependency
         except ImportError as error:
             raise InvalidCallError(
-                f"{WHERE}: --ray needs Ray, which is not installed: pip install 'yolo-stable[ray]'. Without --ray the runs are"
-                " trained one after the other."
+                f"{WHERE}: --ray needs Ray, which is not installed: pip install 'yolo-stable[ray]'. Without --ray the runs train"
+                " one after the other."
             ) from error
         model = call.train.model
         if model is None or (model.endswith(".pt") and not Path(model).is_file()):
             raise InvalidCallError(
-                f"{WHERE}: --ray needs model= as a file that is there, not {model or 'the default'}: all runs would download"
-                " it at the same time."
+                f"{WHERE}: --ray needs model= as an existing file, not {model or 'the default'}, which all runs would download"
+                " at the same time."
             )
         call.train.resolve_data()  # makes a built-in one, once
         return cls(ray, wanted)
@@ -82,17 +69,17 @@ class Cluster:
         """Train the runs.
 
         Raises:
-            InvalidCallError: As :class:`~yolo_stable.compare.comparison.Backend`.
+            InvalidCallError: As :class:`~yolo_stable.compare.comparison.TrialBackend`.
         """
         if not trials:
             return
         ray = self.ray
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers of this machine
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report this machine to its makers
         started = not ray.is_initialized()
-        if started:  # the cluster of RAY_ADDRESS, or the one that runs here; else one is started for this process
+        if started:  # joins the cluster of RAY_ADDRESS or one that runs here, else starts one
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
             ray.init(log_to_driver=False)
-            for number, handler in handlers.items():  # Ray puts handlers below Python's own, under which SIGTERM aborts
+            for number, handler in handlers.items():  # Ray sets handlers below Python's, under which SIGTERM aborts
                 signal.signal(number, handler)
         try:
             self._train(trials, state, board, launch, stop)
@@ -134,15 +121,15 @@ class Cluster:
         finally:
             asked.unlink(missing_ok=True)
 
-    def _outcome(self, reference: Any) -> Outcome:
-        """Return what became of a run; of one that Ray has lost, why."""
+    def _outcome(self, reference: Any) -> TrialOutcome:
+        """Return how a run ended; of one that Ray lost, why."""
         try:
             return self.ray.get(reference)
         except self.ray.exceptions.RayError as error:  # its machine lost, or an error in the task
-            return Outcome(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            return TrialOutcome(status=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
-def _task(trial: Trial, comparison: Path, cwd: str, launch: Launch) -> Outcome:
+def _task(trial: Trial, comparison: Path, cwd: str, launch: Launch) -> TrialOutcome:
     """Train one run in a process of Ray."""
     os.chdir(cwd)
 

@@ -1,4 +1,4 @@
-"""The function behind ``yolo-stable compare``: trains the runs that are left, and tells what came of all."""
+"""Comparison command: trains the runs that are left, and prints the results of all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .board import Board
 from .call import CompareCall
 from .child import Launch, command
 from .measure import measure
-from .outcome import DONE, FINISHED, Outcome
-from .ranking import Row, conclusion
+from .outcome import DONE, FINISHED, TrialOutcome
+from .ranking import TrialRow, conclusion
 from .run_trial import Stop, run_trial
 from .state import State, default_folder
 from .table import print_table, to_json
@@ -29,14 +29,14 @@ REPORT = "report.html"
 """The page in the folder of the comparison."""
 
 
-class Backend(Protocol):
-    """What trains the runs that are left, and notes in the state what became of each."""
+class TrialBackend(Protocol):
+    """Trains the runs that are left, and records in the state how each ended."""
 
     def __call__(self, trials: Sequence[Trial], state: State, board: Board, *, launch: Launch, stop: Stop) -> None:
         """Train them.
 
         Raises:
-            InvalidCallError: The first run was refused, so its call is wrong, and nothing has been trained.
+            InvalidCallError: The first run refused the call; nothing was trained.
         """
         ...
 
@@ -46,26 +46,26 @@ def run_comparison(
     *,
     out: Path | None = None,
     json: Path | None = None,
-    backend: Backend | None = None,
+    backend: TrialBackend | None = None,
     launch: Launch = command,
     notes: Sequence[str] = (),
 ) -> int:
-    """Train all runs of a comparison that are not trained yet, and print the table.
+    """Train the runs of a comparison that are not done yet, print the table, and return the exit code.
 
     Args:
         call: The parsed call.
-        out: Its folder; None: the one of the same call below ``runs``, else a new one there.
-        json: File for all figures, schema 1.
-        backend: What trains; None: one after the other on this machine.
-        launch: What starts a run.
-        notes: Sentences to be told with the table.
+        out: Its folder; None: that of the same call below ``runs``, else a new one there.
+        json: File for all results, schema 1.
+        backend: None: one run after the other on this machine.
+        launch: Starts a run.
+        notes: Sentences to print with the table.
 
     Returns:
-        The exit code: 0 all ended as done, 1 not all.
+        0 all runs are done, 1 not all.
 
     Raises:
-        InvalidCallError: The call is wrong; nothing has been trained.
-        TrainingInterruptedError: A signal asked for it; the same command goes on.
+        InvalidCallError: The call is wrong; nothing was trained.
+        TrainingInterruptedError: A signal asked for it; the same command continues.
         YoloStableError: The state could not be written.
     """
     notes = [*call.notes(), *notes]
@@ -88,12 +88,12 @@ def run_comparison(
         if asked.requested is not None and undone:
             done = len(call.trials) - len(undone)
             raise TrainingInterruptedError(
-                f"{asked.requested.name}: {done} of {len(call.trials)} runs are over. The same command goes on where it was,"
+                f"{asked.requested.name}: {done} of {len(call.trials)} runs are over. The same command continues"
                 f" in {state.folder}",
                 asked.requested,
             )
         rows = [
-            Row(
+            TrialRow(
                 trial=trial,
                 outcome=state.outcome(trial),
                 measured=measure(trial.folder(state.folder)),
@@ -107,7 +107,7 @@ def one_after_other(trials: Sequence[Trial], state: State, board: Board, *, laun
     """Train runs on this machine, one after the other.
 
     Raises:
-        InvalidCallError: As :class:`Backend`.
+        InvalidCallError: As :class:`TrialBackend`.
     """
     for number, trial in enumerate(trials, start=1):
         if stop() is not None:
@@ -120,11 +120,11 @@ def one_after_other(trials: Sequence[Trial], state: State, board: Board, *, laun
         require_not_refused(outcome, state)
 
 
-def require_not_refused(outcome: Outcome, state: State) -> None:
-    """Take the refusal of the first run for that of the whole call, as all others would say the same.
+def require_not_refused(outcome: TrialOutcome, state: State) -> None:
+    """Treat the refusal of the first run as that of the whole call, since all others would say the same.
 
     Raises:
-        InvalidCallError: It is one; in the words of the run.
+        InvalidCallError: In the words of the run.
     """
     if outcome.refused and not state.has_trained():
         raise InvalidCallError(outcome.reason)
@@ -133,18 +133,18 @@ def require_not_refused(outcome: Outcome, state: State) -> None:
 def _plan(call: CompareCall, state: State, left: Sequence[Trial], notes: Sequence[str]) -> str:
     count = len(call.trials)
     epochs = f"{call.epochs} epoch{'s' if call.epochs > 1 else ''}"
-    before = f", {count - len(left)} of them are over already" if len(left) < count else ""
+    before = f", {count - len(left)} of them done already" if len(left) < count else ""
     if not left:
-        before = ", all of them over already: their figures are shown again, and --out NEW would train anew"
+        before = ", all done already: the same figures again; --out NEW would train anew"
     return "\n".join([f"{count} runs of {epochs} each{before}, in {state.folder}", *notes])
 
 
 def _asked(wish: signal.Signals) -> str:
-    return f"{wish.name}: what is being trained saves and ends; once more stops at once."
+    return f"{wish.name}: the running training saves and ends; a second signal stops it at once."
 
 
 def _remove_unused(call: CompareCall, state: State) -> None:
-    """Remove what a refused call has left; a folder that was there before stays."""
+    """Remove what a refused call left; a folder that existed before stays."""
     for trial in call.trials:
         with contextlib.suppress(OSError):
             trial.log(state.folder).unlink(missing_ok=True)
@@ -152,8 +152,8 @@ def _remove_unused(call: CompareCall, state: State) -> None:
     state.forget()
 
 
-def _tell(rows: Sequence[Row], notes: Sequence[str], state: State, json: Path | None) -> int:
-    """Print the table, write what was asked for, and return the exit code."""
+def _tell(rows: Sequence[TrialRow], notes: Sequence[str], state: State, json: Path | None) -> int:
+    """Print the table, write the requested files, and return the exit code."""
     print_table(rows, notes)
     page = _report([row.trial.folder(state.folder) for row in rows], state.folder, " ".join([conclusion(rows), *notes]))
     print(page)
@@ -167,14 +167,14 @@ def _tell(rows: Sequence[Row], notes: Sequence[str], state: State, json: Path | 
 
 
 def _report(folders: Sequence[Path], comparison: Path, told: str) -> str:
-    """Write the page of all runs that have left anything; return a line that says where it is, or why it is not."""
-    from ..report import write_report  # draws; only now that there is something to draw
+    """Write the page of all runs that left anything; return a line that says where it is, or why there is none."""
+    from ..report import write_report  # imports drawing code: only now that there is something to draw
 
     runs = [folder for folder in folders if (folder / "results.csv").is_file() or (folder / "guard.jsonl").is_file()]
     if not runs:
-        return "No run has left anything to make a page of."
+        return "There is no page: no run has left any results."
     try:
         page = write_report(runs, comparison / REPORT, title=comparison.name, conclusion=told, verb="compare")
-    except (OSError, YoloStableError) as error:  # the table has been printed, and is what counts
+    except (OSError, YoloStableError) as error:  # the table was printed, and is what counts
         return f"There is no page: {error}"
     return f"Page of all runs: {page}"

@@ -1,12 +1,11 @@
-"""Fingerprint of what a comparison's runs are trained on and with: data, network and versions of the code.
+"""Fingerprint of a comparison: the content of data and network, and the versions of the code.
 
-Runs of a comparison that goes on another day stand in one table only when all of it is the same.
+Runs of different days share a table only when all of it is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 from collections.abc import Iterator
@@ -16,14 +15,15 @@ from typing import Any
 import yaml
 
 from .. import __version__
+from .._shared.system import installed_versions
 from ..data.builtin import is_builtin
 
 DATA, MODEL, VERSIONS = FINGERPRINT = ("content of the data", "content of the model", "versions")
-"""What is kept, beside the call."""
+"""Keys of the record beside the call."""
 LARGEST = 1 << 20
-"""Bytes of a description or of a list of images that are read."""
+"""Bytes that are read of a description or of a list of images."""
 PIECES, PIECE = 9, 1 << 12
-"""So many pieces of so many bytes are read of an image, spread over it: all of one of 36 KiB."""
+"""Pieces that are read of an image, and their bytes; they are spread over it, and cover one of 36 KiB."""
 PACKAGES = ("torch", "torchvision", "ultralytics", "numpy")
 SPLITS = ("train", "val", "test")
 PASSED_OVER = (".cache", ".npy")
@@ -31,26 +31,20 @@ PASSED_OVER = (".cache", ".npy")
 
 
 def fingerprint(data: str, model: str | None) -> dict[str, Any]:
-    """Return what decides, beside the call, what the runs come to.
+    """Return what decides the results beside the call.
 
-    Images count by name, size and some pieces of their content; labels and descriptions by all of their content. Who only touches
-    or copies files has the same data.
-
-    Args:
-        data: Path or built-in name of the data set.
-        model: Path or name of the network.
+    Images count by name, size and pieces of their content; labels and descriptions by all of it. Touched or copied files are the
+    same data.
 
     Returns:
         One text for each of :data:`FINGERPRINT`; empty where there is nothing yet.
     """
+    found = installed_versions(*PACKAGES)
     versions = {"yolo-stable": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
+    versions |= {name: found.get(name, "not installed") for name in PACKAGES}
     network = _file(Path(model)) if model is not None and Path(model).is_file() else ""
-    return {DATA: _data(data), MODEL: network, VERSIONS: _words(versions)}
+    words = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return {DATA: _data(data), MODEL: network, VERSIONS: words}
 
 
 def _data(data: str) -> str:
@@ -69,8 +63,8 @@ def _data(data: str) -> str:
 
 
 def _places(description: Path) -> Iterator[Path]:
-    """Yield a description, and the folders and lists that it names, with the labels beside them."""
-    if not description.is_file():  # a pipe would be waited for
+    """Yield a description, the folders and lists that it names, and the labels beside them."""
+    if not description.is_file():  # reading a pipe would wait
         return
     yield description
     try:
@@ -132,7 +126,3 @@ def _pieces(path: Path) -> str:
             file.seek(max(size - PIECE, 0) * place // (PIECES - 1))
             digest.update(file.read(PIECE))
     return f"{size} {digest.hexdigest()[:16]}"
-
-
-def _words(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())

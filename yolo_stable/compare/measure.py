@@ -1,4 +1,4 @@
-"""The figures of one run, from what it has left in its folder."""
+"""Figures of one run, from what it left in its folder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..report.figures import final_loss, norms, seconds_per_epoch
 from ..report.run import read_run
 
 TITLES = {"metrics/accuracy_top1": ("top-1", "top-5")}
-"""What the two are called, where it is not mAP50-95 and mAP50."""
+"""Names of the two metrics, where they are not mAP50-95 and mAP50."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class TrialFigures:
     """The figures of one run; None: not known."""
 
     epochs: int = 0
-    """Epochs that were completed."""
+    """Completed epochs."""
     loss: float | None = None
-    """Sum of the items of the training loss in the last epoch; NaN and infinities as they are."""
+    """Sum of the training loss's items in the last epoch, finite or not."""
     metric: str | None = None
     """The column that runs are ranked by."""
     score: float | None = None
@@ -29,32 +29,28 @@ class Measured:
     """The value of the column beside it, in the same epoch."""
     best_epoch: int | None = None
     norm_median: float | None = None
-    """Of the global gradient norm before clipping, over the steps that were noted."""
+    """Of the global gradient norm before clipping, over the recorded steps."""
     norm_95: float | None = None
     norm_max: float | None = None
     """Over all applied steps."""
     rejections: int | None = None
     rollbacks: int | None = None
     starts: int | None = None
-    """Processes that have trained it, one after the other; above 1: it was resumed."""
+    """Processes that trained it, one after the other; above 1: it was resumed."""
     epoch_seconds: float | None = None
-    """Median over the epochs, validation included, setting up not."""
+    """Median over the epochs, with validation, without set-up."""
 
 
-def measure(folder: Path) -> Measured:
-    """Return the figures of a run, as its page has them.
-
-    Args:
-        folder: Of the run; of one that is not there nothing is known.
-    """
+def measure(folder: Path) -> TrialFigures:
+    """Return the figures of a run, as on its page; those of a missing folder are not known."""
     try:
         run = read_run(folder)
     except InvalidCallError:
-        return Measured()
+        return TrialFigures()
     results, history, best = run.results, run.history, run.best
     median, high, most, _ = norms(run)
     row = dict(zip(results.epochs, results.rows, strict=True))[best[1]] if best else {}
-    return Measured(
+    return TrialFigures(
         epochs=len(results.rows),
         loss=final_loss(run),
         metric=results.measure if best else None,

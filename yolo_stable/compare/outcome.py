@@ -1,4 +1,4 @@
-"""Outcome of a run: told by its exit code where somebody saw it end, else by what it has left behind."""
+"""Outcome of a run: told by its exit code if that is known, else by what it left behind."""
 
 from __future__ import annotations
 
@@ -13,74 +13,69 @@ from ..runlog.reader import read_events
 WAITING, RUNNING, DONE, HALTED, FAILED, INTERRUPTED = "waiting", "running", "done", "halted", "failed", "interrupted"
 STATUSES = (WAITING, RUNNING, DONE, HALTED, FAILED, INTERRUPTED)
 FINISHED = frozenset({DONE, HALTED, FAILED})
-"""What the same command does not train again."""
+"""Statuses that the same command does not train again."""
 REFUSED = 2
 """Exit code of a run whose call is wrong."""
 STOCK_END = "stock.json"
-"""File that a run of Ultralytics' own trainer ends with, as it has no ``guard.jsonl``."""
+"""File that a stock run writes at its end, since it has no ``guard.jsonl``."""
 _TAIL = 65536  # bytes of a log in which the reason is looked for
 _PROGRAM = "yolo-stable: "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a run."""
+class TrialOutcome:
+    """How a run ended."""
 
     status: str
     """One of :data:`STATUSES`."""
     reason: str = ""
     """Why, unless it is done."""
     exit_code: int | None = None
-    """None: nobody saw it end."""
+    """None: not known."""
 
     @property
     def refused(self) -> bool:
-        """Whether the run was never begun, as its call is wrong."""
+        """Whether the run refused its call."""
         return self.status == FAILED and self.exit_code == REFUSED
 
 
-def outcome_of(code: int, folder: Path, log: Path, start: int = 0) -> Outcome:
-    """Return what became of a run that ended with an exit code.
+def outcome_of(code: int, folder: Path, log: Path, start: int = 0) -> TrialOutcome:
+    """Return how a run ended that has an exit code.
 
     Args:
         code: Of the process; below 0: the signal that ended it, as :mod:`subprocess` counts.
         folder: Of the run.
         log: Its output.
-        start: Where in the log this start of it begins, in bytes.
+        start: Bytes of the log before this start of it.
     """
     if code == 0:
-        return Outcome(status=DONE, exit_code=0)
+        return TrialOutcome(status=DONE, exit_code=0)
     number = -code if code < 0 else code - 128
     if number in (signal.SIGINT, signal.SIGTERM):
-        return Outcome(status=INTERRUPTED, reason=last_words(log, start), exit_code=code)
+        return TrialOutcome(status=INTERRUPTED, reason=last_words(log, start), exit_code=code)
     if code < 0:
         hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
-        return Outcome(status=FAILED, reason=f"ended by {_signal(number)}{hint}", exit_code=code)
+        return TrialOutcome(status=FAILED, reason=f"ended by {_signal(number)}{hint}", exit_code=code)
     told = left_behind(folder)
     halted = told is not None and told.status == HALTED
     reason = told.reason if halted and told is not None else last_words(log, start)
-    return Outcome(status=HALTED if halted else FAILED, reason=reason or f"exit code {code}", exit_code=code)
+    return TrialOutcome(status=HALTED if halted else FAILED, reason=reason or f"exit code {code}", exit_code=code)
 
 
-def left_behind(folder: Path) -> Outcome | None:
-    """Return what a run says of its end in its own folder; None: nothing, so it was killed or is still running.
+def left_behind(folder: Path) -> TrialOutcome | None:
+    """Return what a run's folder says of its end; None: nothing, so it was killed or is still running.
 
-    A run that ended because it was asked to, or because of something else than its training, is interrupted: it can go on.
+    A run that ended on request, or for a reason outside its training, is interrupted: it can continue.
     """
     end = _end_of_stock(folder / STOCK_END) or _end_of_guarded(folder / "guard.jsonl")
     if end is None:
         return None
     status = str(end.get("status"))
-    return Outcome(status=status if status in FINISHED else INTERRUPTED, reason=str(end.get("message") or ""))
+    return TrialOutcome(status=status if status in FINISHED else INTERRUPTED, reason=str(end.get("message") or ""))
 
 
 def last_words(log: Path, start: int = 0) -> str:
-    """Return the last line of a log that the command itself has said, or the last line there is.
-
-    Args:
-        log: The file.
-        start: Bytes before this one do not count.
-    """
+    """Return the last line that the command itself wrote to a log, or else the last line."""
     try:
         with open(log, "rb") as file:
             file.seek(max(start, file.seek(0, 2) - _TAIL))
@@ -109,7 +104,7 @@ def _end_of_stock(path: Path) -> dict[str, Any] | None:
 
 
 def _end_of_guarded(path: Path) -> dict[str, Any] | None:
-    """Return the event ``end``, unless the run was started again after it."""
+    """Return the event ``end``, unless the run started again after it."""
     last: dict[str, Any] = {}
     try:
         for event in read_events(path):

@@ -1,8 +1,8 @@
-"""State of a comparison in ``comparison.json``: its call, and what became of each run so far. Schema 1.
+"""State of a comparison in ``comparison.json``: its call, and the outcome of each run so far. Schema 1.
 
-Keys: ``schema`` (1), ``call`` (all that decides what the runs come to, see :meth:`CompareCall.record`), ``runs``: for each one
-``name``, ``choice``, ``status`` (one of :data:`~yolo_stable.compare.outcome.STATUSES`), ``reason``, ``exit_code`` (null: nobody
-saw it end), ``starts`` (how often this program has begun to train it).
+Keys: ``schema`` (1), ``call`` (everything that decides the results, see :meth:`CompareCall.record`), ``runs``: for each one
+``name``, ``choice``, ``status`` (one of :data:`~yolo_stable.compare.outcome.STATUSES`), ``reason``, ``exit_code`` (null: not
+known), ``starts`` (how often this program began to train it).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .._shared.strict_json import strict
 from ..errors import InvalidCallError, YoloStableError
 from .axes import WHERE
 from .call import difference
-from .outcome import FINISHED, RUNNING, STATUSES, WAITING, Outcome
+from .outcome import FINISHED, RUNNING, STATUSES, WAITING, TrialOutcome
 from .trial import Trial
 
 SCHEMA = 1
@@ -30,17 +30,12 @@ DEFAULT = Path("runs", "compare")
 
 
 class State:
-    """The state of a comparison, which is written whole with each change.
+    """The state of a comparison, rewritten with each change.
 
-    Entering it takes the folder's lock, which the system lets go of however the process ends.
-
-    Args:
-        folder: Of the comparison.
-        call: Its record, as plain values.
-        trials: Its runs.
+    Entering it takes the folder's lock, which the system releases however the process ends.
 
     Raises:
-        InvalidCallError: The folder is that of another comparison, or of something else.
+        InvalidCallError: The folder belongs to another comparison, or to something else.
     """
 
     def __init__(self, folder: Path, call: Mapping[str, Any], trials: Sequence[Trial]) -> None:
@@ -58,54 +53,54 @@ class State:
         """Take the lock, and read what is there.
 
         Raises:
-            InvalidCallError: It cannot be written, or another process is at work there.
+            InvalidCallError: The folder cannot be written, or another process uses it.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout as error:
             raise InvalidCallError(
-                f"{WHERE}: another process is running the comparison in {self.folder}. Wait for it, or end it."
+                f"{WHERE}: another process runs the comparison in {self.folder}. Wait for it, or end it."
             ) from error
         except OSError as error:
             raise InvalidCallError(
-                f"{WHERE}: the folder {self.folder} cannot be made or written: {reason(error)}. Give another one with --out."
+                f"{WHERE}: the folder {self.folder} cannot be made or written: {reason(error)}. Name another one with --out."
             ) from error
         self._read()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         self._lock.release()
 
-    def outcome(self, trial: Trial) -> Outcome:
-        """Return what has become of a run so far."""
+    def outcome(self, trial: Trial) -> TrialOutcome:
+        """Return the outcome of a run so far."""
         run = self._runs[trial.name]
-        return Outcome(status=run["status"], reason=run["reason"], exit_code=run["exit_code"])
+        return TrialOutcome(status=run["status"], reason=run["reason"], exit_code=run["exit_code"])
 
     def has_trained(self) -> bool:
-        """Say whether any run that has ended so far was more than refused."""
-        outcomes = [Outcome(status=run["status"], exit_code=run["exit_code"]) for run in self._runs.values()]
+        """Say whether any run ended otherwise than by refusing its call."""
+        outcomes = [TrialOutcome(status=run["status"], exit_code=run["exit_code"]) for run in self._runs.values()]
         return any(outcome.status not in (WAITING, RUNNING) and not outcome.refused for outcome in outcomes)
 
     def is_finished(self, trial: Trial) -> bool:
-        """Say whether a run is over, and what it has left is still there; who deletes its folder wants it again."""
+        """Say whether a run is over and its folder still exists; deleting the folder asks for the run again."""
         return self.outcome(trial).status in FINISHED and trial.folder(self.folder).is_dir()
 
     def begin(self, trial: Trial) -> None:
-        """Note that a run is about to be started."""
+        """Record that a run is about to start."""
         run = self._runs[trial.name]
         again = run["status"] not in FINISHED  # else its folder was deleted, and it begins anew
         run.update(status=RUNNING, reason="", exit_code=None, starts=(run["starts"] if again else 0) + 1)
         self._write()
 
-    def end(self, trial: Trial, outcome: Outcome) -> None:
-        """Note what became of a run."""
+    def end(self, trial: Trial, outcome: TrialOutcome) -> None:
+        """Record how a run ended."""
         self._runs[trial.name].update(status=outcome.status, reason=outcome.reason, exit_code=outcome.exit_code)
         self._write()
 
     def forget(self) -> None:
-        """Remove what was written of a call that was refused, and the folder, if it was made for it."""
+        """Remove what was written for a refused call, and the folder if it was made for it."""
         (self.folder / NAME).unlink(missing_ok=True)
         if self.new:
             self._lock.release()
@@ -119,16 +114,13 @@ class State:
             others = [] if self.new else [p for p in _content(self.folder) if p.name not in (LOCK, NAME + ".part")]
             if others:
                 raise InvalidCallError(
-                    f"{WHERE}: {self.folder} is not the folder of a comparison: there is no {NAME}, but {others[0].name}."
-                    " Give a new one with --out, or leave --out out."
+                    f"{WHERE}: {self.folder} is not the folder of a comparison: it holds {others[0].name}, but no {NAME}. {_NEXT}"
                 )
             return
         content = read(path)
         told = difference(content["call"], self.call)
         if told:
-            raise InvalidCallError(
-                f"{WHERE}: {self.folder} holds another comparison: {told}. Give a new folder with --out, or leave --out out."
-            )
+            raise InvalidCallError(f"{WHERE}: {self.folder} holds another comparison: {told}. {_NEXT}")
         for run in content["runs"]:
             if run["name"] in self._runs:
                 self._runs[run["name"]].update({key: run[key] for key in waiting})
@@ -163,15 +155,15 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-_NEXT = "Give a new folder with --out, or leave --out out."
+_NEXT = "Name a new folder with --out, or leave --out out."
 
 
 def default_folder(call: Mapping[str, Any], below: Path = DEFAULT) -> Path:
-    """Return where a comparison goes when no folder is named: where the same one is already, else the next that is free.
+    """Return the folder of a comparison that names none: that of the same comparison, else the next free one.
 
     Args:
         call: Its record.
-        below: The first such folder; further ones have a number behind it.
+        below: The first such folder; further ones have a number after it.
     """
     number, plain = 1, _plain(call)
     same: Path | None = None
@@ -180,7 +172,7 @@ def default_folder(call: Mapping[str, Any], below: Path = DEFAULT) -> Path:
         try:
             if not difference(read(folder / NAME)["call"], plain):
                 same = folder
-        except InvalidCallError:  # a folder of something else: it is passed over
+        except InvalidCallError:  # a folder of something else is skipped
             continue
     return same or folder
 

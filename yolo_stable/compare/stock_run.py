@@ -1,7 +1,6 @@
-"""Stock run: one run by Ultralytics' own trainer, with the arguments of a guarded one.
+"""Stock run: one run with Ultralytics' own trainer and the arguments of a guarded one.
 
-Started by ``python -m yolo_stable.compare.stock_run`` with the words of ``yolo-stable train``. Presets are laid under them as
-there; settings of the guard count for nothing.
+``python -m yolo_stable.compare.stock_run`` takes the words of ``yolo-stable train``, with presets; it ignores guard settings.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._shared.atomic_file import write_whole
-from .._shared.error_text import one_line
+from .._shared.text import one_line
 from ..augment import named
 from ..errors import YoloStableError
 from ..train.call import TrainCall
@@ -26,13 +25,13 @@ def main(words: Sequence[str]) -> int:
     except YoloStableError as error:
         print(f"yolo-stable: {one_line(error)}", file=sys.stderr)
         return error.exit_code
-    # A trainer that was killed has no such file.
+    # A killed trainer has no such file.
     write_whole(folder / STOCK_END, (json.dumps({"schema": 1, "status": DONE}) + "\n").encode())
     return 0
 
 
 def parse(words: Sequence[str]) -> TrainCall:
-    """Return the call that the words make; ``--preset NAME`` and ``--import MODULE`` may stand among them.
+    """Parse the words, which may contain ``--preset NAME`` and ``--import MODULE``.
 
     Examples:
         >>> parse(["data.yaml", "model=yolo11n.yaml", "--preset", "guarded"]).preset
@@ -50,10 +49,7 @@ def parse(words: Sequence[str]) -> TrainCall:
 
 
 def run(call: TrainCall) -> Path:
-    """Train by Ultralytics' own trainer.
-
-    Returns:
-        The run's folder.
+    """Train with Ultralytics' own trainer, and return the run's folder.
 
     Raises:
         InvalidCallError: The model cannot be used.
@@ -61,7 +57,7 @@ def run(call: TrainCall) -> Path:
     from ..incidents.own_layers import make_known
     from ..presets.run_plan import separate
     from ..train.checks import check_arguments
-    from ..train.run import load_model
+    from ..train.model import load_model
 
     settings = dict(call.settings)
     if isinstance(settings.get("augmentations"), str):

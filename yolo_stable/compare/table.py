@@ -1,4 +1,4 @@
-"""The table of a comparison, for people and as JSON."""
+"""Table of a comparison, printed and as JSON."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ from rich.console import Console
 from .._shared.terminal import Column, Sheet
 from .._shared.terminal import console as stdout
 from .outcome import DONE
-from .ranking import Group, Row, Spread, conclusion, groups_of, ranked, title_of
+from .ranking import Group, Spread, TrialRow, conclusion, groups_of, ranked, title_of
 
 SCHEMA = 1
 _NONE = "-"
 
 
-def print_table(rows: Sequence[Row], notes: Sequence[str], console: Console | None = None) -> None:
-    """Print the runs in order, the groups when there are several seeds, the reasons, the notes and the conclusion.
-
-    Args:
-        rows: The runs.
-        notes: Sentences.
-        console: Where to; None: stdout.
-    """
+def print_table(rows: Sequence[TrialRow], notes: Sequence[str], console: Console | None = None) -> None:
+    """Print the runs in order, the groups when there are several seeds, the reasons, the notes and the conclusion."""
     console = console or stdout()
     _table(rows).print(console)
     seeds = {row.trial.choice.get("seed") for row in rows}
@@ -41,15 +35,8 @@ def print_table(rows: Sequence[Row], notes: Sequence[str], console: Console | No
     console.print(conclusion(rows), markup=False, highlight=False)
 
 
-def to_json(rows: Sequence[Row], notes: Sequence[str], folder: Path, **more: Any) -> dict[str, Any]:
-    """Return all of it as plain values, schema 1.
-
-    Args:
-        rows: The runs.
-        notes: Sentences.
-        folder: Of the comparison.
-        **more: Further keys.
-    """
+def to_json(rows: Sequence[TrialRow], notes: Sequence[str], folder: Path, **more: Any) -> dict[str, Any]:
+    """Return the same as plain values, schema 1."""
     return {
         "schema": SCHEMA,
         "folder": str(folder),
@@ -81,7 +68,7 @@ def _plain(value: Any) -> Any:
     return dataclasses.asdict(value) if isinstance(value, Spread) else value
 
 
-def _table(rows: Sequence[Row]) -> Sheet:
+def _table(rows: Sequence[TrialRow]) -> Sheet:
     score, second = title_of(rows)
     titles = ("final\nloss", score, second, "best\nepoch", "norm\n50 %", "norm\n95 %", "norm\nmax", "rejected",
               "rolled\nback", "s per\nepoch")  # fmt: skip

@@ -21,7 +21,7 @@ from ultralytics.nn.modules import Conv
 from ultralytics.utils import IterableSimpleNamespace
 from ultralytics.utils.torch_utils import initialize_weights
 
-from .._shared.memory import memory_of_machine
+from .._shared.system import memory_of_machine
 from ..autopsy.bundle import BundleError
 from ..autopsy.exact_json import pack, unpack
 from ..guard.wrappers import plain_modules, plain_name, plainly_named, unwrap

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from .._shared.numbers import number
 from .._shared.shell_text import AGAIN
-from .._shared.versions import versions_of
+from .._shared.system import installed_versions
 from ..autopsy.flags import flags
-from ..autopsy.report import Report, Sample
+from ..autopsy.report import AutopsyReport, Sample
 from ..autopsy.symptom import Symptom
 from ..guard import Decision, Escalation, EscalationLevel
 from ..guard.generators import GeneratorStates
@@ -102,7 +102,7 @@ class Incident:
     """``micro_batch`` or ``window`` (rejected), ``validation`` (of healthy weights, not finite), or the level of an escalation:
     ``repair``, ``roll_back``, ``lower_precision``, ``halt``."""
     reason: str
-    report: Report
+    report: AutopsyReport
     where: Circumstances
     loss: float | None = None
     items: Mapping[str, float] = field(default_factory=dict)
@@ -210,7 +210,7 @@ def state_validated(model: nn.Module, generators: GeneratorStates) -> tuple[dict
     return {**tensors, **drawn}, {"rng": plain_of_generators}
 
 
-def report_of_escalation(escalation: Escalation) -> Report:
+def report_of_escalation(escalation: Escalation) -> AutopsyReport:
     """Return the report of an escalation, without a replay."""
     damage = [str(one) for one in escalation.damage]
     neighbours = [name for one in escalation.damage for name in one.neighbours]
@@ -222,13 +222,15 @@ def report_of_escalation(escalation: Escalation) -> Report:
         once = "Once may be an accident of the memory. If it comes again, test the device:\nyolo-stable validate"
         evidence = {"what": what, "why": why, "damage": damage, "healthy_neighbours": neighbours}
         module = name.rpartition(".")[0] if part in ("model", "ema") else first.name
-        return Report(cause="weights", phase="state", module=module, evidence=evidence, next=once)
+        return AutopsyReport(cause="weights", phase="state", module=module, evidence=evidence, next=once)
     halted = escalation.level is EscalationLevel.HALT
     if not escalation.diverged:
         what = "was ended" if halted else "was rolled back to a snapshot"
-        return Report(phase="state", evidence={"what": what, "why": escalation.reason, "halted": halted}, next=ROW_NEXT)
+        return AutopsyReport(
+            phase="state", evidence={"what": what, "why": escalation.reason, "halted": halted}, next=ROW_NEXT
+        )
     lower = "Lower" if halted else "The guard has rolled back and goes on. If it comes again, lower"
-    return Report(
+    return AutopsyReport(
         cause="optimisation",
         phase="step",
         evidence={"what": "diverged", "why": escalation.reason, "halted": halted},
@@ -249,7 +251,7 @@ def memory(device: torch.device) -> dict[str, float]:
 def versions() -> dict[str, str]:
     """Return the versions of Python, of packages, and of CUDA or HIP."""
     packages = ("torch", "ultralytics", "yolo-stable", "numpy", "albumentations", "opencv-python")
-    found = {"python": platform.python_version(), **versions_of(packages)}
+    found = {"python": platform.python_version(), **installed_versions(*packages)}
     for name, value in (("cuda", torch.version.cuda), ("hip", torch.version.hip)):
         if value:
             found[name] = str(value)

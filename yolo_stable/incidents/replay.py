@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .._shared.atomic_file import write_asked_for
-from .._shared.memory import memory_of_machine
+from .._shared.system import memory_of_machine
 from ..autopsy.advice import SHIPPED, Names, next_step
 from ..autopsy.batch_case import BatchCase
 from ..autopsy.bundle import Bundle, BundleError, read_bundle
@@ -24,7 +24,7 @@ from ..autopsy.examine import examine
 from ..autopsy.finding import Break
 from ..autopsy.flags import as_recorded
 from ..autopsy.frames import frames_table
-from ..autopsy.report import Report
+from ..autopsy.report import AutopsyReport
 from ..errors import InvalidCallError
 from ..guard.generators import restore_random_state
 from ..provenance.recipe import Provenance
@@ -109,7 +109,7 @@ def _replayed(
     seconds: float | None,
     on_break: Callable[..., None] | None,
     modules: Sequence[Any],
-) -> Report:
+) -> AutopsyReport:
     record = bundle.incident
     images, precision, classes = bundle.batch.get("img"), record.get("precision"), record.get("classes")
     if not isinstance(images, Tensor) or images.ndim != 4:
@@ -204,7 +204,7 @@ def _how_to_import(names: Sequence[str]) -> str:
     return f"Give --import FILE.py with a file of yours that defines {', '.join(names)}; importing runs it."
 
 
-def _named(report: Report, bundle: Bundle, *, replayable: bool, imports: Sequence[str]) -> Report:
+def _named(report: AutopsyReport, bundle: Bundle, *, replayable: bool, imports: Sequence[str]) -> AutopsyReport:
     """Put names into the next step that work here.
 
     The bundle may be a stranger's, and a data set or a checkpoint can hold code: only files of this machine outside the bundle
@@ -245,10 +245,10 @@ def _here(name: Any, folder: Path) -> str | None:
     return None
 
 
-def _recorded(bundle: Bundle) -> Report | None:
-    """Return the answer from the run, if it has one."""
+def _recorded(bundle: Bundle) -> AutopsyReport | None:
+    """Return the answer that the run itself had found, if it is one."""
     try:
-        found = Report.from_json(bundle.incident.get("autopsy"))
+        found = AutopsyReport.from_json(bundle.incident.get("autopsy"))
     except InvalidCallError:
         return None
     # The advice is made here from the answer: that of the file may be a stranger's, as may each line of its text.
@@ -292,7 +292,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _write(path: Path, report: Report) -> None:
+def _write(path: Path, report: AutopsyReport) -> None:
     text = json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n"
     write_asked_for(path, text.encode(), f"autopsy: --json {path}")
 

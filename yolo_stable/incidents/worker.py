@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .._shared.memory import memory_of_machine
+from .._shared.system import memory_of_machine
 from ..errors import InvalidCallError, YoloStableError
 
 BEGIN = 120.0

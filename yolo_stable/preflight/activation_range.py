@@ -1,4 +1,4 @@
-"""Activation range: how large the numbers are that each module gives out, in one forward pass."""
+"""Activation range: the largest magnitude of each module's output in one forward pass."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..guard.reductions import maximum
 from ..guard.wrappers import plain_modules
 
 
-class Widths:
+class ActivationRanges:
     """Watches the modules of a network while it runs.
 
     Args:
         model: Any module; it is not in the list itself.
-        network: The module whose end is the end of the network; None: the model itself.
+        network: The module that ends the network; None: the model itself.
 
     Examples:
         >>> model = nn.Sequential(nn.Identity(), nn.ReLU())
-        >>> with Widths(model) as widths:
+        >>> with ActivationRanges(model) as widths:
         ...     _ = model(torch.tensor([-3.0, 2.0]))
         >>> widths.table(), widths.finished
         ([('0', 'Identity', 3.0, 'float32'), ('1', 'ReLU', 2.0, 'float32')], True)
@@ -31,16 +31,16 @@ class Widths:
 
     def __init__(self, model: nn.Module, network: nn.Module | None = None) -> None:
         self.finished = False
-        """Whether the network came to its end."""
+        """Whether the network finished."""
         self.last = ""
         """Name of the module that was entered last."""
         self.outputs: Any = None
-        """What the network gave out."""
+        """What the network returned."""
         self._model, self._network = model, network or model
         self._seen: list[tuple[str, str, Tensor, str]] = []
         self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> Widths:
+    def __enter__(self) -> ActivationRanges:
         for name, module in plain_modules(self._model):
             if name:
                 self._handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
@@ -58,7 +58,7 @@ class Widths:
 
     @property
     def called(self) -> frozenset[str]:
-        """Names of the modules that were run."""
+        """Names of the modules that ran."""
         return frozenset(name for name, *_ in self._seen)
 
     def table(self) -> list[tuple[str, str, float, str]]:
@@ -86,12 +86,7 @@ class Widths:
 
 
 def widest(table: list[tuple[str, str, float, str]], most: int = 10) -> list[dict[str, Any]]:
-    """Return the modules with the largest outputs; one that only hands on what a module inside it gave out is left out.
-
-    Args:
-        table: Of :meth:`Widths.table`.
-        most: So many.
-    """
+    """Return the modules with the largest outputs, without those that only pass on the output of a module inside."""
     rows: dict[str, dict[str, Any]] = {}
     for name, kind, value, dtype in table:
         inner = (row["abs_max"] for known, row in rows.items() if known.startswith(f"{name}."))

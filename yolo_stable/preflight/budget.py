@@ -1,24 +1,24 @@
-"""Time budget: how many samples of a batch there is time for."""
+"""Time budget: how many samples of a batch fit into the time."""
 
 from __future__ import annotations
 
 import time
 
-from .flight import Flight
+from .stage_runner import StageContext
 from .subject import undone
 
 PROBE = 2
-"""Samples that are timed, twice: the first time pays for what is only done once."""
+"""Samples that are timed, twice: the first pass pays for what happens only once."""
 SHARE = 0.2
 """Of the time that is left, for the one whole step; the sweep of the learning rate gets most of the rest."""
 
 
-def keep_pace(flight: Flight) -> None:
-    """On the CPU, take as many samples of each batch as there is time for; elsewhere the whole batch, for its memory.
+def fit_to_time(context: StageContext) -> None:
+    """On the CPU, cut each batch to the samples that fit into the time; elsewhere keep it whole, for its memory.
 
-    What a model raises here it raises again in the stage that tells of it.
+    What a model raises here it raises again in the stage that reports it.
     """
-    subject = flight.subject
+    subject = context.subject
     if subject.device.type != "cpu" or subject.cut is None or subject.size(subject.batch(0)) <= 2 * PROBE:
         return
     few = subject.part(subject.batch(0), range(PROBE))
@@ -32,13 +32,13 @@ def keep_pace(flight: Flight) -> None:
             except Exception:  # noqa: BLE001 - the stages run it again, and tell
                 return
             seconds = time.perf_counter() - began
-    subject.most = max(2 * PROBE, int(SHARE * flight.clock.left / (seconds / PROBE)))
+    subject.most = max(2 * PROBE, int(SHARE * context.clock.left / (seconds / PROBE)))
 
 
-def affordable(flight: Flight, share: float, times: int) -> int:
-    """Return how many samples can be trained so many times in a share of the time that is left, at least 2."""
-    size = flight.subject.size(flight.subject.batch(0))
-    each = flight.step_seconds / max(size, 1)
+def affordable(context: StageContext, share: float, times: int) -> int:
+    """Return how many samples can be trained ``times`` times in a share of the time left, at least 2."""
+    size = context.subject.size(context.subject.batch(0))
+    each = context.step_seconds / max(size, 1)
     if each <= 0:
         return size
-    return min(size, max(2, int(share * flight.clock.left / (times * each))))
+    return min(size, max(2, int(share * context.clock.left / (times * each))))

@@ -1,4 +1,4 @@
-"""The command ``yolo-stable preflight``: the stages of any model on Ultralytics' own trainer, with those that it adds."""
+"""Preflight command: the stages of any model on Ultralytics' own trainer, after those of its set-up."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..errors import InvalidCallError
 from ..train.call import TrainCall, said_by
 from ..train.checks import planned_folder
 from ..train.device_gate import devices_of, set_switches
-from ..train.run import Ready, prepare
+from ..train.request import TrainRequest, resolve
 from .environment import device, environment
-from .flight import Clock, Course, Flight
 from .inspection import require_precision, stages
 from .quiet import quietly
-from .sample import Sample
+from .sample import LoaderBatches
 from .show import Show
-from .stage import Outcome, Preflight
+from .stage import Preflight, StageOutcome
+from .stage_runner import Clock, StageContext, StageRunner
 from .subject import undone
 from .trained import subject_of
-from .trainer_setup import Standing, standing
+from .trainer_setup import TrainerSetup, trainer_setup
 
 WHERE = "preflight"
 
@@ -38,22 +38,19 @@ def run(
     used: float = 0.0,
     show: Show | None = None,
 ) -> Preflight:
-    """Check a call as ``train`` would, then take one step of that training, stage by stage. It leaves nothing behind.
+    """Check a call as ``train`` does, then take one step of that training, stage by stage, and leave nothing behind.
 
-    Ultralytics' scan of the data set writes its cache beside the labels, and a built-in data set or weights that are not here
-    are made or downloaded, as by ``train``.
+    Ultralytics' scan of the data set writes its cache beside the labels, and missing weights or a built-in data set are
+    downloaded or made, as by ``train``.
 
     Args:
         call: The parsed call.
-        json: File for all that was found, schema 1.
-        precisions: Names with commas, to be compared with float32; that of the training is compared anyway.
+        json: File for all results, schema 1.
+        precisions: Names with commas, compared with float32 beside that of the training.
         lr_range: With the sweep of the learning rate.
         seconds: Time for everything.
-        used: Seconds of it that had gone before.
-        show: Where rows are printed; None: to stdout.
-
-    Returns:
-        All stages; ``exit_code`` is that of the command.
+        used: Seconds of it that are gone already.
+        show: Prints the rows; None: to stdout.
 
     Raises:
         InvalidCallError: The call is wrong, or the file cannot be written.
@@ -63,56 +60,62 @@ def run(
         require_precision(name, WHERE)
     if call.settings.get("resume"):
         raise InvalidCallError(
-            f"{WHERE}: resume={call.settings['resume']} is not looked at: a preflight begins where a training would."
+            f"{WHERE}: resume={call.settings['resume']} is not supported: a preflight looks at the start of a training."
             " Leave it out, and give the checkpoint as model=."
         )
     show, clock = show or Show(), Clock(seconds, used)
-    course = Course(clock, show.begin, show.stage)
+    runner = StageRunner(clock, show.begin, show.stage)
     try:
         with quietly(), said_by(WHERE):
             show.begin("call")
-            ready = prepare(call)
+            request = resolve(call)
             show.end()
-        course.names = Names(data=str(ready.arguments["data"]), device=devices_of(call.settings.get("device"))[0])
-        with standing(ready) as place:
-            _fly(course, call, ready, place, wanted, lr_range=lr_range)
+        runner.names = Names(data=str(request.arguments["data"]), device=devices_of(call.settings.get("device"))[0])
+        with trainer_setup(request) as ready:
+            _run_stages(runner, call, request, ready, wanted, lr_range=lr_range)
     finally:
         show.end()
-    found = course.preflight()
+    found = runner.preflight()
     if json is not None:
         _write(json, found)
     show.verdict(found)
     return found
 
 
-def _fly(
-    course: Course, call: TrainCall, ready: Ready, place: Standing, wanted: Sequence[str], *, lr_range: bool
+def _run_stages(
+    runner: StageRunner,
+    call: TrainCall,
+    request: TrainRequest,
+    ready: TrainerSetup,
+    wanted: Sequence[str],
+    *,
+    lr_range: bool,
 ) -> None:
     with quietly() as said:
 
-        def setup() -> Outcome:
-            outcome = place.build(said)
+        def setup() -> StageOutcome:
+            outcome = ready.build(said)
             set_switches(call.switches)
             return outcome
 
-        folder = planned_folder({**call.settings, "task": ready.task})
-        course.run(
+        folder = planned_folder({**call.settings, "task": request.task})
+        runner.run(
             [
                 ("environment", partial(environment, folder)),
                 ("device", partial(device, call.settings.get("device"))),
                 ("setup", setup),
             ]
         )
-        if course.failed:
+        if runner.failed:
             return
-        sample = Sample(place.trainer)
-        course.run([("data", sample.look)])
-        if course.failed:
+        batches = LoaderBatches(ready.trainer)
+        runner.run([("data", batches.look)])
+        if runner.failed:
             return
-        subject = subject_of(place.trainer, sample)
+        subject = subject_of(ready.trainer, batches)
         with undone(subject) as before:
-            flight = Flight(subject=subject, clock=course.clock, before=before)
-            course.run(stages(flight, [subject.precision, *wanted], lr_range=lr_range))
+            context = StageContext(subject=subject, clock=runner.clock, before=before)
+            runner.run(stages(context, [subject.precision, *wanted], lr_range=lr_range))
 
 
 def _write(path: Path, found: Preflight) -> None:

@@ -1,4 +1,4 @@
-"""Gradient summary: what the gradients of a model are like at one moment."""
+"""Gradient summary: which gradients of a model are missing, zero or not finite at one moment."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..guard.reductions import maximum
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """Which gradients are missing, exactly zero or not finite, by name."""
+class GradientSummary:
+    """Names of the parameters whose gradient is missing, exactly zero or not finite."""
 
     none: list[str] = field(default_factory=list)
     zero: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @classmethod
-    def at(cls, trainable: Mapping[str, nn.Parameter]) -> Look:
-        """Look at the gradients as they are now. Syncs: one."""
+    def at(cls, trainable: Mapping[str, nn.Parameter]) -> GradientSummary:
+        """Summarise the gradients as they are now. Syncs: one."""
         none = [name for name, p in trainable.items() if p.grad is None]
         there = {name: p.grad for name, p in trainable.items() if p.grad is not None}
         sizes = dict(zip(there, largest(there.values()), strict=True))

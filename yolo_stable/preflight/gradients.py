@@ -1,41 +1,43 @@
-"""The stages between the loss and the optimizer: backward pass, gradients, their norm."""
+"""Gradient stages: the backward pass, the gradient of every parameter, their norm."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from .._shared.numbers import count
 from .._shared.shell_text import CHECK
 from ..autopsy.frames import tensors_in
 from ..guard.generators import GeneratorStates
 from ..guard.reductions import told
 from ..guard.wrappers import unwrap
-from .activation_range import Widths
+from .activation_range import ActivationRanges
 from .budget import affordable
-from .flight import Flight, failure
-from .gradient_summary import Look, largest
+from .gradient_summary import GradientSummary, largest
 from .naming import broke, grouped
 from .network import search
-from .stage import Outcome, Verdict
+from .stage import StageOutcome
+from .stage_runner import StageContext, failure
 from .subject import undone
 
 BATCHES = 3
-"""So many batches are tried before a parameter without a gradient is judged."""
+"""Batches that are tried before a parameter without a gradient is judged."""
 STEPS = 2
-"""So many steps are tried: LoRA's A has no gradient as long as its B is zero."""
+"""Steps that are tried: LoRA's A has no gradient as long as its B is zero."""
 BACK_OFFS = 24
-"""Halvings of the loss scale that are granted to find its place."""
+"""Halvings that the loss scale may take to settle."""
 STEEP = 1e4
-"""Above this many times ``max_norm``, clipping leaves next to nothing of each gradient."""
+"""Above this multiple of ``max_norm``, clipping leaves next to nothing of each gradient."""
 FLAT = 1e-7
 FEW = 0.25
-"""So large a share of the parameters may wait for an object of their size, as the levels of a detector do."""
+"""Share of the parameters that may wait for an object of their size, as the levels of a detector do."""
 AWAY = 0.15
-"""Of the time that is left, for looking at what has no gradient yet."""
+"""Of the time left, for looking at what has no gradient yet."""
 CHECKPOINT = (
     "Gradient checkpointing is on and its input needs no gradient, so none comes out of it. Switch it on after the adapters"
     " were added, with use_reentrant=False; or make its input require a gradient (enable_input_require_grads(), or"
@@ -43,180 +45,166 @@ CHECKPOINT = (
 )
 
 
-def backward(flight: Flight) -> Outcome:
+def backward(context: StageContext) -> StageOutcome:
     """Back-propagate, through the guard where there is an optimizer."""
-    assert flight.loss is not None
-    if not flight.loss.requires_grad:
-        names = list(flight.subject.trainable())
-        return Outcome(
-            verdict=Verdict.FAIL,
-            reason=f"the loss hangs on no parameter: no gradient reaches {len(names)} of {len(names)} trainable parameters"
+    assert context.loss is not None
+    if not context.loss.requires_grad:
+        names = list(context.subject.trainable())
+        return StageOutcome().fail(
+            f"the loss depends on no parameter: no gradient reaches {len(names)} of {len(names)} trainable parameters"
             f" (first: {names[0]})",
-            fix=_reconnect(flight),
-            details={"none": names},
+            _reconnect(context),
+            none=names,
         )
     began = time.perf_counter()
     try:
-        refused = _back(flight, flight.loss, flight.items)
+        refused = _back(context, context.loss, context.items)
     except RuntimeError as error:
-        return failure(error, _reconnect(flight) if "does not require grad" in str(error) else "")
+        return failure(error, _reconnect(context) if "does not require grad" in str(error) else "")
     seconds = time.perf_counter() - began
-    forward, flight.step_seconds = flight.step_seconds, flight.step_seconds + seconds
-    flight.loss = flight.loss.detach()
+    forward, context.step_seconds = context.step_seconds, context.step_seconds + seconds
+    context.loss = context.loss.detach()
     if refused:
-        return Outcome(
-            verdict=Verdict.FAIL,
-            reason=f"the guard refuses this batch: {refused}",
-            fix="Training would leave out every batch like it: look at what the reason names.",
+        return StageOutcome().fail(
+            f"the guard rejects this batch: {refused}",
+            "Training would reject every batch like it: look at what the reason names.",
         )
-    size = flight.subject.size(flight.subject.batch(0))
-    rate = f", {size / flight.step_seconds:.3g} samples a second" if size > 1 else ""
-    return Outcome(
+    size = context.subject.size(context.subject.batch(0))
+    rate = f", {size / context.step_seconds:.3g} samples a second" if size > 1 else ""
+    return StageOutcome(
         figure=f"forward {forward:.2f} s, backward {seconds:.2f} s{rate}",
         details={"forward_seconds": forward, "backward_seconds": seconds, "samples": size},
     )
 
 
-def gradients(flight: Flight) -> Outcome:
-    """Whether every trainable parameter has a gradient that is finite and not exactly zero."""
-    draw = GeneratorStates(flight.subject.device)
-    trainable = flight.subject.trainable()
-    back_offs = _find_scale(flight)
-    look = Look.at(trainable)
+def gradients(context: StageContext) -> StageOutcome:
+    """Check that every trainable parameter has a gradient that is finite and not exactly zero."""
+    draw = GeneratorStates(context.subject.device)
+    trainable = context.subject.trainable()
+    back_offs = _find_scale(context)
+    look = GradientSummary.at(trainable)
     waiting: set[str] = set()
     if look.silent and not look.wrong:
-        waiting = _reached(flight, look.zero)
+        waiting = _reached(context, look.zero)
         if len(waiting) < len(look.silent) or len(waiting) > FEW * len(trainable):
-            look = _after_batches(flight, look)
-    details = {"none": look.none, "zero": look.zero, "not_finite": look.wrong, "batches": flight.micro_batches}
-    batches = f"{flight.micro_batches} batch{'' if flight.micro_batches == 1 else 'es'}"
+            look = _after_batches(context, look)
+    details = {"none": look.none, "zero": look.zero, "not_finite": look.wrong, "batches": context.micro_batches}
+    batches = count(context.micro_batches, "batch", "batches")
     figure = f"{len(trainable) - len(look.silent) - len(look.wrong)} of {len(trainable)} after {batches}"
     figure += f", loss scale halved {back_offs} times" if back_offs else ""
+    found = StageOutcome(figure=figure, details=details)
     if look.wrong:
-        found = search(flight, draw, backward=True)
-        where = f"; {broke(found.first)}" if found.first is not None else f": {grouped(look.wrong)}"
-        return Outcome(
-            verdict=Verdict.FAIL,
-            figure=figure,
-            reason=f"{len(look.wrong)} of {len(trainable)} gradients are not finite (first: {look.wrong[0]}){where}",
-            fix="Look at that operation: its derivative does not exist there, or overflows.",
-            details=details,
+        located = search(context, draw, backward=True)
+        where = f"; {broke(located.first)}" if located.first is not None else f": {grouped(look.wrong)}"
+        return found.fail(
+            f"{len(look.wrong)} of {len(trainable)} gradients are not finite (first: {look.wrong[0]}){where}",
+            "Look at that operation: its derivative does not exist there, or overflows.",
         )
     if not look.silent:
-        return Outcome(figure=figure, details=details)
+        return found
     waiting &= set(look.zero)
-    late = _after_steps(flight, [name for name in look.silent if name not in waiting])
+    late = _after_steps(context, [name for name in look.silent if name not in waiting])
     figure += f"; {len(late)} get theirs after a step, as LoRA's A does while B is 0" if late else ""
-    details |= {"late": sorted(late), "waiting": sorted(waiting)}
+    found = StageOutcome(figure=figure, details=details | {"late": sorted(late), "waiting": sorted(waiting)})
     dead = [name for name in look.silent if name not in late and name not in waiting]
     if dead:
-        return _dead(flight, dead, figure, details)
+        return _dead(context, dead, found)
     if not waiting:
-        return Outcome(figure=figure, details=details)
+        return found
     names = [name for name in look.zero if name in waiting]
     if len(waiting) == len(trainable):
-        return Outcome(
-            verdict=Verdict.FAIL,
-            figure=figure,
-            reason=f"all {len(names)} gradients are exactly 0 after {batches}, although the network is connected",
-            fix="The loss is flat here: look for a weight of 0, a comparison, a rounding or a clamp in it.",
-            details=details,
+        return found.fail(
+            f"all {len(names)} gradients are exactly 0 after {batches}, although the network is connected",
+            "The loss is flat here: look for a weight of 0, a comparison, a rounding or a clamp in it.",
         )
     if len(waiting) <= FEW * len(trainable):
-        return Outcome(figure=f"{figure}; {grouped(names)} have a gradient of 0 in these batches", details=details)
-    return Outcome(
-        verdict=Verdict.WARN,
-        figure=figure,
-        reason=f"{len(names)} gradients are exactly 0 although the network is connected ({grouped(names)}): nothing in these"
-        " batches asks for them",
-        fix=f"Look for parts of the loss that are off, and at the sizes of objects against imgsz.\nWhich are too small:\n{CHECK}",
-        details=details,
+        return replace(found, figure=f"{figure}; {grouped(names)} have a gradient of 0 in these batches")
+    return found.warn(
+        f"{len(names)} gradients are exactly 0 although the network is connected ({grouped(names)}): nothing in these"
+        " batches needs them",
+        "Look for parts of the loss that are off, and compare the sizes of objects with imgsz."
+        f"\nSee which are too small:\n{CHECK}",
     )
 
 
-def norm(flight: Flight) -> Outcome:
-    """Return the global norm of the gradients, against what they are clipped to."""
-    scaler = flight.subject.scaler
+def norm(context: StageContext) -> StageOutcome:
+    """Compare the global norm of the gradients with the norm that they are clipped to."""
+    scaler = context.subject.scaler
     scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
-    grads = [p.grad for p in flight.subject.trainable().values() if p.grad is not None]
+    grads = [p.grad for p in context.subject.trainable().values() if p.grad is not None]
     value = float(told(torch.nn.utils.get_total_norm(grads), grads)) / scale
-    flight.norm = value
-    config = flight.subject.config
+    context.norm = value
+    config = context.subject.config
     limit = config.max_norm
     how = "" if limit is None else f", clipped to {limit:g}" if value > limit else f", below the clip at {limit:g}"
-    details = {"norm": value, "max_norm": limit, "scale": scale}
+    found = StageOutcome(figure=f"{value:.3g}{how}", details={"norm": value, "max_norm": limit, "scale": scale})
     if not math.isfinite(value) or (config.reject_norm is not None and value > config.reject_norm):
-        return Outcome(
-            verdict=Verdict.FAIL,
-            figure=f"{value:.3g}{how}",
-            reason=f"a norm of {value:.3g} is rejected by the guard (reject_norm {config.reject_norm})",
-            fix="Look at the widest modules (--json), at lr0 and at the weights that training starts from.",
-            details=details,
+        return found.fail(
+            f"the guard rejects a norm of {value:.3g} (reject_norm {config.reject_norm})",
+            "Look at the widest modules (--json), at lr0 and at the weights that training starts from.",
         )
     if limit is not None and value > STEEP * limit:
-        reason, fix = (
+        return found.warn(
             f"clipping at {limit:g} leaves {limit / value:.0e} of each gradient",
             "Look for a module with a huge output (--json), or for a loss that is summed rather than averaged.",
         )
-    elif value < FLAT:
-        reason, fix = f"a norm of {value:.3g} moves nothing", "Look at the weights of the loss's items."
-    else:
-        return Outcome(figure=f"{value:.3g}{how}", details=details)
-    return Outcome(verdict=Verdict.WARN, figure=f"{value:.3g}{how}", reason=reason, fix=fix, details=details)
+    if value < FLAT:
+        return found.warn(f"a norm of {value:.3g} moves nothing", "Look at the weights of the loss's items.")
+    return found
 
 
-def _back(flight: Flight, loss: Tensor, items: Mapping[str, Tensor]) -> str:
-    """Back-propagate into the open window, and return why the guard has not."""
-    if flight.subject.optimizer is None:
+def _back(context: StageContext, loss: Tensor, items: Mapping[str, Tensor]) -> str:
+    """Back-propagate into the open window; return why the guard refused, if it did."""
+    if context.subject.optimizer is None:
         loss.backward()
     else:
-        if flight.guard is None:
-            flight.guard = flight.subject.guard()
-        decision = flight.guard.backward(loss, items)
+        if context.guard is None:
+            context.guard = context.subject.guard()
+        decision = context.guard.backward(loss, items)
         if not decision:
             return f"{decision.reason} {', '.join(decision.culprits)}".strip()
-    flight.micro_batches += 1
+    context.micro_batches += 1
     return ""
 
 
-def _scaled(flight: Flight) -> bool:
-    return flight.subject.scaler is not None and flight.subject.scaler.is_enabled()
+def _scaled(context: StageContext) -> bool:
+    return context.subject.scaler is not None and context.subject.scaler.is_enabled()
 
 
-def _find_scale(flight: Flight) -> int:
-    """Let the loss scale come down, as it does in the first steps of training; return how often it was halved."""
-    trainable = flight.subject.trainable()
+def _find_scale(context: StageContext) -> int:
+    """Let the loss scale settle, as in the first steps of training; return how often it was halved."""
+    trainable = context.subject.trainable()
     for done in range(BACK_OFFS):
-        if not _scaled(flight) or flight.guard is None or not Look.at(trainable).wrong:
+        if not _scaled(context) or context.guard is None or not GradientSummary.at(trainable).wrong:
             return done
-        flight.guard.step()  # rejects the window, and the scale backs off
-        flight.micro_batches = 0
-        loss, items = flight.subject.run(flight.subject.batch(0))
-        _back(flight, loss, items)
+        context.guard.step()  # rejects the window, and the scale backs off
+        context.micro_batches = 0
+        loss, items = context.subject.run(context.subject.batch(0))
+        _back(context, loss, items)
     return BACK_OFFS
 
 
-def _after_batches(flight: Flight, look: Look) -> Look:
-    """Add the gradients of further batches, as many samples of them as there is time for."""
-    trainable = flight.subject.trainable()
-    size = affordable(flight, AWAY, BATCHES)
-    for batch in list(flight.subject.batches(BATCHES))[1:]:
-        loss, items = flight.subject.run(flight.subject.part(batch, range(size)))
-        if not loss.requires_grad or _back(flight, loss, items):
+def _after_batches(context: StageContext, look: GradientSummary) -> GradientSummary:
+    """Add the gradients of further batches, cut to the time."""
+    trainable = context.subject.trainable()
+    size = affordable(context, AWAY, BATCHES)
+    for batch in list(context.subject.batches(BATCHES))[1:]:
+        loss, items = context.subject.run(context.subject.part(batch, range(size)))
+        if not loss.requires_grad or _back(context, loss, items):
             break
-        look = Look.at(trainable)
+        look = GradientSummary.at(trainable)
         if not look.silent:
             break
     return look
 
 
-def _after_steps(flight: Flight, names: list[str]) -> set[str]:
-    """Return those that get a gradient once the others have moved; nothing of it stays."""
-    subject, woken = flight.subject, set()
+def _after_steps(context: StageContext, names: list[str]) -> set[str]:
+    """Return the parameters that get a gradient once the others have moved; undone afterwards."""
+    subject, woken = context.subject, set()
     if subject.optimizer is None or not names:
         return woken
     trainable = {name: p for name, p in subject.trainable().items() if name in set(names)}
-    batch = subject.part(subject.batch(0), range(affordable(flight, AWAY, STEPS + 1)))
+    batch = subject.part(subject.batch(0), range(affordable(context, AWAY, STEPS + 1)))
     with undone(subject):
         guard = subject.guard()
         for step in range(STEPS + 1):
@@ -224,43 +212,41 @@ def _after_steps(flight: Flight, names: list[str]) -> set[str]:
             if not loss.requires_grad or not guard.backward(loss, items):
                 break
             if step:
-                woken |= set(trainable) - set(Look.at(trainable).silent)
+                woken |= set(trainable) - set(GradientSummary.at(trainable).silent)
             guard.step()
     return woken
 
 
-def _dead(flight: Flight, dead: list[str], figure: str, details: dict[str, object]) -> Outcome:
-    """Say which parameters no gradient reaches, and why that may be."""
-    count = len(flight.subject.trainable())
-    idle = [name for name in dead if _module_of(name) not in flight.called]
-    if flight.checkpointed:
+def _dead(context: StageContext, dead: list[str], found: StageOutcome) -> StageOutcome:
+    """Name the parameters that no gradient reaches, and a likely reason."""
+    total = len(context.subject.trainable())
+    idle = [name for name in dead if _module_of(name) not in context.called]
+    if context.checkpointed:
         fix = CHECKPOINT
     elif idle:
         fix = f"{_module_of(idle[0])} is not called in the forward pass: call it, or freeze or remove it."
-    elif _reached(flight, dead):
+    elif _reached(context, dead):
         fix = (
             "The network's output depends on them, but the loss does not: use that output in the loss, or freeze them."
         )
     else:
-        fix = _reconnect(flight)
-    return Outcome(
-        verdict=Verdict.FAIL,
-        figure=figure,
-        reason=f"no gradient reaches {len(dead)} of {count} trainable parameters (first: {dead[0]}): {grouped(dead)}",
-        fix=fix,
-        details=details | {"dead": dead},
+        fix = _reconnect(context)
+    return found.fail(
+        f"no gradient reaches {len(dead)} of {total} trainable parameters (first: {dead[0]}): {grouped(dead)}",
+        fix,
+        dead=dead,
     )
 
 
-def _reached(flight: Flight, names: list[str]) -> set[str]:
+def _reached(context: StageContext, names: list[str]) -> set[str]:
     """Return the parameters that the network's output depends on: a random sum of it has a gradient for them."""
-    subject = flight.subject
+    subject = context.subject
     wanted = {name: p for name, p in subject.trainable().items() if name in set(names)}
     if not wanted:
         return set()
-    with undone(subject), Widths(unwrap(subject.model), subject.network) as widths:
+    with undone(subject), ActivationRanges(unwrap(subject.model), subject.network) as ranges:
         subject.run(subject.part(subject.batch(0), range(2)))
-        outputs = [t for _, t in tensors_in(widths.outputs) if t.requires_grad and t.is_floating_point()]
+        outputs = [t for _, t in tensors_in(ranges.outputs) if t.requires_grad and t.is_floating_point()]
         if not outputs:
             return set()
         total = torch.stack([(t.float() * torch.rand_like(t, dtype=torch.float32)).sum() for t in outputs]).sum()
@@ -273,10 +259,10 @@ def _module_of(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _reconnect(flight: Flight) -> str:
-    if flight.checkpointed:
+def _reconnect(context: StageContext) -> str:
+    if context.checkpointed:
         return CHECKPOINT
     return (
-        "Look for detach(), no_grad(), .item() or .data between them and the loss; with gradient checkpointing use"
-        " use_reentrant=False and switch it on after adapters were added."
+        "Look for detach(), no_grad(), .item() or .data between them and the loss. With gradient checkpointing, use"
+        " use_reentrant=False and switch it on after the adapters were added."
     )

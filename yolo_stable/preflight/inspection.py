@@ -1,4 +1,4 @@
-"""Inspection of any PyTorch model: one honest training step, stage by stage."""
+"""Inspection: one honest training step of any PyTorch model, stage by stage."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..errors import InvalidCallError
 from ..guard import GuardConfig
 from ..incidents.forward import AMP
 from . import evaluation, gradients, memory, network, step
-from .flight import Clock, Course, Flight, Stage
 from .precision import precision as compare
 from .rate import rate
 from .stage import Preflight, StageResult
+from .stage_runner import Clock, Stage, StageContext, StageRunner
 from .subject import Subject, undone
 
 
@@ -36,7 +36,7 @@ def inspect(
     seconds: float = 60.0,
     on_stage: Callable[[StageResult], None] | None = None,
 ) -> Preflight:
-    """Take one training step of a model and look at each part of it; everything is as before afterwards.
+    """Take one training step of a model and judge each part of it; afterwards everything is as before.
 
     The stages are ``parameters``, ``settings``, ``forward``, ``loss``, ``backward``, ``gradients``, ``gradient norm``,
     ``optimizer``, ``ema``, ``validation``, ``memory``, ``precision`` and ``lr range``; the first that fails is the last.
@@ -46,17 +46,17 @@ def inspect(
         inputs: A tuple of arguments, a dict of keyword arguments, or one argument. A dict that is itself the one argument is
             given as ``(batch,)``.
         loss_fn: Called with the model's output, returns the loss, or loss and items. None: the output is that already.
-        more_inputs: Further batches of the same form, looked at when the first one leaves a parameter without a gradient.
-        optimizer: What trains it; None: nothing behind the gradients but the validation is looked at.
-        ema: An average of the model: with ``update_parameters(model)`` as torch has it, or ``update(model)`` and the module
-            as ``ema``, as Ultralytics has it.
+        more_inputs: Further batches of the same form, used when the first one leaves a parameter without a gradient.
+        optimizer: None: after the gradients only the validation is judged.
+        ema: An average of the model: torch's, with ``update_parameters(model)``, or Ultralytics', with ``update(model)``
+            and ``ema``.
         scaler: The loop's ``GradScaler``.
-        precision: In which training computes: ``float32``, ``float16`` or ``bfloat16``.
-        precisions: Others to compare with float32; that of training is compared anyway.
+        precision: That of training: ``float32``, ``float16`` or ``bfloat16``.
+        precisions: Others to compare with float32, beside that of training.
         max_norm: What the loop clips gradients to; None: it does not.
         lr_range: Look for the learning rate at which the loss diverges.
-        seconds: Time for everything; the sweep of the learning rate becomes shorter or is left out.
-        on_stage: Told of each stage when it has ended.
+        seconds: Time for everything; the sweep of the learning rate is shortened or left out.
+        on_stage: Given each result.
 
     Returns:
         All stages.
@@ -64,7 +64,7 @@ def inspect(
     Raises:
         InvalidCallError: An unknown precision.
 
-    Syncs: many reads; it is meant to be run once.
+    Syncs: many reads; run it once.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
@@ -78,13 +78,9 @@ def inspect(
     batches = [inputs, *more_inputs]
 
     def forward(module: nn.Module, batch: Any) -> Any:
-        return (
-            module(*batch)
-            if isinstance(batch, tuple)
-            else module(**batch)
-            if isinstance(batch, dict)
-            else module(batch)
-        )
+        if isinstance(batch, tuple):
+            return module(*batch)
+        return module(**batch) if isinstance(batch, dict) else module(batch)
 
     def call(batch: Any) -> Any:
         output = forward(model, batch)
@@ -107,52 +103,42 @@ def inspect(
         size=_samples,
     )
     clock = Clock(seconds)
-    course = Course(clock, on_end=on_stage)
+    course = StageRunner(clock, on_end=on_stage)
     with undone(subject) as before:
-        flight = Flight(subject=subject, clock=clock, before=before)
-        course.run(stages(flight, [precision, *precisions], lr_range=lr_range))
+        context = StageContext(subject=subject, clock=clock, before=before)
+        course.run(stages(context, [precision, *precisions], lr_range=lr_range))
     return course.preflight()
 
 
-def stages(flight: Flight, precisions: Sequence[str], *, lr_range: bool) -> list[Stage]:
-    """Return the stages that any model has, from its parameters to the learning rate.
-
-    Args:
-        flight: What they work on; the state that it began with is in ``before``.
-        precisions: To be compared with float32.
-        lr_range: With the sweep of the learning rate.
-    """
-    memory.begin(flight.subject.device)
+def stages(context: StageContext, precisions: Sequence[str], *, lr_range: bool) -> list[Stage]:
+    """Return the stages that any model has, from its parameters to the learning rate."""
+    memory.begin(context.subject.device)
     listed: list[Stage] = [
-        ("parameters", partial(network.parameters, flight)),
-        ("settings", partial(step.settings, flight)),
-        ("forward", partial(network.forward, flight)),
-        ("loss", partial(network.loss, flight)),
-        ("backward", partial(gradients.backward, flight)),
-        ("gradients", partial(gradients.gradients, flight)),
-        ("gradient norm", partial(gradients.norm, flight)),
-        ("optimizer", partial(step.optimizer, flight)),
-        ("ema", partial(step.average, flight)),
-        ("validation", partial(evaluation.validation, flight)),
-        ("memory", partial(memory.memory, flight)),
-        ("precision", partial(compare, flight, precisions)),
+        ("parameters", partial(network.parameters, context)),
+        ("settings", partial(step.settings, context)),
+        ("forward", partial(network.forward, context)),
+        ("loss", partial(network.loss, context)),
+        ("backward", partial(gradients.backward, context)),
+        ("gradients", partial(gradients.gradients, context)),
+        ("gradient norm", partial(gradients.norm, context)),
+        ("optimizer", partial(step.optimizer, context)),
+        ("ema", partial(step.average, context)),
+        ("validation", partial(evaluation.validation, context)),
+        ("memory", partial(memory.memory, context)),
+        ("precision", partial(compare, context, precisions)),
     ]
     if lr_range:
-        listed.append(("lr range", partial(rate, flight)))
+        listed.append(("lr range", partial(rate, context)))
     return listed
 
 
 def require_precision(name: str, where: str) -> None:
-    """Refuse what is no precision.
-
-    Raises:
-        InvalidCallError: With the names that there are.
-    """
+    """Refuse an unknown precision."""
     if name not in AMP:
         raise InvalidCallError(f"{where}: precision {name!r} is not among {', '.join(AMP)}.")
 
 
 def _samples(batch: Any) -> int:
-    """Return how many samples a batch has: the length of its first tensor."""
+    """Return the number of samples in a batch: the length of its first tensor."""
     values = batch if isinstance(batch, tuple) else batch.values() if isinstance(batch, dict) else [batch]
     return next((len(value) for value in values if isinstance(value, Tensor) and value.ndim), 1)

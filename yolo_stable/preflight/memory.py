@@ -1,16 +1,14 @@
-"""The stage of the memory: what a step took of what is there."""
+"""Memory stage: how much of the memory a step took."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import psutil
 import torch
 
-from .._shared.memory import memory_of_machine
-from .flight import Flight
-from .stage import Outcome, Verdict
+from .._shared.system import memory_of_machine, peak_of_process
+from .stage import StageOutcome, skipped
+from .stage_runner import StageContext
 
 TIGHT = 0.9
 """Above this share of the memory, an image with many objects is enough to run out of it."""
@@ -23,30 +21,27 @@ def begin(device: torch.device) -> None:
         module.reset_peak_memory_stats(device)
 
 
-def memory(flight: Flight) -> Outcome:
-    """Compare the peak of the step with what the device has; on the CPU, that of the process."""
-    device = flight.subject.device
+def memory(context: StageContext) -> StageOutcome:
+    """Compare the peak of the step with the device's memory; on the CPU, the peak of the process."""
+    device = context.subject.device
     used, total = peak(device)
-    what = "of the process" if device.type == "cpu" else f"on {device}"
-    details = {"peak": used, "total": total}
     if not total:
-        return Outcome(verdict=Verdict.SKIP, figure=f"{device} does not tell", details=details)
+        return skipped(f"{device} does not report its memory", peak=used, total=total)
     share = used / total
-    part = flight.subject.part_of()
+    what = "of the process" if device.type == "cpu" else f"on {device}"
+    part = context.subject.part_of()
     figure = f"peak {what} {used / 2**30:.2f} GiB of {total / 2**30:.1f} ({share:.0%}){f' with {part}' if part else ''}"
+    found = StageOutcome(figure=figure, details={"peak": used, "total": total})
     if share > TIGHT:
-        return Outcome(
-            verdict=Verdict.WARN,
-            figure=figure,
-            reason=f"one step takes {share:.0%} of the memory: a batch with many objects runs out of it",
-            fix="Lower batch= or imgsz=.",
-            details=details,
+        return found.warn(
+            f"one step takes {share:.0%} of the memory: a batch with many objects may exceed it",
+            "Lower batch= or imgsz=.",
         )
-    return Outcome(figure=figure, details=details)
+    return found
 
 
 def peak(device: torch.device) -> tuple[int, int]:
-    """Return the peak and what there is, in bytes; zeros where it cannot be asked for."""
+    """Return the peak and the total, in bytes; zeros where the device does not report them."""
     if device.type == "cpu":
         return peak_of_process(), memory_of_machine()
     if device.type == "mps":
@@ -55,12 +50,3 @@ def peak(device: torch.device) -> tuple[int, int]:
     if not hasattr(module, "max_memory_reserved") or not hasattr(module, "mem_get_info"):
         return 0, 0
     return module.max_memory_reserved(device), module.mem_get_info(device)[1]
-
-
-def peak_of_process() -> int:
-    """Return the most memory that this process has held, in bytes."""
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource  # Windows has none
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,15 +1,15 @@
-"""Naming: many parameters in few words."""
+"""Naming: parameters, loss items and breaks in few words."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..autopsy.finding import Break
 
 
 def grouped(names: Sequence[str], most: int = 4) -> str:
-    """Return names counted by the module that they are in.
+    """Return the modules of these parameters, each with its count.
 
     Examples:
         >>> grouped(["model.0.conv.weight", "model.0.bn.bias", "model.23.cv2.0.bias", "scale"])
@@ -21,8 +21,18 @@ def grouped(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(shown) + (f" and {more} more modules" if more > 0 else "")
 
 
+def in_parts(items: Mapping[str, float]) -> str:
+    """Return the items of a loss in a line.
+
+    Examples:
+        >>> in_parts({"box_loss": 1.5, "cls_loss": 2.0})
+        'box 1.5, cls 2'
+    """
+    return ", ".join(f"{name.removesuffix('_loss')} {value:.4g}" for name, value in items.items())
+
+
 def broke(first: Break) -> str:
-    """Return where a value that is not finite was made, and by what.
+    """Return which operation made a value that is not finite, and where.
 
     Examples:
         >>> broke(Break(phase="loss", module="", op="aten.log.default", value="-inf", source="my/loss.py:12 in forward"))

@@ -1,4 +1,4 @@
-"""Quiet: Ultralytics kept from talking, and what it would have said."""
+"""Quiet: collects what Ultralytics logs instead of printing it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT_OUT = re.compile(r"ignoring corrupt image/label|corrupt JPEG restored|dupli
 
 
 class Said(logging.Handler):
-    """Lines that were logged; a text of several lines is several."""
+    """Collects logged lines; a text of several lines counts as several."""
 
     def __init__(self) -> None:
         super().__init__(level=logging.INFO)
@@ -25,14 +25,14 @@ class Said(logging.Handler):
         self.lines += [(record.levelno, line.strip()) for line in record.getMessage().splitlines() if line.strip()]
 
     def about_files(self) -> list[str]:
-        """Return what the scan of a data set has said of files that it leaves out or mends, each once."""
+        """Return what the scan of a data set said of files that it leaves out or repairs, each once."""
         found = [re.sub(r"^.*?WARNING\s*\W*\s*", "", line) for _, line in self.lines if LEFT_OUT.search(line)]
         return list(dict.fromkeys(found))
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[Said]:
-    """Take what Ultralytics logs and prints for a time; progress bars are dropped."""
+    """Collect what Ultralytics logs, and drop what it prints."""
     said, handlers, level = Said(), LOGGER.handlers[:], LOGGER.level
     LOGGER.handlers[:] = [said]
     LOGGER.setLevel(logging.INFO)

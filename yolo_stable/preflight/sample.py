@@ -1,4 +1,4 @@
-"""The stage of the data: one real batch of each loader, as training and validation get it."""
+"""Data stage: one real batch of each loader, as training and validation get it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ from torch import Tensor
 
 from .._shared.shell_text import CHECK
 from ..autopsy.batch_case import BatchCase
-from .stage import Outcome, Verdict
+from .stage import StageOutcome
 
 BATCHES = 3
-"""So many batches may be drawn before one must have a label."""
+"""Batches that may be drawn before one must have a label."""
 LARGEST = 10.0
-"""A pixel beyond this was not brought to [0, 1], nor normalised."""
-FIX = f"What is wrong with its files and labels:\n{CHECK}"
+"""A pixel beyond this was neither scaled to [0, 1] nor normalised."""
+FIX = f"See what is wrong with files and labels:\n{CHECK}"
 
 
-class Sample:
-    """Batches of a trainer's loaders.
-
-    Args:
-        trainer: Set up.
-    """
+class LoaderBatches:
+    """Batches of a trainer's loaders."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
@@ -50,7 +46,7 @@ class Sample:
         return self._drawn[number]
 
     def validation(self, most: int) -> dict[str, Any]:
-        """Return the first validation batch as the loader made it, or ``most`` samples of it."""
+        """Return at most ``most`` samples of the first validation batch, as the loader made it."""
         if self._raw is None:
             self._raw = next(iter(self.trainer.test_loader))
         assert self._raw is not None
@@ -61,7 +57,7 @@ class Sample:
         """Return some samples of a batch, with their labels."""
         return dict(self._case(batch).select(samples).batch)
 
-    def look(self) -> Outcome:
+    def look(self) -> StageOutcome:
         """Judge a training and a validation batch."""
         batch = self.draw(0)
         images = batch["img"]
@@ -79,36 +75,39 @@ class Sample:
         boxes = "labels" if self.boxed else "images with a class"
         figure = f"train {b} x {c} x {h} x {w}, {labels} {boxes}; val {len(raw['img'])} images, {_labels(raw)} {boxes}"
         low, high = float(images.min()), float(images.max())
-        figure += f"; pixels {low:.3g} to {high:.3g}"
-        details = {
-            "shape": list(images.shape),
-            "labels": labels,
-            "low": low,
-            "high": high,
-            "faults": [*wrong, *faults][:50],
-        }
-        reason, verdict, fix = "", Verdict.FAIL, FIX
+        found = StageOutcome(
+            figure=f"{figure}; pixels {low:.3g} to {high:.3g}",
+            details={
+                "shape": list(images.shape),
+                "labels": labels,
+                "low": low,
+                "high": high,
+                "faults": [*wrong, *faults][:50],
+            },
+        )
         if wrong:
-            reason = f"{len(wrong)} images are not finite: {wrong[0]}"
-            fix = f"A .npy beside the image is read in its place, broken or not: remove it.\n{FIX}"
-        elif faults:
-            reason = f"{len(faults)} labels cannot be used: {faults[0]}"
-        elif not labels:
-            reason = f"there is no label in {len(self._drawn)} training batches ({sum(map(_size, self._drawn))} images)"
-            fix = f"Labels are looked for in a folder 'labels' beside 'images', with the same names.\n{FIX}"
-        elif max(abs(low), abs(high)) > LARGEST:
-            reason, verdict = f"pixels reach {high:.4g}, and a network expects 0 to 1", Verdict.WARN
-            fix = "Look at the transforms: images are not scaled to 0..1."
-        elif low == high:
-            reason, verdict = f"every pixel of the batch is {low:.3g}", Verdict.WARN
-        elif not _labels(raw):
-            reason, verdict = (
-                "there is no label in the first validation batch: mAP counts what others have",
-                Verdict.WARN,
+            return found.fail(
+                f"{len(wrong)} images are not finite: {wrong[0]}",
+                f"Ultralytics reads a .npy beside an image instead of it, broken or not: remove it.\n{FIX}",
             )
-        else:
-            return Outcome(figure=figure, details=details)
-        return Outcome(verdict=verdict, figure=figure, reason=reason, fix=fix, details=details)
+        if faults:
+            return found.fail(f"{len(faults)} labels cannot be used: {faults[0]}", FIX)
+        if not labels:
+            images_drawn = sum(len(batch["img"]) for batch in self._drawn)
+            return found.fail(
+                f"there is no label in {len(self._drawn)} training batches ({images_drawn} images)",
+                f"Put the labels into a folder 'labels' beside 'images', under the same names.\n{FIX}",
+            )
+        if max(abs(low), abs(high)) > LARGEST:
+            return found.warn(
+                f"pixels reach {high:.4g}, and a network expects 0 to 1",
+                "Look at the transforms: images are not scaled to 0..1.",
+            )
+        if low == high:
+            return found.warn(f"every pixel of the batch is {low:.3g}", FIX)
+        if not _labels(raw):
+            return found.warn("there is no label in the first validation batch: mAP counts only the others", FIX)
+        return found
 
     @property
     def boxed(self) -> bool:
@@ -120,7 +119,7 @@ class Sample:
         return BatchCase(model, batch, _nothing, classes=int(self.trainer.data["nc"]))
 
     def _label_faults(self, batch: dict[str, Any], split: str) -> list[str]:
-        """Return what is wrong with the labels, with the file that they belong to."""
+        """Return what is wrong with the labels, with their files."""
         case = self._case(batch)
         owners = batch["batch_idx"].view(-1).tolist() if "batch_idx" in batch else range(case.size)
         return [f"{what} ({split}: {_name(case, int(owners[row]))})" for row, what in case.label_faults().items()]
@@ -136,10 +135,6 @@ class Sample:
 
 def _labels(batch: dict[str, Any]) -> int:
     return len(batch["cls"])
-
-
-def _size(batch: dict[str, Any]) -> int:
-    return len(batch["img"])
 
 
 def _name(case: BatchCase, sample: int) -> str:

@@ -1,4 +1,4 @@
-"""Display of a preflight: a row for each stage when it has ended, and the verdict last. Colours on a terminal only."""
+"""Display of a preflight: a row for each stage once it ends, and the verdict last. Colours on a terminal only."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rich.text import Text
 
 from .._shared.shell_text import is_command
 from .._shared.terminal import console, folded
-from .stage import Preflight, StageResult, Verdict
+from .stage import Preflight, StageResult, StageVerdict
 
-STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
+STYLES = {
+    StageVerdict.PASS: "green",
+    StageVerdict.WARN: "yellow",
+    StageVerdict.FAIL: "bold red",
+    StageVerdict.SKIP: "dim",
+}
 
 NARROW = 20
 """Columns of a text, at least."""
 
 
 class Show:
-    """Prints rows to stdout as they come; on a terminal stderr says what is being done.
-
-    Args:
-        to: Where to; None: stdout as it is now, whatever is put in its place later.
-        traceback: Also print the frames of an error that a stage has ended with.
-    """
+    """Prints rows to stdout as they come; on a terminal, stderr shows the stage that runs."""
 
     def __init__(self, to: TextIO | None = None, *, traceback: bool = False) -> None:
         self._console, self._busy = console(to), console(sys.stderr)
@@ -33,10 +33,10 @@ class Show:
         self._traceback = traceback
 
     def begin(self, stage: str) -> None:
-        """Say that a stage begins."""
+        """Show that a stage begins."""
         self.end()
         if self._busy.is_terminal:
-            # It must leave sys.stdout alone: what is printed there meanwhile is meant for nobody.
+            # It must leave sys.stdout alone: what others print there meanwhile is dropped.
             busy = Spinner("dots", Text(f"{stage} ..."))
             self._live = Live(busy, console=self._busy, transient=True, redirect_stdout=False, redirect_stderr=False)
             self._live.start()
@@ -61,7 +61,7 @@ class Show:
             print(f"    {command}", file=self._console.file, flush=True)
 
     def _row(self, stage: str, verdict: Text, label: str, text: Text) -> None:
-        """Print three narrow columns, and a text beside them whose words stay whole."""
+        """Print three narrow columns and a text beside them, without breaking words."""
         head = Text.assemble(f"{stage:13}  ", verdict, f"  {label:>7}  ")
         for line in folded(text, max(self._console.width - len(head), NARROW)):
             self._console.print(head + line, soft_wrap=True)
@@ -75,7 +75,7 @@ class Show:
         self._console.print(Text.assemble((word, STYLES[preflight.verdict]), line.removeprefix(word)), soft_wrap=True)
 
     def end(self) -> None:
-        """Take away what says that something is being done."""
+        """Remove the line of the running stage."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,9 +1,9 @@
-"""Stage results: what each stage of a preflight came to, and what all of them came to together."""
+"""Stage results: the outcome of each stage of a preflight, and of all of them together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -13,23 +13,23 @@ SCHEMA = 1
 """Version of the form of the JSON."""
 
 
-class Verdict(str, Enum):
-    """What is thought of a stage."""
+class StageVerdict(str, Enum):
+    """What a stage came to."""
 
     PASS = "PASS"
     WARN = "WARN"
     """Training can begin, but somebody should look at this."""
     FAIL = "FAIL"
-    """Training would fail, or learn nothing; the stages behind are not run."""
+    """Training would fail, or learn nothing; no later stage runs."""
     SKIP = "SKIP"
     """There was nothing to look at, or no time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What a stage has found out."""
+class StageOutcome:
+    """What a stage found."""
 
-    verdict: Verdict = Verdict.PASS
+    verdict: StageVerdict = StageVerdict.PASS
     figure: str = ""
     """What was measured, in a line."""
     reason: str = ""
@@ -39,18 +39,29 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
     """Numbers for a program."""
 
+    def fail(self, reason: str, fix: str, **details: Any) -> StageOutcome:
+        """Return the same measurement as a failure, with further details."""
+        return self._judged(StageVerdict.FAIL, reason, fix, details)
+
+    def warn(self, reason: str, fix: str, **details: Any) -> StageOutcome:
+        """Return the same measurement as a warning, with further details."""
+        return self._judged(StageVerdict.WARN, reason, fix, details)
+
+    def _judged(self, verdict: StageVerdict, reason: str, fix: str, details: Mapping[str, Any]) -> StageOutcome:
+        return replace(self, verdict=verdict, reason=reason, fix=fix, details={**self.details, **details})
+
+
+def skipped(figure: str, **details: Any) -> StageOutcome:
+    """Return the outcome of a stage that had nothing to look at."""
+    return StageOutcome(verdict=StageVerdict.SKIP, figure=figure, details=details)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StageResult:
-    """One stage of a preflight."""
+class StageResult(StageOutcome):
+    """One stage of a preflight, once it has ended."""
 
     stage: str
-    verdict: Verdict
-    figure: str = ""
     seconds: float = 0.0
-    reason: str = ""
-    fix: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as strict JSON can say it: numbers that are not finite are strings."""
@@ -67,7 +78,7 @@ class StageResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preflight:
-    """All stages, in the order in which they were run."""
+    """All stages, in the order in which they ran."""
 
     stages: tuple[StageResult, ...] = ()
     seconds: float = 0.0
@@ -75,33 +86,30 @@ class Preflight:
     @property
     def failed(self) -> StageResult | None:
         """The stage that failed, which is the last one; None when none did."""
-        return next((stage for stage in self.stages if stage.verdict is Verdict.FAIL), None)
+        return next((stage for stage in self.stages if stage.verdict is StageVerdict.FAIL), None)
 
     @property
     def warned(self) -> tuple[StageResult, ...]:
         """The stages with a warning."""
-        return tuple(stage for stage in self.stages if stage.verdict is Verdict.WARN)
+        return tuple(stage for stage in self.stages if stage.verdict is StageVerdict.WARN)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> StageVerdict:
         """The worst of all: FAIL, else WARN, else PASS."""
-        return Verdict.FAIL if self.failed is not None else Verdict.WARN if self.warned else Verdict.PASS
+        return StageVerdict.FAIL if self.failed else StageVerdict.WARN if self.warned else StageVerdict.PASS
 
     @property
     def exit_code(self) -> int:
         """0 clean or warnings, 1 failed."""
-        return int(self.verdict is Verdict.FAIL)
+        return int(self.verdict is StageVerdict.FAIL)
 
     def __getitem__(self, name: str) -> StageResult:
         """Return a stage by name.
 
         Raises:
-            KeyError: It was not run.
+            KeyError: It did not run.
         """
-        for stage in self.stages:
-            if stage.stage == name:
-                return stage
-        raise KeyError(name)
+        return {stage.stage: stage for stage in self.stages}[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` writes."""
@@ -116,13 +124,11 @@ class Preflight:
         """Return the verdict as one sentence.
 
         Examples:
-            >>> Preflight(stages=(StageResult(stage="loss", verdict=Verdict.FAIL, reason="box is nan"),)).line()
+            >>> Preflight(stages=(StageResult(stage="loss", verdict=StageVerdict.FAIL, reason="box is nan"),)).line()
             'FAIL at loss: box is nan'
         """
         if self.failed is not None:
             return f"FAIL at {self.failed.stage}: {self.failed.reason}"
-        judged = sum(stage.verdict is not Verdict.SKIP for stage in self.stages)
-        if self.warned:
-            names = ", ".join(stage.stage for stage in self.warned)
-            return f"WARN: {judged} stages in {self.seconds:.0f} s, look at {names}. Training can begin."
-        return f"PASS: {judged} stages in {self.seconds:.0f} s. Training can begin."
+        judged = sum(stage.verdict is not StageVerdict.SKIP for stage in self.stages)
+        look = f", look at {', '.join(stage.stage for stage in self.warned)}" if self.warned else ""
+        return f"{self.verdict.value}: {judged} stages in {self.seconds:.0f} s{look}. Training can begin."

@@ -1,4 +1,4 @@
-"""Subject of a preflight: a model with all that one training step of it needs."""
+"""Subject of a preflight: a model with everything that one training step needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..autopsy.ends import loss_and_items
+from ..autopsy.locate import loss_and_items
 from ..guard import GuardConfig, StepGuard
 from ..guard.state import TrainingState
 from ..guard.untouched import device_of, untouched
@@ -21,7 +21,7 @@ from .hyperparameters import Plan
 
 @dataclass(kw_only=True)
 class Subject:
-    """A model, its batches, and how they are run.
+    """A model, its batches, and how to run them.
 
     Examples:
         >>> model = nn.Linear(2, 1)
@@ -32,20 +32,20 @@ class Subject:
 
     model: nn.Module
     draw: Callable[[int], Any]
-    """Returns batch 0, 1 or 2, on the device; raises IndexError when there is no such one."""
+    """Returns batch 0, 1 or 2, on the device; raises IndexError when there is none."""
     call: Callable[[Any], Any]
     """Runs a batch forward, without autocast of its own; returns the loss, or loss and items."""
     optimizer: torch.optim.Optimizer | None = None
     ema: Any = None
     scaler: torch.amp.GradScaler | None = None
     precision: str = "float32"
-    """In which training computes, one of :data:`~yolo_stable.incidents.forward.AMP`."""
+    """Of training, one of :data:`~yolo_stable.incidents.forward.AMP`."""
     config: GuardConfig = field(default_factory=GuardConfig)
     """How the gradients are clipped."""
     network: nn.Module | None = None
-    """The module whose output is that of the network; None: ``model``."""
+    """The module that ends the network; None: ``model``."""
     cut: Callable[[Any, Sequence[int]], Any] | None = None
-    """Returns a batch of some of the samples; None: batches cannot be cut."""
+    """Returns a batch with some of the samples; None: batches cannot be cut."""
     size: Callable[[Any], int] = lambda batch: 1
     """Returns how many samples a batch has."""
     evaluate: Callable[[nn.Module], tuple[Any, Mapping[str, Any]]] | None = None
@@ -53,18 +53,18 @@ class Subject:
     evaluated_in: str = "float32"
     """The precision of the validation, one of :data:`~yolo_stable.incidents.forward.AMP`."""
     evaluated_on: Callable[[], str] = str
-    """Returns in words on what."""
+    """Returns in words what the validation ran on."""
     lr: float | None = None
-    """The learning rate that was chosen; None: that of the optimizer's first group."""
+    """The chosen learning rate; None: the largest of the optimizer's groups."""
     lr_note: str = ""
-    """What is to be said of it."""
+    """A note on it."""
     plan: Plan = field(default_factory=Plan)
-    """What the training to come sets in the optimizer's groups."""
+    """What the training will set in the optimizer's groups."""
 
     def __post_init__(self) -> None:
         self._batches: dict[int, Any] = {}
         self.most: int | None = None
-        """Samples of each batch that there is time for; None: all."""
+        """Samples of each batch that fit into the time; None: all."""
 
     @property
     def device(self) -> torch.device:
@@ -72,11 +72,7 @@ class Subject:
         return device_of(self.model)
 
     def batch(self, number: int) -> Any:
-        """Return a batch, drawn when it is first asked for.
-
-        Raises:
-            IndexError: There is no such one.
-        """
+        """Return a batch, drawn on first use; IndexError when there is none."""
         if number not in self._batches:
             self._batches[number] = self.draw(number)
         batch = self._batches[number]
@@ -85,11 +81,11 @@ class Subject:
         return batch
 
     def samples(self) -> str:
-        """Return in words how many samples a step has."""
+        """Say how many samples a step has."""
         return self.part_of() or f"{self.size(self.batch(0))} samples"
 
     def part_of(self) -> str:
-        """Return in words how many samples are left of a batch that was cut for want of time; empty for a whole one."""
+        """Say how many samples of a batch there was time for; empty when all."""
         whole, size = self.size(self.draw(0)), self.size(self.batch(0))
         return "" if size == whole else f"{size} of {whole} samples"
 
@@ -102,26 +98,23 @@ class Subject:
                 return
 
     def run(self, batch: Any, precision: str | None = None) -> tuple[Tensor, dict[str, Any]]:
-        """Run a batch forward.
+        """Run a batch forward; return the loss as one element, and its items.
 
         Args:
-            batch: As drawn, or cut; a dictionary is handed on as a copy, since losses write into theirs.
+            batch: As drawn, or cut; a dictionary is copied, since losses write into it.
             precision: One of :data:`~yolo_stable.incidents.forward.AMP`; None: that of training.
 
-        Returns:
-            The loss as one element, and its items.
-
         Raises:
-            TypeError: What came out is no loss.
+            TypeError: The result is no loss.
         """
         with autocast(self.device, precision or self.precision):
             loss, items = loss_and_items(self.call(dict(batch) if isinstance(batch, dict) else batch))
         if loss is None:
-            raise TypeError("The forward pass has returned no tensor that could be a loss.")
+            raise TypeError("The forward pass returned no tensor that could be a loss.")
         return loss.sum(), items
 
     def part(self, batch: Any, samples: Sequence[int]) -> Any:
-        """Return some samples of a batch, or all of one that cannot be cut."""
+        """Return some samples of a batch, or all of them where it cannot be cut."""
         return batch if self.cut is None or len(samples) >= self.size(batch) else self.cut(batch, samples)
 
     def guard(self) -> StepGuard:
@@ -130,38 +123,34 @@ class Subject:
         return StepGuard(self.model, self.optimizer, scaler=self.scaler, ema=self.ema, config=self.config)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that want a gradient, by name."""
+        """Return the parameters that require a gradient, by name."""
         return {name: p for name, p in plainly_named(unwrap(self.model).named_parameters()) if p.requires_grad}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Before:
-    """The state as it was."""
+class StateBefore:
+    """The state at one moment."""
 
     tensors: Mapping[str, Tensor]
     """Copies, named as in :class:`~yolo_stable.guard.state.TrainingState`; without an optimizer of the model alone."""
     rewind: Callable[[], None]
-    """Puts weights, buffers, optimizer, EMA, loss scale and generators back to it."""
+    """Restores weights, buffers, optimizer, EMA, loss scale and generators."""
 
 
 @contextmanager
-def undone(subject: Subject) -> Iterator[Before]:
-    """Put everything back on leaving: weights, buffers, optimizer, EMA, loss scale, gradients, flags, generators.
-
-    Yields:
-        The state as it was.
-    """
+def undone(subject: Subject) -> Iterator[StateBefore]:
+    """Restore on leaving: weights, buffers, optimizer, EMA, loss scale, gradients, flags, generators."""
     model = unwrap(subject.model)
     with untouched(subject.model, subject.device):
         if subject.optimizer is None:
             both = plainly_named([*model.named_parameters(), *model.named_buffers()])
             own = {f"model/{name}": tensor for name, tensor in both}
-            yield Before(tensors={name: t.detach().clone() for name, t in own.items()}, rewind=lambda: None)
+            yield StateBefore(tensors={name: t.detach().clone() for name, t in own.items()}, rewind=lambda: None)
             return
         state = TrainingState(subject.model, subject.optimizer, scaler=subject.scaler, ema=subject.ema)
         kept = {name: tensor.detach().clone() for name, tensor in state.live().items()}
         aside, plain = state.aside()
-        before = Before(tensors=kept, rewind=lambda: state.restore({**kept, **aside}, plain))
+        before = StateBefore(tensors=kept, rewind=lambda: state.restore({**kept, **aside}, plain))
         try:
             yield before
         finally:
@@ -170,7 +159,7 @@ def undone(subject: Subject) -> Iterator[Before]:
 
 @contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute in a precision; in float32 whatever autocast is around is switched off."""
+    """Compute in a precision; float32 switches off any surrounding autocast."""
     dtype = AMP[precision]
     with torch.amp.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield

@@ -1,4 +1,4 @@
-"""An Ultralytics trainer as the subject of the stages."""
+"""Trainer subject: an Ultralytics trainer as the subject of the stages."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from torch import nn
 from ..guard.wrappers import unwrap
 from ..incidents.forward import precision_of
 from .hyperparameters import Plan
-from .sample import Sample
+from .sample import LoaderBatches
 from .subject import Subject
 
 VALIDATED = 8
-"""Images of a validation batch that are run; a whole one has twice as many as a training batch."""
+"""Images of a validation batch that run; a whole one has twice as many as a training batch."""
 
 
-def subject_of(trainer: Any, sample: Sample) -> Subject:
-    """Return what the stages look at.
-
-    Args:
-        trainer: Set up; put into training mode here.
-        sample: Its batches.
-    """
+def subject_of(trainer: Any, sample: LoaderBatches) -> Subject:
+    """Return the subject of a trainer that is set up; it is put into training mode here."""
     trainer._model_train()
     for group in trainer.optimizer.param_groups:
         group["lr"] = group.get("initial_lr", group["lr"])
@@ -39,7 +34,7 @@ def subject_of(trainer: Any, sample: Sample) -> Subject:
         ema=trainer.ema,
         scaler=trainer.scaler.scaler,
         precision=precision_of(bool(trainer.amp), trainer.args.amp),
-        # The trainer's own jump limit believes what comes three times in a row; here there is one batch.
+        # The trainer believes a jump that comes three times in a row; here there is one batch.
         config=replace(trainer.plan.guard, snapshot_every=None, max_jump=None),
         network=network.model[-1],
         cut=sample.cut,
@@ -48,7 +43,7 @@ def subject_of(trainer: Any, sample: Sample) -> Subject:
         evaluated_in=validated_in(trainer),
         evaluated_on=lambda: f"{len(sample.validation(VALIDATED)['img'])} images in ",
         lr=float(trainer.args.lr0),
-        lr_note="(that after the warm-up)" if warm else "",
+        lr_note="(the rate after the warm-up)" if warm else "",
         plan=Plan(arguments=vars(trainer.args), warmup=trainer._get_warmup_iterations(len(trainer.train_loader))),
     )
 
@@ -58,17 +53,8 @@ def validated_in(trainer: Any) -> str:
     return "float16" if trainer.device.type != "cpu" and trainer.amp else "float32"
 
 
-def evaluate(trainer: Any, sample: Sample, module: nn.Module) -> tuple[Any, Mapping[str, Any]]:
-    """Run a validation batch as ``BaseValidator`` does in a training.
-
-    Args:
-        trainer: Set up.
-        sample: Its batches.
-        module: The averaged model, in eval mode.
-
-    Returns:
-        Raw and filtered predictions, and the items of the loss.
-    """
+def evaluate(trainer: Any, sample: LoaderBatches, module: nn.Module) -> tuple[Any, Mapping[str, Any]]:
+    """Run a validation batch as ``BaseValidator`` does in a training; return predictions, raw and filtered, and loss items."""
     validator: Any = trainer.validator
     model: Any = module
     if hasattr(model, "end2end"):

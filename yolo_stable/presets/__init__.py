@@ -1,1 +1,1 @@
-"""Settings of a run: presets, Ultralytics' settings, the guard's, and the learning rate that follows from them."""
+"""Settings of a run: presets, Ultralytics' settings, the guard's, and the resulting learning rate."""

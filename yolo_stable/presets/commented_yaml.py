@@ -1,6 +1,6 @@
-"""A YAML mapping together with the comments that explain its lines.
+"""Commented YAML: a mapping with the comments on its lines.
 
-PyYAML reads the values; its nodes know where each key stands, and the comment is what follows on that line.
+PyYAML reads the values; its nodes know the line of each key, and the rest of that line is the comment.
 """
 
 from __future__ import annotations
@@ -15,49 +15,34 @@ from ..errors import InvalidCallError
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One ``key: value  # comment`` of a file.
-
-    Attributes:
-        key: The key, as text, even where YAML reads another type (``on``, ``1``).
-        value: What YAML makes of the value.
-        comment: The comment on the line where the value ends, without ``#``; empty without one.
-        line: The line of the key, from 1.
-    """
+class YamlEntry:
+    """One ``key: value  # comment`` of a file."""
 
     key: str
+    """Text, even where YAML reads another type (``on``, ``1``)."""
     value: Any
     comment: str
+    """On the line where the value ends, without ``#``; may be empty."""
     line: int
+    """Of the key, from 1."""
 
 
 @dataclass(frozen=True)
 class CommentedYaml:
-    """A YAML file that holds one mapping.
-
-    Attributes:
-        path: Where it was read.
-        head: The comment lines at the top of the file, without ``#``.
-        entries: The keys in the order of the file.
-    """
+    """A YAML file that holds one mapping."""
 
     path: Path
     head: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    """The comment lines at the top of the file, without ``#``."""
+    entries: tuple[YamlEntry, ...]
+    """In the order of the file."""
 
     @classmethod
     def read(cls, path: Path) -> CommentedYaml:
-        """Read a file.
-
-        Args:
-            path: A YAML file, UTF-8, with one mapping.
-
-        Returns:
-            Its keys, values and comments.
+        """Read a UTF-8 file.
 
         Raises:
-            InvalidCallError: The file cannot be read, is not YAML, is not a mapping, or gives a key twice; the message
-                has the line where there is one.
+            InvalidCallError: The file cannot be read, is not YAML, is no mapping, or repeats a key; with the line if known.
         """
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -86,8 +71,8 @@ def _head(text: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _entries(path: Path, text: str) -> tuple[Entry, ...]:
-    """Construct the values node by node, as only the nodes know lines and columns."""
+def _entries(path: Path, text: str) -> tuple[YamlEntry, ...]:
+    """Construct the values node by node, since only the nodes know their lines."""
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -97,20 +82,20 @@ def _entries(path: Path, text: str) -> tuple[Entry, ...]:
         lines: dict[str, int] = {}
         for key, _ in node.value:
             name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:  # YAML would take the last one and say nothing
+            if name in lines:  # YAML would silently take the last one
                 raise InvalidCallError(
                     f"{path}:{line}: {name!r} is given twice, first on line {lines[name]}. Remove one of the two."
                 )
             lines[name] = line
-        loader.flatten_mapping(node)  # replaces a merge key (<<) by the pairs that it stands for
-        entries: dict[str, Entry] = {}
+        loader.flatten_mapping(node)  # replaces a merge key (<<) by its pairs
+        entries: dict[str, YamlEntry] = {}
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             rest = text[value.end_mark.index :].split("\n", 1)[0].strip()
             comment = rest.lstrip("#").strip() if rest.startswith("#") else ""
             try:
-                entries[name] = Entry(name, loader.construct_object(value, deep=True), comment, line)
-            except ValueError as error:  # what YAML takes for a date may not be one: 2024-13-45
+                entries[name] = YamlEntry(name, loader.construct_object(value, deep=True), comment, line)
+            except ValueError as error:  # YAML takes 2024-13-45 for a date
                 raise InvalidCallError(f"{path}:{line}: the value of {name!r} is not valid: {error}.") from error
         return tuple(entries.values())
     finally:

@@ -1,4 +1,4 @@
-"""Settings behind the prefix ``guard.`` of a guarded trainer: those of the guard, and those of what the trainer does with it."""
+"""Guard settings: everything with the prefix ``guard.``, that is the guard's own settings and the trainer's."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ GUARD_DEFAULTS = {
     "max_loss_rise": 4.0,
     "max_norm_rise": 10.0,
 }
-"""Where the guard of an Ultralytics trainer differs from that of any loop."""
+"""Defaults of the guard in an Ultralytics trainer that differ from those in any other loop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerConfig:
-    """What a guarded Ultralytics trainer does around its guard; on the command line ``guard.incidents=3`` and so on.
+    """What a guarded trainer does around its guard; on the command line ``guard.incidents=3`` and so on.
 
     Raises:
         InvalidCallError: A value has the wrong type or is out of its range.
@@ -41,45 +41,43 @@ class TrainerConfig:
     """
 
     collapse: float | None = 0.1
-    """Two validations in a row, with new steps in between, whose fitness is below this share of the best one, in (0, 1), raise
-    the suspicion of a collapse. It is one when the loss of training batches is higher than that of the best state as well;
-    then that is put back. None: not judged; with several GPUs it never is."""
+    """Two validations in a row, with new steps in between, with a fitness below this share of the best one, in (0, 1), suggest a
+    collapse. It is one when the best state also has a lower loss on training batches; then that state is restored. None: not
+    judged, as always with several GPUs."""
 
     stop_at_zero: bool = False
-    """Let epochs at fitness 0 count against Ultralytics' ``patience``, so that a run that finds nothing ends. Stock lets them
-    pass, as a training from scratch may find nothing for long; then a warning says so once."""
+    """Count epochs at fitness 0 against Ultralytics' ``patience``, so that a run that finds nothing ends. Stock does not, since a
+    training from scratch may find nothing for long; then a warning says so once."""
 
     save_every_steps: int | None = None
-    """Optimizer steps between two checkpoints within an epoch, >= 1; None: none within."""
+    """Optimizer steps between two checkpoints within an epoch, >= 1; None: none."""
 
     incidents: int | None = 10
-    """Incidents of a run that are written in full, with all that a replay needs, >= 1; ten times as many are looked into, and
-    further ones are counted. None: none, and nothing is remembered for them."""
+    """Incidents of a run that are written in full, with everything for a replay, >= 1; ten times as many are examined, and
+    further ones are counted. None: none."""
 
     autopsy_seconds: float | None = 60.0
-    """How long looking into an incident may take at most, > 0. None: nothing is looked into during the run."""
+    """Time for the autopsy of an incident, > 0. None: no autopsies during the run."""
 
     quarantine: bool = True
-    """Leave an image out of the rest of the run when it was found guilty twice, and list it in ``quarantine.txt``."""
+    """Leave an image out of the rest of the run once it was found guilty twice, and list it in ``quarantine.txt``."""
 
     quarantine_from: str | None = None
     """A ``quarantine.txt``, of another run or written by hand, whose images are left out from the start."""
 
     max_unreadable: float | None = 0.1
-    """Share of the training images, in (0, 1), that may have become unreadable while training runs, others being drawn in
-    their place, before it halts; up to three files never halt it while half of the images remain. None: any share, until no
-    image can be drawn."""
+    """Share of the training images, in (0, 1), that may become unreadable during training before it halts; others replace them.
+    Up to three files never halt it while half of the images remain. None: any share, until no image can be drawn."""
 
     telemetry_every: int | None = 10
-    """Optimizer steps between two lines of ``guard.jsonl`` with loss, norm, learning rates and so on, >= 1. None: no such
-    lines, and no warnings made of them."""
+    """Optimizer steps between two lines of ``guard.jsonl`` with loss, norm, learning rates and so on, >= 1. None: no such lines
+    and no warnings."""
 
     warn_norm: float | None = 100.0
-    """Warn when the norm before clipping is above this in most steps, or far above it in a single one, > 0. None: no warning
-    of the norm's size."""
+    """Warn when the norm before clipping is above this in most steps, or far above it once, > 0. None: never."""
 
     report: bool = True
-    """Write ``report.html`` when the run has ended, however it did."""
+    """Write ``report.html`` at the end of the run, however it ends."""
 
     def __post_init__(self) -> None:
         for name in ("save_every_steps", "incidents", "telemetry_every"):
@@ -102,7 +100,7 @@ OF_TRAINER = tuple(field.name for field in dataclasses.fields(TrainerConfig))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardSettings:
-    """Both, as a user gives them together."""
+    """The settings of the guard and of the trainer, as a user gives them together."""
 
     guard: GuardConfig
     trainer: TrainerConfig
@@ -112,7 +110,7 @@ class GuardSettings:
         """Sort what was passed as ``guard=`` to a trainer.
 
         Args:
-            given: Names and values of either kind, over the defaults of a trainer; a ``GuardConfig`` is taken as it is.
+            given: Names and values of either kind, over the defaults of a trainer; a ``GuardConfig`` is used as it is.
 
         Raises:
             InvalidCallError: It is not a mapping, or a name or value is not allowed.
@@ -136,5 +134,5 @@ class GuardSettings:
         return GuardSettings.of({**self.to_dict(), **given})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of them as plain values, ready for YAML or JSON and for :meth:`of`."""
+        """Return all of them as plain values, for YAML, JSON and :meth:`of`."""
         return {**self.guard.to_dict(), **dataclasses.asdict(self.trainer)}

@@ -22,24 +22,20 @@ class Schedule:
 
     A step is one batch. Where Ultralytics accumulates gradients, the optimizer takes fewer steps, at the same rates.
 
-    Attributes:
-        lr0: The initial learning rate, 0 or more.
-        lrf: The final rate as a fraction of ``lr0``.
-        warmup_epochs: The length of the warm-up, fractions allowed; the last epoch is never part of it.
-        epochs: The length of the run, 1 or more.
-        nb: Batches per epoch, 1 or more.
-        cos_lr: Decay by a cosine instead of a straight line.
-
     Raises:
         InvalidCallError: ``epochs`` or ``nb`` is under 1.
     """
 
     lr0: float
     lrf: float
+    """The final rate as a fraction of ``lr0``."""
     warmup_epochs: float
+    """The last epoch is never part of the warm-up."""
     epochs: int
     nb: int
+    """Batches per epoch."""
     cos_lr: bool = False
+    """Decay by a cosine instead of a straight line."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.nb < 1:
@@ -60,43 +56,30 @@ class Schedule:
 
     @property
     def warmup_share(self) -> float:
-        """The share of all steps that the warm-up takes, from 0 to 1.
-
-        Examples:
-            >>> Schedule(lr0=0.01, lrf=0.01, warmup_epochs=5, epochs=20, nb=100).warmup_share
-            0.25
-        """
+        """The share of all steps that the warm-up takes, from 0 to 1."""
         return self.warmup_steps / self.total_steps
 
     def factor(self, epoch: int) -> float:
-        """Return the decay in an epoch: 1 in epoch 0, falling towards ``lrf``.
-
-        Args:
-            epoch: From 0 to ``epochs`` - 1.
-        """
+        """Return the decay in an epoch: 1 in epoch 0, falling towards ``lrf``."""
         if self.cos_lr:
             return max((1 - math.cos(epoch * math.pi / self.epochs)) / 2, 0) * (self.lrf - 1) + 1
         return max(1 - epoch / self.epochs, 0) * (1.0 - self.lrf) + self.lrf
 
     def rate(self, step: int) -> float:
-        """Return the learning rate that a batch is trained with.
-
-        Args:
-            step: From 0 to ``total_steps`` - 1.
-        """
+        """Return the learning rate that a batch is trained with."""
         full = self.lr0 * self.factor(step // self.nb)
         return full * step / self.warmup_steps if step < self.warmup_steps else full
 
     @property
     def summed_lr(self) -> float:
-        """The learning rate added up over all steps: how far the weights can travel.
+        """The sum of the learning rates over all steps: how far the weights can travel.
 
         Examples:
             >>> Schedule(lr0=0.5, lrf=1.0, warmup_epochs=0, epochs=2, nb=4).summed_lr
             4.0
         """
         total = 0.0
-        for epoch in range(self.epochs):  # by epochs, as the rate is constant or linear within each
+        for epoch in range(self.epochs):  # by epochs: the rate is constant or linear within each
             first, end = epoch * self.nb, (epoch + 1) * self.nb
             ramp_end = max(first, min(end, self.warmup_steps))
             ramp = (first + ramp_end - 1) * (ramp_end - first) / 2 / self.warmup_steps if ramp_end > first else 0.0
@@ -105,20 +88,16 @@ class Schedule:
 
 
 def schedule_warnings(settings: Mapping[str, Any], nb: int, defaults: Mapping[str, Any]) -> list[str]:
-    """Warn of a run that mostly warms up, or that hardly learns.
+    """Warn of a run that mostly warms up, or that hardly learns; each line has the figures and what to do.
 
-    The summed rate is compared with Ultralytics' defaults over the same epochs and batches. Their ``lr0`` is 0.01; for
-    Adam and its kin it is the 0.001 that the comment on ``lr0`` in Ultralytics' ``default.yaml`` names, as the written
-    default is meant for SGD. With ``optimizer=auto`` Ultralytics ignores ``lr0``, so there is no rate to compare.
+    The summed rate is compared with Ultralytics' defaults over the same epochs and batches: ``lr0`` 0.01, and 0.001 for Adam and
+    its kin, as Ultralytics' ``default.yaml`` comments. With ``optimizer=auto``, which ignores ``lr0``, there is no rate
+    to compare. A run that ``time`` limits has no known number of epochs, and no warnings.
 
     Args:
-        settings: The settings of the run; what is missing is taken from ``defaults``.
+        settings: Of the run; ``defaults`` fill the gaps.
         nb: Batches per epoch, 1 or more.
-        defaults: Ultralytics' defaults, as ``default_hyp()`` returns them.
-
-    Returns:
-        No, one or two lines, each with the figures and what to do. Nothing for a run that is limited by ``time``,
-        because the number of its epochs is not known beforehand.
+        defaults: As from ``default_hyp()``.
 
     Raises:
         InvalidCallError: ``epochs`` or ``nb`` is under 1.
@@ -138,8 +117,8 @@ def schedule_warnings(settings: Mapping[str, Any], nb: int, defaults: Mapping[st
     if schedule.summed_lr * _RATE_LIMIT < usual and not math.isclose(schedule.summed_lr * _RATE_LIMIT, usual):
         lines.append(
             f"The summed learning rate is {schedule.summed_lr:.3g} (lr0={schedule.lr0:g}, epochs={schedule.epochs}), "
-            f"{schedule.summed_lr / usual:.1%} of the {usual:.3g} that Ultralytics' defaults give (lr0={usual_lr0:g}): "
-            f"enough to fine-tune, too little to train from scratch; for that train longer, or set lr0={usual_lr0:g}."
+            f"{schedule.summed_lr / usual:.1%} of the {usual:.3g} of Ultralytics' defaults (lr0={usual_lr0:g}): enough to "
+            f"fine-tune, but too little to train from scratch. For that, train longer, or set lr0={usual_lr0:g}."
         )
     return lines
 
@@ -156,11 +135,11 @@ def _schedule(values: Mapping[str, Any], nb: int, lr0: float) -> Schedule:
 
 
 def _warmup_line(schedule: Schedule) -> str:
-    """Name the longest warm-up and the shortest run that keep to the limit."""
+    """Name the longest warm-up and the shortest run within the limit."""
     allowed = math.floor(schedule.total_steps // _WARMUP_LIMIT / schedule.nb * 100) / 100
     enough = math.ceil(_WARMUP_LIMIT * round(schedule.warmup_epochs * schedule.nb) / schedule.nb)
     return (
-        f"Warm-up takes {schedule.warmup_steps} of {schedule.total_steps} steps ({schedule.warmup_share:.0%}), over a "
+        f"The warm-up takes {schedule.warmup_steps} of {schedule.total_steps} steps ({schedule.warmup_share:.0%}), over a "
         f"third (warmup_epochs={schedule.warmup_epochs:g}, epochs={schedule.epochs}): "
         f"set epochs={enough} or more, or warmup_epochs={allowed:g} or less."
     )

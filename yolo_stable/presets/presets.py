@@ -1,4 +1,4 @@
-"""The presets in ``hyp/``: plain Ultralytics settings, each with the reason for its value on its line."""
+"""Presets in ``hyp/``: plain Ultralytics settings, each with the reason for its value on its line."""
 
 from __future__ import annotations
 
@@ -14,46 +14,37 @@ from .commented_yaml import CommentedYaml
 from .ultralytics_settings import check_setting, default_hyp
 
 AUTO = "auto"
-"""In the place of a preset's name: let the model decide."""
+"""Instead of a preset's name: let the model decide."""
 OF_A_CALL = ("model", "data", "task", "mode", "resume", "pretrained", "cfg", "save_dir")
-"""Settings that a preset must not have, as a run takes them from its call: there they would count for nothing."""
+"""Settings that a preset must not have: a run takes them only from its call."""
 _DEFAULTS = ("default", "ultralytics")  # the names of a side of a comparison that has no file
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One line of a preset.
-
-    Attributes:
-        key: The name that Ultralytics gives it.
-        value: The preset's value.
-        default: Ultralytics' value; None also where Ultralytics has none.
-        reason: Why the preset sets it; empty where a user's own file gives no reason.
-    """
+class PresetSetting:
+    """One line of a preset."""
 
     key: str
     value: Any
     default: Any
+    """Ultralytics' value; None also where it has none."""
     reason: str
+    """Why the preset sets it; may be empty in a user's own file."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A file of settings for training.
-
-    Attributes:
-        name: The file's name without suffix.
-        path: The file.
-        purpose: The first line of the comment at its top: what it is for. Empty without such a comment.
-        settings: Its settings in the order of the file.
-        notes: The other lines of that comment: when to use it and when not.
-    """
+    """A file of settings for training."""
 
     name: str
+    """The file's name without suffix."""
     path: Path
     purpose: str
-    settings: tuple[Setting, ...]
+    """The first line of the comment at the top; may be empty."""
+    settings: tuple[PresetSetting, ...]
+    """In the order of the file."""
     notes: tuple[str, ...] = ()
+    """The other lines of that comment: when to use it and when not."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -62,7 +53,7 @@ class Preset:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Return the names of the presets that come with this package, in alphabetical order.
+    """Return the names of the presets in this package, sorted.
 
     Examples:
         >>> preset_names()
@@ -75,16 +66,12 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> Preset:
     """Read and check a preset.
 
     Args:
-        name_or_path: One of :func:`preset_names`, or the path of a YAML file of your own. A ``Path``, and a text that
-            ends in ``.yaml`` or ``.yml`` or has a folder in it, is a path.
-
-    Returns:
-        The preset. In a file of your own, ``optimizer: auto`` is allowed; Ultralytics then ignores ``lr0``,
-        ``momentum`` and ``warmup_bias_lr``.
+        name_or_path: One of :func:`preset_names`, or the path of your own YAML file: a ``Path``, or a text that ends in
+            ``.yaml`` or ``.yml`` or contains a folder.
 
     Raises:
-        InvalidCallError: There is no such preset or file, the file is not a YAML mapping, or one of its lines is not a
-            setting of Ultralytics with a finite value of the right type; the message has file and line.
+        InvalidCallError: There is no such preset or file, the file is no YAML mapping, or a line is no setting of Ultralytics
+            with a finite value of the right type; with file and line.
 
     Examples:
         >>> load_preset("guarded").values
@@ -96,7 +83,7 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> Preset:
     settings = []
     for entry in file.entries:
         check_setting(entry.key, entry.value, f"{path}:{entry.line}")
-        settings.append(Setting(entry.key, entry.value, defaults.get(entry.key), entry.comment))
+        settings.append(PresetSetting(entry.key, entry.value, defaults.get(entry.key), entry.comment))
     purpose, *notes = file.head or ("",)
     return Preset(path.stem, path, purpose, tuple(settings), tuple(notes))
 
@@ -107,15 +94,11 @@ def load_hyp(name_or_path: str | os.PathLike[str], **overrides: Any) -> dict[str
     Use it as ``YOLO("yolo11n.pt").train(data="data.yaml", **load_hyp("stable", epochs=50))``.
 
     Args:
-        name_or_path: One of :func:`preset_names`, or the path of a YAML file of your own.
-        **overrides: Settings of Ultralytics that are added to the preset's or replace them.
-
-    Returns:
-        A new dictionary.
+        name_or_path: As for :func:`load_preset`.
+        **overrides: Settings of Ultralytics that add to the preset's or replace them.
 
     Raises:
-        InvalidCallError: As :func:`load_preset`; also for an override that is not a setting of Ultralytics with a
-            finite value of the right type.
+        InvalidCallError: As :func:`load_preset`, also for an override.
 
     Examples:
         >>> load_hyp("guarded", lr0=0.005, epochs=50)
@@ -128,16 +111,10 @@ def load_hyp(name_or_path: str | os.PathLike[str], **overrides: Any) -> dict[str
 
 
 def hyperparameters(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return a preset's settings for a run that is given them by the preset's name.
-
-    Args:
-        name_or_path: As for :func:`load_preset`.
-
-    Returns:
-        A new dictionary.
+    """Return a preset's settings for a run that names the preset.
 
     Raises:
-        InvalidCallError: As :func:`load_preset`; also for a setting that is among :data:`OF_A_CALL`.
+        InvalidCallError: As :func:`load_preset`; also for a setting among :data:`OF_A_CALL`.
     """
     preset = load_preset(name_or_path)
     wrong = [setting.key for setting in preset.settings if setting.key in OF_A_CALL]
@@ -154,14 +131,11 @@ def diff_presets(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> list[t
 
     Args:
         a: A preset, the path of a file, or ``"default"`` (or ``"ultralytics"``) for Ultralytics' own values.
-        b: The same.
+        b: Likewise.
 
     Returns:
-        ``(key, value in a, value in b)`` for each setting that differs, in Ultralytics' order. A setting that a side
-        leaves out has Ultralytics' default there.
-
-    Raises:
-        InvalidCallError: As :func:`load_preset`.
+        ``(key, value in a, value in b)`` for each setting that differs, in Ultralytics' order. A setting that one side leaves
+        out has Ultralytics' default there.
 
     Examples:
         >>> diff_presets("guarded", "default")
@@ -179,7 +153,7 @@ def _side(side: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:
-    """Find the file; a preset's name is never taken for a path, so that a folder ``stable`` cannot hide it."""
+    """Find the file; a preset's name is never a path, so a folder ``stable`` cannot hide it."""
     text, names = os.fspath(name_or_path), preset_names()
     known = f"The presets are {', '.join(names)}"
     if isinstance(name_or_path, str) and name_or_path in names:
@@ -189,10 +163,10 @@ def _locate(name_or_path: str | os.PathLike[str]) -> Path:
     if named:
         raise InvalidCallError(
             f"There is no preset {text!r}.{nearest(text.lower(), names)} {known}; "
-            "a file of your own is given by its path, such as my/hyp.yaml."
+            "name your own file by its path, such as my/hyp.yaml."
         )
     if not path.is_file():
         found = "is not a file" if path.exists() else "does not exist"
-        hint = f" The preset of this name is loaded by {path.stem!r}." if path.stem in names else ""
+        hint = f" The preset is called {path.stem!r}." if path.stem in names else ""
         raise InvalidCallError(f"The settings file {path} {found} (looked in {path.absolute().parent}).{hint} {known}.")
     return path

@@ -1,4 +1,4 @@
-"""Run plan: guard settings and preset, which a run was asked for beyond Ultralytics' own arguments."""
+"""Run plan: the guard settings and the preset of a run, beyond Ultralytics' own arguments."""
 
 from __future__ import annotations
 
@@ -17,46 +17,43 @@ from .guard_settings import GuardSettings, TrainerConfig
 from .presets import AUTO, hyperparameters
 
 INJECTED = "injected"
-"""The key of ``args.yaml`` with the faults that were put into a run on purpose; a record, and no setting."""
+"""The key of ``args.yaml`` with the faults that were injected into a run; a record, no setting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """The two keys that a trainer takes besides Ultralytics' arguments, resolved."""
+    """The keys ``guard`` and ``preset`` of a trainer, resolved."""
 
     guard: GuardConfig
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    """What is done around the guard; its settings have the guard's prefix."""
+    """What the trainer does around the guard."""
     preset: str | None = None
-    """Name or path of the preset whose values lie under the explicit arguments; None: Ultralytics' defaults."""
+    """Name or path of the preset below the explicit arguments; None: Ultralytics' defaults."""
     why: str = ""
-    """Why this preset, when it was not named by the user."""
+    """Why this preset, if the user did not name it."""
     overridden: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    """Arguments that differ from the preset: key to (value of the preset, value of the run)."""
+    """Arguments that differ from the preset: (value of the preset, value of the run)."""
     changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    """Arguments of a resumed run that differ from what it was saved with: key to (before, now)."""
+    """Arguments of a resumed run that have changed: (before, now)."""
     injected: tuple[str, ...] = ()
-    """Faults that were put into the run on purpose, also into its earlier parts."""
+    """Faults that were injected into the run, also into its earlier parts."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``args.yaml`` keeps and what a multi-GPU worker is given."""
+        """Return what ``args.yaml`` keeps and a multi-GPU worker gets."""
         settings = GuardSettings(guard=self.guard, trainer=self.trainer)
         return {"guard": settings.to_dict(), "preset": self.preset}
 
     def with_injected(self, names: Iterable[str]) -> RunPlan:
-        """Return the plan with faults of this part of the run added to those of earlier ones."""
+        """Return the plan with further injected faults."""
         return dataclasses.replace(self, injected=tuple(dict.fromkeys((*self.injected, *names))))
 
 
 def choose_preset(model: str | Path | object, pretrained: object = True) -> tuple[str, str]:
-    """Choose a preset for a model that the user has not chosen one for.
+    """Choose a preset for a model; return its name and the reason.
 
     Args:
-        model: What was passed as ``model=``.
+        model: As passed to ``model=``.
         pretrained: As Ultralytics' argument: a path loads those weights, ``False`` loads none.
-
-    Returns:
-        The preset's name and the reason.
 
     Examples:
         >>> choose_preset("yolo11n.pt")[0], choose_preset("yolo11n.yaml")[0]
@@ -70,14 +67,13 @@ def choose_preset(model: str | Path | object, pretrained: object = True) -> tupl
 
 
 def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, Any]]:
-    """Take ``guard`` and ``preset`` out of a trainer's overrides and lay the preset under the rest.
+    """Take ``guard`` and ``preset`` out of a trainer's overrides, and put the preset below the rest.
 
-    Precedence: Ultralytics' defaults < preset < explicit arguments. A resumed run keeps the guard settings that its
-    ``args.yaml`` holds, each unless a new one is given. Its hyperparameters come from its checkpoint, unless it is given
-    another preset: then the values of that one lie over them.
+    Later ones win: Ultralytics' defaults, preset, explicit arguments. A resumed run keeps the guard settings of its ``args.yaml``
+    that are not given anew. Its hyperparameters come from its checkpoint; another preset overrides them.
 
     Args:
-        overrides: What ``YOLO(...).train(...)`` hands to the trainer; not changed.
+        overrides: What ``YOLO(...).train(...)`` passes to the trainer; not changed.
 
     Returns:
         The plan, and overrides that Ultralytics understands.
@@ -91,7 +87,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
     if rest.get("resume"):
         before = _settings_of_resumed_run(rest)
-        settings = GuardSettings.of(guard)  # what is given now is checked first: the message is about the call
+        settings = GuardSettings.of(guard)  # checked first: the message is about the call
         try:
             saved = GuardSettings.of(before.get("guard"))
         except InvalidCallError as error:
@@ -117,7 +113,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
 
 
 def checkpoint_to_resume(overrides: Mapping[str, Any]) -> Path | None:
-    """Return the checkpoint that is resumed; None when none is, or none is named.
+    """Return the checkpoint to resume; None without a resume or a name.
 
     Args:
         overrides: As for :func:`separate`; ``resume=True`` means the model.
@@ -147,7 +143,7 @@ def _same(preset: str | os.PathLike[str], kept: Any) -> bool:
 
 
 def _settings_of_resumed_run(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the saved arguments of the run that is resumed, or nothing when it was not one of ours."""
+    """Return the saved arguments of the run to resume; empty where it has none."""
     checkpoint = checkpoint_to_resume(overrides)
     if checkpoint is None:
         return {}

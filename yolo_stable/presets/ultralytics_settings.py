@@ -1,7 +1,7 @@
 """Ultralytics' training settings: their defaults, their types, and whether a value can be one of them.
 
-All of it comes from the installed ``ultralytics/cfg/default.yaml`` and its ``# (type) description`` comments, without
-importing Ultralytics, which takes seconds.
+They come from the installed ``ultralytics/cfg/default.yaml`` and its ``# (type) description`` comments, without importing
+Ultralytics, which takes seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import InvalidCallError, nearest
 from .commented_yaml import CommentedYaml
 
-_PYTHON_ONLY = ("augmentations", "save_dir")  # train() takes these two although default.yaml does not list them
+_PYTHON_ONLY = ("augmentations", "save_dir")  # train() takes them, though default.yaml does not list them
 _WIDER = {  # where Ultralytics accepts more than the comment in default.yaml says
     "auto_augment": ("optional",),  # None switches it off
     "data": ("list",),  # several data sets are trained one after the other
@@ -33,7 +33,7 @@ _WIDER = {  # where Ultralytics accepts more than the comment in default.yaml sa
 
 @dataclass(frozen=True)
 class _Declared:
-    """What default.yaml says about one key: its default, the names of its types, and the same for a message."""
+    """What default.yaml says about one key: its default, the names of its types, and their text for a message."""
 
     default: Any
     types: frozenset[str]
@@ -58,10 +58,7 @@ def _declared() -> dict[str, _Declared]:
 
 
 def default_hyp() -> dict[str, Any]:
-    """Return all of Ultralytics' settings with their default values.
-
-    Returns:
-        A new dictionary in the order of Ultralytics' ``default.yaml``.
+    """Return all of Ultralytics' settings with their defaults, in its order.
 
     Raises:
         InvalidCallError: Ultralytics is not installed.
@@ -77,11 +74,8 @@ def parse_value(text: str, key: str = "") -> Any:
     """Turn the text after ``=`` into a value, as Ultralytics' own command line does.
 
     Args:
-        text: What follows the ``=``; spaces around it do not count.
+        text: What follows the ``=``: none, true, false or a Python literal; else it stays text.
         key: What precedes it; ``name`` and ``project`` stay text, except ``none``.
-
-    Returns:
-        ``None``, a ``bool``, a number, a list, a tuple or any other Python literal; else the text.
 
     Examples:
         >>> [parse_value(text) for text in ("none", "TRUE", "1e-3", "[3, 4]", "320,640", "yolo11n.pt")]
@@ -104,17 +98,12 @@ def parse_value(text: str, key: str = "") -> Any:
 
 
 def check_setting(key: str, value: Any, where: str) -> None:
-    """Refuse what Ultralytics would refuse, or would misunderstand, before anything is started.
+    """Refuse what Ultralytics would refuse or misunderstand.
 
-    Ranges are left to Ultralytics, which checks them when training is set up.
-
-    Args:
-        key: The name of a setting.
-        value: Its value.
-        where: What the message starts with: a file and line, or the call.
+    Ultralytics itself checks ranges when it sets up training.
 
     Raises:
-        InvalidCallError: The key is unknown, the value has a type that the setting does not take, or is not finite.
+        InvalidCallError: The key is unknown, or the value has the wrong type or is not finite.
 
     Examples:
         >>> check_setting("lr0", 0.001, "command line")
@@ -141,7 +130,7 @@ def check_setting(key: str, value: Any, where: str) -> None:
 
 
 def _example(key: str) -> str:
-    """Return the default as an example, or nothing where there is none."""
+    """Return the default as an example, if there is one."""
     default = _declared()[key].default
     return "" if default is None else f", such as Ultralytics' default {default!r}"
 
@@ -153,7 +142,7 @@ def _first_non_finite(value: Any) -> float | None:
 
 
 def _matches(value: Any, types: frozenset[str]) -> bool:
-    """Say whether a value has one of the declared types; unlike in Python, a bool is not an int."""
+    """Say whether a value has a declared type; unlike in Python, a bool is no int."""
     if value is None:
         return "optional" in types
     if isinstance(value, bool):
@@ -170,7 +159,7 @@ def _matches(value: Any, types: frozenset[str]) -> bool:
 
 
 def _number_hint(value: Any, types: frozenset[str]) -> str:
-    """Say how to write a number that arrived as text, which is what YAML makes of 1e-3.
+    """Say how to write a number that arrived as text, as 1e-3 does from YAML.
 
     Examples:
         >>> _number_hint("1e-5", frozenset({"float"}))

@@ -12,8 +12,8 @@ from typing import Any
 
 from .._shared.atomic_file import reason, write_whole
 from .._shared.strict_json import strict
-from .._shared.versions import versions_of
-from ..autopsy.report import Report
+from .._shared.system import installed_versions
+from ..autopsy.report import AutopsyReport
 from ..guard import Counts, Decision, Escalation
 from ..presets.run_plan import RunPlan
 from .epoch_metrics import EpochMetrics
@@ -55,7 +55,7 @@ class RunLog:
 
     def start(self, plan: RunPlan, **setup: str | int) -> None:
         """Record the setup before the first step."""
-        versions = {**versions_of(("torch", "ultralytics", "yolo-stable")), "python": platform.python_version()}
+        versions = {**installed_versions("torch", "ultralytics", "yolo-stable"), "python": platform.python_version()}
         on_record = {"injected": list(plan.injected)} if plan.injected else {}
         self._injected = plan.injected
         self._write("start", {"versions": versions, **plan.to_dict(), **on_record, **setup})
@@ -152,8 +152,10 @@ class RunLog:
         self._write("climb", details, epoch)
         return f"epoch {epoch}: {what_was_done(escalation)}. Reason: {escalation.reason}."
 
-    def incident(self, kind: str, report: Report, epoch: int, folder: Path | None, injected: Sequence[str] = ()) -> str:
-        """Record the autopsy of an incident, and return a line for the terminal.
+    def incident(
+        self, kind: str, report: AutopsyReport, epoch: int, folder: Path | None, injected: Sequence[str] = ()
+    ) -> str:
+        """Record what was found out about an incident, and return a line for the terminal.
 
         Args:
             kind: The kind of rejection, or the level of escalation.

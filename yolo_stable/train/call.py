@@ -1,4 +1,4 @@
-"""Call of ``yolo-stable train``: from its words to a checked call; nothing is written before everything has been checked."""
+"""Call of ``yolo-stable train``: its words, parsed and checked as far as that needs no torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..presets.presets import AUTO, hyperparameters
 from ..presets.ultralytics_settings import check_setting, parse_value
 
 SUFFIX_OF_TASK = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
-"""Tasks that can be trained, with the suffix of their model files."""
+"""Tasks that the guard can train, with the suffix of their model files."""
 WHERE = "train"
 """What the messages of this verb start with."""
 VALIDATIONS = ("quick", "heal")
-"""What ``validate=`` takes: look before training whether the device computes rightly; and if not, train under what heals it."""
+"""Values of ``validate=``: check the device before training; also train under a setting that heals it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +32,23 @@ class TrainCall:
     data: str
     """Path or built-in name of the data set."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Ultralytics' arguments, those of a ``cfg`` file included, without ``data``, ``model`` and ``cfg``."""
+    """Ultralytics' arguments, with those of a ``cfg`` file, without ``data``, ``model`` and ``cfg``."""
     guard: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the guard."""
     model: str | None = None
-    """As given; None: chosen by the task."""
+    """As given; None: the task chooses."""
     preset: str | None = AUTO
-    """As given; :data:`AUTO`: chosen by the model; None: none, which only the ``args.yaml`` of a run can say."""
+    """As given; :data:`AUTO`: the model chooses; None: no preset, which only a run's ``args.yaml`` can say."""
     validate: str | None = None
-    """One of :data:`VALIDATIONS`, or None: not asked for."""
+    """One of :data:`VALIDATIONS`, or None."""
     imports: tuple[str, ...] = ()
-    """Modules and files of the user's own that define layers."""
+    """The user's modules and files that define layers."""
     switches: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes below ``torch.backends`` to be set before training: what heals the device, when that was asked for."""
+    """Attributes of ``torch.backends`` to set before training: what heals the device."""
 
     @property
     def task(self) -> str:
-        """The task that was asked for; the model decides when it was not."""
+        """The task that the call names; without one, the model decides."""
         return str(self.settings.get("task", "detect"))
 
     @classmethod
@@ -58,9 +58,9 @@ class TrainCall:
         """Parse and check what can be checked without torch.
 
         Args:
-            data: The word after ``train``; as ``data=PATH`` it may also stand behind other ``key=value``.
-            words: ``key=value`` and ``guard.key=value``. ``cfg=FILE`` names a YAML file with more of them, which count where
-                the words say nothing; it may be the ``args.yaml`` of an earlier run.
+            data: The word after ``train``; ``data=PATH`` may also come after other ``key=value``.
+            words: ``key=value`` and ``guard.key=value``. ``cfg=FILE`` names a YAML file with more, which the words override;
+                it may be the ``args.yaml`` of an earlier run.
             preset: Name or path of a preset, or None.
             imports: Of ``--import``.
 
@@ -86,8 +86,8 @@ class TrainCall:
             key = key.strip()
             if not equals or not key:
                 raise InvalidCallError(
-                    f"{WHERE}: {word!r} is not understood. Settings are written key=value, such as epochs=50"
-                    " or guard.max_norm=5.0; options start with -- and are in --help."
+                    f"{WHERE}: {word!r} is not understood. Write settings as key=value, such as epochs=50 or"
+                    " guard.max_norm=5.0; options start with --, see --help."
                 )
             if key.startswith("guard."):
                 guard[key.removeprefix("guard.")] = parse_value(text)
@@ -98,7 +98,7 @@ class TrainCall:
             if key == "augmentations" and text.strip() not in NAMED:
                 raise InvalidCallError(
                     f"{WHERE}: augmentations={text.strip()} is not among {', '.join(NAMED)}."
-                    " Lists of your own are Python objects: YOLO(...).train(trainer=StableDetectionTrainer, augmentations=[...])."
+                    " Pass a list of your own in Python: YOLO(...).train(trainer=StableDetectionTrainer, augmentations=[...])."
                 )
             value = parse_value(text, key)
             if key == "validate":
@@ -132,16 +132,13 @@ class TrainCall:
         )
         if call.task not in SUFFIX_OF_TASK:
             raise InvalidCallError(
-                f"{WHERE}: task={call.task} is not among the tasks that the guard knows: {', '.join(SUFFIX_OF_TASK)}."
+                f"{WHERE}: task={call.task} is not among the tasks that the guard supports: {', '.join(SUFFIX_OF_TASK)}."
                 f"{nearest(call.task, SUFFIX_OF_TASK)}"
             )
         return call
 
     def resolve_data(self, task: str | None = None) -> str:
-        """Return the path of the data set, making a built-in one on first use.
-
-        Args:
-            task: The task that the data set is made for; None: :attr:`task`.
+        """Return the path of the data set; a built-in one is made on first use.
 
         Raises:
             InvalidCallError: It does not exist.
@@ -168,7 +165,7 @@ class _CfgFile:
 
 
 def _read_cfg(name: Any) -> _CfgFile:
-    """Read and check a file with settings; where it is what a run has recorded of itself, leave out where it wrote."""
+    """Read and check a file with settings; of a run's own ``args.yaml``, leave out where that run wrote."""
     if name in (None, ""):
         return _CfgFile()
     try:
@@ -189,11 +186,11 @@ def _read_cfg(name: Any) -> _CfgFile:
         )
         if not isinstance(entry.value, (kind, type(None))):
             raise InvalidCallError(f"{where}: {entry.key} is {entry.value!r}. It must be {text}, or none.")
-    if settings.pop("save_dir", None):  # the args.yaml of a run: the new run has a folder of its own and begins anew
+    if settings.pop("save_dir", None):  # the args.yaml of a run: the new run has its own folder and begins anew
         settings.pop("exist_ok", None)
         settings.pop("resume", None)
     settings.pop("injected", None)  # a record of that run
-    settings.pop("cfg", None)  # the file that this one was made with; all that was in there is in here
+    settings.pop("cfg", None)  # the file that this one was made with; its settings are in here
     return _CfgFile(settings=settings, guard=ours["guard"] or {}, preset=ours["preset"])
 
 
@@ -211,7 +208,7 @@ def _model(settings: dict[str, Any]) -> str | None:
 
 
 def _validation(value: Any) -> str | None:
-    """Return what ``validate=`` asks for; none and False are no wish."""
+    """Return what ``validate=`` asks for; none and False ask for nothing."""
     if value in (None, False):
         return None
     if value not in VALIDATIONS:
@@ -224,7 +221,7 @@ def _validation(value: Any) -> str | None:
 
 @contextlib.contextmanager
 def said_by(verb: str) -> Iterator[None]:
-    """Let what the checks of ``train`` have to say be said by another verb, which takes the same words."""
+    """Let another verb, which takes the same words, report the objections of ``train``."""
     try:
         yield
     except InvalidCallError as error:

@@ -1,4 +1,4 @@
-"""Checks of a call of ``yolo-stable train`` that need Ultralytics, which is imported only then."""
+"""Checks of a call that need Ultralytics, which is imported only here: values, device and data."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._shared.error_text import one_line
+from .._shared.text import one_line
 from ..errors import InvalidCallError, nearest
 from .call import WHERE
 
 OPTIMIZERS = ("SGD", "MuSGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "auto")
-"""What Ultralytics builds, in any case of letters; it says so only when the model and the data have been loaded."""
+"""What Ultralytics builds, in any case of letters; it objects only after loading model and data."""
 CHOICES = {
     "mode": ("train",),
     "copy_paste_mode": ("flip", "mixup"),
     "auto_augment": ("randaugment", "augmix", "autoaugment", "none"),
     "cache": ("True", "False", "ram", "disk"),
 }
-"""Settings of few values, which Ultralytics refuses only in the middle of the work, or takes for something else."""
+"""Settings with few values, which Ultralytics refuses late or misunderstands."""
 SMALLEST = 32
-"""The smallest image size: the stride of most networks, to which Ultralytics raises smaller ones without a word."""
+"""The smallest image size: the stride of most networks, to which Ultralytics silently raises smaller ones."""
 
 
 def check_arguments(settings: Mapping[str, Any]) -> None:
-    """Let Ultralytics check ranges and the device, and say its objection in one line.
-
-    Args:
-        settings: Arguments as they will be given to the trainer, the preset's included.
+    """Let Ultralytics check ranges and the device; its objection becomes one line.
 
     Raises:
         InvalidCallError: A value is out of its range, or the device is not there.
@@ -46,13 +43,10 @@ def check_arguments(settings: Mapping[str, Any]) -> None:
 
 
 def planned_folder(settings: Mapping[str, Any]) -> Path:
-    """Return the folder that a new run with these arguments would be given at this moment.
-
-    Args:
-        settings: Arguments as they will be given to the trainer; ``task`` is part of the path.
+    """Return the folder that a new run with these arguments would get now.
 
     Raises:
-        InvalidCallError: There can be no such folder.
+        InvalidCallError: There cannot be such a folder.
     """
     from ultralytics.cfg import get_cfg, get_save_dir
 
@@ -70,11 +64,19 @@ def _check_choices(settings: Mapping[str, Any]) -> None:
             raise InvalidCallError(
                 f"{WHERE}: {key}={value} is not allowed. It must be {' or '.join(allowed)}.{nearest(given, allowed)}"
             )
-    optimizer = str(settings["optimizer"])
+    optimizer_named(str(settings["optimizer"]), f"{WHERE}: optimizer=")
+
+
+def optimizer_named(word: str, where: str) -> str:
+    """Return Ultralytics' spelling of an optimizer.
+
+    Raises:
+        InvalidCallError: There is none; the message starts with ``where`` and the word.
+    """
     names = {name.lower(): name for name in OPTIMIZERS}
-    if optimizer.lower() not in names:
-        hint = nearest(optimizer, OPTIMIZERS)
-        raise InvalidCallError(f"{WHERE}: optimizer={optimizer} is not among {', '.join(OPTIMIZERS)}.{hint}")
+    if word.lower() not in names:
+        raise InvalidCallError(f"{where}{word} is not among {', '.join(OPTIMIZERS)}.{nearest(word, OPTIMIZERS)}")
+    return names[word.lower()]
 
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
@@ -102,8 +104,8 @@ def _check_device(device: Any) -> None:
         found = select_device(wish, verbose=False)
     except Exception as error:
         raise _no_device(device) from error
-    # What select_device lets pass: an idle GPU (-1) where there is none, a Mac's GPU where there is none (it takes the
-    # processor for both), and devices that can run a model but not train it.
+    # select_device lets pass: an idle GPU (-1) or a Mac's GPU where there is none (it takes the processor for both), and
+    # devices that can run a model but not train it.
     no_idle_gpu = not wish and device not in (None, "") and not torch.cuda.is_available()
     no_mps = wish.startswith("mps") and not torch.backends.mps.is_available()
     if no_idle_gpu or no_mps or not isinstance(found, torch.device):
@@ -123,12 +125,7 @@ def _no_device(device: Any) -> InvalidCallError:
 
 
 def check_data(data: str, task: str, split: str = "val") -> None:
-    """Let Ultralytics read the data set's description, and make sure that there are images.
-
-    Args:
-        data: Path or address of the data set.
-        task: Decides what a data set looks like: folders of classes, or images with labels.
-        split: What the run validates on.
+    """Let Ultralytics read the data set's description, and require images.
 
     Raises:
         InvalidCallError: Missing, not YAML, incomplete, without images, or of another task.
@@ -146,7 +143,7 @@ def check_data(data: str, task: str, split: str = "val") -> None:
         places = [] if places is None else places if isinstance(places, list) else [places]
         if not any(_has_image(Path(place), IMG_FORMATS) for place in places):
             looked = ", ".join(str(place) for place in places) or "no folder is given"
-            mend = "" if task == "classify" else f", or mend the '{part}:' line"
+            mend = "" if task == "classify" else f", or correct the '{part}:' line"
             raise InvalidCallError(
                 f"{WHERE}: data set {data}: no images for '{part}' (looked at: {looked}). Put images there{mend}."
             )
@@ -160,7 +157,7 @@ def check_data(data: str, task: str, split: str = "val") -> None:
 
 
 def _has_image(place: Path, formats: Collection[str]) -> bool:
-    """Look where Ultralytics does: below a folder, through links as well, or at the files that a text file lists."""
+    """Look where Ultralytics looks: below a folder, through links, or at the files that a text file lists."""
     if place.is_dir():
         files = glob.iglob(os.path.join(glob.escape(str(place)), "**", "*.*"), recursive=True)
         return any(file.rpartition(".")[-1].lower() in formats for file in files)

@@ -1,4 +1,4 @@
-"""Device gate: ``yolo-stable train`` asks whether a device is fit to be trained on, and warns where nobody ever asked."""
+"""Device gate: validates a device before training when asked to, and warns of one that was never validated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .._shared.numbers import count
+from .._shared.text import listed
 from ..errors import InvalidCallError, YoloStableError
 from ..validate import Status
 from ..validate.command import examine
@@ -17,20 +19,13 @@ from .call import WHERE, TrainCall
 
 
 def prepared(call: TrainCall) -> TrainCall:
-    """Validate the devices of a call, or take the verdicts that are kept; heal when that was asked for.
+    """Validate the devices of a call, or use kept verdicts; return the call with the switches that heal.
 
-    Environment variables that heal are set in this process, so torch must not have been imported yet; switches of torch are
-    handed on in the call.
-
-    Args:
-        call: With ``validate`` set.
-
-    Returns:
-        The call with ``switches``.
+    Environment variables that heal are set in this process, so torch must not have been imported yet.
 
     Raises:
         InvalidCallError: The data set or a device is not there.
-        YoloStableError: A device computes wrongly, and nothing heals it, or healing was not asked for.
+        YoloStableError: A device computes wrongly, and nothing heals it or ``validate`` is not ``heal``.
     """
     call.resolve_data()  # before a minute is spent
     devices = devices_of(call.settings.get("device"))
@@ -46,7 +41,7 @@ def prepared(call: TrainCall) -> TrainCall:
 
 
 def devices_of(value: Any) -> list[str | None]:
-    """Return the devices that Ultralytics' ``device`` means, as the validation names them; None: the one it would choose.
+    """Return the devices that Ultralytics' ``device`` means, as the validation names them; None: Ultralytics chooses.
 
     Examples:
         >>> devices_of(None), devices_of(0), devices_of("0,1"), devices_of([1, 2]), devices_of("xpu:0,1"), devices_of("cuda:1")
@@ -57,7 +52,7 @@ def devices_of(value: Any) -> list[str | None]:
     text = str("" if value is None else value).lower()
     for remove in ("none", "(", ")", "[", "]", "'", " "):
         text = text.replace(remove, "")
-    if not text or text.startswith("-1"):  # idle ones, which nobody knows yet
+    if not text or text.startswith("-1"):  # idle ones, not known yet
         return [None]
     kind, _, indices = text.partition(":") if text[0].isalpha() else ("cuda", "", text)
     if not indices:
@@ -66,7 +61,7 @@ def devices_of(value: Any) -> list[str | None]:
 
 
 def set_switches(switches: Mapping[str, Any]) -> None:
-    """Set attributes below ``torch.backends`` in this process.
+    """Set attributes of ``torch.backends`` in this process.
 
     Raises:
         YoloStableError: This torch has no such switch, or refuses it.
@@ -81,12 +76,7 @@ def set_switches(switches: Mapping[str, Any]) -> None:
 
 
 def warn_of_device(device: Any, warn: Callable[[str], object]) -> None:
-    """Warn once of an accelerator that has never been validated, and each time of one that has failed; never of the CPU.
-
-    Args:
-        device: Ultralytics' ``device``.
-        warn: Takes the line.
-    """
+    """Warn once of an accelerator that was never validated, and each time of one that failed; never of the CPU."""
     import torch
 
     from ..validate.backend import BACKENDS, is_available, is_rocm
@@ -96,8 +86,8 @@ def warn_of_device(device: Any, warn: Callable[[str], object]) -> None:
         kind, place = (name or "cuda").partition(":")[0], name or "cuda:0"
         kind = "rocm" if kind == "cuda" and is_rocm(torch) else kind
         if kind == "cpu" or kind not in BACKENDS or not is_available(torch, BACKENDS[kind]):
-            continue  # whether it is there is not asked here
-        machine = Machine(BACKENDS[kind], place)  # nothing is computed: this process may only start others
+            continue  # whether it exists is checked elsewhere
+        machine = Machine(BACKENDS[kind], place)  # computes nothing: this process may only start others
         line = _warning(DeviceIdentity.of(kind, place, machine.name, machine.environment()))
         if line:
             warn(line)
@@ -109,41 +99,41 @@ def _warning(identity: DeviceIdentity) -> str:
         if not is_first_time(identity):
             return ""
         return (
-            f"{identity} has never been validated.\nWhether it computes training rightly, in a minute (validate=quick asks"
-            f" before a training):\nyolo-stable validate --quick --device {identity.device}"
+            f"{identity} was never validated.\nCheck in a minute whether it computes correctly (validate=quick does so before"
+            f" a training):\nyolo-stable validate --quick --device {identity.device}"
         )
     if verdict.status is Status.FAIL:
         way = "validate=heal trains under the setting that heals it" if verdict.heal else "no known setting heals it"
-        wrong = f"{identity} computed {_failures(verdict)} wrongly when it was validated ({verdict.when[:10]}); {way}."
+        wrong = f"{identity} failed {_failures(verdict)} when it was validated ({verdict.when[:10]}); {way}."
         return f"{wrong}\n{_what_is_wrong(identity)}"
     return ""
 
 
 def _what_is_wrong(identity: DeviceIdentity) -> str:
-    return f"What it gets wrong:\nyolo-stable validate --device {identity.device}"
+    return f"See what it gets wrong:\nyolo-stable validate --device {identity.device}"
 
 
 def _how_to_heal(verdict: DeviceVerdict) -> str:
     if verdict.flags:  # no shell can set them
-        return "Let training set what heals it, with validate=heal among its words."
+        return "Let training set what heals it: add validate=heal."
     shell = "\n".join(verdict.heal.split("; "))
-    return f"Heal it in this shell, or let training do so with validate=heal:\n{shell}"
+    return f"Heal it in this shell, or add validate=heal:\n{shell}"
 
 
 def _make_fit(device: str | None, *, heal: bool) -> dict[str, Any]:
-    """Return the switches to set for a device; variables are set here."""
+    """Return the switches to set for a device; environment variables are set here."""
     device, identity = _found(device)
     verdict = _verdict(identity, device, {})
     if verdict.status is not Status.FAIL:
         return {}
     if not verdict.heal:
         raise YoloStableError(
-            f"{WHERE}: {identity} computes {_failures(verdict)} wrongly, and no known setting heals it. Training was not"
-            f" started. Train on another device, or without validate=.\n{_what_is_wrong(identity)}"
+            f"{WHERE}: {identity} fails {_failures(verdict)}, and no known setting heals it. Training did not start."
+            f" Train on another device, or without validate=.\n{_what_is_wrong(identity)}"
         )
     if not heal:
         raise YoloStableError(
-            f"{WHERE}: {identity} computes {_failures(verdict)} wrongly. Training was not started.\n{_how_to_heal(verdict)}"
+            f"{WHERE}: {identity} fails {_failures(verdict)}. Training did not start.\n{_how_to_heal(verdict)}"
         )
     before = {name: os.environ.get(name) for name in verdict.env}
     _set_variables(verdict.env)
@@ -152,15 +142,15 @@ def _make_fit(device: str | None, *, heal: bool) -> dict[str, Any]:
     if again.status is Status.FAIL:
         _set_variables({name: value or "" for name, value in before.items()})
         raise YoloStableError(
-            f"{WHERE}: {identity} computes {_failures(verdict)} wrongly, and with {verdict.heal} still"
-            f" {_failures(again)}. Training was not started. Train on another device.\n{_what_is_wrong(identity)}"
+            f"{WHERE}: {identity} fails {_failures(verdict)}, and with {verdict.heal} still"
+            f" {_failures(again)}. Training did not start. Train on another device.\n{_what_is_wrong(identity)}"
         )
-    print_line(f"Healed: this training runs with {verdict.heal}, under which it passes ({_checks(again)}).")
+    print_line(f"Healed: this training runs with {verdict.heal}, under which the device passes ({_checks(again)}).")
     return dict(verdict.flags)
 
 
 def _verdict(identity: DeviceIdentity, device: str | None, settings: Mapping[str, Any]) -> DeviceVerdict:
-    """Return the verdict that is kept, or make one; a failure whose healing was never looked for is looked at again."""
+    """Return the kept verdict, or make one; a failure without a search for healing is validated again."""
     kept = recall(identity)
     if kept is not None and (kept.searched or kept.status is not Status.FAIL):
         print_line(f"{identity}: {kept.status.value}, {_checks(kept)}, as validated at {kept.when}.")
@@ -173,7 +163,7 @@ def _verdict(identity: DeviceIdentity, device: str | None, settings: Mapping[str
 
 
 def _found(device: str | None) -> tuple[str, DeviceIdentity]:
-    """Return a device's name and identity; where none was named, that of the one that Ultralytics would take."""
+    """Return a device's name and identity; without a name, those of the one that Ultralytics would take."""
     if device is None:
         try:
             return _found("cuda")
@@ -193,9 +183,8 @@ def _set_variables(env: Mapping[str, str]) -> None:
 
 
 def _failures(verdict: DeviceVerdict) -> str:
-    more = f" and {len(verdict.failed) - 3} more" if len(verdict.failed) > 3 else ""
-    return f"{len(verdict.failed)} of {_checks(verdict)} ({', '.join(verdict.failed[:3])}{more})"
+    return f"{len(verdict.failed)} of {_checks(verdict)} ({listed(verdict.failed)})"
 
 
 def _checks(verdict: DeviceVerdict) -> str:
-    return f"{verdict.checks} check{'' if verdict.checks == 1 else 's'}"
+    return count(verdict.checks, "check")

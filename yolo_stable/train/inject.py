@@ -1,9 +1,9 @@
-"""Injected faults of ``--inject``, for people who want to see what happens, written as ``nan-pixel@2.10``.
+"""Injected faults: what ``--inject`` puts into a run on purpose, written as ``nan-pixel@2.10``.
 
     KIND[:DETAIL]@EPOCH.BATCH[xN | +]
 
-Epoch and batch count from 1, as they are printed. ``xN``: N batches in a row; ``+``: every batch from there on. Several are
-separated by commas. The text is read without torch; what it means in batches of the run is known when the loader is.
+Epoch and batch count from 1, as they are printed. ``xN``: N batches in a row; ``+``: every batch from there on. Commas separate
+several. Reading the text needs no torch; the batches of the run are known once its loader is.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ PATTERN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FaultKind:
     """One kind of fault."""
 
     make: Callable[..., Any]
-    """Gets the module of the faults, the detail, and ``at`` and ``since``."""
+    """Takes the module of the faults, the detail, ``at`` and ``since``."""
     detail: str = ""
     """What the detail is; empty: there is none."""
     required: bool = False
     whenever_drawn: bool = False
-    """It belongs to a file and has no batch of its own."""
+    """It belongs to a file, not to a batch."""
 
 
 def _of_loop(place: str, value: float) -> Callable[..., Any]:
@@ -59,11 +59,11 @@ def _of_file(kind: str, value: float) -> Callable[..., Any]:
     return lambda chaos, detail, **when: chaos.FileFault(detail, kind, value)
 
 
-def _number(place: str, value: float) -> Kind:
-    return Kind(_of_loop(place, value), detail=MODULE if place in {"weight", "running-var"} else "")
+def _number(place: str, value: float) -> FaultKind:
+    return FaultKind(_of_loop(place, value), detail=MODULE if place in {"weight", "running-var"} else "")
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, FaultKind] = {
     **{
         f"{name}-{place}": _number(place, value)
         for place in NUMBERS
@@ -74,25 +74,25 @@ KINDS: dict[str, Kind] = {
     "bad-label": _number("label", NO_CLASS),
     "lr-x100": _number("lr", 100.0),
     "overflow": _number("overflow", INF),
-    "nan-layer": Kind(_of_layer("log"), MODULE, required=True),
-    "inf-layer": Kind(_of_layer("divide"), MODULE, required=True),
-    "overflow-layer": Kind(_of_layer("overflow"), MODULE, required=True),
-    "half-layer": Kind(_of_layer("overflow-half"), MODULE, required=True),
-    "nan-backward": Kind(_of_layer("masked"), MODULE, required=True),
-    "inf-backward": Kind(_of_layer("root"), MODULE, required=True),
-    "device-once": Kind(_of_device(persistent=False), MODULE, required=True),
-    "device-always": Kind(_of_device(persistent=True), MODULE, required=True),
-    "nan-file": Kind(_of_file("image", NAN), FILE, required=True, whenever_drawn=True),
-    "huge-file": Kind(_of_file("image", 1e20), FILE, required=True, whenever_drawn=True),
-    "nan-box": Kind(_of_file("box", NAN), FILE, required=True, whenever_drawn=True),
-    "bad-class": Kind(_of_file("class", NO_CLASS), FILE, required=True, whenever_drawn=True),
+    "nan-layer": FaultKind(_of_layer("log"), MODULE, required=True),
+    "inf-layer": FaultKind(_of_layer("divide"), MODULE, required=True),
+    "overflow-layer": FaultKind(_of_layer("overflow"), MODULE, required=True),
+    "half-layer": FaultKind(_of_layer("overflow-half"), MODULE, required=True),
+    "nan-backward": FaultKind(_of_layer("masked"), MODULE, required=True),
+    "inf-backward": FaultKind(_of_layer("root"), MODULE, required=True),
+    "device-once": FaultKind(_of_device(persistent=False), MODULE, required=True),
+    "device-always": FaultKind(_of_device(persistent=True), MODULE, required=True),
+    "nan-file": FaultKind(_of_file("image", NAN), FILE, required=True, whenever_drawn=True),
+    "huge-file": FaultKind(_of_file("image", 1e20), FILE, required=True, whenever_drawn=True),
+    "nan-box": FaultKind(_of_file("box", NAN), FILE, required=True, whenever_drawn=True),
+    "bad-class": FaultKind(_of_file("class", NO_CLASS), FILE, required=True, whenever_drawn=True),
 }
-"""What can be injected, by the name that people type."""
+"""What can be injected, by the name that is typed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """One fault as it was asked for; epoch and batch from 1."""
+    """One requested fault; epoch and batch from 1."""
 
     kind: str
     epoch: int
@@ -102,22 +102,19 @@ class Injection:
     detail: str = ""
 
     def __str__(self) -> str:
-        """Return the text that it is written as."""
+        """Return its text."""
         detail = f":{self.detail}" if self.detail else ""
         return f"{self.kind}{detail}@{self.epoch}.{self.batch}" + (
             "+" if self.onwards else f"x{self.times}" if self.times > 1 else ""
         )
 
     def fault(self, batches: int, epochs: int | None = None, first_epoch: int = 1) -> Any:
-        """Return the fault for a run.
+        """Return the fault for a run, one of :mod:`yolo_stable.chaos`; its batches count from 0 over the whole run.
 
         Args:
             batches: Of an epoch.
             epochs: The last epoch; None: not known.
-            first_epoch: The one that the run begins with, if it goes on from another.
-
-        Returns:
-            One of :mod:`yolo_stable.chaos`, with batches that count from 0 over the whole run.
+            first_epoch: That of the run, above 1 if it was resumed.
 
         Raises:
             InvalidCallError: The run has no such epoch, or an epoch no such batch: it would never fire.
@@ -141,13 +138,10 @@ class Injection:
 
 
 def parse(text: str) -> tuple[Injection, ...]:
-    """Read what is to be injected.
-
-    Args:
-        text: One or more, separated by commas; see the module.
+    """Read what to inject.
 
     Raises:
-        InvalidCallError: Something in it is not understood; the message says what would be.
+        InvalidCallError: Something in it is not understood.
 
     Examples:
         >>> [str(one) for one in parse("nan-pixel@2.10, nan-layer:model.4@1.3x2,lr-x100@3.1+")]
@@ -170,7 +164,7 @@ def _parse_one(text: str) -> Injection:
         name, int(match["epoch"]), int(match["batch"]), int(match["times"] or 1), bool(match["onwards"]), detail
     )
     if min(found.epoch, found.batch, found.times) < 1:
-        raise InvalidCallError(f"{WHERE} {text}: epochs, batches and repetitions are counted from 1.")
+        raise InvalidCallError(f"{WHERE} {text}: epochs, batches and repetitions count from 1.")
     if detail and not kind.detail:
         raise InvalidCallError(f"{WHERE} {text}: {name} has no detail: leave out ':{detail}'.")
     if kind.required and not detail:
@@ -181,7 +175,7 @@ def _parse_one(text: str) -> Injection:
 
 
 class Injected:
-    """The faults of one run: what was asked for, and what became of it."""
+    """The faults of one run: what was requested, and whether it fired."""
 
     def __init__(self, injections: tuple[Injection, ...]) -> None:
         self.injections = injections
@@ -190,7 +184,7 @@ class Injected:
 
     def describe(self) -> str:
         """Return the line for the start of the run."""
-        return f"Faults are injected into this run on purpose ({WHERE}): {', '.join(map(str, self.injections))}."
+        return f"Faults are injected on purpose ({WHERE}): {', '.join(map(str, self.injections))}."
 
     def report(self) -> str:
         """Return the line for the end of the run: whether each has fired."""
@@ -203,7 +197,7 @@ class Injected:
         return f"Injected faults: {', '.join(counts)}."
 
     def resolve(self, trainer: Any) -> None:
-        """Find the batches of the run, now that its loader is known; counted from here.
+        """Find the batches of the run once its loader is known; they count from here.
 
         Raises:
             InvalidCallError: There is no such batch, epoch or module.
@@ -224,22 +218,17 @@ class Injected:
 def faulty(trainer_class: type, text: str, say: Callable[[str], Any] = print) -> Any:
     """Return a subclass of a trainer's class with faults in it, for one run on one device.
 
-    Args:
-        trainer_class: Any that :mod:`yolo_stable.chaos` works on.
-        text: What is injected, see :func:`parse`.
-        say: Told a line at the start of ``train()`` and one at its end, however it ends.
-
     Returns:
         The subclass; its attribute ``injected`` is the :class:`Injected`.
 
     Raises:
-        InvalidCallError: Something in the text is not understood. While training starts: there is no such batch or module,
-            or the run has several devices.
+        InvalidCallError: The text is not understood. When training starts: there is no such batch or module, or the run has
+            several devices.
     """
     injected = Injected(parse(text))
     base: Any = trainer_class
     for asked in injected.injections:
-        base = asked._made(at=(0,), since=0).on(base)  # the place counts; the batches come when they are known
+        base = asked._made(at=(0,), since=0).on(base)  # for its place; the batches are set once they are known
         injected.armed.append(base.chaos)
     shared = injected
 
@@ -247,7 +236,7 @@ def faulty(trainer_class: type, text: str, say: Callable[[str], Any] = print) ->
         injected = shared
         _known = False
 
-        def _build_train_pipeline(self) -> None:  # also when memory ran out and the epoch is begun again
+        def _build_train_pipeline(self) -> None:  # again when memory ran out and the epoch restarts
             super()._build_train_pipeline()
             self._known = False
 
@@ -259,7 +248,7 @@ def faulty(trainer_class: type, text: str, say: Callable[[str], Any] = print) ->
 
         def train(self, *args: Any, **kwargs: Any) -> Any:
             if getattr(self, "ddp", False):
-                raise InvalidCallError(f"{WHERE} works on one device only: give one with device=.")
+                raise InvalidCallError(f"{WHERE} works on one device only: name one with device=.")
             say(shared.describe())
             try:
                 return super().train(*args, **kwargs)

@@ -61,7 +61,7 @@ class FileWatcher:
             files.datasets.clear()
 
     def look(self) -> None:
-        """Report the files lost since the last call.
+        """AutopsyReport the files lost since the last call.
 
         Raises:
             TrainingHaltedError: Too many training images are lost.

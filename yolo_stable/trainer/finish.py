@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 from ultralytics.utils import LOGGER, RANK
 
-from .._shared.error_text import one_line
 from .._shared.shell_text import CHECK, GO_ON
 from .._shared.tables import render_table
+from .._shared.text import one_line
 from ..checkpoints.trainer_view import TrainerView
 from ..checkpoints.writer import CheckpointWriter
 from ..errors import TrainingHaltedError, TrainingInterruptedError, YoloStableError

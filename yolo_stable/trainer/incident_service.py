@@ -19,11 +19,11 @@ from typing import Any
 from torch import Tensor, nn
 from ultralytics.utils import LOGGER, RANK
 
-from .._shared.error_text import one_line
+from .._shared.text import one_line
 from ..autopsy.batch_case import BatchCase
 from ..autopsy.bundle import BundleError, write_bundle
 from ..autopsy.examine import examine
-from ..autopsy.report import Report
+from ..autopsy.report import AutopsyReport
 from ..autopsy.symptom import Symptom
 from ..checkpoints.trainer_view import TrainerView
 from ..errors import InvalidCallError
@@ -96,13 +96,13 @@ class IncidentService:
     # ---- what the guard tells --------------------------------------------------------------------------------------------
 
     def on_reject(self, decision: Decision) -> None:
-        """Report and investigate a rejection before anything else follows from it."""
+        """AutopsyReport and investigate a rejection before anything else follows from it."""
         self._reporter.tell_rejection(decision)
         with self._reporter.untimed():
             self.look_into(decision)
 
     def on_escalation(self, escalation: Escalation) -> None:
-        """Report and record a rollback, a repair or a lower precision."""
+        """AutopsyReport and record a rollback, a repair or a lower precision."""
         say(self._trainer.run_log.escalation(escalation, self._trainer.epoch + 1))
         if self.folder is None or not self.folder.admit():
             return
@@ -178,7 +178,7 @@ class IncidentService:
         drawn = drawn if window else drawn[-1:]
         model = unwrap(self._trainer.model)
         seen = symptom_of(decision, drawn[-1].fault if drawn and not window else "", self._scale())
-        report = Report()
+        report = AutopsyReport()
         if drawn and self._may_replay(model):
             report = examine(
                 [self._case(model, one) for one in drawn],
@@ -269,7 +269,7 @@ class IncidentService:
         epoch = found.where.epoch
         LOGGER.warning(self._trainer.run_log.incident(found.kind, found.report, epoch, folder, found.injected_now))
 
-    def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> Report:
+    def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> AutopsyReport:
         """Fill the next step with the names of this run, so that it works when typed."""
         names = replace(
             self._next_steps.names(),
@@ -301,7 +301,7 @@ class IncidentService:
         write_bundle(folder, found.to_json(), batch=batch, state=tensors, plain=plain, extra_files=pictures)
         self.folder.written()
 
-    def _is_innocent(self, kind: str, report: Report) -> bool:
+    def _is_innocent(self, kind: str, report: AutopsyReport) -> bool:
         """Return whether the images are healthy: a fault was put into the batch, and not into one of their files."""
         named = [sample.path for sample in report.samples]
         return bool(self._injections.just_now(kind)) and not any(map(self._injections.has_broken, named))

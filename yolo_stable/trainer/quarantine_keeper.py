@@ -11,7 +11,7 @@ from ultralytics.utils import LOGGER, RANK
 
 from .._shared.atomic_file import reason
 from .._shared.shell_text import AGAIN, CHECK, beneath
-from ..autopsy.report import Report
+from ..autopsy.report import AutopsyReport
 from ..checkpoints.trainer_view import TrainerView
 from ..provenance.dataset import trace
 from ..provenance.quarantine import Quarantine
@@ -61,7 +61,7 @@ class QuarantineKeeper:
         if self.quarantine is not None:
             self.quarantine.lose(path, why)
 
-    def blame(self, report: Report) -> None:
+    def blame(self, report: AutopsyReport) -> None:
         """Count an incident against its guilty images, and leave out those found guilty twice."""
         quarantine, plan = self.quarantine, self._trainer.plan.trainer
         if quarantine is None or self._files is None or not plan.quarantine or report.cause != "data":

@@ -13,7 +13,7 @@ from typing import Any
 
 from ultralytics.utils import LOGGER, RANK
 
-from .._shared.error_text import one_line
+from .._shared.text import one_line
 from ..checkpoints.trainer_view import TrainerView
 from ..guard.wrappers import unwrap
 from .fitness_collapse import FitnessWatch, is_worse, rise

@@ -1,8 +1,9 @@
-"""One preflight under way: the stages are run in order, with their time, until one fails."""
+"""Stage runner: runs the stages of a preflight in order, with their time, until one fails."""
 
 from __future__ import annotations
 
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,36 +11,38 @@ from typing import Any
 
 from torch import Tensor
 
-from .._shared.error_text import one_line
+from .._shared.text import one_line
 from ..autopsy.advice import Names, named
 from ..errors import YoloStableError
 from ..guard import StepGuard
-from .stage import Outcome, Preflight, StageResult, Verdict
-from .subject import Before, Subject
+from .stage import Preflight, StageOutcome, StageResult, StageVerdict
+from .subject import StateBefore, Subject
 
 SAID = 400
 """Characters of an exception's text that are shown."""
+FRAMES = 12
+"""Innermost frames of an exception that are kept."""
 
 
 @dataclass(kw_only=True)
-class Flight:
-    """What the stages hand on to those behind them."""
+class StageContext:
+    """What the stages hand on to later ones."""
 
     subject: Subject
     clock: Clock
-    before: Before
+    before: StateBefore
     """The state at the start."""
     guard: StepGuard | None = None
     loss: Tensor | None = None
     items: dict[str, Any] = field(default_factory=dict)
     loss_error: Exception | None = None
-    """What the loss raised, behind a network that had come to its end."""
+    """What the loss raised after the network had finished."""
     checkpointed: bool = False
-    """Gradient checkpointing has said that no gradient can come through."""
+    """Gradient checkpointing warned that no gradient can pass."""
     called: frozenset[str] = frozenset()
-    """Names of the modules that the forward pass went through."""
+    """Names of the modules that the forward pass called."""
     widest: float = 0.0
-    """Largest magnitude that a module gave out."""
+    """Largest magnitude of any module's output."""
     micro_batches: int = 0
     """Batches whose gradients are in the open window."""
     step_seconds: float = 0.0
@@ -53,7 +56,7 @@ class Clock:
 
     Args:
         seconds: For everything.
-        used: Seconds that had gone before.
+        used: Seconds that were gone before.
     """
 
     def __init__(self, seconds: float, used: float = 0.0) -> None:
@@ -70,42 +73,35 @@ class Clock:
         return max(self.seconds - self.elapsed, 0.0)
 
 
-Stage = tuple[str, Callable[[], Outcome]]
+Stage = tuple[str, Callable[[], StageOutcome]]
 
 
-class Course:
-    """Runs stages one after the other.
-
-    Args:
-        clock: Runs from the start.
-        on_begin: Told the name of a stage that begins.
-        on_end: Given each result.
-        names: What the fixes may name.
-    """
+class StageRunner:
+    """Runs stages one after the other."""
 
     def __init__(
         self,
         clock: Clock,
-        on_begin: Callable[[str], None] | None = None,
+        on_begin: Callable[[str], None] = lambda name: None,
         on_end: Callable[[StageResult], None] | None = None,
-        names: Names | None = None,
     ) -> None:
-        self.clock, self.names = clock, names or Names()
+        self.clock = clock
+        self.names = Names()
+        """What the fixes may name."""
         self._on_begin, self._on_end = on_begin, on_end
         self._results: list[StageResult] = []
 
     @property
     def failed(self) -> bool:
-        """Whether a stage has failed; none is run behind it."""
-        return any(result.verdict is Verdict.FAIL for result in self._results)
+        """Whether a stage has failed; no later one runs."""
+        return any(result.verdict is StageVerdict.FAIL for result in self._results)
 
     def run(self, stages: Iterable[Stage]) -> None:
         """Run stages until one fails; an error that a stage raises is its failure."""
         for name, stage in stages:
             if self.failed:
                 return
-            if self._on_begin is not None:
-                self._on_begin(name)
+            self._on_begin(name)
             began = time.perf_counter()
             try:
                 with warnings.catch_warnings():
@@ -127,29 +123,21 @@ class Course:
                 self._on_end(result)
 
     def preflight(self) -> Preflight:
-        """Return what came of it so far."""
+        """Return the results so far."""
         return Preflight(stages=tuple(self._results), seconds=self.clock.elapsed)
 
 
-def failure(error: Exception, fix: str = "") -> Outcome:
+def failure(error: Exception, fix: str = "") -> StageOutcome:
     """Return an error as the outcome of its stage."""
     text = one_line(error)[:SAID]
     if "out of memory" in text.lower():
         fix = "Lower batch= or imgsz=, or free the device's memory."
-    kind = "" if isinstance(error, YoloStableError) else f"{type(error).__name__}: "
-    return Outcome(
-        verdict=Verdict.FAIL,
-        reason=text if text == type(error).__name__ else f"{kind}{text}",
-        fix=fix or "Look at where it was raised: --traceback shows it.",
-        details={"error": type(error).__name__, "traceback": _lines(error)},
+    kind = "" if isinstance(error, YoloStableError) or text == type(error).__name__ else f"{type(error).__name__}: "
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    return StageOutcome(details={"error": type(error).__name__, "traceback": [_frame(frame) for frame in frames]}).fail(
+        f"{kind}{text}", fix or "Look at where it was raised: --traceback shows it."
     )
 
 
-def _lines(error: Exception) -> list[str]:
-    """Return the frames of an error, innermost last."""
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        frames.append(f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}")
-        trace = trace.tb_next
-    return frames[-12:]
+def _frame(frame: traceback.FrameSummary) -> str:
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
