@@ -28,6 +28,7 @@ from .layout import SPLITS, WHERE, Layout
 from .limits import limits_with
 from .near import near_duplicates
 from .place import read_layout
+from .pose_form import keypoint_shape
 from .report import Report
 from .rules import found
 from .same_labels import check_same_labels
@@ -79,14 +80,15 @@ def check(
     findings = list(layout.findings)
     images = _list(layout, findings)
     if layout.task is None:
-        layout.task = _guess(images)
+        _guess_task(layout, images)
     job = Job(_form(layout), layout.channels, imgsz, near, limit)
     scans = _scan(images, job, workers or workers_here(), progress)
     for part in scans.values():
         findings += part.findings
     counts = _count(layout, scans)
     findings += check_balance(layout, counts, limit)
-    findings += _labels_at_all(layout, scans, findings)
+    if job.form:
+        findings += _labels_at_all(layout, scans, findings)
     findings += _unseen_keypoints(layout, scans)
     findings += check_fullness(layout, scans, limit)
     findings += check_exposure(layout, scans, limit)
@@ -104,7 +106,7 @@ def check(
     findings += copies
     findings += check_same_labels(scans, copies, limit["label-same"])
     findings += check_sizes(scans, layout.names, limit["class-size"])
-    if sample:
+    if sample and (job.form or layout.task == "classify"):
         from .sample import check_sample
 
         findings += check_sample(layout, images, findings, sample)
@@ -181,17 +183,25 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Fi
     return kept
 
 
-def _guess(images: dict[str, list[str]]) -> str:
+def _guess_task(layout: Layout, images: dict[str, list[str]]) -> None:
+    """Tell the task from the first label files."""
     texts: list[str] = []
     for image in islice((image for listed in images.values() for image in listed), _GUESSED_FROM):
         with suppress(OSError, ValueError):  # its finding comes with the scan
             content = read_file(label_path(image), most=MOST_BYTES, links=True)
             texts.append(content.decode("utf-8", errors="replace"))
-    return guess_task(texts)
+    layout.task = guess_task(texts)
+    if layout.task != "detect" and (shape := keypoint_shape(texts)):
+        layout.task = "pose"
+        if not any(finding.rule.id == "kpt-shape" for finding in layout.findings):
+            has = "x, y and visibility" if shape[1] == 3 else "x and y"
+            message = f"kpt_shape is missing, and each label row is a box around {shape[0]} points of {has}"
+            layout.add("kpt-shape", f"{message}; write kpt_shape: [{shape[0]}, {shape[1]}]")
 
 
 def _form(layout: Layout) -> Format | None:
-    if layout.task == "classify" or layout.task is None:
+    """Return what label rows have to hold; None where they are not judged: class folders, or keypoints of unknown shape."""
+    if layout.task in (None, "classify") or (layout.task == "pose" and not layout.keypoints[0]):
         return None
     return Format(layout.task, tuple(sorted(layout.names)), layout.keypoints)
 
@@ -266,7 +276,7 @@ def _labels_at_all(layout: Layout, scans: dict[str, Scan], findings: list[Findin
     """Report splits without a single label, and take back what was said of each of their images."""
     told: list[Finding] = []
     for split, part in scans.items():
-        if layout.task == "classify" or part.labelled or not part.images:
+        if part.labelled or not part.images:
             continue
         told.append(
             found(

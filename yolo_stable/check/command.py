@@ -12,6 +12,7 @@ from rich.console import Console
 
 from .._shared.atomic_file import write_asked_for
 from .._shared.terminal import console as stdout
+from .._shared.terminal import print_folded
 from ..errors import InvalidCallError
 from .check import check, splits_wanted
 from .layout import WHERE
@@ -84,9 +85,7 @@ def run_check(
         report = check(place, task=report.task, near=False, **options)
         done.judged(report)
         for path, _, message in done.unmended[:PLACES]:
-            console.print(
-                f"not mended: {printable(path)}: {printable(message)}", markup=False, highlight=False, soft_wrap=True
-            )
-        console.print(done.verdict, markup=False, highlight=False, soft_wrap=True)
+            print_folded(console, f"not mended: {printable(path)}: {printable(message)}")
+        print_folded(console, done.verdict)
         return int(bool(done.unmended))
     return report.exit_code

@@ -33,6 +33,8 @@ MOST_BYTES = 1 << 20
 LARGEST_ID = 1 << 24
 """Labels are compared as float32, which holds whole numbers below this."""
 ENDINGS = (".yaml", ".yml")
+_MOST_SHOWN = 60
+"""Characters of a value in a message."""
 
 
 def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
@@ -71,9 +73,11 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
         layout.findings.append(found("yaml-unreadable", path, f"not YAML: {problem}", line=line))
         return layout
     layout.description = content
-    for key, first, last in parsed.twice:
-        message = f"{key} stands at line {first} and again at line {last}, which counts"
-        layout.findings.append(found("yaml-twice", path, message, line=first))
+    for key in parsed.repeated:
+        where, taken = ", ".join(map(str, key.lines)), repr(key.value)
+        taken = taken if len(taken) <= _MOST_SHOWN else f"{taken[:_MOST_SHOWN]}..."
+        message = f"{key.key} is there {len(key.lines)} times (lines {where}); Ultralytics takes the last: {taken}"
+        layout.findings.append(found("yaml-twice", path, message, line=key.lines[0]))
     _read_keys(layout, content)
     _read_names(layout, content)
     _read_written(layout, parsed.written)
@@ -119,8 +123,9 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
         return
     count = len(names)
     if any(abs(key) >= LARGEST_ID for key in layout.names) or len(layout.names) != count:
+        ids = some(map(repr, names), 6)
         layout.names = {}  # which name belongs to which number cannot be told
-        layout.add("names-nc", f"ids of names are {some(names)}; they must be 0 to {count - 1}, each once", "names")
+        layout.add("names-nc", f"ids of names are {ids}; they must be 0 to {count - 1}, each once", "names")
         return
     if nc is not None and nc != count:
         layout.add("names-nc", f"nc is {nc} and names has {count}; they must be equal", "nc")

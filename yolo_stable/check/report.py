@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from .._shared.terminal import Column, Sheet
+from .._shared.terminal import Column, Sheet, print_folded
 from .finding import Finding, Severity
 
 SCHEMA = 1
@@ -112,7 +112,7 @@ class Report:
             sheet.add(Text(severity.value, style), Text(rule, style), str(len(group)), "\n".join(places), told)
         if self.findings:
             sheet.print(console)
-        console.print(self.verdict, markup=False, highlight=False, soft_wrap=True)
+        print_folded(console, self.verdict)
 
     def one_line(self, finding: Finding) -> str:
         """Return ``path:line: message``, with what would upset a terminal replaced."""
