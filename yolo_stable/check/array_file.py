@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from .._shared.regular_file import open_regular
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .fingerprints import apart
 from .header import Header
-from .pixels import Look, look_at
+from .pixels import Appearance, look_at
 from .rules import found
 
 MOST_BYTES = 1 << 40
@@ -28,7 +28,7 @@ _ROWS = 256
 """Rows that are looked at in one go."""
 
 
-def check_array(path: str, image: str, header: Header, channels: int, findings: list[Finding]) -> bool:
+def check_array(path: str, image: str, header: Header, channels: int, findings: list[DataFinding]) -> bool:
     """Look at the array beside an image, if Ultralytics would take it.
 
     Args:
@@ -78,7 +78,7 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
     return True
 
 
-def check_picture(path: str, image: str, look: Look, findings: list[Finding]) -> None:
+def check_picture(path: str, image: str, look: Appearance, findings: list[DataFinding]) -> None:
     """Report an array that shows something else than its image.
 
     Args:

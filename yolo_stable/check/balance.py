@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding
+from .finding import DataFinding
 from .layout import Layout
 from .rules import found
 
@@ -14,7 +14,9 @@ _SMALL = 10
 """Objects in all for one of a class: in data sets of fewer, each class is rare."""
 
 
-def check_balance(layout: Layout, counts: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> Iterator[Finding]:
+def check_balance(
+    layout: Layout, counts: Mapping[str, np.ndarray], limits: Mapping[str, float]
+) -> Iterator[DataFinding]:
     """Judge the number of objects (for classification: images) of each class.
 
     Args:
@@ -55,7 +57,7 @@ def _seldom(
     counts: Mapping[str, np.ndarray],
     limits: Mapping[str, float],
     where: tuple[object, int | None],
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     """Judge a class that is there in training, but hardly, or not in validation."""
     train, val = counts["train"], counts.get("val")
     objects = int(train[place])

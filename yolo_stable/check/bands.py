@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .array_file import SCALED
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .header import Header
 from .opening import BROKEN, open_path
-from .pixels import FLAT, Look, look_at
+from .pixels import FLAT, Appearance, look_at
 from .rules import found
 
 PLAIN = (1, 3)
@@ -58,7 +58,7 @@ def _by_pillow(path: str, grey: bool) -> np.ndarray | None:
         return None
 
 
-def check_bands(path: str, header: Header, channels: int, findings: list[Finding]) -> Look | None:
+def check_bands(path: str, header: Header, channels: int, findings: list[DataFinding]) -> Appearance | None:
     """Judge what training gets of an image.
 
     Args:

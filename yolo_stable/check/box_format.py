@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding
+from .finding import DataFinding
 from .layout import Layout
 from .rules import found
 from .scan import Scan
@@ -25,7 +25,7 @@ _EDGE = 2e-3
 _ROUNDING = 1e-3
 
 
-def check_box_format(layout: Layout, scans: Mapping[str, Scan]) -> Iterator[Finding]:
+def check_box_format(layout: Layout, scans: Mapping[str, Scan]) -> Iterator[DataFinding]:
     """Judge whether the boxes would all be right in a format that Ultralytics does not read.
 
     Args:

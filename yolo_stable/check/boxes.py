@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .finding import Finding, Severity, number, some
+from .finding import DataFinding, Severity, number, some
 from .label_file import Rows, corners
 from .rules import found
 
@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 
 
 def check_boxes(
-    rows: Rows, classes: Sequence[int], imgsz: int, limits: Mapping[str, float], findings: list[Finding]
+    rows: Rows, classes: Sequence[int], imgsz: int, limits: Mapping[str, float], findings: list[DataFinding]
 ) -> np.ndarray:
     """Judge all boxes.
 

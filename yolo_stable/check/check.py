@@ -20,7 +20,7 @@ from .box_format import check_box_format
 from .duplicates import exact_duplicates
 from .exposure import check_exposure
 from .files import FORMATS, elsewhere, file_of, label_path, list_images, orphans
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .folders import class_of, is_tools
 from .fullness import check_fullness
 from .label_file import MOST_BYTES, Format, guess_task, objects_of
@@ -29,7 +29,7 @@ from .limits import limits_with
 from .near import near_duplicates
 from .place import read_layout
 from .pose_form import keypoint_shape
-from .report import Report
+from .report import DataReport
 from .rules import found
 from .same_labels import check_same_labels
 from .scan import Job, Scan, scan, workers_here
@@ -50,7 +50,7 @@ def check(
     imgsz: int = 640,
     workers: int | None = None,
     progress: bool = False,
-) -> Report:
+) -> DataReport:
     """Check a data set: description, folders, images, labels, duplicates, balance, and what augmentation makes of it.
 
     Nothing is written. Images are opened a few dozen at a time; kept are 300 bytes of each image and 28 of each object.
@@ -113,7 +113,7 @@ def check(
     beside = {finding.image for finding in findings if finding.rule.id == "label-beside"}
     findings = [f for f in findings if f.rule.id != "label-missing" or f.image not in beside]
     findings = sorted(dict.fromkeys(findings), key=lambda finding: finding.order)  # a file listed twice is told once
-    return Report(
+    return DataReport(
         place=layout.place,
         root=layout.root,
         task=layout.task,
@@ -140,7 +140,7 @@ def splits_wanted(split: str | Sequence[str] | None) -> tuple[str, ...]:
     return wanted
 
 
-def _list(layout: Layout, findings: list[Finding]) -> dict[str, list[str]]:
+def _list(layout: Layout, findings: list[DataFinding]) -> dict[str, list[str]]:
     """List the images of all splits, and add what is wrong with the folders."""
     images: dict[str, list[str]] = {}
     classify = layout.task == "classify"
@@ -163,7 +163,7 @@ def _list(layout: Layout, findings: list[Finding]) -> dict[str, list[str]]:
     return images
 
 
-def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Finding]) -> list[str]:
+def _in_classes(layout: Layout, split: str, images: list[str], findings: list[DataFinding]) -> list[str]:
     """Return the images that lie in a class folder, and report the others and empty folders."""
     source = layout.splits[split][0]
     inside: dict[str, int] = dict.fromkeys(layout.names.values(), 0)
@@ -231,7 +231,7 @@ def _count(layout: Layout, scans: dict[str, Scan]) -> dict[str, np.ndarray]:
     return counts
 
 
-def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[Finding]:
+def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[DataFinding]:
     """Report, once for a split, keypoints that no object shows."""
     for split, part in scans.items():
         unseen = np.flatnonzero(part.seen == 0)
@@ -260,7 +260,7 @@ def _labels(layout: Layout) -> Callable[[str, str], object]:
     return lambda image, split: objects_of(label_path(image))
 
 
-def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[Finding]:
+def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[DataFinding]:
     """Report, once for a split, that it lists images more than once."""
     identity = _identity(layout)
     for split, listed in images.items():
@@ -272,9 +272,9 @@ def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[Find
             yield found("listed-again", layout.place, message, line=layout.lines.get(split))
 
 
-def _labels_at_all(layout: Layout, scans: dict[str, Scan], findings: list[Finding]) -> list[Finding]:
+def _labels_at_all(layout: Layout, scans: dict[str, Scan], findings: list[DataFinding]) -> list[DataFinding]:
     """Report splits without a single label, and take back what was said of each of their images."""
-    told: list[Finding] = []
+    told: list[DataFinding] = []
     for split, part in scans.items():
         if part.labelled or not part.images:
             continue

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .rules import found
 from .scan import Scan
 
 
 def exact_duplicates(
     scans: Mapping[str, Scan], file_of: Callable[[str], object], labels_of: Callable[[str, str], object]
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     """Find files with the same bytes.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding, some
+from .finding import DataFinding, some
 from .layout import Layout
 from .rules import found
 from .scan import Scan
@@ -18,7 +18,7 @@ OUT_OF_LINE, SOFT = 0.6, 0.42
 """Share of the usual sharpness below which an image is out of focus among sharper ones, if it is also softer than this."""
 
 
-def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[Finding]:
+def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:
     """Judge light and focus of the images that were decoded.
 
     Args:

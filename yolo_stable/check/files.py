@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._shared.regular_file import read_file
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .label_file import objects_of
 from .rules import found
 
@@ -31,7 +31,7 @@ class Listing:
     """Sorted, as Ultralytics has them."""
     origins: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Of images from a list: its file and line."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DataFinding] = field(default_factory=list)
 
 
 def list_images(sources: Iterable[Path], *, hidden: bool = False) -> Listing:
@@ -52,7 +52,7 @@ def list_images(sources: Iterable[Path], *, hidden: bool = False) -> Listing:
     return listing
 
 
-def _walk(folder: str, above: tuple[str, ...], findings: list[Finding], hidden: bool) -> Iterator[str]:
+def _walk(folder: str, above: tuple[str, ...], findings: list[DataFinding], hidden: bool) -> Iterator[str]:
     """Yield the images below a folder, through links as well, but not through one that leads back."""
     try:
         entries = list(os.scandir(folder))
@@ -110,7 +110,7 @@ def _read_list(source: Path, listing: Listing) -> None:
             listing.findings.append(found("list-entry-missing", source, f"{path} does not exist", line=line))
 
 
-def _clashes(images: list[str]) -> Iterator[Finding]:
+def _clashes(images: list[str]) -> Iterator[DataFinding]:
     """Find names that differ in the case of letters alone, and images that share a label file."""
     lowered: dict[str, str] = {}
     stems: dict[str, str] = {}
@@ -144,7 +144,7 @@ def label_path(image: str) -> str:
     return labels.rsplit(".", 1)[0] + ".txt"
 
 
-def _beside(images: Iterable[str], folder: str) -> Iterator[Finding]:
+def _beside(images: Iterable[str], folder: str) -> Iterator[DataFinding]:
     """Find labels that lie beside their image, where Ultralytics does not look, and say what it does not read."""
     for image in images:
         path = os.path.join(folder, os.path.basename(image).rpartition(".")[0] + ".txt")
@@ -159,7 +159,7 @@ def _beside(images: Iterable[str], folder: str) -> Iterator[Finding]:
         yield found("label-beside", path, message, image=image, severity=severity)
 
 
-def orphans(images: Iterable[str]) -> Iterator[Finding]:
+def orphans(images: Iterable[str]) -> Iterator[DataFinding]:
     """Find label files that are not read: in the folders of the labels without an image, and beside images.
 
     Args:
@@ -191,7 +191,7 @@ def orphans(images: Iterable[str]) -> Iterator[Finding]:
                 yield found("label-orphan", path, message, image=os.path.join(pictures, files[stem]))
 
 
-def elsewhere(images: Iterable[str]) -> Iterator[Finding]:
+def elsewhere(images: Iterable[str]) -> Iterator[DataFinding]:
     """Find label files of the name of an image that has none, in folders of the same tree where they are not read.
 
     Args:

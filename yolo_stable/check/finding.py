@@ -1,4 +1,4 @@
-"""Finding: one thing that is wrong with a data set, where it is, and by which rule."""
+"""DataFinding: one thing that is wrong with a data set, where it is, and by which rule."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DataFinding:
     """One instance of a rule."""
 
     rule: Rule

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .layout import Layout
 from .rules import found
 from .scan import Scan
@@ -17,7 +17,7 @@ _USUAL = 5
 """Times the mean of the images with objects that a crowd has."""
 
 
-def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[Finding]:
+def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:
     """Judge how many objects images have.
 
     Args:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from .._shared.regular_file import open_regular
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .opening import BROKEN, MOST_BYTES, open_image
 from .rules import found
 
@@ -68,7 +68,7 @@ class Header:
     """The opened image, not decoded yet; only when the file was read whole."""
 
 
-def read_header(path: str, findings: list[Finding], *, whole: bool = False, channels: int = 3) -> Header:
+def read_header(path: str, findings: list[DataFinding], *, whole: bool = False, channels: int = 3) -> Header:
     """Read the header and look at what can be known without decoding.
 
     Args:
@@ -104,7 +104,7 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False, chan
 
 
 def _read(
-    file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[Finding], channels: int
+    file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[DataFinding], channels: int
 ) -> None:
     image = header.picture = open_image(file)
     header.format, header.mode = image.format or "", image.mode
@@ -133,7 +133,7 @@ def _read(
         header.width, header.height = (height, width) if turned else (width, height)
 
 
-def _judge(image: Image.Image, path: str, bits: int, channels: int) -> Iterator[Finding]:
+def _judge(image: Image.Image, path: str, bits: int, channels: int) -> Iterator[DataFinding]:
     kind, mode, (width, height) = image.format or "", image.mode, image.size
     ending = path.rpartition(".")[2].lower()
     if kind not in ENDINGS:

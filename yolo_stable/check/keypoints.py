@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .boxes import ROUNDING, TOLERANCE
-from .finding import Finding, Severity, number, some
+from .finding import DataFinding, Severity, number, some
 from .label_file import Rows
 from .rules import found
 
 
-def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[Finding]) -> np.ndarray:
+def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[DataFinding]) -> np.ndarray:
     """Judge all keypoints.
 
     Args:

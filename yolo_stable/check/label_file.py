@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .._shared.regular_file import read_file
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .rules import found
 
 MOST_BYTES = 16 << 20
@@ -72,7 +72,7 @@ class Rows:
 
 
 def read_labels(
-    path: str, image: str, size: tuple[int, int], form: Format, rows: Rows, findings: list[Finding]
+    path: str, image: str, size: tuple[int, int], form: Format, rows: Rows, findings: list[DataFinding]
 ) -> bool:
     """Read a label file.
 
@@ -190,7 +190,7 @@ def objects_of(path: str) -> object:
         return content
 
 
-def _misshapen(shape: str, path: str, line: int, count: int, form: Format, image: str) -> Finding:
+def _misshapen(shape: str, path: str, line: int, count: int, form: Format, image: str) -> DataFinding:
     if shape == "points":
         also = ", or a box of another task" if count == 5 else ""
         message = f"{count} columns are {(count - 1) // 2} point(s){also}; allowed are {form.columns} columns"

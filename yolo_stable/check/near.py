@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from .duplicates import flat
-from .finding import Finding, some
+from .finding import DataFinding, some
 from .fingerprints import Fingerprints, turned
 from .likeness import likeness
 from .picture import small_colours
@@ -49,8 +49,8 @@ class _Colours:
 
 
 def near_duplicates(
-    scans: Mapping[str, Scan], known: Iterable[Finding], file_of: Callable[[str], object], limit: float
-) -> Iterator[Finding]:
+    scans: Mapping[str, Scan], known: Iterable[DataFinding], file_of: Callable[[str], object], limit: float
+) -> Iterator[DataFinding]:
     """Find images that look like another one.
 
     Args:
@@ -128,7 +128,7 @@ def _told(
     paths: Callable[[int], str],
     splits: Callable[[int], str],
     limit: float,
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     """Yield a finding for each link, and one for all links of a crowd that cross splits in the same way."""
     crowd: dict[int, int] = {}
     for image in sorted(links):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .label_file import Rows, corners
 from .rules import found
 
@@ -14,7 +14,7 @@ _GRID = 64
 """Cells a side by which two outlines are compared."""
 
 
-def check_overlaps(rows: Rows, limit: float, findings: list[Finding]) -> None:
+def check_overlaps(rows: Rows, limit: float, findings: list[DataFinding]) -> None:
     """Find objects that were labelled twice with a slight difference; exact copies have rules of their own.
 
     Two of one class are the fault of most tools that merge labels. Two of different classes may be meant, as a person and a

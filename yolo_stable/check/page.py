@@ -11,10 +11,10 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageOps
 
 from ..pages import render
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .opening import BROKEN, open_path
 from .picture import WIDE, eight_bits
-from .report import Report, printable
+from .report import DataReport, printable
 
 SIDE = 240
 """Pixels of a thumbnail's longer side."""
@@ -28,7 +28,7 @@ _COUNTED = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INF
 _RED = (230, 30, 30)
 
 
-def page_of(report: Report) -> str:
+def page_of(report: DataReport) -> str:
     """Return the page of a report.
 
     Args:
@@ -72,7 +72,7 @@ def page_of(report: Report) -> str:
     )
 
 
-def thumbnail(finding: Finding) -> str:
+def thumbnail(finding: DataFinding) -> str:
     """Return a small picture of what is wrong as JPEG in base64, the place outlined; empty when there is none to show."""
     if not finding.image or not os.path.isfile(finding.image):
         return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageChops
 
-from .finding import Finding
+from .finding import DataFinding
 from .header import Header
 from .opening import BROKEN, open_path
 from .picture import WIDE, eight_bits
@@ -27,7 +27,7 @@ _DRAFT = 4 * SIDE
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """What is kept of the pixels of an image."""
 
     small: bytes
@@ -39,7 +39,7 @@ class Look:
     at the size to which the image is decoded, some 64 to 128 pixels for its shorter side."""
 
 
-def look_into(path: str, header: Header, findings: list[Finding]) -> Look | None:
+def look_into(path: str, header: Header, findings: list[DataFinding]) -> Appearance | None:
     """Decode an image, small where its format allows that, and judge what is there.
 
     Args:
@@ -72,18 +72,18 @@ def look_into(path: str, header: Header, findings: list[Finding]) -> Look | None
     return look_at(grey)
 
 
-def _drop(findings: list[Finding], rule: str, path: str) -> None:
+def _drop(findings: list[DataFinding], rule: str, path: str) -> None:
     findings[:] = [finding for finding in findings if (finding.rule.id, finding.path) != (rule, path)]
 
 
-def look_at(grey: Image.Image) -> Look:
+def look_at(grey: Image.Image) -> Appearance:
     """Return what a picture of one channel looks like."""
     small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
     factor = 1
     while min(grey.size) >= 2 * factor * _DRAFT:
         factor *= 2
     scaled = grey.reduce(factor) if factor > 1 else grey  # one scale for files that can be decoded small and others
-    return Look(small.tobytes(), float(_exceeded(scaled, _BRIGHTEST)), _sharpness(scaled))
+    return Appearance(small.tobytes(), float(_exceeded(scaled, _BRIGHTEST)), _sharpness(scaled))
 
 
 def _sharpness(grey: Image.Image) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .boxes import ROUNDING, TOLERANCE
-from .finding import Finding, Severity, number
+from .finding import DataFinding, Severity, number
 from .label_file import Rows
 from .rules import found
 
@@ -14,7 +14,7 @@ MOST_PAIRS = 10**8
 thousands each, as most edges are told apart by columns. Whether the outlines beyond cross themselves is not said."""
 
 
-def check_polygons(rows: Rows, findings: list[Finding]) -> None:
+def check_polygons(rows: Rows, findings: list[DataFinding]) -> None:
     """Judge all outlines.
 
     Args:

@@ -22,7 +22,7 @@ from .label_file import Format
 from .layout import WHERE, Layout
 from .opening import BROKEN
 from .picture import mended, new_ending
-from .report import Report
+from .report import DataReport
 from .selection import Selection, select
 
 REDRAWN = frozenset({"image-rotated", "image-cmyk", "image-16bit", "image-float", "image-alpha", "image-trailing"})
@@ -62,7 +62,7 @@ class Repair:
             f" {CHANGES} there lists them."
         )
 
-    def judged(self, copy: Report) -> None:
+    def judged(self, copy: DataReport) -> None:
         """Note the errors that a check of the copy found, and write the list of changes again."""
         self.unmended += [
             (finding.path, finding.rule.id, copy.one_line(finding))
@@ -100,7 +100,7 @@ def check_target(out: Path, layout: Layout) -> None:
             raise InvalidCallError(f"{WHERE}: fix={out} lies inside the data ({used}). Give a folder outside of it.")
 
 
-def repair(report: Report, out: Path) -> Repair:
+def repair(report: DataReport, out: Path) -> Repair:
     """Write a cleaned copy.
 
     Every object that training reads is in the copy, in its split, under the name of its class, and as often as it is listed. Left
@@ -138,7 +138,7 @@ def repair(report: Report, out: Path) -> Repair:
     return done
 
 
-def _copy_classes(report: Report, selection: Selection, done: Repair) -> None:
+def _copy_classes(report: DataReport, selection: Selection, done: Repair) -> None:
     """Copy class folders; one that has lost its last image stays, for the numbers of the others."""
     names = _Names(done.folder)
     for split, images in selection.images.items():
@@ -152,7 +152,7 @@ def _copy_classes(report: Report, selection: Selection, done: Repair) -> None:
         shutil.copyfile(names_file, done.folder / NAMES_FILE)
 
 
-def _copy_splits(report: Report, selection: Selection, done: Repair) -> None:
+def _copy_splits(report: DataReport, selection: Selection, done: Repair) -> None:
     """Copy images with their labels, and write the description; a split that lists an image again is a list of images."""
     form = Format(report.task, tuple(sorted(report.names)), report.keypoints)
     drop = {(f.path, f.line): f.rule.id for f in report.findings if f.rule.id in DROPPED_LINES and f.line}
@@ -185,7 +185,7 @@ def _copy_splits(report: Report, selection: Selection, done: Repair) -> None:
     write_whole(done.folder / "data.yaml", text.encode("utf-8"))
 
 
-def _copy_image(image: str, target: Path, report: Report, done: Repair) -> None:
+def _copy_image(image: str, target: Path, report: DataReport, done: Repair) -> None:
     rule = report.rules_of.get(image, frozenset()) & REDRAWN
     if rule and report.channels in (1, 3):
         try:
@@ -198,7 +198,7 @@ def _copy_image(image: str, target: Path, report: Report, done: Repair) -> None:
     done.copied += 1
 
 
-def _copy_array(image: str, target: Path, report: Report) -> None:
+def _copy_array(image: str, target: Path, report: DataReport) -> None:
     """Copy the array that Ultralytics reads in place of an image, when it can be read; what it shows may be meant."""
     array = Path(image).with_suffix(".npy")
     wrong = report.rules_of.get(str(array), frozenset()) - {"npy-picture"}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .._shared.terminal import Column, Sheet, print_folded
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 
 SCHEMA = 1
 PLACES = 3
@@ -22,7 +22,7 @@ _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO:
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """The result of :func:`yolo_stable.check.check`."""
 
     place: Path
@@ -35,7 +35,7 @@ class Report:
     splits: Mapping[str, Sequence[Path]]
     """Folders and lists of images by split."""
     names: Mapping[int, str]
-    findings: Sequence[Finding] = field(default_factory=tuple)
+    findings: Sequence[DataFinding] = field(default_factory=tuple)
     """The worst first."""
     keypoints: tuple[int, int] = (0, 0)
     channels: int = 3
@@ -87,9 +87,9 @@ class Report:
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
-    def by_rule(self) -> dict[tuple[Severity, str], list[Finding]]:
+    def by_rule(self) -> dict[tuple[Severity, str], list[DataFinding]]:
         """Return the findings in groups of one severity and rule, the worst first."""
-        groups: dict[tuple[Severity, str], list[Finding]] = {}
+        groups: dict[tuple[Severity, str], list[DataFinding]] = {}
         for finding in self.findings:
             groups.setdefault((finding.severity, finding.rule.id), []).append(finding)
         return groups
@@ -114,7 +114,7 @@ class Report:
             sheet.print(console)
         print_folded(console, self.verdict)
 
-    def one_line(self, finding: Finding) -> str:
+    def one_line(self, finding: DataFinding) -> str:
         """Return ``path:line: message``, with what would upset a terminal replaced."""
         line = f":{finding.line}" if finding.line else ""
         return printable(f"{self.relative(finding.path)}{line}: {finding.message}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from .finding import Finding, Rule, Severity
+from .finding import DataFinding, Rule, Severity
 
 
 def _read() -> dict[str, Rule]:
@@ -34,7 +34,7 @@ def found(
     image: object = "",
     points: Iterable[tuple[float, float]] = (),
     others: Iterable[str] = (),
-) -> Finding:
+) -> DataFinding:
     """Make a finding.
 
     Args:
@@ -52,6 +52,6 @@ def found(
         'error'
     """
     entry = RULES[rule]
-    return Finding(
+    return DataFinding(
         entry, str(path), message, line, severity or entry.severity, str(image), tuple(points), tuple(others)
     )

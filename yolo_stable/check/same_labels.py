@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from .._shared.regular_file import read_file
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .label_file import MOST_BYTES
 from .near import CROWD
 from .objects import Objects
@@ -18,7 +18,7 @@ _ROUND = 100
 """Coordinates that are whole hundredths were typed or come from a grid, and may well be equal by chance."""
 
 
-def check_same_labels(scans: Mapping[str, Scan], known: Iterable[Finding], limit: float) -> Iterator[Finding]:
+def check_same_labels(scans: Mapping[str, Scan], known: Iterable[DataFinding], limit: float) -> Iterator[DataFinding]:
     """Find images that got the labels of another one.
 
     Args:
@@ -52,7 +52,7 @@ def check_same_labels(scans: Mapping[str, Scan], known: Iterable[Finding], limit
                 yield from _told(list(images.values()), {objects.images[i]: objects.files[i] for objects, i in group})
 
 
-def _told(images: list[str], file_of: Mapping[str, str]) -> Iterator[Finding]:
+def _told(images: list[str], file_of: Mapping[str, str]) -> Iterator[DataFinding]:
     first, *others = images
     if len(images) >= CROWD:
         message = f"{len(images)} images have labels of the same bytes, among them {some(others)}"

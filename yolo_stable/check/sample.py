@@ -16,7 +16,7 @@ import numpy as np
 
 from ..augment import conservative
 from .files import label_path
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .folders import class_of
 from .layout import Layout
 from .rules import found
@@ -30,8 +30,8 @@ _EDGE = 1e-4
 
 
 def check_sample(
-    layout: Layout, images: Mapping[str, Sequence[str]], findings: Sequence[Finding], size: int
-) -> list[Finding]:
+    layout: Layout, images: Mapping[str, Sequence[str]], findings: Sequence[DataFinding], size: int
+) -> list[DataFinding]:
     """Augment some training images and look at what comes out.
 
     Ultralytics rewrites damaged images and leaves caches behind, so it is given copies in a folder that goes afterwards.
@@ -64,7 +64,7 @@ def check_sample(
         return list(_draw(dataset, origin, layout))
 
 
-def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[Finding]:
+def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[DataFinding]:
     collate = getattr(dataset, "collate_fn", None)
     items: list[dict[str, Any]] = []
     for index in range(len(dataset)):
@@ -84,7 +84,7 @@ def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[F
             yield found("augment-failed", layout.place, f"no batch can be made of {files}: {error}")
 
 
-def _judge(item: Mapping[str, Any], image: str, classes: int) -> Iterator[Finding]:
+def _judge(item: Mapping[str, Any], image: str, classes: int) -> Iterator[DataFinding]:
     """Judge one augmented image: ``img`` (3, H, W) of any type, ``bboxes`` (N, 4) float32 in fractions."""
     pixels = item["img"].float()
     wrong = int((~pixels.isfinite()).sum())

@@ -17,7 +17,7 @@ from .array_file import check_array, check_picture
 from .bands import PLAIN, check_bands
 from .boxes import check_boxes
 from .files import label_path
-from .finding import Finding
+from .finding import DataFinding
 from .header import SMALLEST_SIDE, read_header
 from .keypoints import check_keypoints
 from .label_file import Format, Rows, read_labels
@@ -57,7 +57,7 @@ class Scan:
     small: bytearray = field(default_factory=bytearray)
     """SIDE * SIDE grey pixels for each image, when all are decoded; zeros for one that could not be."""
     bright: array[float] = field(default_factory=lambda: array("f"))
-    """What :class:`Look` says of each image, when all are decoded; NaN for one that could not be."""
+    """What :class:`Appearance` says of each image, when all are decoded; NaN for one that could not be."""
     sharp: array[float] = field(default_factory=lambda: array("f"))
     taken: Objects = field(default_factory=Objects)
     """The objects, without those that no loader takes."""
@@ -69,7 +69,7 @@ class Scan:
     """Objects that have keypoints."""
     labelled: int = 0
     """Images with a label."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DataFinding] = field(default_factory=list)
 
     def add(self, part: Scan) -> None:
         """Take over what was found in a chunk."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from ..errors import InvalidCallError
 from .box_format import RULE as BOX_FORMAT
 from .files import label_path
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .folders import class_of
 from .label_file import objects_of
 from .layout import WHERE
-from .report import Report
+from .report import DataReport
 
 LEFT_OUT = frozenset(
     {
@@ -56,7 +56,7 @@ class Selection:
     """Images that stay although a rule is against them, and classes that are lost: with the rule and why."""
 
 
-def select(report: Report) -> Selection:
+def select(report: DataReport) -> Selection:
     """Decide what goes into a copy.
 
     Args:
@@ -92,8 +92,8 @@ def _refused(why: str) -> InvalidCallError:
     return InvalidCallError(f"{WHERE}: no copy is made: {why}. Mend that by hand first; the findings say where.")
 
 
-def _refuse_guesses(report: Report) -> None:
-    by_rule: dict[str, Finding] = {}
+def _refuse_guesses(report: DataReport) -> None:
+    by_rule: dict[str, DataFinding] = {}
     for finding in report.findings:
         if finding.severity is Severity.ERROR:
             by_rule.setdefault(finding.rule.id, finding)
@@ -116,7 +116,7 @@ def _refuse_guesses(report: Report) -> None:
             raise _refused(f"{split} is not among the splits, and Ultralytics needs it")
 
 
-def _rules_against(report: Report) -> dict[str, str]:
+def _rules_against(report: DataReport) -> dict[str, str]:
     """Return, for each image that is not copied, the rule."""
     return {
         finding.image or finding.path: finding.rule.id
@@ -125,7 +125,7 @@ def _rules_against(report: Report) -> dict[str, str]:
     }
 
 
-def _take_out_leaks(report: Report, selection: Selection) -> None:
+def _take_out_leaks(report: DataReport, selection: Selection) -> None:
     """Take out of training what is in another split too, if training keeps its classes and most of its images.
 
     Of images whose labels contradict each other each stays, as do copies in validation and test: which one is right, or where it
@@ -157,7 +157,7 @@ def _take_out_leaks(report: Report, selection: Selection) -> None:
         selection.left_out += [(image, LEAK) for image in leaks]
 
 
-def _classes_in(report: Report, split: str, images: list[str]) -> set[str]:
+def _classes_in(report: DataReport, split: str, images: list[str]) -> set[str]:
     if report.task == "classify":
         return {str(class_of(image, report.splits[split][0])) for image in images}
     objects = (objects_of(label_path(image)) for image in images)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding
+from .finding import DataFinding
 from .objects import outline
 from .rules import found
 from .scan import Scan
@@ -21,7 +21,7 @@ _FACTOR = 1.0
 """Octaves by which an object has to differ in any case: half or twice the usual side."""
 
 
-def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: float) -> Iterator[Finding]:
+def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: float) -> Iterator[DataFinding]:
     """Find objects that are out of line in their class.
 
     Sizes are square roots of areas as fractions of the image, on a scale of octaves. Usual is the median; what is out of line

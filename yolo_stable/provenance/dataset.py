@@ -24,7 +24,7 @@ from .quarantine import Quarantine
 from .reading import WATCH, Read, parts_of, paths_of
 from .recipe import Provenance, joined, unknown
 from .substitution import watch
-from .transforms import KEY, Drawn, TracedPipeline, follow, recipe_of_read
+from .transforms import KEY, DrawnRecipes, TracedPipeline, follow, recipe_of_read
 
 
 def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
@@ -48,7 +48,9 @@ def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
     for part, _ in parts:
         if WATCH in vars(part) and vars(part)[WATCH].tracer is None:
             own_build = vars(part).pop("build_transforms", None)
-            vars(part)[WATCH].tracer = Tracer(classifies=isinstance(part, ClassificationDataset), own_build=own_build)
+            vars(part)[WATCH].tracer = DatasetTracer(
+                classifies=isinstance(part, ClassificationDataset), own_build=own_build
+            )
     retrace(dataset)
 
 
@@ -97,7 +99,7 @@ SEPARATOR = "\0"
 """Between index and path in the note of a classification sample, and between the notes of several images."""
 
 
-class Tracer:
+class DatasetTracer:
     """Notes what was read in the samples of a data set.
 
     Args:
@@ -140,8 +142,8 @@ class Tracer:
             labels[KEY] = "unknown", *(recipe_of_read(read) for read in reads if read.path is not None)
         elif reads:
             labels[KEY] = NOTHING  # the file is not known, or the image is said to be of another one
-        if Drawn.recipes is not None and KEY in labels:
-            Drawn.recipes.append(labels[KEY])
+        if DrawnRecipes.recipes is not None and KEY in labels:
+            DrawnRecipes.recipes.append(labels[KEY])
 
     def note_sample(self, sample: dict[str, Any], read: Read) -> None:
         """Note in a classification sample which file it is of."""

@@ -78,7 +78,7 @@ class _Sample(threading.local):
 SAMPLE = _Sample()
 
 
-class Watch:
+class ReadWatch:
     """What is known of one watched data set.
 
     Args:
@@ -92,7 +92,7 @@ class Watch:
     def __init__(self, dataset: Any, states: PathStates, start: int, *, skip: bool, own_draw: Any = None) -> None:
         self.states, self.start, self.skip, self.own_draw = states, start, skip, own_draw
         self.tracer: Any = None
-        """Notes what is read and made, see ``dataset.Tracer``; None: nobody does."""
+        """Notes what is read and made, see ``dataset.DatasetTracer``; None: nobody does."""
         self.channels_seen = False
         """Whether a sample had the data set's number of channels: then another number is a fault."""
         # Images that were read into memory before: by index, as long as they are where they were.
@@ -192,7 +192,7 @@ class ReadingImages(BaseDataset):
 
     def load_image(self, i: int, *args: Any, **kwargs: Any) -> Any:
         """Read an image, and note which."""
-        watched: Watch | None = vars(self).get(WATCH)
+        watched: ReadWatch | None = vars(self).get(WATCH)
         if watched is None:
             return super().load_image(i, *args, **kwargs)
         path = watched.path_of_image(self, i)
@@ -217,7 +217,7 @@ class ReadingSamples(ClassificationDataset):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         """Make a sample, and note of which file."""
-        watched: Watch | None = vars(self).get(WATCH)
+        watched: ReadWatch | None = vars(self).get(WATCH)
         if watched is None:
             return super().__getitem__(i)
         if self.samples[i][1:2] == [None]:

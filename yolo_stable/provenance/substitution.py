@@ -29,7 +29,7 @@ from .reading import (
     Read,
     ReadingImages,
     ReadingSamples,
-    Watch,
+    ReadWatch,
     is_part,
     lose_any,
     parts_of,
@@ -89,7 +89,7 @@ def watch(dataset: Any, states: PathStates, *, skip: bool = False) -> bool:
             vars(part)[WATCH].states = states
         else:
             own_draw = vars(part).pop("get_image_and_label", None)
-            vars(part)[WATCH] = Watch(part, states, start, skip=skip, own_draw=own_draw)
+            vars(part)[WATCH] = ReadWatch(part, states, start, skip=skip, own_draw=own_draw)
     for wrapper in _wrappers_of(dataset):
         vars(wrapper).setdefault(WATCH, vars(parts[0][0])[WATCH])
     return bool(parts)
@@ -195,7 +195,7 @@ def _draw(dataset: Any, draw: Callable[[int], dict[str, Any]], index: int) -> di
 
 def _drawn(dataset: Any, draw: Callable[[int], Any], index: int, begin: int, *, own: bool) -> dict[str, Any]:
     sample = SAMPLE
-    watched: Watch = vars(dataset)[WATCH]
+    watched: ReadWatch = vars(dataset)[WATCH]
     try:
         labels = draw(index)
     except (NotDrawnError, NoImageLeftError):
@@ -241,7 +241,7 @@ def _asked(dataset: Any, make: Callable[[Any], Any], index: Any) -> Any:
 
 def _first_of(dataset: Any, make: Callable[[Any], Any], order: Iterable[Any]) -> Any:
     """Return the sample of the first index of which one can be made."""
-    watched: Watch = vars(dataset)[WATCH]
+    watched: ReadWatch = vars(dataset)[WATCH]
     tries, sample = 0, SAMPLE
     sample.depth, sample.form = 1, None
     try:
@@ -324,7 +324,7 @@ def _has_odd_channels(sample: Any) -> bool:
     image = sample.get("img") if isinstance(sample, dict) else None
     if image is None or read is None or not isinstance(read.dataset, BaseDataset) or getattr(image, "ndim", 0) != 3:
         return False
-    watched: Watch = vars(read.dataset)[WATCH]
+    watched: ReadWatch = vars(read.dataset)[WATCH]
     if image.shape[0] == read.dataset.channels:
         watched.channels_seen = True
         return False

@@ -24,7 +24,7 @@ SERIALS = count()
 """Numbers of uses of files and of pasted objects, never the same in one process."""
 
 
-class Drawn:
+class DrawnRecipes:
     """The recipes of files that are read while a transform is at work that is not known; None while none is."""
 
     recipes: list[Recipe] | None = None
@@ -247,12 +247,12 @@ class TracedPipeline(TracedCompose):
 def _around(transform: Any, data: Any) -> Any:
     """Apply a transform that is not known: what went in is still known then, but not where it is."""
     before = recipe_of(data) if isinstance(data, dict) else NOTHING
-    outer, Drawn.recipes = Drawn.recipes, []
+    outer, DrawnRecipes.recipes = DrawnRecipes.recipes, []
     begin = len(SAMPLE.reads)
     try:
         data = transform(data)
     finally:
-        drawn, Drawn.recipes = Drawn.recipes, outer
+        drawn, DrawnRecipes.recipes = DrawnRecipes.recipes, outer
     known = {recipe[3] for recipe in drawn if recipe[0] == "image"}
     beside = [read for read in SAMPLE.reads[begin:] if read.path is not None and read.path not in known]
     drawn += map(recipe_of_read, beside)  # it has read images without their labels
