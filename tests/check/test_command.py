@@ -57,6 +57,17 @@ def test_the_page_and_the_copy_are_written(tmp_path: Path) -> None:
     assert (tmp_path / "out/data.yaml").exists()
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_closing_lines_fit_the_console(tmp_path: Path, width: int) -> None:
+    data = clean(tmp_path / "data")
+    data.line("class-range", BOX, "7 0.5 0.5 0.2 0.2", name="wrong")
+    out = io.StringIO()
+    run_check(str(data.root), console=Console(file=out, width=width), near=False, fix=tmp_path / "out")
+    lines = out.getvalue().splitlines()
+    assert any("images copied" in line for line in lines)
+    assert [line for line in lines if len(line) > width and len(line.split()) > 1] == []
+
+
 def test_a_rule_names_a_few_places_and_how_many_more(tmp_path: Path) -> None:
     data = clean(tmp_path)
     for number in range(PLACES + 4):

@@ -26,13 +26,15 @@ from .fullness import check_fullness
 from .label_file import MOST_BYTES, Format, guess_task, objects_of
 from .layout import SPLITS, WHERE, Layout
 from .limits import limits_with
-from .near import near_duplicates
+from .near import find_near, near_duplicates
+from .near_labels import check_near_labels
 from .place import read_layout
 from .pose_form import keypoint_shape
 from .report import DataReport
 from .rules import found
 from .same_labels import check_same_labels
 from .scan import Job, Scan, scan, workers_here
+from .shifted_labels import check_shifted_labels
 from .sizes import check_sizes
 
 _GUESSED_FROM = 200
@@ -93,6 +95,7 @@ def check(
     findings += check_fullness(layout, scans, limit)
     findings += check_exposure(layout, scans, limit)
     findings += check_box_format(layout, scans)
+    findings += check_shifted_labels(layout, scans)
     same = layout.splits.get("train") == layout.splits.get("val") and bool(layout.splits.get("train"))
     if same:
         findings.append(
@@ -102,7 +105,9 @@ def check(
     findings += _listed_again(layout, images)
     copies = list(exact_duplicates(scans, _identity(layout), _labels(layout)))
     if near:
-        copies += near_duplicates(scans, copies, _identity(layout), limit["near-duplicate"])
+        links = find_near(scans, copies, _identity(layout), limit["near-duplicate"])
+        copies += near_duplicates(links, scans, limit["near-duplicate"])
+        findings += check_near_labels(layout, links, scans)
     findings += copies
     findings += check_same_labels(scans, copies, limit["label-same"])
     findings += check_sizes(scans, layout.names, limit["class-size"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +130,16 @@ def _clashes(images: list[str]) -> Iterator[DataFinding]:
 def file_of(image: str) -> tuple[str, str]:
     """Return the file of an image and that of its labels: equal for all ways to write the path of one image."""
     return os.path.realpath(image), os.path.realpath(label_path(image))
+
+
+def by_numbers(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names by the numbers in them.
+
+    Examples:
+        >>> sorted(["10.jpg", "2.jpg"], key=by_numbers)
+        ['2.jpg', '10.jpg']
+    """
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def label_path(image: str) -> str:

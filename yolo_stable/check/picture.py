@@ -12,7 +12,7 @@ from .header import ENDINGS
 from .opening import BROKEN, open_path
 
 QUALITY = 95
-COLOURS = 32
+COLOURS = 64
 """Pixels a side of a small copy in colour."""
 WIDE = frozenset({"I", "F", "I;16", "I;16B", "I;16L"})
 """Modes of Pillow with more than 8 bits."""
