@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from check.planted import Planted, clean
@@ -106,7 +107,7 @@ def test_a_key_that_is_there_twice_is_called_that_and_nothing_else(
     path = with_yaml(clean(tmp_path), f"train: images/train\nval: images/val\nnames: {names}\n")
     report = check(path, near=False)
     assert [(f.rule.id, f.line, f.message) for f in report.findings] == [("yaml-twice", line, told)]
-    theirs = YAML.load(str(path))["names"]
+    theirs: Any = YAML.load(str(path))["names"]
     assert list(report.names.values()) == (theirs if isinstance(theirs, list) else list(theirs.values()))
 
 

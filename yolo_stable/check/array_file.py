@@ -1,4 +1,4 @@
-"""Arrays (``.npy``) beside images, which Ultralytics reads in their place without a word."""
+"""Arrays (``.npy``) beside images, which Ultralytics reads in place of the image without a word."""
 
 from __future__ import annotations
 
@@ -29,17 +29,10 @@ _ROWS = 256
 
 
 def check_array(path: str, image: str, header: Header, channels: int, findings: list[DataFinding]) -> bool:
-    """Look at the array beside an image, if Ultralytics would take it.
-
-    Args:
-        path: The array.
-        image: The image that it stands for.
-        header: What the image says of itself.
-        channels: What the data set's description asks for; 3 when it says nothing.
-        findings: What is wrong is appended here.
+    """Check the array beside an image, if Ultralytics would take it.
 
     Returns:
-        Whether it is read in place of the image, and nothing is wrong with it.
+        Whether Ultralytics reads it in place of the image, and nothing is wrong with it.
     """
     try:
         if os.stat(path).st_mtime < os.stat(image).st_mtime:
@@ -79,14 +72,7 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
 
 
 def check_picture(path: str, image: str, look: Appearance, findings: list[DataFinding]) -> None:
-    """Report an array that shows something else than its image.
-
-    Args:
-        path: The array; it is read in place of the image.
-        image: The image.
-        look: What the image looks like.
-        findings: What is wrong is appended here.
-    """
+    """Report an array that shows something else than its image, which looks like ``look``."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype != np.uint8:
         return

@@ -21,8 +21,8 @@ def check_balance(
 
     Args:
         layout: The data set.
-        counts: By split: objects of each class, in the order of their ids.
-        limits: By rule; asked are ``class-imbalance``, ``class-rare`` and ``class-unmeasured``.
+        counts: By split, in the order of the class ids.
+        limits: By rule: ``class-imbalance``, ``class-rare`` and ``class-unmeasured``.
     """
     train = counts.get("train")
     if train is None or not train.sum():
@@ -58,7 +58,7 @@ def _seldom(
     limits: Mapping[str, float],
     where: tuple[object, int | None],
 ) -> Iterator[DataFinding]:
-    """Judge a class that is there in training, but hardly, or not in validation."""
+    """Judge a class that training has, but rarely, or that validation lacks."""
     train, val = counts["train"], counts.get("val")
     objects = int(train[place])
     if objects < limits["class-rare"] and train.sum() >= _SMALL * objects:

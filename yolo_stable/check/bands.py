@@ -19,14 +19,10 @@ _BY_PILLOW = (".avif", ".heic", ".heif")
 
 
 def delivered(path: str, channels: int) -> np.ndarray | None:
-    """Read an image as ``ultralytics.utils.patches.imread`` does; ``tests/check/test_bands.py`` holds the two together.
-
-    Args:
-        path: The image.
-        channels: What the data set's description asks for.
+    """Read an image as ``ultralytics.utils.patches.imread`` does; ``tests/check/test_bands.py`` compares the two.
 
     Returns:
-        ``(height, width, channels)`` of any type, None when nothing can be made of the file.
+        ``(height, width, channels)`` of any type; None when the reader can make nothing of the file.
     """
     import cv2
 
@@ -59,16 +55,10 @@ def _by_pillow(path: str, grey: bool) -> np.ndarray | None:
 
 
 def check_bands(path: str, header: Header, channels: int, findings: list[DataFinding]) -> Appearance | None:
-    """Judge what training gets of an image.
-
-    Args:
-        path: The image; nothing is wrong with its header.
-        header: What the image says of itself; becomes damaged when training cannot take the file.
-        channels: What the data set's description asks for.
-        findings: What is wrong is appended here.
+    """Judge what training gets of an image whose header is right; ``header`` is marked damaged when that is nothing.
 
     Returns:
-        What it looks like, all channels together; None where nothing is kept of it.
+        How all channels together look; None where nothing is kept.
     """
     if header.mode == "F" and channels in PLAIN:
         return None  # its header says what is wrong

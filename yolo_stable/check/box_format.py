@@ -1,4 +1,4 @@
-"""Box format: whether the numbers of all boxes together say something else than centre, width and height."""
+"""Box format: whether all boxes would be right as corners or from the top left, instead of centre, width and height."""
 
 from __future__ import annotations
 
@@ -26,12 +26,7 @@ _ROUNDING = 1e-3
 
 
 def check_box_format(layout: Layout, scans: Mapping[str, Scan]) -> Iterator[DataFinding]:
-    """Judge whether the boxes would all be right in a format that Ultralytics does not read.
-
-    Args:
-        layout: The data set.
-        scans: By split.
-    """
+    """Report boxes that would all be right in a format that Ultralytics does not read."""
     if layout.task not in ("detect", "pose"):
         return
     table = np.concatenate([np.zeros((0, 5), np.float32), *(scan.taken.table for scan in scans.values())])

@@ -1,4 +1,4 @@
-"""Box rules: classes, coordinates and sizes, decided for many files in one go."""
+"""Box rules: classes, coordinates and sizes, judged for many files at once."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def check_boxes(
 
     Args:
         rows: Rows of many files.
-        classes: Ids of the classes, ascending; none: not known, and none is wrong.
+        classes: Ids, ascending; none: not known, and none is wrong.
         imgsz: Longest side in pixels to which training scales images.
-        limits: By rule; asked are ``box-large`` and ``box-aspect``.
-        findings: What is wrong is appended here.
+        limits: By rule: ``box-large`` and ``box-aspect``.
+        findings: Takes what is wrong.
 
     Returns:
-        Objects of each of these classes, without those that Ultralytics would refuse: ``(len(classes),)`` int64.
+        Objects of each class, without those that Ultralytics refuses: ``(len(classes),)`` int64.
     """
     if not rows.boxes:
         return np.zeros(len(classes), dtype=np.int64)
@@ -119,7 +119,7 @@ def check_boxes(
 
 
 def usable(table: np.ndarray) -> np.ndarray:
-    """Return which rows of class, centre, width and height are boxes that Ultralytics takes: ``(N, 5)`` to ``(N,)`` bool."""
+    """Return which rows of class, centre, width and height Ultralytics takes: ``(N, 5)`` to ``(N,)`` bool."""
     box = table[:, 1:]
     return ((box >= -TOLERANCE) & (box <= 1 + TOLERANCE)).all(1) & (table[:, 3] > 0) & (table[:, 4] > 0)
 

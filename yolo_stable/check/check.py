@@ -1,4 +1,4 @@
-"""The whole check of a data set, from its description to what augmentation makes of it."""
+"""Data check: from the description of a data set to what augmentation makes of it."""
 
 from __future__ import annotations
 
@@ -55,17 +55,16 @@ def check(
 ) -> DataReport:
     """Check a data set: description, folders, images, labels, duplicates, balance, and what augmentation makes of it.
 
-    Nothing is written. Images are opened a few dozen at a time; kept are 300 bytes of each image and 28 of each object.
+    Nothing is written. A few dozen images are open at a time; 300 bytes of each image and 28 of each object are kept.
 
     Args:
         data: Path of a ``data.yaml`` or, for classification, of the folder with ``train`` and ``val``; or a built-in data set.
         task: ``detect``, ``segment``, ``pose``, ``obb`` or ``classify``; None: told by the data.
-        split: One or more of ``train``, ``val`` and ``test``; None: all that are there.
-        near: Decode every image and look for near duplicates. Without it images are decoded only where their headers are
-            suspicious, which is several times faster; a picture that is damaged inside or nearly of one colour can be missed.
-        sample: Images that are drawn through the conservative augmentation, for which PyTorch and Ultralytics are imported
-            (1 GB); 0: none, and neither is.
-        limits: Numbers from which rules speak, by rule, in place of those in :data:`yolo_stable.check.limits.LIMITS`.
+        split: One or more of ``train``, ``val`` and ``test``; None: all that exist.
+        near: Decode every image and look for near duplicates. Without it, several times faster, only images with suspicious
+            headers are decoded: damage inside a picture, or a picture nearly of one colour, can be missed.
+        sample: Images to draw through the conservative augmentation, which imports PyTorch and Ultralytics (1 GB); 0: none.
+        limits: Numbers from which rules speak, in place of those in :data:`yolo_stable.check.limits.LIMITS`.
         imgsz: Longest side in pixels to which training scales images; boxes below one pixel are reported.
         workers: Threads; None: one for each core.
         progress: Show a bar on stderr.
@@ -82,7 +81,7 @@ def check(
     findings = list(layout.findings)
     images = _list(layout, findings)
     if layout.task is None:
-        _guess_task(layout, images)
+        layout.task = _guess_task(layout, images)
     job = Job(_form(layout), layout.channels, imgsz, near, limit)
     scans = _scan(images, job, workers or workers_here(), progress)
     for part in scans.values():
@@ -146,7 +145,7 @@ def splits_wanted(split: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _list(layout: Layout, findings: list[DataFinding]) -> dict[str, list[str]]:
-    """List the images of all splits, and add what is wrong with the folders."""
+    """List the images of all splits, and report what is wrong with the folders."""
     images: dict[str, list[str]] = {}
     classify = layout.task == "classify"
     for split, sources in layout.splits.items():
@@ -169,7 +168,7 @@ def _list(layout: Layout, findings: list[DataFinding]) -> dict[str, list[str]]:
 
 
 def _in_classes(layout: Layout, split: str, images: list[str], findings: list[DataFinding]) -> list[str]:
-    """Return the images that lie in a class folder, and report the others and empty folders."""
+    """Return the images in class folders, and report the others and empty folders."""
     source = layout.splits[split][0]
     inside: dict[str, int] = dict.fromkeys(layout.names.values(), 0)
     kept: list[str] = []
@@ -188,20 +187,21 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Da
     return kept
 
 
-def _guess_task(layout: Layout, images: dict[str, list[str]]) -> None:
-    """Tell the task from the first label files."""
+def _guess_task(layout: Layout, images: dict[str, list[str]]) -> str:
+    """Return the task that the first label files are for; poses without ``kpt_shape`` are reported."""
     texts: list[str] = []
     for image in islice((image for listed in images.values() for image in listed), _GUESSED_FROM):
         with suppress(OSError, ValueError):  # its finding comes with the scan
             content = read_file(label_path(image), most=MOST_BYTES, links=True)
             texts.append(content.decode("utf-8", errors="replace"))
-    layout.task = guess_task(texts)
-    if layout.task != "detect" and (shape := keypoint_shape(texts)):
-        layout.task = "pose"
+    task = guess_task(texts)
+    if task != "detect" and (shape := keypoint_shape(texts)):
+        task = "pose"
         if not any(finding.rule.id == "kpt-shape" for finding in layout.findings):
             has = "x, y and visibility" if shape[1] == 3 else "x and y"
             message = f"kpt_shape is missing, and each label row is a box around {shape[0]} points of {has}"
             layout.add("kpt-shape", f"{message}; write kpt_shape: [{shape[0]}, {shape[1]}]")
+    return task
 
 
 def _form(layout: Layout) -> Format | None:
@@ -224,7 +224,7 @@ def _scan(images: dict[str, list[str]], job: Job, workers: int, progress: bool) 
 
 
 def _count(layout: Layout, scans: dict[str, Scan]) -> dict[str, np.ndarray]:
-    """Return the objects of each class by split; for classification each image is one."""
+    """Return the objects of each class by split; for classification, the images."""
     if layout.task != "classify":
         return {split: part.counts for split, part in scans.items() if len(part.counts)}
     ids = {name: index for index, name in layout.names.items()}
@@ -254,19 +254,19 @@ def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[DataFi
 
 
 def _identity(layout: Layout) -> Callable[[str], object]:
-    """Return what tells a file from others; in class folders a link is an image of its own, as it may say another class."""
+    """Return what tells files apart; a link in a class folder is an image of its own, as its class may be another."""
     return str if layout.task == "classify" else file_of
 
 
 def _labels(layout: Layout) -> Callable[[str, str], object]:
-    """Return what tells from a path and its split what is said of the image."""
+    """Return what gives the labels of an image, by its path and split."""
     if layout.task == "classify":
         return lambda image, split: class_of(image, layout.splits[split][0])
     return lambda image, split: objects_of(label_path(image))
 
 
 def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[DataFinding]:
-    """Report, once for a split, that it lists images more than once."""
+    """Report splits that list images more than once."""
     identity = _identity(layout)
     for split, listed in images.items():
         if len(set(listed)) == len(listed) and not layout.listed(split):
@@ -278,7 +278,7 @@ def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[Data
 
 
 def _labels_at_all(layout: Layout, scans: dict[str, Scan], findings: list[DataFinding]) -> list[DataFinding]:
-    """Report splits without a single label, and take back what was said of each of their images."""
+    """Report splits without a single label, and take back the finding of each of their images."""
     told: list[DataFinding] = []
     for split, part in scans.items():
         if part.labelled or not part.images:

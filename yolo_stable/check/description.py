@@ -1,7 +1,7 @@
-"""The ``data.yaml``, read as Ultralytics reads it, but to the end.
+"""Description: the ``data.yaml`` as Ultralytics reads it, but to the end.
 
-Ultralytics stops at the first thing that is wrong; here each becomes a finding at its line, and reading goes on with what is
-left. ``tests/check/test_description.py`` holds this reading against Ultralytics' own.
+Ultralytics stops at the first fault; here each becomes a finding at its line, and reading goes on with the rest.
+``tests/check/test_description.py`` compares this reading with Ultralytics' own.
 """
 
 from __future__ import annotations
@@ -38,12 +38,7 @@ _MOST_SHOWN = 60
 
 
 def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
-    """Read a ``data.yaml``.
-
-    Args:
-        path: The file.
-        task: What was asked for, or None.
-        only: Splits that are wanted.
+    """Read a ``data.yaml``, of whose splits those in ``only`` are wanted.
 
     Raises:
         InvalidCallError: The file cannot be opened.
@@ -140,7 +135,7 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
 
 
 def _read_written(layout: Layout, written: list[str]) -> None:
-    """Report names that are not what is written, because YAML takes the text for something else, and empty ones."""
+    """Report empty names, and names that YAML takes for something else than what is written."""
     for (key, name), text in zip(layout.names.items(), written, strict=False):
         if not name.strip():
             layout.add("names-odd", f"class {key} has an empty name", f"names/{key}")

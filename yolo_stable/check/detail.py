@@ -18,8 +18,8 @@ BAND = 0.2
 _MOVES, _ENOUGH = 4, 0.9995
 """The small misfits that are looked for want a closer fit than likeness does."""
 _STANDS_OUT = 4.6
-"""Times the usual difference and :data:`_NOISE`, from which on a place differs: it does in one of 300 copies of photographs, and in
-all but 10 of 1,100 pairs of heads, brain scans, user interfaces and rigs."""
+"""Times the usual difference and :data:`_NOISE`, from which on a place differs. It does in one of 300 copies of photographs and
+in all but 10 of 1,100 pairs of heads, scans, screens and rigs."""
 _NOISE = 0.4
 """Grey levels that rounding and compression change."""
 _MISFIT = 0.25

@@ -19,13 +19,7 @@ OUT_OF_LINE, SOFT = 0.6, 0.42
 
 
 def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:
-    """Judge light and focus of the images that were decoded.
-
-    Args:
-        layout: The data set.
-        scans: By split.
-        limits: By rule; asked are ``image-dark`` and ``image-blurred``.
-    """
+    """Judge light and focus of decoded images, by the limits of ``image-dark`` and ``image-blurred``."""
     paths = [image for scan in scans.values() for image in scan.images]
     bright = np.concatenate(
         [np.zeros(0, np.float32), *(np.frombuffer(scan.bright, np.float32) for scan in scans.values())]

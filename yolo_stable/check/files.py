@@ -1,4 +1,4 @@
-"""Image files of a split, listed as Ultralytics lists them, and what is wrong with folders, links and names."""
+"""Image files: listed as Ultralytics lists them, and what is wrong with folders, links and names."""
 
 from __future__ import annotations
 
@@ -36,12 +36,7 @@ class Listing:
 
 
 def list_images(sources: Iterable[Path], *, hidden: bool = False) -> Listing:
-    """List the images of a split.
-
-    Args:
-        sources: Folders, and text files with one path in a line.
-        hidden: Whether names that begin with a dot count; they do for classification.
-    """
+    """List the images of folders and of lists of paths; classification also takes ``hidden`` names, with a dot."""
     listing = Listing()
     for source in sources:
         if source.is_dir():
@@ -54,7 +49,7 @@ def list_images(sources: Iterable[Path], *, hidden: bool = False) -> Listing:
 
 
 def _walk(folder: str, above: tuple[str, ...], findings: list[DataFinding], hidden: bool) -> Iterator[str]:
-    """Yield the images below a folder, through links as well, but not through one that leads back."""
+    """Yield the images below a folder, also through links, unless a link leads back."""
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -112,7 +107,7 @@ def _read_list(source: Path, listing: Listing) -> None:
 
 
 def _clashes(images: list[str]) -> Iterator[DataFinding]:
-    """Find names that differ in the case of letters alone, and images that share a label file."""
+    """Find names that differ only in capital letters, and images that share a label file."""
     lowered: dict[str, str] = {}
     stems: dict[str, str] = {}
     for image in images:
@@ -128,7 +123,7 @@ def _clashes(images: list[str]) -> Iterator[DataFinding]:
 
 
 def file_of(image: str) -> tuple[str, str]:
-    """Return the file of an image and that of its labels: equal for all ways to write the path of one image."""
+    """Return the real paths of an image and its labels: equal however the path is written."""
     return os.path.realpath(image), os.path.realpath(label_path(image))
 
 
@@ -156,7 +151,7 @@ def label_path(image: str) -> str:
 
 
 def _beside(images: Iterable[str], folder: str) -> Iterator[DataFinding]:
-    """Find labels that lie beside their image, where Ultralytics does not look, and say what it does not read."""
+    """Find labels beside their image, where Ultralytics does not look, and say what they hold."""
     for image in images:
         path = os.path.join(folder, os.path.basename(image).rpartition(".")[0] + ".txt")
         objects, read = objects_of(path), label_path(image)
@@ -171,11 +166,7 @@ def _beside(images: Iterable[str], folder: str) -> Iterator[DataFinding]:
 
 
 def orphans(images: Iterable[str]) -> Iterator[DataFinding]:
-    """Find label files that are not read: in the folders of the labels without an image, and beside images.
-
-    Args:
-        images: All images of the data set.
-    """
+    """Find label files that nobody reads: without an image in the folders of the labels, or beside images."""
     folders: dict[str, str] = {}
     for image in images:
         folders.setdefault(os.path.dirname(label_path(image)), os.path.dirname(image))
@@ -203,11 +194,7 @@ def orphans(images: Iterable[str]) -> Iterator[DataFinding]:
 
 
 def elsewhere(images: Iterable[str]) -> Iterator[DataFinding]:
-    """Find label files of the name of an image that has none, in folders of the same tree where they are not read.
-
-    Args:
-        images: All images of the data set.
-    """
+    """Find label files with the name of an image that has none, in folders of the same tree where they are not read."""
     missing: dict[str, list[str]] = {}
     roots: set[str] = set()
     for image in dict.fromkeys(images):
@@ -227,7 +214,7 @@ def elsewhere(images: Iterable[str]) -> Iterator[DataFinding]:
 
 
 def _has_image(label: str) -> bool:
-    """Say whether a label file is read for some image, listed or not."""
+    """Say whether a label file belongs to some image, listed or not."""
     before, _, after = label.rpartition(f"{os.sep}labels{os.sep}")
     start = f"{before}{os.sep}images{os.sep}{after[:-4]}"
     return any(os.path.exists(f"{start}.{ending}") for ending in FORMATS)

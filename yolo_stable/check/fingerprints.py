@@ -1,4 +1,4 @@
-"""Fingerprints: bits by which pictures that look alike, also turned or mirrored, are found among all pairs."""
+"""Fingerprints: bits that pictures which look alike share, also turned or mirrored."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ _ROWS, _COLUMNS = 256, 2048  # compared in one go: what fits into a cache
 
 
 class Fingerprints:
-    """The fingerprints of many pictures.
-
-    Args:
-        small: Their small grey copies: ``(N, SIDE, SIDE)`` uint8.
-    """
+    """The fingerprints of small grey copies: ``(N, SIDE, SIDE)`` uint8."""
 
     def __init__(self, small: np.ndarray) -> None:
         self.small = small
@@ -38,16 +34,14 @@ class Fingerprints:
         return self._set[0] >= TEXTURE
 
     def partners(self, images: np.ndarray, among: np.ndarray) -> Iterator[tuple[int, int, int, float]]:
-        """Find, for each image, those before it that it may be a copy of; every pair is looked at.
-
-        Only when an image has found :data:`PARTNERS` it looks no further.
+        """Find, for each image, those before it that it may be a copy of, at most :data:`PARTNERS`.
 
         Args:
             images: Their places, ascending.
-            among: Places of the images that are asked, ascending.
+            among: Places of the possible partners, ascending.
 
         Yields:
-            ``(image, partner, turn, share of bits that differ)``, for each image the nearest first. Turned that way
+            ``(image, partner, turn, share of bits that differ)``, the nearest of each image first. Turned that way
             (:func:`turned`), the partner looks like the image.
         """
         for begin in range(0, len(images), _ROWS):

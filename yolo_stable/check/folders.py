@@ -1,4 +1,4 @@
-"""Data sets for classification: a folder for each split, and in it one for each class."""
+"""Class folders: a data set for classification has a folder for each split, and in it one for each class."""
 
 from __future__ import annotations
 
@@ -19,15 +19,7 @@ _NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("
 
 
 def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
-    """Read the splits and classes of a folder.
-
-    Args:
-        path: What holds ``train`` and ``val``.
-        only: Splits that are wanted.
-
-    Returns:
-        The layout; its names are those of the folders in ``train``, in alphabetical order as Ultralytics numbers them.
-    """
+    """Read the splits in ``only``, and the classes: the folders of ``train`` in the order of Ultralytics."""
     layout = Layout(place=path, root=path, task="classify")
     folders: dict[str, Path] = {}
     for split in SPLITS:
@@ -51,7 +43,7 @@ def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
 
 
 def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
-    """Take what lies in the folder itself for classes, all of it for training, as Ultralytics splits it only then."""
+    """Take the folder's own folders for classes, all for training: Ultralytics splits only such a data set itself."""
     root = layout.place
     message = (
         f"there is no folder train: Ultralytics copies the classes to {root}_split, four of five images for training"
@@ -76,7 +68,7 @@ def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
 
 
 def _compare_made(layout: Layout, images: set[Path]) -> None:
-    """Report what an earlier splitting has left that is no longer in the folder: Ultralytics trains on it still."""
+    """Report images of an earlier splitting that the folder no longer has: Ultralytics still trains on them."""
     made = Path(f"{layout.place}_split")
     left = [path for split in ("train", "val") for path in _images(made / split)]
     stale = [path for path in left if Path(*path.relative_to(made).parts[1:]) not in images]
@@ -94,7 +86,7 @@ def _has_images(folder: Path) -> bool:
 
 
 def _name(layout: Layout, folder: Path, names: list[str]) -> None:
-    """Take the names of the classes, and report folders that are hardly classes, and names that hardly differ."""
+    """Take the names of the classes, and report folders that are hardly classes and names that hardly differ."""
     layout.names = dict(enumerate(names))
     if len(names) == 1:
         message = f"there is one class, {names[0]}: every image is of it, and nothing can be learned"
@@ -114,8 +106,8 @@ def _name(layout: Layout, folder: Path, names: list[str]) -> None:
 def _compare(layout: Layout, split: str, folder: Path, expected: list[str], names: list[str]) -> None:
     """Report where the classes of a split are not those of training.
 
-    Ultralytics knows them by their names: it leaves out the images of one that training lacks, and does without one that is
-    lacking here. Only where no name is known it goes by the order of the folders.
+    Ultralytics goes by names: it leaves out images of classes that training lacks, and does without those that this split lacks.
+    Only where no name matches it goes by the order of the folders.
     """
     lacking = sorted(set(expected) - set(names))
     extra = sorted(set(names) - set(expected))
@@ -138,7 +130,7 @@ def _compare(layout: Layout, split: str, folder: Path, expected: list[str], name
 
 
 def is_tools(name: str) -> bool:
-    """Say whether a folder of this name is one that a tool left, and no class.
+    """Say whether a tool left a folder of this name, which is no class.
 
     Examples:
         >>> is_tools(".ipynb_checkpoints"), is_tools("cat")
@@ -148,7 +140,7 @@ def is_tools(name: str) -> bool:
 
 
 def class_of(image: str, source: Path) -> str | None:
-    """Return the class folder that an image lies in, or None when it lies in none.
+    """Return the class folder of an image, or None.
 
     Examples:
         >>> class_of("/d/train/cat/night/1.jpg", Path("/d/train"))

@@ -1,4 +1,4 @@
-"""Fullness: images with far more objects than the others, and splits in which most images have none."""
+"""Fullness: images with far more objects than the others, and splits that are mostly background."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ _USUAL = 5
 
 
 def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:
-    """Judge how many objects images have.
-
-    Args:
-        layout: The data set.
-        scans: By split.
-        limits: By rule; asked are ``image-crowded`` and ``background-share``.
-    """
+    """Judge how many objects images have, by the limits of ``image-crowded`` and ``background-share``."""
     counts = {split: np.bincount(scan.taken.owners, minlength=1) for split, scan in scans.items()}
     filled = sum(len(scan.taken.images) for scan in scans.values())
     mean = sum(int(count.sum()) for count in counts.values()) / max(filled, 1)

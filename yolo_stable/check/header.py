@@ -69,13 +69,13 @@ class Header:
 
 
 def read_header(path: str, findings: list[DataFinding], *, whole: bool = False, channels: int = 3) -> Header:
-    """Read the header and look at what can be known without decoding.
+    """Read the header of an image and judge what it shows without decoding.
 
     Args:
         path: The image.
-        findings: What is wrong is appended here.
-        whole: Read the file whole, for an image that is decoded afterwards.
-        channels: What the data set's description asks for.
+        findings: Takes what is wrong.
+        whole: Read the whole file, for an image that is decoded next.
+        channels: What the description asks for.
 
     Returns:
         The header; its size is 0 when the image cannot be used.

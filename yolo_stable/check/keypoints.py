@@ -1,4 +1,4 @@
-"""Keypoint rules: what is wrong with keypoints."""
+"""Keypoint rules: visibility, place, and corners that stand for no label."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from .rules import found
 
 
 def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[DataFinding]) -> np.ndarray:
-    """Judge all keypoints.
-
-    Args:
-        rows: Rows of many files.
-        keypoints: Keypoints of an object, and numbers of each: 2 (x, y) or 3 (and visibility).
-        findings: What is wrong is appended here.
+    """Judge all keypoints, each of 2 numbers (x, y) or 3 (and visibility).
 
     Returns:
         How many objects show each keypoint: ``(count,)`` int64, as Ultralytics takes them.

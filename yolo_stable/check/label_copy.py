@@ -1,4 +1,4 @@
-"""Label copy: the lines of a label file as the cleaned copy has them."""
+"""Label copy: the lines of a label file in the cleaned copy."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class LabelCopy:
             yield " ".join(clipped)
 
     def _clip(self, words: list[str]) -> list[str]:
-        """Return the words of a line with its box or outline clipped to the image; words that are inside stay as they are.
+        """Return the words of a line with its box or outline clipped to the image; words inside stay as they are.
 
-        The corners of a rotated box stay where they are: clipped, they would be those of another rectangle.
+        The corners of a rotated box stay too: clipped, they would be another rectangle's.
         """
         if shape_of(len(words), self.form) == "box":
             return _clip_box(words)

@@ -1,4 +1,4 @@
-"""Label files, read line by line as far as each task's format goes; what the numbers mean is judged elsewhere."""
+"""Label files: read line by line, as far as the format of each task goes; other modules judge the numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Format:
 
 @dataclass(slots=True)
 class Rows:
-    """The readable lines of many label files, side by side so that rules see them in one go."""
+    """The readable lines of many label files, for rules that judge them at once."""
 
     boxes: list[list[float]] = field(default_factory=list)
     """Class, centre, width and height of each."""
@@ -81,11 +81,11 @@ def read_labels(
         image: Its image.
         size: Width and height of the image in pixels, 0 when unknown.
         form: What a line has to hold.
-        rows: Its readable lines are added here.
-        findings: What is wrong is appended here.
+        rows: Takes the readable lines.
+        findings: Takes what is wrong.
 
     Returns:
-        Whether there is such a file with a line in it.
+        Whether the file has a line.
     """
     if not os.path.isfile(path):  # as Ultralytics asks
         there = "leads nowhere" if os.path.islink(path) else "is no file"
@@ -160,7 +160,7 @@ def read_labels(
 
 
 def shape_of(count: int, form: Format) -> str:
-    """Say what a line of this many columns is: box, polygon, loose (a polygon that is not quite the task's), or wrong."""
+    """Say what a line of this many columns is: box, polygon, loose (nearly the task's polygon), points or columns (wrong)."""
     task = form.task
     full = 5 + math.prod(form.keypoints) if form.keypoints[0] else 5
     if task == "pose":
@@ -173,9 +173,9 @@ def shape_of(count: int, form: Format) -> str:
 
 
 def objects_of(path: str) -> object:
-    """Return what a label file says, however it is written: equal for the same objects in any order.
+    """Return what a label file says: equal for the same objects in any order and writing.
 
-    No file says what an empty one does. Of one that cannot be read its bytes are returned.
+    No file says what an empty one does; an unreadable one is its bytes.
     """
     if not os.path.isfile(path):
         return frozenset()
@@ -217,13 +217,7 @@ def corners(x: float, y: float, width: float, height: float) -> tuple[tuple[floa
 
 
 def guess_task(texts: list[str]) -> str:
-    """Tell the task from label files, when nothing else says it.
-
-    Args:
-        texts: The content of some files.
-
-    Returns:
-        ``detect`` when most lines have 5 columns, ``obb`` when most have 9, else ``segment``.
+    """Return the task that most lines of label files are for.
 
     Examples:
         >>> guess_task(["0 .5 .5 .1 .1"]), guess_task(["0 .1 .1 .2 .1 .2 .2 .1 .2"]), guess_task(["0 1 2 3 4 5 6"])

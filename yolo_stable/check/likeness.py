@@ -17,22 +17,21 @@ _LEAST = 1.0
 def likeness(
     one: np.ndarray, other: np.ndarray, start: np.ndarray | None = None, *, moves: int = 2, enough: float = 0.98
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compare pictures pair by pair.
+    """Compare pictures pair by pair: ``(P, C, S, S)``, 0 to 255.
 
-    What is compared is how each point differs from its surroundings, which light and shade across a picture do not change. The
-    first picture is brought onto the second by a shift, a stretch in both directions and a gain, found by least squares; the
-    worst :data:`TRIM` of the pixels are then left out.
+    Each point is compared by its difference from its surroundings, which light and shade across a picture do not change. A
+    shift, a stretch in both directions and a gain, found by least squares, bring the first picture onto the second; the worst
+    :data:`TRIM` of the pixels are left out.
 
     Args:
-        one: ``(P, C, S, S)``, 0 to 255.
-        other: The same.
+        one: The first pictures.
+        other: The second ones.
         start: Shift to begin with; None: none.
         moves: Times that the first is moved towards the second.
-        enough: Likeness at which it is not moved any more.
+        enough: Likeness at which it is moved no more.
 
     Returns:
-        ``(P,)`` float64: 1 for the same picture, around 0 for pictures that have nothing in common; and the shift that
-        brings the first onto the second, as :func:`moved` takes it.
+        ``(P,)`` float64, 1 for the same picture and around 0 for strangers; and the shift, for :func:`moved`.
     """
     first, target = one.astype(np.float32), relief(other.astype(np.float32), one.shape[-1] // 3)
     side = first.shape[-1]
@@ -58,7 +57,7 @@ def likeness(
 
 
 def _fit(basis: np.ndarray, target: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best weights ``(P, 5)``, and the share of the target that they explain, both without the worst pixels."""
+    """Return the best weights ``(P, 5)`` and the share of the target that they explain, without the worst pixels."""
     pairs, size = target.shape
     weight = np.ones_like(target)
     ridge = 1e-2 * np.eye(basis.shape[-1])
@@ -100,11 +99,9 @@ def _means(side: int, reach: int) -> np.ndarray:
 
 
 def moved(pictures: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Return what lies at a shift from each point, between four pixels.
+    """Return what lies at a shift from each point of ``(P, C, S, S)``, between four pixels.
 
-    Args:
-        pictures: ``(P, C, S, S)``.
-        shift: ``(P, 4)``, in shares of a side: right, down, and growing with them from minus to plus one.
+    The shift ``(P, 4)``, in shares of a side, goes right and down, and right and down growing from minus to plus one.
     """
     side = pictures.shape[-1]
     points, ramp = np.arange(side, dtype=np.float32), np.linspace(-1, 1, side, dtype=np.float32)

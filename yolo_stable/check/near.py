@@ -84,10 +84,10 @@ def find_near(
     """Find images that show the picture of another one.
 
     Args:
-        scans: By split, training first; all of them looked at.
+        scans: By split, training first; every image decoded.
         known: Exact copies, which are reported already.
-        file_of: Tells from a path which file it is: one that is listed again is no copy.
-        limit: Likeness of two images, from 0 to 1, from which on they are compared in detail.
+        file_of: Gives the file of a path: one that is listed again is no copy.
+        limit: Likeness, from 0 to 1, from which on two images are compared in detail.
 
     Returns:
         By image, the link to one before it, in another split first.
@@ -200,7 +200,8 @@ class _Comparison:
     def _in_detail(self, links: list[Link]) -> list[Link]:
         ones, others = self._pictures([(link.image, link.partner, link.turn) for link in links])
         start = np.stack([link.shift for link in links])
-        kin = kinships(*(part.mean(1, keepdims=True, dtype=np.float32) for part in (ones, others)), start)
+        grey, other = (part.mean(1, keepdims=True, dtype=np.float32) for part in (ones, others))
+        kin = kinships(grey, other, start)
         return [
             replace(link, shift=shift, kinship=int(kind), apart=float(apart))
             for link, kind, apart, shift in zip(links, kin.kinds, kin.apart, kin.shift, strict=True)

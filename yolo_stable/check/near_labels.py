@@ -33,13 +33,7 @@ SAME_OBJECT, NO_OBJECT = 0.5, 0.1
 
 
 def check_near_labels(layout: Layout, links: Mapping[int, Link], scans: Mapping[str, Scan]) -> Iterator[DataFinding]:
-    """Find copies that are labelled unlike their original.
-
-    Args:
-        layout: The data set.
-        links: Of near duplicates, by image.
-        scans: By split.
-    """
+    """Report near duplicates whose labels contradict those of their original."""
     paths, splits = flat(scans)
     crowd = crowds(links)
     tables = dict(_tables(scans))
@@ -115,7 +109,7 @@ def _is_plain(rows: np.ndarray) -> np.ndarray:
     """Return which boxes are large enough and far enough from the edges."""
     reach = rows[:, 3:5] / 2
     inside = (rows[:, 1:3] - reach >= MARGIN) & (rows[:, 1:3] + reach <= 1 - MARGIN)
-    return (inside & (rows[:, 3:5] >= SMALLEST)).all(1)
+    return np.asarray((inside & (rows[:, 3:5] >= SMALLEST)).all(1))
 
 
 def _overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:

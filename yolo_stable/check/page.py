@@ -1,4 +1,4 @@
-"""The page with thumbnails: one file, no script, nothing from the network, all text escaped."""
+"""Page with thumbnails: one file, no script, nothing from the network, all text escaped."""
 
 from __future__ import annotations
 
@@ -29,11 +29,7 @@ _RED = (230, 30, 30)
 
 
 def page_of(report: DataReport) -> str:
-    """Return the page of a report.
-
-    Args:
-        report: Of the check; images are read again for their thumbnails.
-    """
+    """Return the page of a report; images are read again for their thumbnails."""
     groups: list[dict[str, Any]] = []
     for (severity, rule), findings in report.by_rule().items():
         places = [
@@ -73,7 +69,7 @@ def page_of(report: DataReport) -> str:
 
 
 def thumbnail(finding: DataFinding) -> str:
-    """Return a small picture of what is wrong as JPEG in base64, the place outlined; empty when there is none to show."""
+    """Return a small picture of a finding as JPEG in base64, the place outlined; empty when there is none."""
     if not finding.image or not os.path.isfile(finding.image):
         return ""
     try:
@@ -92,7 +88,7 @@ def thumbnail(finding: DataFinding) -> str:
 
 
 def _outline(image: Image.Image, points: tuple[tuple[float, float], ...]) -> None:
-    """Draw a closed line, or a ring where it would be too small to be seen; what lies outside is drawn at the edge."""
+    """Draw a closed line, or a ring where it would be too small; what lies outside goes to the edge."""
     if not points:
         return
     width, height = image.size

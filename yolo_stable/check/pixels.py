@@ -40,15 +40,10 @@ class Appearance:
 
 
 def look_into(path: str, header: Header, findings: list[DataFinding]) -> Appearance | None:
-    """Decode an image, small where its format allows that, and judge what is there.
-
-    Args:
-        path: The image.
-        header: What :func:`read_header` has said of it.
-        findings: What is wrong is appended here.
+    """Decode an image, small where its format allows that, and judge it.
 
     Returns:
-        What it looks like; None when it could not be decoded or is of one colour.
+        What it looks like; None when it cannot be decoded or is of one colour.
     """
     try:
         with header.picture or open_path(path) as image:

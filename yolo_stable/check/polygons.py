@@ -1,4 +1,4 @@
-"""Polygon rules: what is wrong with the outlines of objects."""
+"""Polygon rules: outlines that leave the image, cross themselves or enclose nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ thousands each, as most edges are told apart by columns. Whether the outlines be
 
 
 def check_polygons(rows: Rows, findings: list[DataFinding]) -> None:
-    """Judge all outlines.
-
-    Args:
-        rows: Rows of many files.
-        findings: What is wrong is appended here.
-    """
+    """Judge all outlines."""
     left = MOST_PAIRS
     for row, points in rows.polygons.items():
         place = {
@@ -62,14 +57,10 @@ def area(points: np.ndarray) -> float:
 
 
 def crossing(points: np.ndarray, most: int = MOST_PAIRS) -> tuple[bool, int]:
-    """Say whether two edges of a closed outline cross; those that only touch, or lie upon each other, do not.
-
-    Args:
-        points: ``(K, 2)``.
-        most: Pairs of edges after which no more are looked at.
+    """Say whether two edges of a closed outline ``(K, 2)`` cross; edges that touch or lie upon each other do not.
 
     Returns:
-        Whether two of the edges that were looked at cross, and how many pairs were.
+        Whether two of the edges that were looked at cross, and how many pairs were: ``most`` or fewer.
 
     Examples:
         >>> crossing(np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]))[0]

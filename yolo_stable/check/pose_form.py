@@ -21,9 +21,6 @@ _MARGIN = 0.1
 def keypoint_shape(texts: Sequence[str]) -> tuple[int, int] | None:
     """Return the ``kpt_shape`` that label files are written for, or None where they may be something else.
 
-    Args:
-        texts: Content of label files.
-
     Examples:
         >>> keypoint_shape(["0 .5 .5 .4 .4 .4 .4 2 .6 .6 1"]), keypoint_shape(["0 .1 .1 .2 .1 .2 .2 .1 .2"])
         ((2, 3), None)

@@ -1,4 +1,4 @@
-"""A cleaned copy of a data set; the original is only read."""
+"""Cleaned copy of a data set; the original is only read."""
 
 from __future__ import annotations
 
@@ -79,11 +79,7 @@ class Repair:
 
 
 def check_target(out: Path, layout: Layout) -> None:
-    """Refuse a folder that is in use or lies inside the data.
-
-    Args:
-        out: The folder of the copy.
-        layout: The data set.
+    """Refuse a folder for the copy that is in use or inside the data.
 
     Raises:
         InvalidCallError: It is a file, is not empty, or lies inside the data set or around it.
@@ -101,21 +97,16 @@ def check_target(out: Path, layout: Layout) -> None:
 
 
 def repair(report: DataReport, out: Path) -> Repair:
-    """Write a cleaned copy.
+    """Write a cleaned copy to a folder that :func:`check_target` allows.
 
-    Every object that training reads is in the copy, in its split, under the name of its class, and as often as it is listed. Left
-    out are images that cannot be read, and those in which an object would lose its label and so become background. Lines that
-    describe nothing are dropped, boxes that reach over the edge are clipped, images are saved upright in 8-bit RGB where they
-    were not. Training images that are in another split too are left out, unless training would lose a class or most of its
-    images. :class:`Repair` lists all of it.
-
-    Args:
-        report: Of the check of a whole data set.
-        out: The folder, as allowed by :func:`check_target`.
+    The copy has every object that training reads, in its split, under the name of its class, as often as it is listed. It lacks
+    images that cannot be read, and those in which an object would lose its label and become background. Lines that describe
+    nothing are dropped, boxes over the edge are clipped, images are saved upright in 8-bit RGB. Training images that another
+    split has too are left out, unless training would lose a class or most of its images. :class:`Repair` lists all of it.
 
     Raises:
         InvalidCallError: A copy would lose something or need a guess, and nothing is written; or it cannot be written, and what
-            is there of it can be removed.
+            was written can be removed.
     """
     selection = select(report)
     done = Repair(Path(out), left_out=selection.left_out, unmended=selection.unmended)
@@ -215,13 +206,7 @@ class _Names:
         self._root = root
 
     def place(self, image: str, folder: Path, hidden: str = ".") -> Path:
-        """Return where an image goes.
-
-        Args:
-            image: Its path.
-            folder: Where to.
-            hidden: What a dot at the beginning of the name becomes, where Ultralytics passes over such files.
-        """
+        """Return where an image goes; ``hidden`` replaces a dot that begins its name, and that Ultralytics passes over."""
         stem, ending = os.path.splitext(os.path.basename(image))
         stem = "".join(letter if letter.isprintable() else "_" for letter in stem).strip() or "_"
         stem = hidden + stem[1:] if stem[0] == "." else stem

@@ -1,4 +1,4 @@
-"""All rules of the data check, read from ``rules.yaml``: severity, why it matters, what to do, limit."""
+"""Rules of the data check, from ``rules.yaml``: severity, why it matters, what to do, limit."""
 
 from __future__ import annotations
 
@@ -35,17 +35,7 @@ def found(
     points: Iterable[tuple[float, float]] = (),
     others: Iterable[str] = (),
 ) -> DataFinding:
-    """Make a finding.
-
-    Args:
-        rule: Id of the rule.
-        path: The file or folder.
-        message: The value against what is allowed.
-        line: From 1, when there is one.
-        severity: When it is not the rule's own.
-        image: The image that shows it.
-        points: What to outline in the image, in fractions of its size.
-        others: All images that are the same.
+    """Make a finding; its fields are those of :class:`DataFinding`.
 
     Examples:
         >>> found("image-empty", "a.jpg", "0 bytes").severity.value

@@ -1,4 +1,4 @@
-"""Same labels: label files that are equal byte by byte although their images are not."""
+"""Same labels: label files with the same bytes, of images that are not the same."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ROUND = 100
 
 
 def check_same_labels(scans: Mapping[str, Scan], known: Iterable[DataFinding], limit: float) -> Iterator[DataFinding]:
-    """Find images that got the labels of another one.
+    """Find images that have the labels of another one.
 
     Args:
         scans: By split.
-        known: What was found of images that are copies of each other, exact or near: their labels should be equal.
+        known: Copies that were found, exact or near, whose labels should be equal.
         limit: Coordinates that are not round, from which on equal labels are no chance.
 
     Yields:
-        A finding for each file but the first; one for all of a crowd, whose objects may always lie in the same place.
+        A finding for each file but the first; one for a whole crowd, whose objects may always lie in the same place.
     """
     copy_of: dict[str, str] = {}
     for finding in known:

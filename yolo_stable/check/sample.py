@@ -1,4 +1,4 @@
-"""A sample of images, drawn through Ultralytics' own pipeline with the conservative augmentation: what training will see."""
+"""Sample of images, drawn through Ultralytics' own pipeline with the conservative augmentation: what training will see."""
 
 from __future__ import annotations
 
@@ -34,16 +34,13 @@ def check_sample(
 ) -> list[DataFinding]:
     """Augment some training images and look at what comes out.
 
-    Ultralytics rewrites damaged images and leaves caches behind, so it is given copies in a folder that goes afterwards.
+    Ultralytics rewrites damaged images and leaves caches behind, so it gets copies in a temporary folder.
 
     Args:
         layout: The data set.
         images: Paths by split.
         findings: What is known already; images with errors are not drawn.
         size: Number of images, evenly spread.
-
-    Returns:
-        What is wrong; nothing when there is no image to draw.
     """
     bad = {finding.image for finding in findings if finding.severity is Severity.ERROR}
     good = [image for image in images.get("train", ()) if image not in bad]
@@ -153,7 +150,7 @@ def _classified(layout: Layout, folder: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what Ultralytics prints of its scan to itself."""
+    """Silence Ultralytics while it scans."""
     from ultralytics.utils import LOGGER  # sets its level when it is imported
 
     level = LOGGER.level
@@ -166,7 +163,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _same_random_numbers() -> Iterator[None]:
-    """Draw the same sample each time, and leave the generators of the caller where they were."""
+    """Draw the same sample each time, and restore the caller's generators."""
     import torch
 
     python, legacy = random.getstate(), np.random.get_state()

@@ -1,4 +1,4 @@
-"""Scan: all images and label files of a data set, looked at in parallel, a few dozen at a time."""
+"""Scan: all images and label files of a split, looked at in parallel, a few dozen at a time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Job:
 
 @dataclass(slots=True)
 class Scan:
-    """What is kept of the images of a split: three hundred bytes for each, and 28 for each object."""
+    """What is kept of the images of a split: 300 bytes for each, and 28 for each object."""
 
     images: Sequence[str]
     keys: array[int] = field(default_factory=lambda: array("Q"))
@@ -97,11 +97,8 @@ def scan(images: Sequence[str], job: Job, workers: int, advance: Callable[[int],
     Args:
         images: Their paths, sorted.
         job: What to look at.
-        workers: Threads. Decoding runs beside Python; with nothing to decode one thread is the fastest.
-        advance: Called with the number of images that were done.
-
-    Returns:
-        What was found, in the order of the images.
+        workers: Threads, used for decoding; all else is fastest with one.
+        advance: Called with the number of images that are done.
     """
     whole = Scan(images)
     chunks = (images[at : at + CHUNK] for at in range(0, len(images), CHUNK))

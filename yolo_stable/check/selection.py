@@ -1,7 +1,6 @@
 """Selection: which images of a data set go into its cleaned copy, under which class ids, and why the others do not.
 
-All is decided here, before anything is written. An image that training reads stays, as often as it is listed; what would have to
-be guessed is refused.
+All is decided before anything is written. An image that training reads stays, as often as it is listed; guesses are refused.
 """
 
 from __future__ import annotations
@@ -57,10 +56,7 @@ class Selection:
 
 
 def select(report: DataReport) -> Selection:
-    """Decide what goes into a copy.
-
-    Args:
-        report: Of a whole data set.
+    """Decide what goes into a copy of a whole data set.
 
     Raises:
         InvalidCallError: A copy would lose or rename something, or need a guess.
@@ -117,7 +113,7 @@ def _refuse_guesses(report: DataReport) -> None:
 
 
 def _rules_against(report: DataReport) -> dict[str, str]:
-    """Return, for each image that is not copied, the rule."""
+    """Return the rule against each image that is not copied."""
     return {
         finding.image or finding.path: finding.rule.id
         for finding in reversed(report.findings)  # the first one counts
@@ -126,10 +122,9 @@ def _rules_against(report: DataReport) -> dict[str, str]:
 
 
 def _take_out_leaks(report: DataReport, selection: Selection) -> None:
-    """Take out of training what is in another split too, if training keeps its classes and most of its images.
+    """Take out of training what another split has too, if training keeps its classes and most of its images.
 
-    Of images whose labels contradict each other each stays, as do copies in validation and test: which one is right, or where it
-    belongs, is not for us to say.
+    Images whose labels contradict each other stay, as do copies in validation and test: nobody can say which is right.
     """
     torn = [finding for finding in report.findings if finding.rule.id == CONTRADICTION]
     for finding in torn:

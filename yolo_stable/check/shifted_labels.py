@@ -30,12 +30,7 @@ SURE = 8.0
 
 
 def check_shifted_labels(layout: Layout, scans: Mapping[str, Scan]) -> Iterator[DataFinding]:
-    """Find splits whose labels are one image off; images that were not decoded say nothing.
-
-    Args:
-        layout: The data set.
-        scans: By split.
-    """
+    """Report splits whose labels are one image off; images that were not decoded say nothing."""
     for split, scan in scans.items():
         if len(scan.small) != len(scan.images) * SIDE * SIDE or len(scan.taken.images) < LEAST_IMAGES:
             continue

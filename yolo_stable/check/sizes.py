@@ -22,15 +22,10 @@ _FACTOR = 1.0
 
 
 def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: float) -> Iterator[DataFinding]:
-    """Find objects that are out of line in their class.
+    """Find objects that are far smaller or larger than those of their class: ``limit`` robust standard deviations.
 
-    Sizes are square roots of areas as fractions of the image, on a scale of octaves. Usual is the median; what is out of line
-    is told by the median of the distances to it, which a few wrong labels do not move.
-
-    Args:
-        scans: By split.
-        names: Of the classes, by id.
-        limit: Robust standard deviations from the usual size, above which an object is out of line.
+    Sizes are square roots of areas as shares of the image, in octaves. The median is usual, and the median of the distances
+    to it is the spread: a few wrong labels move neither.
     """
     taken = [scan.taken for scan in scans.values()]
     tables = [objects.table for objects in taken]
