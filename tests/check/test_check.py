@@ -112,10 +112,9 @@ class TestTogether:
         data.image("duplicate", "copy", first.read_bytes(), labels=LINES)
         data.image("duplicate-across-splits", "leak", first.read_bytes(), split="val", labels=LINES)
         near = Image.open(data.root / "images/train/clean-train-1.png").resize((80, 56))
-        data.image("near-duplicate", "small.jpg", encoded(np.asarray(near), "JPEG", quality=60))
-        data.image(
-            "near-duplicate-across-splits", "frame.jpg", encoded(np.asarray(near), "JPEG", quality=70), split="val"
-        )
+        small, frame = (encoded(np.asarray(near), "JPEG", quality=quality) for quality in (60, 70))
+        data.image("near-duplicate", "small.jpg", small, labels=LINES)
+        data.image("near-duplicate-across-splits", "frame.jpg", frame, labels=LINES, split="val")
         assert found_in(check(data.root)) == data.expected
         exact = {place for place in data.expected if not place[0].startswith("near")}
         assert found_in(check(data.root, near=False)) == exact

@@ -81,7 +81,7 @@ def check(
     findings = list(layout.findings)
     images = _list(layout, findings)
     if layout.task is None:
-        layout.task = _guess_task(layout, images)
+        layout.task = _guess_task(layout, images, findings)
     job = Job(_form(layout), layout.channels, imgsz, near, limit)
     scans = _scan(images, job, workers or workers_here(), progress)
     for part in scans.values():
@@ -187,7 +187,7 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Da
     return kept
 
 
-def _guess_task(layout: Layout, images: dict[str, list[str]]) -> str:
+def _guess_task(layout: Layout, images: dict[str, list[str]], findings: list[DataFinding]) -> str:
     """Return the task that the first label files are for; poses without ``kpt_shape`` are reported."""
     texts: list[str] = []
     for image in islice((image for listed in images.values() for image in listed), _GUESSED_FROM):
@@ -197,10 +197,11 @@ def _guess_task(layout: Layout, images: dict[str, list[str]]) -> str:
     task = guess_task(texts)
     if task != "detect" and (shape := keypoint_shape(texts)):
         task = "pose"
-        if not any(finding.rule.id == "kpt-shape" for finding in layout.findings):
+        if not any(finding.rule.id == "kpt-shape" for finding in findings):
             has = "x, y and visibility" if shape[1] == 3 else "x and y"
             message = f"kpt_shape is missing, and each label row is a box around {shape[0]} points of {has}"
-            layout.add("kpt-shape", f"{message}; write kpt_shape: [{shape[0]}, {shape[1]}]")
+            message += f"; write kpt_shape: [{shape[0]}, {shape[1]}]"
+            findings.append(found("kpt-shape", layout.place, message))
     return task
 
 

@@ -8,12 +8,16 @@ import numpy as np
 
 from .boxes import TOLERANCE
 
-FEWEST = 10
-"""Rows that are judged where keypoints have no visibility: an outline can look like a pose by chance, many cannot."""
+FEWEST, FEWEST_POINTS = 10, 4
+"""Rows, and points of each, that are judged where keypoints have no visibility: fewer can be outlines by chance."""
 MOST_OUTSIDE = 0.02
 """Share of the rows whose points may leave their box."""
-LEAST_FAR = 0.25
-"""Share of the rows whose width and height, read as a point, lie far off the others: in an outline none do."""
+LEAST_FAR = 0.1
+"""Share of the rows whose width and height, read as a point, lie far off the others: in outlines hardly any do."""
+_FAR, _FAR_OF_MANY, _MANY = 1.0, 0.25, 8
+"""Of the extent of the other points, by which such a point lies outside of it; and where there are so many points."""
+LEAST_FULL = 0.5
+"""Share of its box that the points of a usual row extend over: small outlines extend over less of what would be their box."""
 _MARGIN = 0.1
 """Of a box's sides, by which a keypoint may leave it: boxes are often drawn around the visible part."""
 
@@ -42,14 +46,16 @@ def keypoint_shape(texts: Sequence[str]) -> tuple[int, int] | None:
         points = rest.reshape(len(rest), -1, 3)
         if _enclosed(centre, size, points[..., :2], points[..., 2] > 0):
             return points.shape[1], 3
-    if rest.shape[1] % 2 or len(rows) < FEWEST:
+    if rest.shape[1] % 2 or rest.shape[1] < 2 * FEWEST_POINTS or len(rows) < FEWEST:
         return None
     points = rest.reshape(len(rest), -1, 2)
-    both = np.concatenate([centre[:, None], points], axis=1)
-    low, high = both.min(1), both.max(1)
-    far = ((size < 2 * low - high) | (size > 2 * high - low)).any(1)
     shown = (points != 0).any(-1)
-    if far.mean() < LEAST_FAR or not _enclosed(centre, size, points, shown):
+    both = np.concatenate([centre[:, None], np.where(shown[..., None], points, centre[:, None])], axis=1)
+    low, high = both.min(1), both.max(1)
+    reach = (_FAR if points.shape[1] < _MANY else _FAR_OF_MANY) * (high - low)
+    far = ((size < low - reach) | (size > high + reach)).any(1)
+    full = float(np.median(((high - low) / size).max(1)))
+    if far.mean() < LEAST_FAR or full < LEAST_FULL or not _enclosed(centre, size, points, shown):
         return None
     return points.shape[1], 2
 
