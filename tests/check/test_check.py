@@ -76,7 +76,7 @@ class TestEveryDefect:
         assert all(finding.message and finding.rule.why and finding.rule.fix for finding in report.findings)
         by_rule = {finding.rule.id: finding.message for finding in report.findings}
         assert by_rule["class-range"].startswith("class ")
-        assert "allowed are 0 to 1" in by_rule["class-range"]
+        assert "allowed: 0 to 1" in by_rule["class-range"]
         assert "9 pixels" in by_rule["image-small"].replace(" x 9", " 9")
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its files are left open

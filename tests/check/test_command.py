@@ -33,7 +33,7 @@ def test_clean_and_warnings_end_with_0_and_errors_with_1(tmp_path: Path) -> None
     data.line("class-range", BOX, "7 0.5 0.5 0.2 0.2", name="wrong")
     code, text = call(data.root)
     assert code == 1
-    assert "labels/train/wrong.txt:2: class 7; allowed are 0 to 1" in text.replace("\n", " ")
+    assert "labels/train/wrong.txt:2: class 7; allowed: 0 to 1" in text.replace("\n", " ")
 
 
 def test_the_json_file_has_schema_1(tmp_path: Path) -> None:

@@ -47,12 +47,12 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
         return False
     have = array.shape[-1] if array.ndim >= 3 else 1
     if have != channels or array.dtype == np.uint16:
-        message = f"has {have} channels of {array.dtype}; expected are {channels} of uint8. Ultralytics writes it anew"
+        message = f"has {have} channels of {array.dtype}; expected: {channels} of uint8. Ultralytics rewrites it"
         findings.append(found("npy-mismatch", path, message, severity=Severity.WARNING, image=image))
         return False
     if array.ndim not in (2, 3) or not _alike(array.shape, header):
         expected = (header.height, header.width, channels)
-        findings.append(found("npy-mismatch", path, f"its shape is {array.shape}; expected is {expected}", image=image))
+        findings.append(found("npy-mismatch", path, f"its shape is {array.shape}; expected: {expected}", image=image))
         return False
     if array.shape[:2] != (header.height, header.width):
         message = f"is {array.shape[1]} x {array.shape[0]}; the image is {header.width} x {header.height}"
@@ -63,7 +63,7 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
             findings.append(found("npy-not-finite", path, f"{bad} of {array.size} values are NaN or Inf", image=image))
             return False
     if array.dtype != np.uint8:
-        message = f"holds {array.dtype}; expected is uint8, 0 to 255"
+        message = f"holds {array.dtype}; expected: uint8, 0 to 255"
         taken = channels != 3 and array.dtype in SCALED
         severity = Severity.WARNING if taken else None
         findings.append(found("npy-mismatch", path, message, severity=severity, image=image))

@@ -38,7 +38,7 @@ def check_balance(
         elsewhere = [split for split, some in counts.items() if some[place]]
         rule = "class-unseen" if elsewhere else "class-unused"
         where = f", but it has some in {' and '.join(elsewhere)}" if elsewhere else ""
-        message = f"class {index} ({name}) has no object in train{where}; expected is one or more"
+        message = f"class {index} ({name}) has no object in train{where}; expected: one or more"
         yield found(rule, layout.place, message, line=line)
     used = np.flatnonzero(train)
     most, least = used[train[used].argmax()], used[train[used].argmin()]
@@ -46,7 +46,7 @@ def check_balance(
         names = [classes[i][1] for i in (most, least)]
         message = (
             f"{train[most]} x {names[0]} for {train[least]} x {names[1]} in train:"
-            f" {train[most] / train[least]:.0f} : 1; expected is {limits['class-imbalance']:g} : 1 at most"
+            f" {train[most] / train[least]:.0f} : 1; expected: {limits['class-imbalance']:g} : 1 at most"
         )
         yield found("class-imbalance", layout.place, message, line=layout.lines.get(f"names/{classes[least][0]}"))
 
@@ -62,8 +62,8 @@ def _seldom(
     train, val = counts["train"], counts.get("val")
     objects = int(train[place])
     if objects < limits["class-rare"] and train.sum() >= _SMALL * objects:
-        message = f"{name} has {objects} objects in train; expected are {limits['class-rare']:g} or more"
+        message = f"{name} has {objects} objects in train; expected: {limits['class-rare']:g} or more"
         yield found("class-rare", where[0], message, line=where[1])
     elif val is not None and val.sum() and not val[place] and objects >= limits["class-unmeasured"]:
-        message = f"{name} has {objects} objects in train and none in val; expected is one or more"
+        message = f"{name} has {objects} objects in train and none in val; expected: one or more"
         yield found("class-unmeasured", where[0], message, line=where[1])

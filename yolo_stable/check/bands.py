@@ -70,7 +70,7 @@ def check_bands(path: str, header: Header, channels: int, findings: list[DataFin
     if image.dtype != np.uint8:
         fine = channels not in PLAIN and image.dtype in SCALED and bool(((image >= 0) & (image <= 255)).all())
         severity = Severity.WARNING if fine and image.max() > 1 else None
-        message = f"holds {image.dtype}; expected are 8 bits"
+        message = f"holds {image.dtype}; expected: 8 bits"
         findings.append(found("image-float", path, message, image=path, severity=severity))
         header.damaged = severity is None
         if header.damaged:

@@ -156,7 +156,7 @@ def _list(layout: Layout, findings: list[DataFinding]) -> dict[str, list[str]]:
             listing.images[:] = _in_classes(layout, split, listing.images, findings)
         if sources and not listing.images:
             where = ", ".join(map(str, sources))
-            message = f"{split}: no image in {where}; read are {', '.join(sorted(FORMATS))}"
+            message = f"{split}: no image in {where}; Ultralytics reads {', '.join(sorted(FORMATS))}"
             severity = Severity.WARNING if split == "test" else None
             findings.append(
                 found("split-empty", layout.place, message, line=layout.lines.get(split), severity=severity)
@@ -176,14 +176,14 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Da
         name = class_of(image, source)
         if name is None:
             findings.append(
-                found("image-stray", image, f"lies in {source} itself; expected is a class folder", image=image)
+                found("image-stray", image, f"lies in {source} itself; expected: a class folder", image=image)
             )
         else:
             inside[name] = inside.get(name, 0) + 1
             kept.append(image)
     for name, count in inside.items():
         if not count and (source / name).is_dir() and not is_tools(name):
-            findings.append(found("class-folder-empty", source / name, "holds no image; expected is one or more"))
+            findings.append(found("class-folder-empty", source / name, "holds no image; expected: one or more"))
     return kept
 
 

@@ -85,7 +85,7 @@ def run_check(
         report = check(place, task=report.task, near=False, **options)
         done.judged(report)
         for path, _, message in done.unmended[:PLACES]:
-            print_folded(console, f"not mended: {printable(path)}: {printable(message)}")
+            print_folded(console, f"error remains: {printable(path)}: {printable(message)}")
         print_folded(console, done.verdict)
         return int(bool(done.unmended))
     return report.exit_code

@@ -131,7 +131,7 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
     for key, name in layout.names.items():
         other = seen.setdefault(name.strip().lower(), key)
         if other != key:
-            layout.add("names-twice", f"class {key} is called {name!r}, as is class {other}", f"names/{key}")
+            layout.add("names-twice", f"classes {other} and {key} are both called {name!r}", f"names/{key}")
 
 
 def _read_written(layout: Layout, written: list[str]) -> None:

@@ -44,7 +44,9 @@ def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[st
             continue
         for path, index in places.items():
             if rule == "image-dark":
-                message = f"99 % of it are at most {bright[index]:.0f} of 255; expected are more than {limits[rule]:g}"
+                message = (
+                    f"99 % of its pixels are {bright[index]:.0f} of 255 or darker; expected: more than {limits[rule]:g}"
+                )
             else:
                 message = f"sharpness of its edges is {sharp[index]:.2f}; usual is {usual:.2f}, expected more than {blurred:.2f}"
             yield found(rule, path, message, image=path)

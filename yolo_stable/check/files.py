@@ -66,14 +66,14 @@ def _walk(folder: str, above: tuple[str, ...], findings: list[DataFinding], hidd
                 continue
         if entry.is_dir():
             if ending in FORMATS and ending != entry.name.lower() and not hidden:
-                message = "is a folder; for Ultralytics its name is that of an image, which it cannot read"
+                message = "is a folder; Ultralytics takes its name for an image and cannot read it"
                 findings.append(found("image-unreadable", entry.path, message, severity=Severity.WARNING))
             yield from _walk(entry.path, (*above, os.path.realpath(entry.path)), findings, hidden)
         elif ending in FORMATS and ending != entry.name.lower():
             yield entry.path
         elif ending in OTHER_IMAGES:
             findings.append(
-                found("image-ignored", entry.path, f"ends in .{ending}; read are {', '.join(sorted(FORMATS))}")
+                found("image-ignored", entry.path, f"ends in .{ending}; Ultralytics reads {', '.join(sorted(FORMATS))}")
             )
 
 
@@ -119,7 +119,7 @@ def _clashes(images: list[str]) -> Iterator[DataFinding]:
         stem = image.rpartition(".")[0]
         twin = stems.setdefault(stem, image)
         if twin != image:
-            yield found("label-shared", image, f"has the label file of {os.path.basename(twin)} too", image=image)
+            yield found("label-shared", image, f"shares the label file of {os.path.basename(twin)}", image=image)
 
 
 def file_of(image: str) -> tuple[str, str]:
@@ -158,8 +158,8 @@ def _beside(images: Iterable[str], folder: str) -> Iterator[DataFinding]:
         if not isinstance(objects, frozenset) or not objects or objects == objects_of(read):
             continue  # a text of another kind, or no loss
         there = os.path.exists(read)
-        message = f"lies beside its image and is not read; read is {read}, which " + (
-            "says something else" if there else "is not there"
+        message = f"lies beside its image and is not read; Ultralytics reads {read}, which " + (
+            "says something else" if there else "is missing"
         )
         severity = Severity.WARNING if there else None
         yield found("label-beside", path, message, image=image, severity=severity)
@@ -185,11 +185,11 @@ def orphans(images: Iterable[str]) -> Iterator[DataFinding]:
             stem, _, ending = name.rpartition(".")
             path = os.path.join(labels, name)
             if ending == "txt" and stem not in stems and stem.lower() not in NOT_LABELS:
-                yield found("label-orphan", path, f"there is no image {stem} in {pictures}")
+                yield found("label-orphan", path, f"the image {stem} is missing in {pictures}")
             elif (
                 ending != "txt" and ending.lower() == "txt" and stem in stems and not os.path.exists(f"{path[:-3]}txt")
             ):
-                message = f"is not read; read is {stem}.txt, which is not there"
+                message = f"is not read; Ultralytics reads {stem}.txt, which is missing"
                 yield found("label-orphan", path, message, image=os.path.join(pictures, files[stem]))
 
 
@@ -209,7 +209,7 @@ def elsewhere(images: Iterable[str]) -> Iterator[DataFinding]:
                 path = os.path.join(folder, f"{stem}.txt")
                 if len(missing[stem]) == 1 and not _has_image(path):
                     image = missing[stem][0]
-                    message = f"has the name of {image}, which has no labels; read is {label_path(image)}"
+                    message = f"has the name of {image}, which lacks labels; Ultralytics reads {label_path(image)}"
                     yield found("label-elsewhere", path, message, image=image)
 
 

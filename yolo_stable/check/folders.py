@@ -32,7 +32,7 @@ def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
         folders["val"] = folders.pop("test")  # Ultralytics validates on it
     for split in ("train", "val"):
         if split not in folders:
-            layout.findings.append(found("path-missing", path / split, f"there is no folder {split} for the classes"))
+            layout.findings.append(found("path-missing", path / split, f"the folder {split} is missing"))
     classes = {split: class_names(folder) for split, folder in folders.items()}
     expected = classes.get("train") or next(iter(classes.values()), [])
     _name(layout, folders.get("train", path), expected)
@@ -46,7 +46,7 @@ def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
     """Take the folder's own folders for classes, all for training: Ultralytics splits only such a data set itself."""
     root = layout.place
     message = (
-        f"there is no folder train: Ultralytics copies the classes to {root}_split, four of five images for training"
+        f"the folder train is missing: Ultralytics copies the classes to {root}_split, 80 % of the images for training"
     )
     layout.findings.append(found("split-made", root, message))
     _name(layout, root, class_names(root))
@@ -58,10 +58,10 @@ def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
             layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
         within = sorted({image.relative_to(root / name).parts[0] for image in images})
         if images and not any((root / name / part).is_file() for part in within):
-            message = f"holds images only in folders ({some(within)}): all of it is taken for one class"
+            message = f"holds images only in folders ({some(within)}), which count as one class"
             layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
     if max(map(len, classes.values())) < 2:
-        message = "no class has two images: all go to validation, and none is left for training"
+        message = "no class has two images: all go to validation, none to training"
         layout.findings.append(found("split-empty", root, message))
     _compare_made(layout, {image.relative_to(root) for images in classes.values() for image in images})
     return layout
@@ -73,7 +73,7 @@ def _compare_made(layout: Layout, images: set[Path]) -> None:
     left = [path for split in ("train", "val") for path in _images(made / split)]
     stale = [path for path in left if Path(*path.relative_to(made).parts[1:]) not in images]
     if stale:
-        message = f"{len(stale)} images in {made} are not in {layout.place} and take part: {some(stale)}"
+        message = f"{len(stale)} images in {made} are not in {layout.place} but take part: {some(stale)}"
         layout.findings.append(found("split-made", made, message, severity=Severity.WARNING))
 
 
@@ -89,17 +89,17 @@ def _name(layout: Layout, folder: Path, names: list[str]) -> None:
     """Take the names of the classes, and report folders that are hardly classes and names that hardly differ."""
     layout.names = dict(enumerate(names))
     if len(names) == 1:
-        message = f"there is one class, {names[0]}: every image is of it, and nothing can be learned"
+        message = f"{names[0]} is the only class: there is nothing to learn"
         layout.findings.append(found("class-folders", folder, message, severity=Severity.WARNING))
     seen: dict[str, str] = {}
     for number, name in layout.names.items():
         if is_tools(name):
-            message = f"a folder that is hidden, or that a tool made, is taken for class {number}"
+            message = f"is hidden or made by a tool, and counts as class {number}"
             layout.findings.append(found("class-hidden", folder / name, message))
         other = seen.setdefault(name.strip().lower(), name)
         if other != name:
             layout.findings.append(
-                found("names-twice", folder / name, f"class {name!r} is called nearly as class {other!r} is")
+                found("names-twice", folder / name, f"classes {other!r} and {name!r} have nearly one name")
             )
 
 
@@ -116,7 +116,7 @@ def _compare(layout: Layout, split: str, folder: Path, expected: list[str], name
         layout.findings.append(found("class-folders", folder, message))
         return
     for name in filter(is_tools, extra):
-        message = f"a folder that is hidden, or that a tool made; its images in {split} are left out"
+        message = f"is hidden or made by a tool; Ultralytics drops its images in {split}"
         layout.findings.append(found("class-hidden", folder / name, message, severity=Severity.WARNING))
     extra = [name for name in extra if not is_tools(name)]
     lacking = [name for name in lacking if not is_tools(name)]
@@ -124,7 +124,7 @@ def _compare(layout: Layout, split: str, folder: Path, expected: list[str], name
     if lacking or extra:
         wrong = [f"lacks {some(lacking)}"] if lacking else []
         wrong += [f"has {some(extra)} that train lacks"] if extra else []
-        wrong += ["whose images are left out"] if lost else []
+        wrong += ["whose images Ultralytics drops"] if lost else []
         severity = None if lost else Severity.WARNING
         layout.findings.append(found("class-folders", folder, f"{split} {', '.join(wrong)}", severity=severity))
 

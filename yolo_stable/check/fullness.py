@@ -29,7 +29,7 @@ def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[st
             if count <= MOST_DETECTED and count < _USUAL * mean:
                 continue  # all images are like that
             beyond = count > MOST_DETECTED
-            message = f"has {count} objects, where the mean is {mean:.0f}; above {most:g} it is told"
+            message = f"has {count} objects; the mean is {mean:.0f}, the limit {most:g}"
             if beyond:
                 message += f". A model finds {MOST_DETECTED} at most (max_det)"
             severity = Severity.WARNING if beyond else None

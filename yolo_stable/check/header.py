@@ -96,7 +96,7 @@ def read_header(path: str, findings: list[DataFinding], *, whole: bool = False, 
     except BROKEN as error:
         rule, message = "image-unreadable", f"cannot be read: {getattr(error, 'strerror', None) or error}"
         if _is_float_tiff(path):
-            rule, message = "image-float", "holds floating-point numbers; expected are 8 bits"
+            rule, message = "image-float", "holds floating-point numbers; expected: 8 bits"
         severity = Severity.WARNING if os.path.basename(path).startswith("._") else None  # macOS' notes on a file
         findings.append(found(rule, path, message, image=path, severity=severity))
         header.width = 0
@@ -137,33 +137,33 @@ def _judge(image: Image.Image, path: str, bits: int, channels: int) -> Iterator[
     kind, mode, (width, height) = image.format or "", image.mode, image.size
     ending = path.rpartition(".")[2].lower()
     if kind not in ENDINGS:
-        yield found("image-format", path, f"is {kind}; allowed are {', '.join(ENDINGS)}", image=path)
+        yield found("image-format", path, f"is {kind}; allowed: {', '.join(ENDINGS)}", image=path)
     elif ending not in ENDINGS[kind]:
         yield found("image-extension", path, f"ends in .{ending} and is {kind} (.{ENDINGS[kind][0]})", image=path)
     turn = _orientation(image)
     if turn in range(2, 9) and channels in (1, 3):  # with others the reader lets the pixels lie
         yield found("image-rotated", path, f"EXIF orientation is {turn}; upright is 1", image=path)
     if mode == "CMYK":
-        yield found("image-cmyk", path, "is CMYK; expected is RGB or grey", image=path)
+        yield found("image-cmyk", path, "is CMYK; expected: RGB or grey", image=path)
     elif mode == "F" and channels in (1, 3):  # with others the bands are looked at
-        yield found("image-float", path, "holds floating-point numbers; expected are 8 bits", image=path)
+        yield found("image-float", path, "holds floating-point numbers; expected: 8 bits", image=path)
     elif 8 < bits <= 16:
-        yield found("image-16bit", path, f"has {bits} bits for a channel; expected are 8", image=path)
+        yield found("image-16bit", path, f"has {bits} bits for a channel; expected: 8", image=path)
     if mode in _GREY and channels == 3:
-        yield found("image-grey", path, f"has one channel (mode {mode}); expected are 3", image=path)
+        yield found("image-grey", path, f"has one channel (mode {mode}); expected: 3", image=path)
     elif channels in (1, 3) and (mode in {"RGBA", "LA", "PA"} or "transparency" in image.info):
-        yield found("image-alpha", path, f"has an alpha channel (mode {mode}); expected is RGB", image=path)
+        yield found("image-alpha", path, f"has an alpha channel (mode {mode}); expected: RGB", image=path)
     if min(width, height) < SMALLEST_SIDE:
-        yield found("image-small", path, f"{width} x {height} pixels; allowed are {SMALLEST_SIDE} or more", image=path)
+        yield found("image-small", path, f"{width} x {height} pixels; allowed: {SMALLEST_SIDE} or more", image=path)
     elif max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
         limit = f"{LARGEST_SIDE} a side and {LARGEST_AREA // 10**6} million in all"
         severity = Severity.ERROR if width * height > REFUSED_AREA else None  # Ultralytics leaves it out
-        message = f"{width} x {height} pixels; expected are at most {limit}"
+        message = f"{width} x {height} pixels; expected: at most {limit}"
         yield found("image-huge", path, message, image=path, severity=severity)
     if max(width, height) > LARGEST_ASPECT * min(width, height):
         aspect = max(width, height) / max(min(width, height), 1)
         yield found(
-            "image-aspect", path, f"sides are {aspect:.1f} : 1; expected is {LARGEST_ASPECT:g} : 1 at most", image=path
+            "image-aspect", path, f"sides are {aspect:.1f} : 1; expected: {LARGEST_ASPECT:g} : 1 at most", image=path
         )
 
 

@@ -91,7 +91,7 @@ def read_labels(
         there = "leads nowhere" if os.path.islink(path) else "is no file"
         message, severity = f"{path} {there}", Severity.WARNING
         if not os.path.lexists(path):
-            message, severity = f"there is no {path}", None
+            message, severity = f"{path} is missing", None
         findings.append(found("label-missing", image, message, image=image, severity=severity))
         return False
     try:
@@ -120,11 +120,11 @@ def read_labels(
         try:
             values = [float(word) for word in words]
         except ValueError as error:
-            findings.append(found("label-parse", path, f"{error}; expected are numbers", line=line, image=image))
+            findings.append(found("label-parse", path, f"{error}; expected: numbers", line=line, image=image))
             continue
         if not math.isfinite(sum(values)):
             bad = next((word for word, value in zip(words, values, strict=True) if not math.isfinite(value)), words[0])
-            message = f"holds {bad}; expected are finite numbers"
+            message = f"holds {bad}; expected: finite numbers"
             findings.append(found("label-not-finite", path, message, line=line, image=image))
             continue
         shape = shape_of(len(values), form)
@@ -136,7 +136,7 @@ def read_labels(
             findings.append(_misshapen(shape, path, line, len(values), form, image))
             continue
         if shape == "loose":
-            message = f"{len(values)} columns; expected are {form.columns}"
+            message = f"{len(values)} columns; expected: {form.columns}"
             findings.append(found("label-columns", path, message, line=line, image=image, severity=Severity.WARNING))
         key = tuple(values[1:])
         line_before, class_before = seen.setdefault(key, (line, values[0]))
@@ -193,7 +193,7 @@ def objects_of(path: str) -> object:
 def _misshapen(shape: str, path: str, line: int, count: int, form: Format, image: str) -> DataFinding:
     if shape == "points":
         also = ", or a box of another task" if count == 5 else ""
-        message = f"{count} columns are {(count - 1) // 2} point(s){also}; allowed are {form.columns} columns"
+        message = f"{count} columns are {(count - 1) // 2} point(s){also}; allowed: {form.columns} columns"
         return found("polygon-points", path, message, line=line, image=image)
     message = f"{count} columns; allowed for {form.task}: {form.columns}"
     return found("label-columns", path, message, line=line, image=image)

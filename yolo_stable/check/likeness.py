@@ -42,7 +42,7 @@ def likeness(
     for _ in range(moves + 1):
         here = relief(moved(first[left], shift[left]), side // 3)
         down, right = np.gradient(here, axis=(-2, -1))
-        basis = np.stack([here, right, down, right * ramp, down * ramp[:, None]], -1).reshape(len(left), -1, 5)
+        basis = np.stack([here, right, down, right * ramp, down * ramp[:, None]], 1).reshape(len(left), 5, -1)
         gain, share = _fit(basis, target[left].reshape(len(left), -1), first.shape[1])
         better = share > alike[left]
         alike[left[better]], best[left[better]] = share[better], shift[left[better]]
@@ -60,13 +60,12 @@ def _fit(basis: np.ndarray, target: np.ndarray, channels: int) -> tuple[np.ndarr
     """Return the best weights ``(P, 5)`` and the share of the target that they explain, without the worst pixels."""
     pairs, size = target.shape
     weight = np.ones_like(target)
-    ridge = 1e-2 * np.eye(basis.shape[-1])
+    ridge = 1e-2 * np.eye(basis.shape[1])
     for last in (False, True):
-        weighed = (basis * weight[..., None]).transpose(0, 2, 1)
-        best = np.linalg.solve(
-            (weighed @ basis).astype(np.float64) + ridge, (weighed @ target[..., None]).astype(np.float64)
-        )
-        wrong = (target - (basis @ best.astype(np.float32))[..., 0]) ** 2
+        weighed = basis * weight[:, None]
+        products = (weighed @ basis.transpose(0, 2, 1)).astype(np.float64) + ridge
+        best = np.linalg.solve(products, (weighed @ target[..., None]).astype(np.float64))
+        wrong = (target - (best.astype(np.float32).transpose(0, 2, 1) @ basis)[:, 0]) ** 2
         if not last:
             pixels = wrong.reshape(pairs, channels, -1).sum(1)
             keep = int(pixels.shape[1] * (1 - TRIM))
@@ -103,6 +102,8 @@ def moved(pictures: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
     The shift ``(P, 4)``, in shares of a side, goes right and down, and right and down growing from minus to plus one.
     """
+    if not shift.any():
+        return pictures
     side = pictures.shape[-1]
     points, ramp = np.arange(side, dtype=np.float32), np.linspace(-1, 1, side, dtype=np.float32)
     x = np.clip(points + side * (shift[:, :1] + shift[:, 2:3] * ramp), 0, side - 1)

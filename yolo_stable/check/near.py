@@ -127,9 +127,7 @@ def near_duplicates(links: Mapping[int, Link], scans: Mapping[str, Scan], limit:
             continue
         one, other = paths(link.partner), paths(image)
         how = ", turned or mirrored" if link.turn else ""
-        message = (
-            f"looks like {one} ({splits(link.partner)}){how}: likeness {link.alike:.2f}, alike are from {limit:g} on"
-        )
+        message = f"looks like {one} ({splits(link.partner)}){how}: likeness {link.alike:.2f}"
         yield found(_rule(across), other, message, image=other, others=(one, other))
     for (first, split, across), images in together.items():
         named = [paths(image) for image in images]

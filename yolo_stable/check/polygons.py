@@ -27,10 +27,10 @@ def check_polygons(rows: Rows, findings: list[DataFinding]) -> None:
         box = np.array(rows.boxes[row][1:])
         accepted = (box <= 1 + TOLERANCE).all() and (box >= -TOLERANCE).all()  # else the box's finding says it
         if accepted and (low := points.min()) < -ROUNDING:
-            message = f"a point at {number(low)}; allowed are 0 to 1"
+            message = f"a point at {number(low)}; allowed: 0 to 1"
             findings.append(found("coordinate-negative", path, message, severity=Severity.WARNING, **place))
         elif accepted and (high := points.max()) > 1 + ROUNDING:
-            message = f"a point at {number(high)}; allowed are 0 to 1"
+            message = f"a point at {number(high)}; allowed: 0 to 1"
             findings.append(found("coordinate-above-one", path, message, severity=Severity.WARNING, **place))
         distinct = len(np.unique(points, axis=0))
         if distinct < 3:

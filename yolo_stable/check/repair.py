@@ -57,8 +57,8 @@ class Repair:
     def verdict(self) -> str:
         """One line that says what was done."""
         return (
-            f"{self.folder}: {self.copied} images copied, {len(self.left_out)} left out, {len(self.redrawn)} saved anew;"
-            f" {len(self.dropped)} lines dropped, {len(self.clipped)} clipped; {len(self.unmended)} errors not mended."
+            f"{self.folder}: {self.copied} images copied, {len(self.left_out)} left out, {len(self.redrawn)} saved again;"
+            f" {len(self.dropped)} lines dropped, {len(self.clipped)} clipped; {len(self.unmended)} errors remain."
             f" {CHANGES} there lists them."
         )
 
@@ -87,7 +87,7 @@ def check_target(out: Path, layout: Layout) -> None:
     place = Path(os.path.realpath(out))
     if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
         what = "is not empty" if place.is_dir() else "is a file"
-        raise InvalidCallError(f"{WHERE}: fix={out} {what}. Give a folder that is not there yet.")
+        raise InvalidCallError(f"{WHERE}: fix={out} {what}. Give a new folder.")
     own = layout.place if layout.place.is_dir() else layout.place.parent
     sources = [source for listed in layout.splits.values() for source in listed]
     for used in (layout.root, own, *sources):

@@ -95,7 +95,7 @@ def _judge(item: Mapping[str, Any], image: str, classes: int) -> Iterator[DataFi
     legal[:, 2:] &= boxes[:, 2:] > 0
     if not bool(legal.all()):
         box = boxes[~legal.all(1)][0].tolist()
-        yield found("augment-box", image, f"box {box} after augmentation; allowed are 0 to 1, with a size", image=image)
+        yield found("augment-box", image, f"box {box} after augmentation; allowed: 0 to 1, with a size", image=image)
     cls = item["cls"]
     if len(cls) and not bool(((cls >= 0) & (cls < classes)).all()):
         yield found("augment-box", image, f"class beyond 0 to {classes - 1} after augmentation", image=image)

@@ -49,7 +49,7 @@ def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: floa
             like = f", as {names[nearest]} has" if nearest != number else ""
             message = (
                 f"{names[number]} with {2**side:.2g} of the image's side{like}; usual is {2 ** usual[number]:.2g}, and"
-                f" {limit:g} deviations from it are told"
+                f" the limit is {limit:g} deviations"
             )
             image = objects.images[owners[row]]
             where = {"line": int(lines[row]), "image": image, "points": outline(table[row])}

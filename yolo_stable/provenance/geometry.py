@@ -21,7 +21,7 @@ A serial tells two uses of one file apart. The pixel in the upper left corner co
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,12 +106,7 @@ def _warp(child: Recipe, matrix: Sequence[float], width: int, height: int) -> li
         sides = (_cut(polygon, g, h, i - 1e-9), _cut(polygon, -g, -h, -i - 1e-9))
         return [tuple(project(x, y) for x, y in side) for side in sides if side]
 
-    found = [
-        piece
-        if piece.polygons is None
-        else replace(piece, polygons=tuple(p for q in piece.polygons for p in across(q)))
-        for piece in pieces(child)
-    ]
+    found = _changed(pieces(child), lambda polygons: tuple(part for polygon in polygons for part in across(polygon)))
     return _within(found, _rectangle(0, 0, width, height))
 
 
@@ -176,22 +171,16 @@ def _brought(found: list[Piece], how: str) -> list[Piece]:
     return [replace(piece, how=how) for piece in found]
 
 
-def _moved(found: list[Piece], move: Any) -> list[Piece]:
-    return [
-        piece
-        if piece.polygons is None
-        else replace(piece, polygons=tuple(tuple(move(x, y) for x, y in polygon) for polygon in piece.polygons))
-        for piece in found
-    ]
+def _moved(found: list[Piece], move: Callable[[float, float], Point]) -> list[Piece]:
+    return _changed(found, lambda polygons: tuple(tuple(move(x, y) for x, y in polygon) for polygon in polygons))
 
 
 def _within(found: list[Piece], window: Polygon) -> list[Piece]:
-    return [
-        piece
-        if piece.polygons is None
-        else replace(piece, polygons=_kept(_clipped(polygon, window) for polygon in piece.polygons))
-        for piece in found
-    ]
+    return _changed(found, lambda polygons: _kept(_clipped(polygon, window) for polygon in polygons))
+
+
+def _changed(found: list[Piece], change: Callable[[tuple[Polygon, ...]], tuple[Polygon, ...]]) -> list[Piece]:
+    return [piece if piece.polygons is None else replace(piece, polygons=change(piece.polygons)) for piece in found]
 
 
 def _kept(polygons: Any) -> tuple[Polygon, ...]:
