@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter
 
 from yolo_stable.check import check, near
 from yolo_stable.check.finding import DataFinding
+from yolo_stable.check.fingerprints import Fingerprints
 from yolo_stable.check.likeness import likeness
 from yolo_stable.check.limits import LIMITS
 from yolo_stable.check.near import CROWD, find_near, near_duplicates
@@ -246,8 +247,10 @@ def test_a_crowd_is_shown_by_the_image_that_it_is_found_at(tmp_path: Path) -> No
 def test_few_pictures_are_kept_however_many_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = Planted(tmp_path)
     monkeypatch.setattr(near, "_KEPT", 3)
-    colours = near._Colours()
     paths = [str(data.add(f"{number}")) for number in range(8)]
-    for path in paths:
-        assert colours[path] is colours[path]
-        assert len(colours._kept) <= 3
+    prints = Fingerprints(np.zeros((8, SIDE, SIDE), np.uint8))
+    compare = near._Comparison(prints, lambda image: paths[image], str, LIMIT)
+    ones, others = compare._pictures([(image, 0, 0) for image in range(1, 8)])
+    assert (ones == ones[0]).all()
+    assert not (others[0] == others[1]).all()
+    assert compare._colours.cache_info().currsize == 3

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 PIPE = 160
-"""Columns of a pipe or a file, unless the environment sets ``COLUMNS``."""
+"""Columns of a pipe or a file: it is not 80 wide because it has no width."""
 NARROW = 100
 """Below so many columns a sheet with paragraphs is a list."""
 READABLE = 30
@@ -25,13 +25,14 @@ _INDENT = "  "
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """Return where to print: in colour and as wide as the terminal, plain and :data:`PIPE` wide elsewhere; ``COLUMNS`` wins.
+    """Return where to print: in colour and as wide as it is on a terminal, plain and wide elsewhere.
 
     Args:
         stream: None: stdout as it is now, whatever is put in its place later.
     """
     to = sys.stdout if stream is None else stream
     on_terminal = to.isatty()
+    # COLUMNS, which rich reads, says how wide a pipe is for its reader.
     measured = on_terminal or re.fullmatch("0*[1-9][0-9]*", os.environ.get("COLUMNS", ""), re.ASCII)
     return Console(
         file=to, width=None if measured else PIPE, no_color=None if on_terminal else True,
@@ -162,7 +163,7 @@ def _longest(texts: Iterable[str]) -> int:
 
 
 def print_folded(to: Console, text: Text | str, style: str = "", indent: str = "") -> None:
-    """Print text in lines that fit; a longer word stays whole, for the terminal to wrap, and can be copied."""
+    """Print text in lines that fit; a word that is longer than that is left to the terminal, so that it can be copied."""
     for line in folded(Text(text) if isinstance(text, str) else text, max(to.width - len(indent), 1)):
         line.stylize_before(style)
         to.print(Text(indent) + line, soft_wrap=True)

@@ -17,13 +17,13 @@ from .rules import found
 MOST_BYTES = 1 << 40
 """Of an array; it is mapped, not read whole."""
 SCALED = (np.int16, np.float32, np.float64)
-"""Types other than 8 bits that training can take, where nothing is done to the colours."""
+"""Types beyond 8 bits that training takes where it leaves colours alone."""
 ANOTHER = 0.4
-"""Share of the bits that are set in two fingerprints by which copies do not differ: they reach 0.27, most unrelated ones 0.5."""
+"""Share of the set bits of two fingerprints that differ in other pictures: copies reach 0.27, most strangers 0.5."""
 PROPORTIONS = 0.02
-"""By which the sides of an array may leave the proportions of its image: what rounding does at 50 pixels."""
+"""Tolerance of an array's proportions: rounding at 50 pixels."""
 _MOST_SIDE = 2048
-"""Pixels of the shorter side that are looked at; of a larger array every other one is."""
+"""Pixels of the shorter side beyond which every other one is skipped."""
 _ROWS = 256
 """Rows that are looked at in one go."""
 

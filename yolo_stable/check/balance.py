@@ -11,7 +11,7 @@ from .layout import Layout
 from .rules import found
 
 _SMALL = 10
-"""Objects in all for one of a class: in data sets of fewer, each class is rare."""
+"""Objects in all for one of a class; in smaller data sets every class is rare."""
 
 
 def check_balance(

@@ -13,7 +13,7 @@ from .pixels import FLAT, Appearance, look_at
 from .rules import found
 
 PLAIN = (1, 3)
-"""Numbers of channels to which the reader brings nearly every file; with others it takes a file as it is."""
+"""Channels to which the reader converts nearly every file; for others it takes a file as it is."""
 _STACKS = (".tif", ".tiff")
 _BY_PILLOW = (".avif", ".heic", ".heif")
 

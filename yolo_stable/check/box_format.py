@@ -15,12 +15,12 @@ RULE = "box-format"
 FEWEST = 20
 """Boxes of a data set that are judged together."""
 OVER = 0.2
-"""Share of the boxes that reach over the edge as they are read: no tool that writes centres does that to so many."""
+"""Share of the boxes over the edge as they are read: no tool that writes centres has so many."""
 TOGETHER = 0.5
 """Correlation of the first and the third number, and of the second and the fourth: two corners of a box lie near each other,
 while the size of an object says nothing of its place."""
 _FAR = 0.8
-"""So far right and down some object of a data set ends; else all are in one corner, as a clock on a picture is."""
+"""Some object must end this far right and down, or all are in one corner, like a clock on a picture."""
 _EDGE = 2e-3
 _ROUNDING = 1e-3
 

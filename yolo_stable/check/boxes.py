@@ -11,9 +11,9 @@ from .label_file import Rows, corners
 from .rules import found
 
 TOLERANCE = 0.01
-"""By which Ultralytics lets coordinates leave 0 to 1."""
+"""Ultralytics' tolerance for coordinates outside of 0 to 1."""
 ROUNDING = 1e-6
-"""What is within this of 0 or 1 was written with few digits, and is no finding."""
+"""Distance from 0 or 1 that comes from few digits and is no finding."""
 
 
 def check_boxes(

@@ -29,9 +29,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "flip_idx": (list,),
 }
 MOST_BYTES = 1 << 20
-"""Of a ``data.yaml``; one with 20,000 classes has half of it."""
+"""Limit of a ``data.yaml``; 20,000 classes take half of it."""
 LARGEST_ID = 1 << 24
-"""Labels are compared as float32, which holds whole numbers below this."""
+"""Labels are float32, which holds whole numbers below this."""
 ENDINGS = (".yaml", ".yml")
 _MOST_SHOWN = 60
 """Characters of a value in a message."""

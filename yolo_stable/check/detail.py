@@ -16,14 +16,14 @@ from .likeness import likeness, moved, relief, smooth
 BAND = 0.2
 """Share of a picture, along one side, that a caption, a stamp or an added strip may fill."""
 _MOVES, _ENOUGH = 4, 0.9995
-"""The small misfits that are looked for want a closer fit than likeness does."""
+"""Small misfits need a closer fit than likeness."""
 _STANDS_OUT = 4.6
 """Times the usual difference and :data:`_NOISE`, from which on a place differs. It does in one of 300 copies of photographs and
 in all but 10 of 1,100 pairs of heads, scans, screens and rigs."""
 _NOISE = 0.4
 """Grey levels that rounding and compression change."""
 _MISFIT = 0.25
-"""Pixels by which edges may lie apart after the one picture was brought onto the other."""
+"""Pixels by which edges may still lie apart."""
 _PLACES = 4
 """Points that differ most: the least of them counts."""
 _WIDE, _NARROW = 21, 9
@@ -32,15 +32,15 @@ strip changes no more than it fills."""
 _AGREEING = 0.6
 """Share of a picture in which fine detail has to agree where a band differs: copies with a caption have 0.74, other heads 0.4."""
 _FINE = 5
-"""Pixels of the surroundings that fine detail is told in."""
+"""Pixels of the surroundings of fine detail."""
 _ALIKE = 0.8
 """Correlation from which on fine detail agrees."""
 _EDGE = 2
-"""Pixels at the edges of a picture that are not looked at: half of what they need lies outside."""
+"""Pixels at the edges that are skipped: half of their surroundings lies outside."""
 
 
 class Kinship(IntEnum):
-    """What two alike pictures are to each other."""
+    """How two alike pictures are related."""
 
     COMPOSITION = 0
     """Different pictures, or nobody can tell."""
@@ -52,18 +52,18 @@ class Kinship(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kinships:
-    """What the pictures of each pair are to each other."""
+    """How the pictures of each pair are related."""
 
     kinds: np.ndarray
     """A :class:`Kinship` for each: ``(P,)`` int64."""
     apart: np.ndarray
-    """How far the places differ that differ most, against noise and steepness: ``(P,)``."""
+    """Difference of the most different places, against noise and steepness: ``(P,)``."""
     shift: np.ndarray
-    """What brings the first closely onto the second: ``(P, 4)``."""
+    """Brings the first closely onto the second: ``(P, 4)``."""
 
 
 def kinships(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> Kinships:
-    """Tell what pictures are to each other, pair by pair.
+    """Tell how pictures are related, pair by pair.
 
     Args:
         one: Grey: ``(P, 1, S, S)``, 0 to 255.
@@ -86,7 +86,7 @@ def kinships(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> Kinships:
 
 
 def _apart(first: np.ndarray, second: np.ndarray, width: int) -> np.ndarray:
-    """Return how far each point differs, against noise and what a slight misfit makes of edges."""
+    """Return the difference of each point, against noise and what a slight misfit does to edges."""
     first, second = relief(first, width), relief(second, width)
     first *= ((first * second).sum((1, 2)) / np.maximum((first**2).sum((1, 2)), 1))[:, None, None]
     steepest = np.maximum(_steepness(first), _steepness(second))
@@ -95,7 +95,7 @@ def _apart(first: np.ndarray, second: np.ndarray, width: int) -> np.ndarray:
 
 
 def _agreeing(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the share of each pair of pictures in which there is fine detail, the same in both."""
+    """Return the share of each pair of pictures with the same fine detail in both."""
     first, second = relief(first, _FINE), relief(second, _FINE)
     ours, theirs = smooth(first**2, _FINE), smooth(second**2, _FINE)
     alike = smooth(first * second, _FINE) > _ALIKE * np.sqrt((ours + _NOISE) * (theirs + _NOISE))
@@ -103,7 +103,7 @@ def _agreeing(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _most(apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return in which of these ``(P, H, W)`` no place stands out, and how far the places differ that differ most."""
+    """Return in which of ``(P, H, W)`` no place stands out, and the difference of the most different places."""
     flat = apart.reshape(len(apart), apart.shape[1] * apart.shape[2])
     middle, last = flat.shape[1] // 2, flat.shape[1] - _PLACES
     ordered = np.partition(flat, (middle, last), axis=1)

@@ -15,7 +15,7 @@ COMMON = 0.5
 """Share of the images above which it is the nature of the data: darkness (night, X-ray, 16 bits read wrongly) is told once, and
 softness not at all."""
 OUT_OF_LINE, SOFT = 0.6, 0.42
-"""Share of the usual sharpness below which an image is out of focus among sharper ones, if it is also softer than this."""
+"""Share of the usual sharpness, and sharpness, below both of which an image among sharper ones is out of focus."""
 
 
 def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:

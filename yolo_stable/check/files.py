@@ -15,13 +15,13 @@ from .label_file import objects_of
 from .rules import found
 
 FORMATS = frozenset(["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"])
-"""Endings of the files that Ultralytics takes for images."""
+"""Endings that Ultralytics takes for images."""
 OTHER_IMAGES = frozenset(["gif", "jfif", "jpe", "ppm", "pgm", "pbm", "exr", "hdr", "tga", "psd", "svg", "jxl"])
-"""Endings of images that it passes over without a word."""
+"""Endings of images that it silently skips."""
 MOST_LIST_BYTES = 1 << 28
 """Of a list of images: four million paths."""
 NOT_LABELS = frozenset({"classes", "readme", "notes", "license", "labels", "train", "val", "test", "obj", "data"})
-"""Stems of text files that often lie beside images and are no labels."""
+"""Stems of text files beside images that are no labels."""
 
 
 @dataclass

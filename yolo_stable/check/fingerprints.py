@@ -12,9 +12,9 @@ MOST_DIFFERENT = 0.28
 """Bits in which two pictures differ, of the bits that are set in the two, up to which they are compared more closely. Copies that
 were cropped by 2 % reach 0.2, with a caption below them 0.27; unrelated photographs begin at 0.34."""
 TEXTURE = 24
-"""Bits that are set for an image with something in it; flat ones are all alike."""
+"""Least set bits of an image that shows something; flat images are all alike."""
 PARTNERS = 8
-"""Images that one image is compared with more closely, at most: of a thousand frames of a fixed camera each is like each."""
+"""Most partners of an image: with a fixed camera, each of a thousand frames is like each."""
 TURNS = 8
 _UNUSED = SIDE - 1  # bits that are never set: the last pixel of a row has no right neighbour
 _ROWS, _COLUMNS = 256, 2048  # compared in one go: what fits into a cache
@@ -81,12 +81,12 @@ class Fingerprints:
         return rows[i], others[j], np.full(len(i), turn), 1 - 2 * shared / both
 
     def _floats(self, images: np.ndarray, turn: int) -> np.ndarray:
-        """Return bits as numbers: a product of matrices counts those that are set in both, and is fast."""
+        """Return bits as numbers: a product of matrices counts the bits set in both, and is fast."""
         return np.unpackbits(self._turned[turn][images], axis=-1).astype(np.float32)
 
 
 def apart(one: bytes, other: bytes) -> float:
-    """Return by what share of the bits that are set in two small copies they differ; 0 where one has too few to tell."""
+    """Return the share of the set bits of two small copies that differ; 0 where one has too few."""
     bits = [np.unpackbits(_bits(np.frombuffer(small, np.uint8).reshape(1, SIDE, SIDE))) for small in (one, other)]
     if min(part.sum() for part in bits) < TEXTURE:
         return 0.0

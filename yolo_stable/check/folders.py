@@ -11,9 +11,9 @@ from .layout import SPLITS, Layout
 from .rules import found
 
 NAMES_FILE = ".ndjson.yaml"
-"""Beside the splits, where Ultralytics unpacked a platform's data: names of the classes, whose folders are numbers."""
+"""File with the names of classes whose folders are numbers, where Ultralytics unpacked a platform's data."""
 TOOLS = frozenset({"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
-"""Folders that tools leave, apart from those that begin with a dot (Jupyter, Git) or an @ (file servers)."""
+"""Folders that tools leave, besides names with a dot (Jupyter, Git) or an @ (file servers)."""
 _NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Where Ultralytics looks for a split, in this order."""
 

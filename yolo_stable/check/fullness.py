@@ -14,7 +14,7 @@ from .scan import Scan
 MOST_DETECTED = 300
 """Ultralytics' ``max_det``: objects that a model may find in an image."""
 _USUAL = 5
-"""Times the mean of the images with objects that a crowd has."""
+"""Times the mean number of objects that make a crowd."""
 
 
 def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:

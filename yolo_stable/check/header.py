@@ -22,7 +22,7 @@ SMALLEST_SIDE = 10
 LARGEST_SIDE = 12_000
 LARGEST_AREA = 100_000_000
 REFUSED_AREA = 178_956_970
-"""Pixels above which Pillow does not open an image, as it may be made to fill the memory."""
+"""Pixels above which Pillow refuses an image that may fill the memory."""
 LARGEST_ASPECT = 10.0
 ENDINGS = {
     "JPEG": ("jpg", "jpeg"),
@@ -35,15 +35,15 @@ ENDINGS = {
     "HEIF": ("heic", "heif"),
     "JPEG2000": ("jp2",),
 }
-"""Formats that Ultralytics accepts, by the name that Pillow gives them, with their endings."""
+"""Endings of the formats that Ultralytics accepts, by Pillow's names."""
 TAIL = 64
-"""Bytes at the end that tell one file from another: they hold a PNG's last checksum, and the end of a JPEG's scan."""
+"""Bytes at the end that tell files apart: a PNG's last checksum, the end of a JPEG's scan."""
 _ORIENTATION = 274
 _GREY = {"1", "L", "I;16", "I;16B", "I", "F"}
 _FLAT_JPEG = 0.036
-"""Bytes for a pixel that a JPEG of one colour cannot exceed: 6 bits for each of 3 channels of a block of 64 pixels."""
+"""Most bytes per pixel of a JPEG of one colour: 6 bits for each of 3 channels of a block of 64 pixels."""
 _PROBE = 2048
-"""Bytes of a PNG's first row that are looked at."""
+"""Bytes of a PNG's first row that are read."""
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
@@ -57,11 +57,11 @@ class Header:
     format: str = ""
     mode: str = ""
     key: int = 0
-    """Length and end of the file as one number: equal in files that are equal."""
+    """Length and end of the file as one number, equal for equal files."""
     suspect: bool = False
     """Whether it may be damaged or of one colour, which only decoding tells."""
     damaged: bool = False
-    """Known to be, so that decoding would only say it again."""
+    """Whether it is known to be damaged; decoding would only repeat that."""
     trailing: bool = False
     """A JPEG that does not end where its picture does."""
     picture: Image.Image | None = None
@@ -196,7 +196,7 @@ def _png_fault(content: bytes) -> str:
 
 
 def _png_is_flat(content: bytes) -> bool:
-    """Say whether a PNG may be of one colour: whether, behind the first pixel, its first row is one pixel repeated.
+    """Say whether a PNG may be of one colour: whether its first row, after the first pixel, repeats one pixel.
 
     In a row of one colour that holds for each of the five ways in which PNG filters rows.
     """

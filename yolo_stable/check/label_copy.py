@@ -13,13 +13,13 @@ from .label_file import MOST_BYTES, Format, shape_of
 
 @dataclass
 class LabelCopy:
-    """Copies label files, and keeps what it changed."""
+    """Copies label files and records what it changed."""
 
     form: Format
     classes: Mapping[int, int]
     """Ids in the copy by those in the labels."""
     drop: Mapping[tuple[str, int], str]
-    """The rule by file and line, for lines that are not copied."""
+    """Rules of the lines to drop, by file and line."""
     dropped: list[tuple[str, int, str]] = field(default_factory=list)
     clipped: list[tuple[str, int]] = field(default_factory=list)
 

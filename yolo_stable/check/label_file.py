@@ -13,7 +13,7 @@ from .finding import DataFinding, Severity
 from .rules import found
 
 MOST_BYTES = 16 << 20
-"""Of a label file; a crowded image with an outline of a thousand points around each object has a tenth of it."""
+"""Limit of a label file; a crowded image with outlines of a thousand points takes a tenth of it."""
 MOST_LINES = 50_000
 
 
@@ -42,14 +42,14 @@ class Rows:
     boxes: list[list[float]] = field(default_factory=list)
     """Class, centre, width and height of each."""
     owners: list[int] = field(default_factory=list)
-    """Which file each is from: a place in :attr:`files`."""
+    """The file of each, a place in :attr:`files`."""
     lines: list[int] = field(default_factory=list)
     polygons: dict[int, np.ndarray] = field(default_factory=dict)
     """Points by place in :attr:`boxes`: ``(K, 2)`` float64."""
     numbers: int = 0
-    """In all rows together: what they cost in memory."""
+    """Numbers in all rows: their cost in memory."""
     keypoints: list[list[float]] = field(default_factory=list)
-    """For each of :attr:`boxes`, when the task has keypoints."""
+    """One for each of :attr:`boxes`, if the task has keypoints."""
     files: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)

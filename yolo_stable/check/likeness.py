@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 
 TRIM = 0.25
-"""Share of the pixels that may be different altogether: a caption, a stamp, a strip that was added."""
+"""Share of the pixels that may differ: a caption, a stamp, an added strip."""
 _FARTHEST = 0.1
 """Share of a side by which a picture is moved at a time."""
 _LEAST = 1.0
-"""Grey levels in which the compared parts must vary: in flat ones there is nothing that could be alike."""
+"""Grey levels by which the compared parts must vary: flat ones cannot be alike."""
 
 
 def likeness(

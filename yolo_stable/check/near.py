@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -62,20 +63,6 @@ class Link:
     kinship: int = Kinship.COMPOSITION
     apart: float = 0.0
     """See :class:`yolo_stable.check.detail.Kinships`."""
-
-
-class _Colours:
-    """Larger copies in colour, by path."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, np.ndarray] = {}
-
-    def __getitem__(self, path: str) -> np.ndarray:
-        if path not in self._kept:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            self._kept[path] = small_colours(path)
-        return self._kept[path]
 
 
 def find_near(
@@ -141,12 +128,17 @@ def near_duplicates(links: Mapping[int, Link], scans: Mapping[str, Scan], limit:
 
 def crowds(links: Mapping[int, Link]) -> dict[int, int]:
     """Return, for each linked image of a crowd, the first image of that crowd."""
-    firsts: dict[int, int] = {}
-    for image in sorted(links):
-        partner = links[image].partner
-        firsts[image] = firsts.setdefault(partner, partner)
+    firsts = _firsts(links)
     sizes = Counter(firsts.values())
     return {image: firsts[image] for image in links if sizes[firsts[image]] >= CROWD}
+
+
+def _firsts(links: Mapping[int, Link]) -> dict[int, int]:
+    """Return, for each image of a chain of links, its first image."""
+    firsts: dict[int, int] = {}
+    for image, link in sorted(links.items()):
+        firsts[image] = firsts.setdefault(link.partner, link.partner)
+    return firsts
 
 
 class _Comparison:
@@ -156,7 +148,7 @@ class _Comparison:
         self, prints: Fingerprints, paths: Callable[[int], str], file_of: Callable[[str], object], limit: float
     ) -> None:
         self._prints, self._paths, self._file_of, self._limit = prints, paths, file_of, limit
-        self._colours = _Colours()
+        self._colours = lru_cache(_KEPT)(small_colours)
 
     def links(self, images: np.ndarray, among: np.ndarray) -> list[Link]:
         """Return the links of each image to those that are alike to it; after one to the same picture it has no more."""
@@ -208,8 +200,8 @@ class _Comparison:
     def _pictures(self, pairs: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
         """Return the turned partners and the images in colour."""
         colours, paths = self._colours, self._paths
-        ones = np.stack([turned(colours[paths(partner)], turn) for _, partner, turn in pairs])
-        return ones, np.stack([colours[paths(image)] for image, *_ in pairs])
+        ones = np.stack([turned(colours(paths(partner)), turn) for _, partner, turn in pairs])
+        return ones, np.stack([colours(paths(image)) for image, *_ in pairs])
 
     def apart(self, pairs: list[tuple[int, int]]) -> np.ndarray:
         """Return how far the images of each pair differ, see :class:`yolo_stable.check.detail.Kinships`."""
@@ -237,16 +229,19 @@ def _sure(links: Iterable[Link]) -> dict[int, Link]:
     waiting: list[Link] = []
     for image in sorted(touching):
         for link in sorted((link for link in touching[image] if link.image == image), key=lambda link: -link.kinship):
-            near = [*touching[image], *touching[link.partner]]
-            others = [other.apart for other in near if other.kinship == Kinship.COMPOSITION]
+            near = (
+                other
+                for end in (image, link.partner)
+                for other in touching[end]
+                if other.kinship == Kinship.COMPOSITION
+            )
+            others = [other.apart for other in near if (other.image, other.partner) != (image, link.partner)]
             if link.kinship == Kinship.SAME and link.apart <= CLOSER * min(others, default=np.inf):
                 sure[image] = link
                 break
             if link.kinship == Kinship.BANDED and not others:
                 waiting.append(link)
-    first: dict[int, int] = {}
-    for image, link in sorted(sure.items()):
-        first[image] = first.get(link.partner, link.partner)
+    first = _firsts(sure)
     for link in waiting:
         near = [other for end in (link.image, link.partner) for other in touching[end]]
         ends = {first.get(end, end) for other in near for end in (other.image, other.partner)}
@@ -262,11 +257,8 @@ def _add_frames(
     best: dict[int, Link] = {}
     for link in sorted(links, key=lambda link: (link.kinship, link.alike)):
         best[link.image] = link
-    first: dict[int, int] = {}
-    for image, link in sorted(best.items()):
-        first[image] = first.setdefault(link.partner, link.partner)
     crowd: dict[int, list[int]] = {}
-    for image, begin in first.items():
+    for image, begin in _firsts(best).items():
         crowd.setdefault(begin, []).append(image)
     for images in crowd.values():
         if len(images) < CROWD or all(image in sure for image in images):
@@ -276,9 +268,7 @@ def _add_frames(
         following = compare.apart([(images[at + 1], images[at]) for at in places])
         others = compare.apart([(images[(at + len(images) // 2) % len(images)], images[at]) for at in places])
         if np.median(following) <= FRAMES * np.median(others):
-            for image in images:
-                if image in best:
-                    sure.setdefault(image, best[image])
+            sure |= {image: best[image] for image in images if image in best and image not in sure}
 
 
 def _rule(across: bool) -> str:

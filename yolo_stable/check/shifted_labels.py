@@ -21,7 +21,7 @@ from .scan import Scan
 
 LEAST_IMAGES = 30
 """Images with objects: in fewer, chance may do what a shift does."""
-MOST_IMAGES = 1000
+MOST_IMAGES = 500
 """Images of a split that are looked at, the first ones."""
 CHANCE = 3.0
 """Standard deviations up to which labels fit their own images no better than dealt-out ones."""
