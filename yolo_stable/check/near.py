@@ -30,11 +30,11 @@ from .rules import found
 from .scan import Scan
 
 CROWD = 16
-"""Images that are alike, from which on they are told of together: a video, or a camera that stands still."""
+"""Alike images that are told of together: a video, or a fixed camera."""
 CLOSER = 0.5
-"""Of what different pictures of a composition differ, that one picture of it may differ from its copy."""
+"""Share of the difference between other pictures of a composition that a copy may have."""
 FRAMES = 1 / 3
-"""Of what the images of a crowd differ, that those differ which follow each other by name, if they are frames of a video."""
+"""Share of the difference between other images of a crowd that neighbours by name have in a video."""
 _SAMPLED = 16
 """Pairs of a crowd that are compared for that."""
 _COARSE = 0.8
@@ -103,7 +103,7 @@ def find_near(
 
 
 def near_duplicates(links: Mapping[int, Link], scans: Mapping[str, Scan], limit: float) -> Iterator[DataFinding]:
-    """Yield a finding for each link, and one for all links of a crowd that cross splits in the same way."""
+    """Yield a finding for each link, and one for all links of a crowd within or across splits."""
     paths, splits = flat(scans)
     crowd = crowds(links)
     together: dict[tuple[int, str, bool], list[int]] = {}
@@ -151,7 +151,7 @@ class _Comparison:
         self._colours = lru_cache(_KEPT)(small_colours)
 
     def links(self, images: np.ndarray, among: np.ndarray) -> list[Link]:
-        """Return the links of each image to those that are alike to it; after one to the same picture it has no more."""
+        """Return the links of each image to alike ones, the last one to the same picture if there is one."""
         waiting: dict[int, list[tuple[int, int, int]]] = {}
         for image, partner, turn, _ in self._prints.partners(images, among):
             if self._file_of(self._paths(image)) != self._file_of(self._paths(partner)):
@@ -218,8 +218,8 @@ def _halved(pictures: np.ndarray) -> np.ndarray:
 def _sure(links: Iterable[Link]) -> dict[int, Link]:
     """Return one link for each image that is sure to show the picture of another one.
 
-    Of the same picture is sure what differs far less than different pictures of its composition, where the set holds some. What
-    differs in a band is sure only where the set holds no other picture that is alike.
+    Sure is what differs far less than other pictures of the composition, if the set has some. A difference in a band is sure only
+    if no third picture is alike.
     """
     touching: dict[int, list[Link]] = {}
     for link in links:
@@ -253,7 +253,7 @@ def _sure(links: Iterable[Link]) -> dict[int, Link]:
 def _add_frames(
     sure: dict[int, Link], links: Iterable[Link], compare: _Comparison, paths: Callable[[int], str]
 ) -> None:
-    """Add links within crowds in which images that follow each other differ far less than others do: those are videos."""
+    """Add the links of videos: crowds whose neighbours by name differ far less than others."""
     best: dict[int, Link] = {}
     for link in sorted(links, key=lambda link: (link.kinship, link.alike)):
         best[link.image] = link

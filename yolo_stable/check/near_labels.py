@@ -25,9 +25,9 @@ from .scan import Scan
 
 RULE = "near-duplicate-labels"
 SMALLEST = 0.06
-"""Share of a side that a box must have: what is smaller may have moved unseen."""
+"""Least side of a box, as a share: smaller objects may have moved unseen."""
 MARGIN = 0.02
-"""Share of a side by which a box must stay inside of both pictures."""
+"""Share of a side by which a box must lie inside both pictures."""
 SAME_OBJECT, NO_OBJECT = 0.5, 0.1
 """Intersection over union from which on two boxes mean one object, and below which a box has no counterpart."""
 

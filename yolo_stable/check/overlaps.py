@@ -9,7 +9,7 @@ from .label_file import Rows, corners
 from .rules import found
 
 MOST_STEPS = 256
-"""Boxes to the right of each that it is compared with; only boxes whose centres nearly share a column come that far."""
+"""Most boxes to the right that a box is compared with: more would have to share nearly one column."""
 _GRID = 64
 """Cells a side by which two outlines are compared."""
 
@@ -46,7 +46,7 @@ def check_overlaps(rows: Rows, limit: float, findings: list[DataFinding]) -> Non
 
 
 def _pairs(rows: Rows, limit: float) -> list[tuple[int, int, float]]:
-    """Return the first partner of each row that it overlaps with: ``(earlier row, later row, IoU)``, in order of the rows."""
+    """Return the first partner that each row overlaps with: ``(earlier row, later row, IoU)``, in order."""
     if len(rows.boxes) < 2:
         return []
     table = np.array(rows.boxes, dtype=np.float64)

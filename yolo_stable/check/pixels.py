@@ -15,15 +15,15 @@ from .rules import found
 SIDE = 16
 """Pixels a side of the small copy that is kept of each image."""
 FLAT = 2.0
-"""Grey levels of 255 between darkest and brightest pixel, up to which an image counts as one colour."""
+"""Grey levels between darkest and brightest pixel of an image of one colour."""
 STEP = 2
-"""Grey levels by which a neighbour of the small copy must be brighter to matter: noise in flat parts does not."""
+"""Grey levels by which a neighbour in the small copy must be brighter: noise in flat parts is not."""
 _BRIGHTEST, _STEEPEST = 0.01, 0.002
 """Shares of the pixels: the brightest, and those at the steepest edges."""
 _FAR = 4
-"""Pixels over which an edge that is out of focus has risen."""
+"""Pixels over which a blurred edge has risen."""
 _DRAFT = 4 * SIDE
-"""Pixels a side at least that a JPEG is decoded to; libjpeg then leaves out most of the work."""
+"""Least pixels a side to which a JPEG is decoded; libjpeg then skips most of the work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ FEWEST, FEWEST_POINTS = 10, 4
 MOST_OUTSIDE = 0.02
 """Share of the rows whose points may leave their box."""
 LEAST_FAR = 0.1
-"""Share of the rows whose width and height, read as a point, lie far off the others: in outlines hardly any do."""
+"""Share of the rows whose width and height, read as a point, lie far off: in outlines hardly any do."""
 _FAR, _FAR_OF_MANY, _MANY = 1.0, 0.25, 8
-"""Of the extent of the other points, by which such a point lies outside of it; and where there are so many points."""
+"""Distance that is far, as a share of the extent of the other points, and that of many points."""
 LEAST_FULL = 0.5
-"""Share of its box that the points of a usual row extend over: small outlines extend over less of what would be their box."""
+"""Share of its box that the points of a usual row span: small outlines span less of what would be their box."""
 _MARGIN = 0.1
-"""Of a box's sides, by which a keypoint may leave it: boxes are often drawn around the visible part."""
+"""Share of a box's sides by which a keypoint may leave it: boxes often show the visible part only."""
 
 
 def keypoint_shape(texts: Sequence[str]) -> tuple[int, int] | None:

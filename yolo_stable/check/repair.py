@@ -30,7 +30,7 @@ REDRAWN = frozenset({"image-rotated", "image-cmyk", "image-16bit", "image-float"
 DROPPED_LINES = frozenset({"box-zero-area", "polygon-zero-area", "box-duplicate"})
 """Rules whose lines describe nothing, or nothing new."""
 OWN_KEYS = frozenset({"path", "train", "val", "test", "minival", "names", "nc", "download", "masks_dir", "yaml_file"})
-"""Keys of a description that the copy has anew, or that say where the original lies."""
+"""Keys that the copy writes itself, or that say where the original lies."""
 CHANGES = "changes.json"
 
 
@@ -49,9 +49,9 @@ class Repair:
     clipped: list[tuple[str, int]] = field(default_factory=list)
     """Lines whose coordinates were clipped to the image."""
     renumbered: list[tuple[int, int, str]] = field(default_factory=list)
-    """Classes that have another number in the copy: the old and the new one, and the name."""
+    """Classes with another number in the copy: old, new and name."""
     unmended: list[tuple[str, str, str]] = field(default_factory=list)
-    """What is wrong with the copy too: file, rule, and the finding or why nothing was done."""
+    """Errors that remain: file, rule, and the finding or the reason."""
 
     @property
     def verdict(self) -> str:
@@ -130,7 +130,7 @@ def repair(report: DataReport, out: Path) -> Repair:
 
 
 def _copy_classes(report: DataReport, selection: Selection, done: Repair) -> None:
-    """Copy class folders; one that has lost its last image stays, for the numbers of the others."""
+    """Copy class folders; one without images stays, for the numbers of the others."""
     names = _Names(done.folder)
     for split, images in selection.images.items():
         source = report.splits[split][0]
@@ -144,7 +144,7 @@ def _copy_classes(report: DataReport, selection: Selection, done: Repair) -> Non
 
 
 def _copy_splits(report: DataReport, selection: Selection, done: Repair) -> None:
-    """Copy images with their labels, and write the description; a split that lists an image again is a list of images."""
+    """Copy images with their labels, and write the description; a split that repeats images becomes a list."""
     form = Format(report.task, tuple(sorted(report.names)), report.keypoints)
     drop = {(f.path, f.line): f.rule.id for f in report.findings if f.rule.id in DROPPED_LINES and f.line}
     labels = LabelCopy(form, selection.classes, drop)
@@ -190,7 +190,7 @@ def _copy_image(image: str, target: Path, report: DataReport, done: Repair) -> N
 
 
 def _copy_array(image: str, target: Path, report: DataReport) -> None:
-    """Copy the array that Ultralytics reads in place of an image, when it can be read; what it shows may be meant."""
+    """Copy the readable array that Ultralytics reads in place of an image; its picture may be intended."""
     array = Path(image).with_suffix(".npy")
     wrong = report.rules_of.get(str(array), frozenset()) - {"npy-picture"}
     if not array.is_file() or wrong or array.stat().st_mtime < os.stat(image).st_mtime:
@@ -199,7 +199,7 @@ def _copy_array(image: str, target: Path, report: DataReport) -> None:
 
 
 class _Names:
-    """Gives each copied image a name of its own, in any case of letters: its own where no other image has it."""
+    """Gives each copied image a unique name in any case of letters: its own, if it is free."""
 
     def __init__(self, root: Path) -> None:
         self._used: set[str] = set()

@@ -17,7 +17,7 @@ from .finding import DataFinding, Severity
 
 SCHEMA = 1
 PLACES = 3
-"""Places of a rule that are named in the table; the JSON file has all."""
+"""Places of a rule in the table; the JSON file has all."""
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 
 
@@ -45,7 +45,7 @@ class DataReport:
 
     @cached_property
     def rules_of(self) -> Mapping[str, frozenset[str]]:
-        """Ids of the rules that a file, or an image, has findings of."""
+        """Ids of the rules with findings, by file or image."""
         rules: dict[str, set[str]] = {}
         for finding in self.findings:
             for path in {finding.path, finding.image}:
@@ -115,7 +115,7 @@ class DataReport:
         print_folded(console, self.verdict)
 
     def one_line(self, finding: DataFinding) -> str:
-        """Return ``path:line: message``, with what would upset a terminal replaced."""
+        """Return ``path:line: message``, safe for a terminal."""
         line = f":{finding.line}" if finding.line else ""
         return printable(f"{self.relative(finding.path)}{line}: {finding.message}")
 

@@ -15,7 +15,7 @@ from .rules import found
 from .scan import Scan
 
 _ROUND = 100
-"""Coordinates that are whole hundredths were typed or come from a grid, and may well be equal by chance."""
+"""Whole hundredths were typed or come from a grid, and may be equal by chance."""
 
 
 def check_same_labels(scans: Mapping[str, Scan], known: Iterable[DataFinding], limit: float) -> Iterator[DataFinding]:

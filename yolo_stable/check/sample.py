@@ -26,7 +26,7 @@ IMGSZ = 160
 BATCH = 16
 SEED = 0
 _EDGE = 1e-4
-"""By which boxes may leave 0 to 1 after float32 arithmetic."""
+"""Tolerance of boxes after float32 arithmetic."""
 
 
 def check_sample(

@@ -27,11 +27,11 @@ from .pixels import SIDE, look_into
 from .polygons import check_polygons
 
 CHUNK = 64
-"""Images that are looked at in one go: rules on boxes cost the same for one as for dozens."""
+"""Images of a chunk: rules on boxes cost the same for one as for dozens."""
 MOST_NUMBERS = 1_000_000
-"""Numbers of label files that are held before they are judged: a chunk of usual ones has a hundredth of it."""
+"""Most numbers from label files that wait to be judged; a usual chunk has a hundredth."""
 AHEAD = 4
-"""Chunks for each worker that wait: memory does not grow with the data set."""
+"""Waiting chunks for each worker: memory does not grow with the data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Job:
     channels: int
     imgsz: int
     pixels: bool
-    """Whether every image is decoded and kept small; those that look suspicious are decoded in any case."""
+    """Whether every image is decoded and kept small; suspicious ones always are decoded."""
     limits: Mapping[str, float]
 
 
@@ -55,9 +55,9 @@ class Scan:
     keys: array[int] = field(default_factory=lambda: array("Q"))
     """Length and end of each file as a number; 0 when it cannot be read."""
     small: bytearray = field(default_factory=bytearray)
-    """SIDE * SIDE grey pixels for each image, when all are decoded; zeros for one that could not be."""
+    """SIDE * SIDE grey pixels for each image, if all are decoded; zeros for failures."""
     bright: array[float] = field(default_factory=lambda: array("f"))
-    """What :class:`Appearance` says of each image, when all are decoded; NaN for one that could not be."""
+    """See :class:`Appearance`, if all are decoded; NaN for failures."""
     sharp: array[float] = field(default_factory=lambda: array("f"))
     taken: Objects = field(default_factory=Objects)
     """The objects, without those that no loader takes."""
@@ -86,7 +86,7 @@ class Scan:
 
 
 def workers_here() -> int:
-    """Return how many threads are worth it: one for each core that this process may use, at most 16."""
+    """Return a thread for each core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 16)
 

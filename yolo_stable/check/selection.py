@@ -25,18 +25,18 @@ LEFT_OUT = frozenset(
         *("keypoint-outside", "keypoint-visibility", "augment-failed", "augment-not-finite"),
     }
 )
-"""Rules whose images are not copied when they are errors: nobody can read them, or an object would become background."""
+"""Rules whose errors keep an image out: nobody can read it, or an object would become background."""
 NEVER_READ = frozenset(
     {
         *("path-missing", "list-entry-missing", "link-broken", "symlink-loop", "image-ignored", "image-stray"),
         *("label-beside", "label-orphan", "npy-unreadable", "npy-mismatch", "npy-not-finite", "split-empty"),
     }
 )
-"""Rules about what training does not read, or should not; it is not copied."""
+"""Rules about files that training does not or should not read."""
 NEEDED = frozenset({"yaml-unreadable", "yaml-key", "kpt-shape", "flip-idx"})
-"""Rules about what a description has to say itself."""
+"""Rules about what only the description can say."""
 LEAST_KEPT = 0.5
-"""Share of the training images that has to stay for copies in two splits to be taken out of training."""
+"""Share of the training images that must stay when copies are taken out."""
 COPY, LEAK, CONTRADICTION = "duplicate", "duplicate-across-splits", "duplicate-labels"
 LOST = "class-unused"
 
@@ -52,7 +52,7 @@ class Selection:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """Files that are not copied, each with the rule."""
     unmended: list[tuple[str, str, str]] = field(default_factory=list)
-    """Images that stay although a rule is against them, and classes that are lost: with the rule and why."""
+    """Images that stay against a rule, and lost classes: with the rule and why."""
 
 
 def select(report: DataReport) -> Selection:

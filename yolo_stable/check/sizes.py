@@ -12,13 +12,13 @@ from .rules import found
 from .scan import Scan
 
 LEAST = 20
-"""Objects of a class, from which on it is known which sizes are usual."""
+"""Objects of a class that tell its usual sizes."""
 RARE = 0.05
-"""Share of the objects of a class that may be out of line; where more are, the class comes in such sizes."""
+"""Most objects of a class, as a share, that are out of line; more are usual sizes of it."""
 _NARROW = 0.15
-"""Octaves: classes that vary less are taken to vary as much."""
+"""Least spread of a class in octaves."""
 _FACTOR = 1.0
-"""Octaves by which an object has to differ in any case: half or twice the usual side."""
+"""Octaves by which an object must differ: half or twice the usual side."""
 
 
 def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: float) -> Iterator[DataFinding]:

@@ -12,7 +12,7 @@ import yaml
 MOST_VALUES = 200_000
 MOST_DIGITS = 200
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ultralytics' choice; the two take blanks and tabs for different things."""
+"""Ultralytics' choice; the two read blanks and tabs differently."""
 _TEXT = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"})
 _MERGE = "tag:yaml.org,2002:merge"
 _NOT_TEXT = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
@@ -73,7 +73,7 @@ def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
 
 
 def _unfolded(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Return how many values a node holds when each alias is written out; :data:`MOST_VALUES` + 1 stands for all more.
+    """Return how many values a node holds with aliases written out, at most :data:`MOST_VALUES` + 1.
 
     Raises:
         ValueError: An alias stands inside of what it stands for, or a number has more than :data:`MOST_DIGITS` digits.
