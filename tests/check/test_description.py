@@ -94,9 +94,9 @@ def test_names_that_yaml_takes_for_something_else_are_told(tmp_path: Path, names
 @pytest.mark.parametrize(
     ("names", "line", "told"),
     [
-        ("{0: a, 1: b, 1: c}", 3, "1 is there 2 times (lines 3, 3); Ultralytics takes the last: 'c'"),
+        ("{0: a, 1: b, 1: c}", 3, "1 is there 2 times (line 3); Ultralytics takes the last: 'c'"),
         ("[x, y]\nnames: [a, b]", 3, "names is there 2 times (lines 3, 4); Ultralytics takes the last: ['a', 'b']"),
-        ("{0: a, 00: z, 1: b}", 3, "0 is there 2 times (lines 3, 3); Ultralytics takes the last: 'z'"),
+        ("{0: a, 00: z, 1: b}", 3, "0 is there 2 times (line 3); Ultralytics takes the last: 'z'"),
     ],
 )
 def test_a_key_that_is_there_twice_is_called_that_and_nothing_else(

@@ -69,9 +69,10 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
         return layout
     layout.description = content
     for key in parsed.repeated:
-        where, taken = ", ".join(map(str, key.lines)), repr(key.value)
+        lines, taken = dict.fromkeys(map(str, key.lines)), repr(key.value)
         taken = taken if len(taken) <= _MOST_SHOWN else f"{taken[:_MOST_SHOWN]}..."
-        message = f"{key.key} is there {len(key.lines)} times (lines {where}); Ultralytics takes the last: {taken}"
+        where = f"line{'s' * (len(lines) > 1)} {', '.join(lines)}"
+        message = f"{key.key} is there {len(key.lines)} times ({where}); Ultralytics takes the last: {taken}"
         layout.findings.append(found("yaml-twice", path, message, line=key.lines[0]))
     _read_keys(layout, content)
     _read_names(layout, content)

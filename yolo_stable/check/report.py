@@ -70,9 +70,8 @@ class DataReport:
     def verdict(self) -> str:
         """One line that says what came of it."""
         splits = ", ".join(f"{split} {len(images)}" for split, images in self.images.items()) or "none"
-        said = [
-            f"{self.count(severity)} {severity.value}{'s' * (severity is not Severity.INFO)}" for severity in Severity
-        ]
+        counts = {severity: self.count(severity) for severity in Severity}
+        said = [f"{n} {kind.value}{'s' if n != 1 and kind is not Severity.INFO else ''}" for kind, n in counts.items()]
         return f"{self.total} images ({splits}), {self.task}: {', '.join(said)}."
 
     def relative(self, path: str) -> str:
