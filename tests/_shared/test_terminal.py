@@ -99,7 +99,15 @@ def test_wide_characters_count_as_two_columns() -> None:
     assert printed(made, 16).split() == ["猫の写真,", "犬の写真,", "鳥の写真"]
 
 
-def test_a_pipe_is_wide_and_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
+@pytest.mark.parametrize(
+    ("columns", "width"), [(None, PIPE), ("40", 40), ("", PIPE), ("0", PIPE), ("-5", PIPE), ("wide", PIPE)]
+)
+def test_a_pipe_is_plain_and_wide_unless_the_environment_says_how_wide(
+    monkeypatch: pytest.MonkeyPatch, columns: str | None, width: int
+) -> None:
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
     to = console(io.StringIO())
-    assert (to.width, to.color_system, to.is_terminal) == (PIPE, None, False)
+    assert (to.width, to.color_system, to.is_terminal) == (width, None, False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from check.planted import Planted, clean
 
-from yolo_stable.check import Report, Severity, check, run_check
+from yolo_stable.check import DataReport, Severity, check, run_check
 from yolo_stable.errors import InvalidCallError
 
 Line = Callable[[float, float, float, float], str]
@@ -27,7 +27,7 @@ def centre(x1: float, y1: float, x2: float, y2: float) -> str:
     return corners((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
 
 
-def told(report: Report) -> list[str]:
+def told(report: DataReport) -> list[str]:
     return [finding.message for finding in report.findings if finding.rule.id == "box-format"]
 
 

@@ -33,7 +33,7 @@ def test_clean_and_warnings_end_with_0_and_errors_with_1(tmp_path: Path) -> None
     data.line("class-range", BOX, "7 0.5 0.5 0.2 0.2", name="wrong")
     code, text = call(data.root)
     assert code == 1
-    assert "labels/train/wrong.txt:2: class 7; allowed are 0 to 1" in text.replace("\n", " ")
+    assert "labels/train/wrong.txt:2: class 7; allowed: 0 to 1" in text.replace("\n", " ")
 
 
 def test_the_json_file_has_schema_1(tmp_path: Path) -> None:
@@ -55,6 +55,17 @@ def test_the_page_and_the_copy_are_written(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert "9 images copied, 0 left out" in text
     assert (tmp_path / "out/data.yaml").exists()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_closing_lines_fit_the_console(tmp_path: Path, width: int) -> None:
+    data = clean(tmp_path / "data")
+    data.line("class-range", BOX, "7 0.5 0.5 0.2 0.2", name="wrong")
+    out = io.StringIO()
+    run_check(str(data.root), console=Console(file=out, width=width), near=False, fix=tmp_path / "out")
+    lines = out.getvalue().splitlines()
+    assert "images copied" in " ".join(lines)
+    assert [line for line in lines if len(line) > width and len(line.split()) > 1] == []
 
 
 def test_a_rule_names_a_few_places_and_how_many_more(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from check.corpus_member import Group, Member
 from check.corpus_truth import Outcome, of_case, of_folder, of_group, write_group
 
 from yolo_stable.check.check import check
-from yolo_stable.check.finding import Finding
+from yolo_stable.check.finding import DataFinding
 from yolo_stable.check.rules import found
 from yolo_stable.errors import InvalidCallError
 
@@ -38,7 +38,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ultralytics.data.utils.check_font", lambda font: None)
 
 
-def disagreement(outcome: Outcome, level: str | None, findings: Iterable[Finding]) -> str:
+def disagreement(outcome: Outcome, level: str | None, findings: Iterable[DataFinding]) -> str:
     """Return in which way the findings do not tell what became of a member, or nothing."""
     said = max((finding.severity.value for finding in findings), key=LEVELS.index, default="")
     due = {"raises": "error", "skipped": "error", "changed": "warning"}.get(outcome.kind, "")
@@ -50,7 +50,7 @@ def disagreement(outcome: Outcome, level: str | None, findings: Iterable[Finding
     return ""
 
 
-def about(member: Member, root: Path, findings: Iterable[Finding]) -> list[Finding]:
+def about(member: Member, root: Path, findings: Iterable[DataFinding]) -> list[DataFinding]:
     """Return the findings at a member's files."""
     image = str(root / "images" / "train" / member.name)
     label = str(root / "labels" / "train" / (member.name.rpartition(".")[0] or member.name))
@@ -58,7 +58,7 @@ def about(member: Member, root: Path, findings: Iterable[Finding]) -> list[Findi
     return [f for f in findings if f.image == image or f.path in places or f.path.startswith(f"{label}.")]
 
 
-def checked(given: Path, task: str) -> Sequence[Finding]:
+def checked(given: Path, task: str) -> Sequence[DataFinding]:
     """Return what the check says of a data set; one that it refuses has one error."""
     try:
         return check(given, task=task, sample=0, workers=1).findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from check.planted import Planted, clean
@@ -88,6 +89,26 @@ def test_names_that_yaml_takes_for_something_else_are_told(tmp_path: Path, names
     odd = [f.message for f in check(path, near=False, sample=0).findings if f.rule.id == "names-odd"]
     assert len(odd) == bool(told)
     assert not told or told in odd[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "line", "told"),
+    [
+        ("{0: a, 1: b, 1: c}", 3, "1 is there 2 times (line 3); Ultralytics takes the last: 'c'"),
+        ("[x, y]\nnames: [a, b]", 3, "names is there 2 times (lines 3, 4); Ultralytics takes the last: ['a', 'b']"),
+        ("{0: a, 00: z, 1: b}", 3, "0 is there 2 times (line 3); Ultralytics takes the last: 'z'"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_called_that_and_nothing_else(
+    tmp_path: Path, names: str, line: int, told: str
+) -> None:
+    from ultralytics.utils import YAML
+
+    path = with_yaml(clean(tmp_path), f"train: images/train\nval: images/val\nnames: {names}\n")
+    report = check(path, near=False)
+    assert [(f.rule.id, f.line, f.message) for f in report.findings] == [("yaml-twice", line, told)]
+    theirs: Any = YAML.load(str(path))["names"]
+    assert list(report.names.values()) == (theirs if isinstance(theirs, list) else list(theirs.values()))
 
 
 def test_bytes_that_are_no_text_change_a_name(tmp_path: Path) -> None:

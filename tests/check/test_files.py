@@ -22,7 +22,7 @@ def test_labels_beside_images_are_errors_as_their_objects_become_background(tmp_
     data.expect("label-beside", beside(data, "one"))
     report = check(data.root, sample=0)
     assert (found_in(report), report.exit_code) == (data.expected, 1)
-    assert f"read is {data.root}/labels/train/one.txt, which is not there" in report.findings[0].message
+    assert f"Ultralytics reads {data.root}/labels/train/one.txt, which is missing" in report.findings[0].message
 
 
 def test_beside_others_that_say_something_else_they_are_a_warning(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ class TestLabelsOfTheNameOfAnImageThatHasNone:
         assert found_in(report) == data.expected
         (told, *_) = [finding for finding in report.findings if finding.rule.id == "label-elsewhere"]
         assert told.image == str(deeper)
-        assert told.message.endswith(f"which has no labels; read is {tmp_path}/labels/train/cam1/deep.txt")
+        assert told.message.endswith(f"which lacks labels; Ultralytics reads {tmp_path}/labels/train/cam1/deep.txt")
 
     def test_labels_of_another_image_of_the_same_name_are_those_of_that_one(self, tmp_path: Path) -> None:
         """Two cameras number alike; the one sees nothing here, the other is not listed, or is."""

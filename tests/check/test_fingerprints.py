@@ -60,9 +60,9 @@ def test_flat_pictures_have_nothing_to_be_compared_by() -> None:
 
 def test_what_is_alike_is_told_from_what_is_not() -> None:
     one, other = (picture.astype(np.float32)[:, None] for picture in (clouds(0), clouds(1)))
-    same, brighter, stranger = likeness(
-        np.concatenate([one, one, one]), np.concatenate([one, 0.5 * one + 60, other])
-    ).tolist()
+    same, brighter, stranger = likeness(np.concatenate([one, one, one]), np.concatenate([one, 0.5 * one + 60, other]))[
+        0
+    ].tolist()
     assert same > 0.99
     assert brighter > 0.99
     assert stranger < 0.5

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from check.planted import encoded, picture
 
-from yolo_stable.check.finding import Finding
+from yolo_stable.check.finding import DataFinding
 from yolo_stable.check.header import Header, read_header
 
 
-def header_of(path: Path, content: bytes) -> tuple[Header, list[Finding]]:
+def header_of(path: Path, content: bytes) -> tuple[Header, list[DataFinding]]:
     path.write_bytes(content)
-    findings: list[Finding] = []
+    findings: list[DataFinding] = []
     return read_header(str(path), findings), findings
 
 
@@ -81,7 +81,7 @@ def test_an_image_that_is_a_link_is_read_as_the_file_that_it_leads_to(tmp_path: 
     file, link = tmp_path / "a.png", tmp_path / "b.png"
     file.write_bytes(encoded(picture(1)))
     link.symlink_to(file)
-    findings: list[Finding] = []
+    findings: list[DataFinding] = []
     one, other = (read_header(str(path), findings, whole=True, channels=3) for path in (file, link))
     assert findings == []
     assert (other.width, other.height, other.key) == (one.width, one.height, one.key) == (96, 64, one.key)

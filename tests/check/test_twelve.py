@@ -118,7 +118,8 @@ def copied_labels(data: Planted) -> None:
 def copied_image(data: Planted) -> None:
     turned = sharp(2).transpose(Image.Transpose.ROTATE_90)
     content = encoded(np.asarray(turned), "JPEG", quality=80)
-    data.image("near-duplicate-across-splits", "copy.jpg", content, labels=labels(204), split="val")
+    copy = data.image("near-duplicate-across-splits", "copy.jpg", content, labels=labels(204), split="val")
+    data.expect("near-duplicate-labels", copy)  # they are not those of the original
 
 
 SLIPS: dict[str, Slip] = {

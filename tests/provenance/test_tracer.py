@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from yolo_stable.provenance import dataset as tracing
-from yolo_stable.provenance.dataset import SEPARATOR, Tracer
+from yolo_stable.provenance.dataset import SEPARATOR, DatasetTracer
 from yolo_stable.provenance.geometry import NOTHING
 from yolo_stable.provenance.labels import TracedLabels, rows_of
 from yolo_stable.provenance.reading import WATCH, Read
@@ -30,7 +30,7 @@ def read(path: str | None, index: int = 3) -> Read:
 
 def drawn(image: Any, reads: list[Read], **labels: Any) -> dict[str, Any]:
     noted = {"img": image, "cls": np.zeros((2, 1)), **labels}
-    Tracer(classifies=False).note_draw(noted, reads)
+    DatasetTracer(classifies=False).note_draw(noted, reads)
     return noted
 
 
@@ -75,7 +75,7 @@ def test_what_is_said_to_be_of_another_file_or_of_none_is_not_known() -> None:
 
 
 def test_a_classification_sample_is_of_the_files_that_were_read_for_it() -> None:
-    tracer, image = Tracer(classifies=True), torch.zeros(3, 4, 6)
+    tracer, image = DatasetTracer(classifies=True), torch.zeros(3, 4, 6)
     first, second = read("a.jpg", 0), read("b.jpg", 1)
     sample: dict[str, Any] = {"img": image, "cls": 1}
     tracer.finish(sample, [first, read(None), second], [])

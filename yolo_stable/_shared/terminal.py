@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,8 +32,10 @@ def console(stream: TextIO | None = None) -> Console:
     """
     to = sys.stdout if stream is None else stream
     on_terminal = to.isatty()
+    # COLUMNS, which rich reads, says how wide a pipe is for its reader.
+    measured = on_terminal or re.fullmatch("0*[1-9][0-9]*", os.environ.get("COLUMNS", ""), re.ASCII)
     return Console(
-        file=to, width=None if on_terminal else PIPE, no_color=None if on_terminal else True,
+        file=to, width=None if measured else PIPE, no_color=None if on_terminal else True,
         force_terminal=None if on_terminal else False, highlight=False, markup=False, emoji=False,
     )  # fmt: skip
 
@@ -106,10 +109,10 @@ class Sheet:
             kinds = {kind: [pair for pair in zip(self._columns, cells, strict=True) if pair[0].kind == kind and pair[1]]
                      for kind in ("head", "figure", "text")}  # fmt: skip
             if kinds["head"]:
-                _print_folded(to, Text(_INDENT).join(cell for _, cell in kinds["head"]), style)
+                print_folded(to, Text(_INDENT).join(cell for _, cell in kinds["head"]), style)
             figures = [Text(f"{column.title} ".replace("\n", " ")) + cell for column, cell in kinds["figure"]]
             for paragraph in [*_lines(figures, to.width - len(_INDENT)), *(cell for _, cell in kinds["text"])]:
-                _print_folded(to, paragraph, style, _INDENT)
+                print_folded(to, paragraph, style, _INDENT)
         to.print()
 
 
@@ -159,8 +162,8 @@ def _longest(texts: Iterable[str]) -> int:
     return max(map(cell_len, texts), default=0)
 
 
-def _print_folded(to: Console, text: Text, style: str, indent: str = "") -> None:
+def print_folded(to: Console, text: Text | str, style: str = "", indent: str = "") -> None:
     """Print text in lines that fit; the terminal wraps a longer word, so that it can be copied."""
-    for line in folded(text, max(to.width - len(indent), 1)):
+    for line in folded(Text(text) if isinstance(text, str) else text, max(to.width - len(indent), 1)):
         line.stylize_before(style)
         to.print(Text(indent) + line, soft_wrap=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .check import check as check
 from .command import run_check as run_check
-from .finding import Finding as Finding
+from .finding import DataFinding as DataFinding
 from .finding import Rule as Rule
 from .finding import Severity as Severity
-from .report import Report as Report
+from .report import DataReport as DataReport
 from .rules import RULES as RULES

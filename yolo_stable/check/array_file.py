@@ -1,4 +1,4 @@
-"""Arrays (``.npy``) beside images, which Ultralytics reads in their place without a word."""
+"""Arrays (``.npy``) beside images, which Ultralytics reads in place of the image without a word."""
 
 from __future__ import annotations
 
@@ -8,38 +8,31 @@ import numpy as np
 from PIL import Image
 
 from .._shared.regular_file import open_regular
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .fingerprints import apart
 from .header import Header
-from .pixels import Look, look_at
+from .pixels import Appearance, look_at
 from .rules import found
 
 MOST_BYTES = 1 << 40
 """Of an array; it is mapped, not read whole."""
 SCALED = (np.int16, np.float32, np.float64)
-"""Types other than 8 bits that training can take, where nothing is done to the colours."""
+"""Types beyond 8 bits that training takes where it leaves colours alone."""
 ANOTHER = 0.4
-"""Share of the bits that are set in two fingerprints by which copies do not differ: they reach 0.27, most unrelated ones 0.5."""
+"""Share of the set bits of two fingerprints that differ in other pictures: copies reach 0.27, most strangers 0.5."""
 PROPORTIONS = 0.02
-"""By which the sides of an array may leave the proportions of its image: what rounding does at 50 pixels."""
+"""Tolerance of an array's proportions: rounding at 50 pixels."""
 _MOST_SIDE = 2048
-"""Pixels of the shorter side that are looked at; of a larger array every other one is."""
+"""Pixels of the shorter side beyond which every other one is skipped."""
 _ROWS = 256
 """Rows that are looked at in one go."""
 
 
-def check_array(path: str, image: str, header: Header, channels: int, findings: list[Finding]) -> bool:
-    """Look at the array beside an image, if Ultralytics would take it.
-
-    Args:
-        path: The array.
-        image: The image that it stands for.
-        header: What the image says of itself.
-        channels: What the data set's description asks for; 3 when it says nothing.
-        findings: What is wrong is appended here.
+def check_array(path: str, image: str, header: Header, channels: int, findings: list[DataFinding]) -> bool:
+    """Check the array beside an image, if Ultralytics would take it.
 
     Returns:
-        Whether it is read in place of the image, and nothing is wrong with it.
+        Whether Ultralytics reads it in place of the image, and nothing is wrong with it.
     """
     try:
         if os.stat(path).st_mtime < os.stat(image).st_mtime:
@@ -54,12 +47,12 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
         return False
     have = array.shape[-1] if array.ndim >= 3 else 1
     if have != channels or array.dtype == np.uint16:
-        message = f"has {have} channels of {array.dtype}; expected are {channels} of uint8. Ultralytics writes it anew"
+        message = f"has {have} channels of {array.dtype}; expected: {channels} of uint8. Ultralytics rewrites it"
         findings.append(found("npy-mismatch", path, message, severity=Severity.WARNING, image=image))
         return False
     if array.ndim not in (2, 3) or not _alike(array.shape, header):
         expected = (header.height, header.width, channels)
-        findings.append(found("npy-mismatch", path, f"its shape is {array.shape}; expected is {expected}", image=image))
+        findings.append(found("npy-mismatch", path, f"its shape is {array.shape}; expected: {expected}", image=image))
         return False
     if array.shape[:2] != (header.height, header.width):
         message = f"is {array.shape[1]} x {array.shape[0]}; the image is {header.width} x {header.height}"
@@ -70,7 +63,7 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
             findings.append(found("npy-not-finite", path, f"{bad} of {array.size} values are NaN or Inf", image=image))
             return False
     if array.dtype != np.uint8:
-        message = f"holds {array.dtype}; expected is uint8, 0 to 255"
+        message = f"holds {array.dtype}; expected: uint8, 0 to 255"
         taken = channels != 3 and array.dtype in SCALED
         severity = Severity.WARNING if taken else None
         findings.append(found("npy-mismatch", path, message, severity=severity, image=image))
@@ -78,15 +71,8 @@ def check_array(path: str, image: str, header: Header, channels: int, findings: 
     return True
 
 
-def check_picture(path: str, image: str, look: Look, findings: list[Finding]) -> None:
-    """Report an array that shows something else than its image.
-
-    Args:
-        path: The array; it is read in place of the image.
-        image: The image.
-        look: What the image looks like.
-        findings: What is wrong is appended here.
-    """
+def check_picture(path: str, image: str, look: Appearance, findings: list[DataFinding]) -> None:
+    """Report an array that shows something else than its image, which looks like ``look``."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype != np.uint8:
         return

@@ -6,21 +6,23 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding
+from .finding import DataFinding
 from .layout import Layout
 from .rules import found
 
 _SMALL = 10
-"""Objects in all for one of a class: in data sets of fewer, each class is rare."""
+"""Objects in all for one of a class; in smaller data sets every class is rare."""
 
 
-def check_balance(layout: Layout, counts: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> Iterator[Finding]:
+def check_balance(
+    layout: Layout, counts: Mapping[str, np.ndarray], limits: Mapping[str, float]
+) -> Iterator[DataFinding]:
     """Judge the number of objects (for classification: images) of each class.
 
     Args:
         layout: The data set.
-        counts: By split: objects of each class, in the order of their ids.
-        limits: By rule; asked are ``class-imbalance``, ``class-rare`` and ``class-unmeasured``.
+        counts: By split, in the order of the class ids.
+        limits: By rule: ``class-imbalance``, ``class-rare`` and ``class-unmeasured``.
     """
     train = counts.get("train")
     if train is None or not train.sum():
@@ -36,7 +38,7 @@ def check_balance(layout: Layout, counts: Mapping[str, np.ndarray], limits: Mapp
         elsewhere = [split for split, some in counts.items() if some[place]]
         rule = "class-unseen" if elsewhere else "class-unused"
         where = f", but it has some in {' and '.join(elsewhere)}" if elsewhere else ""
-        message = f"class {index} ({name}) has no object in train{where}; expected is one or more"
+        message = f"class {index} ({name}) has no object in train{where}; expected: one or more"
         yield found(rule, layout.place, message, line=line)
     used = np.flatnonzero(train)
     most, least = used[train[used].argmax()], used[train[used].argmin()]
@@ -44,7 +46,7 @@ def check_balance(layout: Layout, counts: Mapping[str, np.ndarray], limits: Mapp
         names = [classes[i][1] for i in (most, least)]
         message = (
             f"{train[most]} x {names[0]} for {train[least]} x {names[1]} in train:"
-            f" {train[most] / train[least]:.0f} : 1; expected is {limits['class-imbalance']:g} : 1 at most"
+            f" {train[most] / train[least]:.0f} : 1; expected: {limits['class-imbalance']:g} : 1 at most"
         )
         yield found("class-imbalance", layout.place, message, line=layout.lines.get(f"names/{classes[least][0]}"))
 
@@ -55,13 +57,13 @@ def _seldom(
     counts: Mapping[str, np.ndarray],
     limits: Mapping[str, float],
     where: tuple[object, int | None],
-) -> Iterator[Finding]:
-    """Judge a class that is there in training, but hardly, or not in validation."""
+) -> Iterator[DataFinding]:
+    """Judge a class that training has, but rarely, or that validation lacks."""
     train, val = counts["train"], counts.get("val")
     objects = int(train[place])
     if objects < limits["class-rare"] and train.sum() >= _SMALL * objects:
-        message = f"{name} has {objects} objects in train; expected are {limits['class-rare']:g} or more"
+        message = f"{name} has {objects} objects in train; expected: {limits['class-rare']:g} or more"
         yield found("class-rare", where[0], message, line=where[1])
     elif val is not None and val.sum() and not val[place] and objects >= limits["class-unmeasured"]:
-        message = f"{name} has {objects} objects in train and none in val; expected is one or more"
+        message = f"{name} has {objects} objects in train and none in val; expected: one or more"
         yield found("class-unmeasured", where[0], message, line=where[1])

@@ -6,27 +6,23 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .array_file import SCALED
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .header import Header
 from .opening import BROKEN, open_path
-from .pixels import FLAT, Look, look_at
+from .pixels import FLAT, Appearance, look_at
 from .rules import found
 
 PLAIN = (1, 3)
-"""Numbers of channels to which the reader brings nearly every file; with others it takes a file as it is."""
+"""Channels to which the reader converts nearly every file; for others it takes a file as it is."""
 _STACKS = (".tif", ".tiff")
 _BY_PILLOW = (".avif", ".heic", ".heif")
 
 
 def delivered(path: str, channels: int) -> np.ndarray | None:
-    """Read an image as ``ultralytics.utils.patches.imread`` does; ``tests/check/test_bands.py`` holds the two together.
-
-    Args:
-        path: The image.
-        channels: What the data set's description asks for.
+    """Read an image as ``ultralytics.utils.patches.imread`` does; ``tests/check/test_bands.py`` compares the two.
 
     Returns:
-        ``(height, width, channels)`` of any type, None when nothing can be made of the file.
+        ``(height, width, channels)`` of any type; None when the reader can make nothing of the file.
     """
     import cv2
 
@@ -58,17 +54,11 @@ def _by_pillow(path: str, grey: bool) -> np.ndarray | None:
         return None
 
 
-def check_bands(path: str, header: Header, channels: int, findings: list[Finding]) -> Look | None:
-    """Judge what training gets of an image.
-
-    Args:
-        path: The image; nothing is wrong with its header.
-        header: What the image says of itself; becomes damaged when training cannot take the file.
-        channels: What the data set's description asks for.
-        findings: What is wrong is appended here.
+def check_bands(path: str, header: Header, channels: int, findings: list[DataFinding]) -> Appearance | None:
+    """Judge what training gets of an image whose header is right; ``header`` is marked damaged when that is nothing.
 
     Returns:
-        What it looks like, all channels together; None where nothing is kept of it.
+        How all channels together look; None where nothing is kept.
     """
     if header.mode == "F" and channels in PLAIN:
         return None  # its header says what is wrong
@@ -80,7 +70,7 @@ def check_bands(path: str, header: Header, channels: int, findings: list[Finding
     if image.dtype != np.uint8:
         fine = channels not in PLAIN and image.dtype in SCALED and bool(((image >= 0) & (image <= 255)).all())
         severity = Severity.WARNING if fine and image.max() > 1 else None
-        message = f"holds {image.dtype}; expected are 8 bits"
+        message = f"holds {image.dtype}; expected: 8 bits"
         findings.append(found("image-float", path, message, image=path, severity=severity))
         header.damaged = severity is None
         if header.damaged:

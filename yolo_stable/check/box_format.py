@@ -1,4 +1,4 @@
-"""Box format: whether the numbers of all boxes together say something else than centre, width and height."""
+"""Box format: whether all boxes would be right as corners or from the top left, instead of centre, width and height."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding
+from .finding import DataFinding
 from .layout import Layout
 from .rules import found
 from .scan import Scan
@@ -15,23 +15,18 @@ RULE = "box-format"
 FEWEST = 20
 """Boxes of a data set that are judged together."""
 OVER = 0.2
-"""Share of the boxes that reach over the edge as they are read: no tool that writes centres does that to so many."""
+"""Share of the boxes over the edge as they are read: no tool that writes centres has so many."""
 TOGETHER = 0.5
 """Correlation of the first and the third number, and of the second and the fourth: two corners of a box lie near each other,
 while the size of an object says nothing of its place."""
 _FAR = 0.8
-"""So far right and down some object of a data set ends; else all are in one corner, as a clock on a picture is."""
+"""Some object must end this far right and down, or all are in one corner, like a clock on a picture."""
 _EDGE = 2e-3
 _ROUNDING = 1e-3
 
 
-def check_box_format(layout: Layout, scans: Mapping[str, Scan]) -> Iterator[Finding]:
-    """Judge whether the boxes would all be right in a format that Ultralytics does not read.
-
-    Args:
-        layout: The data set.
-        scans: By split.
-    """
+def check_box_format(layout: Layout, scans: Mapping[str, Scan]) -> Iterator[DataFinding]:
+    """Report boxes that would all be right in a format that Ultralytics does not read."""
     if layout.task not in ("detect", "pose"):
         return
     table = np.concatenate([np.zeros((0, 5), np.float32), *(scan.taken.table for scan in scans.values())])

@@ -1,4 +1,4 @@
-"""Box rules: classes, coordinates and sizes, decided for many files in one go."""
+"""Box rules: classes, coordinates and sizes, judged for many files at once."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .finding import Finding, Severity, number, some
+from .finding import DataFinding, Severity, number, some
 from .label_file import Rows, corners
 from .rules import found
 
 TOLERANCE = 0.01
-"""By which Ultralytics lets coordinates leave 0 to 1."""
+"""Ultralytics' tolerance for coordinates outside of 0 to 1."""
 ROUNDING = 1e-6
-"""What is within this of 0 or 1 was written with few digits, and is no finding."""
+"""Distance from 0 or 1 that comes from few digits and is no finding."""
 
 
 def check_boxes(
-    rows: Rows, classes: Sequence[int], imgsz: int, limits: Mapping[str, float], findings: list[Finding]
+    rows: Rows, classes: Sequence[int], imgsz: int, limits: Mapping[str, float], findings: list[DataFinding]
 ) -> np.ndarray:
     """Judge all boxes.
 
     Args:
         rows: Rows of many files.
-        classes: Ids of the classes, ascending; none: not known, and none is wrong.
+        classes: Ids, ascending; none: not known, and none is wrong.
         imgsz: Longest side in pixels to which training scales images.
-        limits: By rule; asked are ``box-large`` and ``box-aspect``.
-        findings: What is wrong is appended here.
+        limits: By rule: ``box-large`` and ``box-aspect``.
+        findings: Takes what is wrong.
 
     Returns:
-        Objects of each of these classes, without those that Ultralytics would refuse: ``(len(classes),)`` int64.
+        Objects of each class, without those that Ultralytics refuses: ``(len(classes),)`` int64.
     """
     if not rows.boxes:
         return np.zeros(len(classes), dtype=np.int64)
@@ -61,18 +61,18 @@ def check_boxes(
     outside = ~np.isin(cls, ids) & ~fraction & (len(ids) > 0)
     gaps = list(classes) != list(range(len(classes)))
     allowed = some(classes, 6) if gaps else f"0 to {len(classes) - 1}"
-    report(fraction, "class-fraction", lambda i: f"class {number(cls[i])}; expected is a whole number")
-    report(outside, "class-range", lambda i: f"class {number(cls[i])}; allowed are {allowed}")
+    report(fraction, "class-fraction", lambda i: f"class {number(cls[i])}; expected: a whole number")
+    report(outside, "class-range", lambda i: f"class {number(cls[i])}; allowed: {allowed}")
 
     negative = (box < -TOLERANCE).any(1) | (w < 0) | (h < 0)
     above = (box > 1 + TOLERANCE).any(1)
-    report(negative, "coordinate-negative", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1")
-    report(above & ~negative, "coordinate-above-one", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1")
+    report(negative, "coordinate-negative", lambda i: f"{_numbers(box[i])}; allowed: 0 to 1")
+    report(above & ~negative, "coordinate-above-one", lambda i: f"{_numbers(box[i])}; allowed: 0 to 1")
     bad = negative | above
     slightly = ~bad & (box < -ROUNDING).any(1)
-    report(slightly, "coordinate-negative", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1", Severity.WARNING)
+    report(slightly, "coordinate-negative", lambda i: f"{_numbers(box[i])}; allowed: 0 to 1", Severity.WARNING)
     slightly = ~bad & (box > 1 + ROUNDING).any(1)
-    report(slightly, "coordinate-above-one", lambda i: f"{_numbers(box[i])}; allowed are 0 to 1", Severity.WARNING)
+    report(slightly, "coordinate-above-one", lambda i: f"{_numbers(box[i])}; allowed: 0 to 1", Severity.WARNING)
 
     free = np.ones(len(table), dtype=bool)
     free[list(rows.polygons)] = False  # polygons have rules of their own
@@ -87,7 +87,7 @@ def check_boxes(
         "box-subpixel",
         lambda i: (
             f"{pixels[i]:.2g} pixels at imgsz={imgsz}, {w[i] * width[i]:.3g} x {h[i] * height[i]:.3g} in the"
-            " file; expected are 1 or more"
+            " file; expected: 1 or more"
         ),
     )
     beyond = np.maximum(
@@ -96,13 +96,13 @@ def check_boxes(
     report(
         known & ~bad & free & (beyond > 1),
         "box-over-edge",
-        lambda i: f"reaches {beyond[i]:.3g} pixels over the edge; allowed is 1",
+        lambda i: f"reaches {beyond[i]:.3g} pixels over the edge; allowed: 1",
     )
     most = limits["box-large"]
     report(
         ~bad & free & (w * h > most),
         "box-large",
-        lambda i: f"covers {w[i] * h[i]:.1%} of the image; above {most:.0%} it is told",
+        lambda i: f"covers {w[i] * h[i]:.1%} of the image; the limit is {most:.0%}",
     )
     shape = np.where(known, height / np.maximum(width, 1), 1) * h
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,7 +111,7 @@ def check_boxes(
     report(
         ~bad & ~zero & ~tiny & free & (aspect > longest),
         "box-aspect",
-        lambda i: f"sides are {aspect[i]:.0f} : 1; expected is {longest:g} : 1 at most",
+        lambda i: f"sides are {aspect[i]:.0f} : 1; expected: {longest:g} : 1 at most",
     )
     good = ~(fraction | outside | bad)
     places = np.searchsorted(ids, cls[good]) if len(ids) else np.zeros(0, dtype=np.int64)
@@ -119,7 +119,7 @@ def check_boxes(
 
 
 def usable(table: np.ndarray) -> np.ndarray:
-    """Return which rows of class, centre, width and height are boxes that Ultralytics takes: ``(N, 5)`` to ``(N,)`` bool."""
+    """Return which rows of class, centre, width and height Ultralytics takes: ``(N, 5)`` to ``(N,)`` bool."""
     box = table[:, 1:]
     return ((box >= -TOLERANCE) & (box <= 1 + TOLERANCE)).all(1) & (table[:, 3] > 0) & (table[:, 4] > 0)
 

@@ -1,4 +1,4 @@
-"""The whole check of a data set, from its description to what augmentation makes of it."""
+"""Data check: from the description of a data set to what augmentation makes of it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from .box_format import check_box_format
 from .duplicates import exact_duplicates
 from .exposure import check_exposure
 from .files import FORMATS, elsewhere, file_of, label_path, list_images, orphans
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .folders import class_of, is_tools
 from .fullness import check_fullness
 from .label_file import MOST_BYTES, Format, guess_task, objects_of
 from .layout import SPLITS, WHERE, Layout
 from .limits import limits_with
-from .near import near_duplicates
+from .near import find_near, near_duplicates
+from .near_labels import check_near_labels
 from .place import read_layout
-from .report import Report
+from .pose_form import keypoint_shape
+from .report import DataReport
 from .rules import found
 from .same_labels import check_same_labels
 from .scan import Job, Scan, scan, workers_here
+from .shifted_labels import check_shifted_labels
 from .sizes import check_sizes
 
 _GUESSED_FROM = 200
@@ -49,20 +52,19 @@ def check(
     imgsz: int = 640,
     workers: int | None = None,
     progress: bool = False,
-) -> Report:
+) -> DataReport:
     """Check a data set: description, folders, images, labels, duplicates, balance, and what augmentation makes of it.
 
-    Nothing is written. Images are opened a few dozen at a time; kept are 300 bytes of each image and 28 of each object.
+    Nothing is written. A few dozen images are open at a time; 300 bytes of each image and 28 of each object are kept.
 
     Args:
         data: Path of a ``data.yaml`` or, for classification, of the folder with ``train`` and ``val``; or a built-in data set.
         task: ``detect``, ``segment``, ``pose``, ``obb`` or ``classify``; None: told by the data.
-        split: One or more of ``train``, ``val`` and ``test``; None: all that are there.
-        near: Decode every image and look for near duplicates. Without it images are decoded only where their headers are
-            suspicious, which is several times faster; a picture that is damaged inside or nearly of one colour can be missed.
-        sample: Images that are drawn through the conservative augmentation, for which PyTorch and Ultralytics are imported
-            (1 GB); 0: none, and neither is.
-        limits: Numbers from which rules speak, by rule, in place of those in :data:`yolo_stable.check.limits.LIMITS`.
+        split: One or more of ``train``, ``val`` and ``test``; None: all that exist.
+        near: Decode every image and look for near duplicates. Without it, several times faster, only images with suspicious
+            headers are decoded: damage inside a picture, or a picture nearly of one colour, can be missed.
+        sample: Images to draw through the conservative augmentation, which imports PyTorch and Ultralytics (1 GB); 0: none.
+        limits: Numbers from which rules speak, in place of those in :data:`yolo_stable.check.limits.LIMITS`.
         imgsz: Longest side in pixels to which training scales images; boxes below one pixel are reported.
         workers: Threads; None: one for each core.
         progress: Show a bar on stderr.
@@ -79,18 +81,20 @@ def check(
     findings = list(layout.findings)
     images = _list(layout, findings)
     if layout.task is None:
-        layout.task = _guess(images)
+        layout.task = _guess_task(layout, images, findings)
     job = Job(_form(layout), layout.channels, imgsz, near, limit)
     scans = _scan(images, job, workers or workers_here(), progress)
     for part in scans.values():
         findings += part.findings
     counts = _count(layout, scans)
     findings += check_balance(layout, counts, limit)
-    findings += _labels_at_all(layout, scans, findings)
+    if job.form:
+        findings += _labels_at_all(layout, scans, findings)
     findings += _unseen_keypoints(layout, scans)
     findings += check_fullness(layout, scans, limit)
     findings += check_exposure(layout, scans, limit)
     findings += check_box_format(layout, scans)
+    findings += check_shifted_labels(layout, scans)
     same = layout.splits.get("train") == layout.splits.get("val") and bool(layout.splits.get("train"))
     if same:
         findings.append(
@@ -100,18 +104,20 @@ def check(
     findings += _listed_again(layout, images)
     copies = list(exact_duplicates(scans, _identity(layout), _labels(layout)))
     if near:
-        copies += near_duplicates(scans, copies, _identity(layout), limit["near-duplicate"])
+        links = find_near(scans, copies, _identity(layout), limit["near-duplicate"])
+        copies += near_duplicates(links, scans, limit["near-duplicate"])
+        findings += check_near_labels(layout, links, scans)
     findings += copies
     findings += check_same_labels(scans, copies, limit["label-same"])
     findings += check_sizes(scans, layout.names, limit["class-size"])
-    if sample:
+    if sample and (job.form or layout.task == "classify"):
         from .sample import check_sample
 
         findings += check_sample(layout, images, findings, sample)
     beside = {finding.image for finding in findings if finding.rule.id == "label-beside"}
     findings = [f for f in findings if f.rule.id != "label-missing" or f.image not in beside]
     findings = sorted(dict.fromkeys(findings), key=lambda finding: finding.order)  # a file listed twice is told once
-    return Report(
+    return DataReport(
         place=layout.place,
         root=layout.root,
         task=layout.task,
@@ -138,8 +144,8 @@ def splits_wanted(split: str | Sequence[str] | None) -> tuple[str, ...]:
     return wanted
 
 
-def _list(layout: Layout, findings: list[Finding]) -> dict[str, list[str]]:
-    """List the images of all splits, and add what is wrong with the folders."""
+def _list(layout: Layout, findings: list[DataFinding]) -> dict[str, list[str]]:
+    """List the images of all splits, and report what is wrong with the folders."""
     images: dict[str, list[str]] = {}
     classify = layout.task == "classify"
     for split, sources in layout.splits.items():
@@ -150,7 +156,7 @@ def _list(layout: Layout, findings: list[Finding]) -> dict[str, list[str]]:
             listing.images[:] = _in_classes(layout, split, listing.images, findings)
         if sources and not listing.images:
             where = ", ".join(map(str, sources))
-            message = f"{split}: no image in {where}; read are {', '.join(sorted(FORMATS))}"
+            message = f"{split}: no image in {where}; Ultralytics reads {', '.join(sorted(FORMATS))}"
             severity = Severity.WARNING if split == "test" else None
             findings.append(
                 found("split-empty", layout.place, message, line=layout.lines.get(split), severity=severity)
@@ -161,8 +167,8 @@ def _list(layout: Layout, findings: list[Finding]) -> dict[str, list[str]]:
     return images
 
 
-def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Finding]) -> list[str]:
-    """Return the images that lie in a class folder, and report the others and empty folders."""
+def _in_classes(layout: Layout, split: str, images: list[str], findings: list[DataFinding]) -> list[str]:
+    """Return the images in class folders, and report the others and empty folders."""
     source = layout.splits[split][0]
     inside: dict[str, int] = dict.fromkeys(layout.names.values(), 0)
     kept: list[str] = []
@@ -170,28 +176,38 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Fi
         name = class_of(image, source)
         if name is None:
             findings.append(
-                found("image-stray", image, f"lies in {source} itself; expected is a class folder", image=image)
+                found("image-stray", image, f"lies in {source} itself; expected: a class folder", image=image)
             )
         else:
             inside[name] = inside.get(name, 0) + 1
             kept.append(image)
     for name, count in inside.items():
         if not count and (source / name).is_dir() and not is_tools(name):
-            findings.append(found("class-folder-empty", source / name, "holds no image; expected is one or more"))
+            findings.append(found("class-folder-empty", source / name, "holds no image; expected: one or more"))
     return kept
 
 
-def _guess(images: dict[str, list[str]]) -> str:
+def _guess_task(layout: Layout, images: dict[str, list[str]], findings: list[DataFinding]) -> str:
+    """Return the task that the first label files are for; poses without ``kpt_shape`` are reported."""
     texts: list[str] = []
     for image in islice((image for listed in images.values() for image in listed), _GUESSED_FROM):
         with suppress(OSError, ValueError):  # its finding comes with the scan
             content = read_file(label_path(image), most=MOST_BYTES, links=True)
             texts.append(content.decode("utf-8", errors="replace"))
-    return guess_task(texts)
+    task = guess_task(texts)
+    if task != "detect" and (shape := keypoint_shape(texts)):
+        task = "pose"
+        if not any(finding.rule.id == "kpt-shape" for finding in findings):
+            has = "x, y and visibility" if shape[1] == 3 else "x and y"
+            message = f"kpt_shape is missing, and each label row is a box around {shape[0]} points of {has}"
+            message += f"; write kpt_shape: [{shape[0]}, {shape[1]}]"
+            findings.append(found("kpt-shape", layout.place, message))
+    return task
 
 
 def _form(layout: Layout) -> Format | None:
-    if layout.task == "classify" or layout.task is None:
+    """Return what label rows have to hold; None where they are not judged: class folders, or keypoints of unknown shape."""
+    if layout.task in (None, "classify") or (layout.task == "pose" and not layout.keypoints[0]):
         return None
     return Format(layout.task, tuple(sorted(layout.names)), layout.keypoints)
 
@@ -209,7 +225,7 @@ def _scan(images: dict[str, list[str]], job: Job, workers: int, progress: bool) 
 
 
 def _count(layout: Layout, scans: dict[str, Scan]) -> dict[str, np.ndarray]:
-    """Return the objects of each class by split; for classification each image is one."""
+    """Return the objects of each class by split; for classification, the images."""
     if layout.task != "classify":
         return {split: part.counts for split, part in scans.items() if len(part.counts)}
     ids = {name: index for index, name in layout.names.items()}
@@ -221,7 +237,7 @@ def _count(layout: Layout, scans: dict[str, Scan]) -> dict[str, np.ndarray]:
     return counts
 
 
-def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[Finding]:
+def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[DataFinding]:
     """Report, once for a split, keypoints that no object shows."""
     for split, part in scans.items():
         unseen = np.flatnonzero(part.seen == 0)
@@ -239,19 +255,19 @@ def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[Findin
 
 
 def _identity(layout: Layout) -> Callable[[str], object]:
-    """Return what tells a file from others; in class folders a link is an image of its own, as it may say another class."""
+    """Return what tells files apart; a link in a class folder is an image of its own, as its class may be another."""
     return str if layout.task == "classify" else file_of
 
 
 def _labels(layout: Layout) -> Callable[[str, str], object]:
-    """Return what tells from a path and its split what is said of the image."""
+    """Return what gives the labels of an image, by its path and split."""
     if layout.task == "classify":
         return lambda image, split: class_of(image, layout.splits[split][0])
     return lambda image, split: objects_of(label_path(image))
 
 
-def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[Finding]:
-    """Report, once for a split, that it lists images more than once."""
+def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[DataFinding]:
+    """Report splits that list images more than once."""
     identity = _identity(layout)
     for split, listed in images.items():
         if len(set(listed)) == len(listed) and not layout.listed(split):
@@ -262,11 +278,11 @@ def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[Find
             yield found("listed-again", layout.place, message, line=layout.lines.get(split))
 
 
-def _labels_at_all(layout: Layout, scans: dict[str, Scan], findings: list[Finding]) -> list[Finding]:
-    """Report splits without a single label, and take back what was said of each of their images."""
-    told: list[Finding] = []
+def _labels_at_all(layout: Layout, scans: dict[str, Scan], findings: list[DataFinding]) -> list[DataFinding]:
+    """Report splits without a single label, and take back the finding of each of their images."""
+    told: list[DataFinding] = []
     for split, part in scans.items():
-        if layout.task == "classify" or part.labelled or not part.images:
+        if part.labelled or not part.images:
             continue
         told.append(
             found(

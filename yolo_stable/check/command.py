@@ -1,4 +1,4 @@
-"""The function behind ``yolo-stable check``."""
+"""Command: the body of ``yolo-stable check``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from .._shared.atomic_file import write_asked_for
 from .._shared.terminal import console as stdout
+from .._shared.terminal import print_folded
 from ..errors import InvalidCallError
 from .check import check, splits_wanted
 from .layout import WHERE
@@ -38,25 +39,25 @@ def run_check(
     progress: bool = True,
     console: Console | None = None,
 ) -> int:
-    """Check a data set, print the table and write what was asked for: the body of ``yolo-stable check``.
+    """Check a data set, print the table and write the files that were asked for.
 
     Args:
         data: As for :func:`check`, with ``task``, ``near``, ``sample``, ``imgsz`` and ``workers``.
-        task: See there.
-        split: One split, or several with commas between them.
+        task: See :func:`check`.
+        split: One split, or several with commas.
         json: File for all findings, schema 1.
         html: File for a page with thumbnails.
-        fix: Folder for a cleaned copy; it must be empty or not be there, and lie outside the data.
+        fix: Folder for a cleaned copy: empty or new, and outside the data.
         near: See :func:`check`.
-        sample: See there.
+        sample: See :func:`check`.
         limit: Limits of rules, each as ``RULE=VALUE``.
-        imgsz: See there.
-        workers: See there.
+        imgsz: See :func:`check`.
+        workers: See :func:`check`.
         progress: Show a bar when stderr is a terminal.
         console: Where the table goes; None: stdout.
 
     Returns:
-        The exit code: 0 clean or warnings, 1 errors; with ``fix``: errors that the copy has too.
+        The exit code: 0 clean or warnings, 1 errors; with ``fix``: errors in the copy.
 
     Raises:
         InvalidCallError: The call is wrong (exit code 2), or a file cannot be written.
@@ -84,9 +85,7 @@ def run_check(
         report = check(place, task=report.task, near=False, **options)
         done.judged(report)
         for path, _, message in done.unmended[:PLACES]:
-            console.print(
-                f"not mended: {printable(path)}: {printable(message)}", markup=False, highlight=False, soft_wrap=True
-            )
-        console.print(done.verdict, markup=False, highlight=False, soft_wrap=True)
+            print_folded(console, f"error remains: {printable(path)}: {printable(message)}")
+        print_folded(console, done.verdict)
         return int(bool(done.unmended))
     return report.exit_code

@@ -1,7 +1,7 @@
-"""The ``data.yaml``, read as Ultralytics reads it, but to the end.
+"""Description: the ``data.yaml`` as Ultralytics reads it, but to the end.
 
-Ultralytics stops at the first thing that is wrong; here each becomes a finding at its line, and reading goes on with what is
-left. ``tests/check/test_description.py`` holds this reading against Ultralytics' own.
+Ultralytics stops at the first fault; here each becomes a finding at its line, and reading goes on with the rest.
+``tests/check/test_description.py`` compares this reading with Ultralytics' own.
 """
 
 from __future__ import annotations
@@ -29,19 +29,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "flip_idx": (list,),
 }
 MOST_BYTES = 1 << 20
-"""Of a ``data.yaml``; one with 20,000 classes has half of it."""
+"""Limit of a ``data.yaml``; 20,000 classes take half of it."""
 LARGEST_ID = 1 << 24
-"""Labels are compared as float32, which holds whole numbers below this."""
+"""Labels are float32, which holds whole numbers below this."""
 ENDINGS = (".yaml", ".yml")
+_MOST_SHOWN = 60
+"""Characters of a value in a message."""
 
 
 def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
-    """Read a ``data.yaml``.
-
-    Args:
-        path: The file.
-        task: What was asked for, or None.
-        only: Splits that are wanted.
+    """Read a ``data.yaml``, of whose splits those in ``only`` are wanted.
 
     Raises:
         InvalidCallError: The file cannot be opened.
@@ -71,9 +68,12 @@ def read_yaml(path: Path, task: str | None, only: tuple[str, ...]) -> Layout:
         layout.findings.append(found("yaml-unreadable", path, f"not YAML: {problem}", line=line))
         return layout
     layout.description = content
-    for key, first, last in parsed.twice:
-        message = f"{key} stands at line {first} and again at line {last}, which counts"
-        layout.findings.append(found("yaml-twice", path, message, line=first))
+    for key in parsed.repeated:
+        lines, taken = dict.fromkeys(map(str, key.lines)), repr(key.value)
+        taken = taken if len(taken) <= _MOST_SHOWN else f"{taken[:_MOST_SHOWN]}..."
+        where = f"line{'s' * (len(lines) > 1)} {', '.join(lines)}"
+        message = f"{key.key} is there {len(key.lines)} times ({where}); Ultralytics takes the last: {taken}"
+        layout.findings.append(found("yaml-twice", path, message, line=key.lines[0]))
     _read_keys(layout, content)
     _read_names(layout, content)
     _read_written(layout, parsed.written)
@@ -119,8 +119,9 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
         return
     count = len(names)
     if any(abs(key) >= LARGEST_ID for key in layout.names) or len(layout.names) != count:
+        ids = some(map(repr, names), 6)
         layout.names = {}  # which name belongs to which number cannot be told
-        layout.add("names-nc", f"ids of names are {some(names)}; they must be 0 to {count - 1}, each once", "names")
+        layout.add("names-nc", f"ids of names are {ids}; they must be 0 to {count - 1}, each once", "names")
         return
     if nc is not None and nc != count:
         layout.add("names-nc", f"nc is {nc} and names has {count}; they must be equal", "nc")
@@ -131,11 +132,11 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
     for key, name in layout.names.items():
         other = seen.setdefault(name.strip().lower(), key)
         if other != key:
-            layout.add("names-twice", f"class {key} is called {name!r}, as is class {other}", f"names/{key}")
+            layout.add("names-twice", f"classes {other} and {key} are both called {name!r}", f"names/{key}")
 
 
 def _read_written(layout: Layout, written: list[str]) -> None:
-    """Report names that are not what is written, because YAML takes the text for something else, and empty ones."""
+    """Report empty names, and names that YAML takes for something else than what is written."""
     for (key, name), text in zip(layout.names.items(), written, strict=False):
         if not name.strip():
             layout.add("names-odd", f"class {key} has an empty name", f"names/{key}")

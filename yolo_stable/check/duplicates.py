@@ -1,4 +1,4 @@
-"""Duplicates: files that are there more than once, byte by byte."""
+"""Duplicates: files with the same bytes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .rules import found
 from .scan import Scan
 
 
 def exact_duplicates(
     scans: Mapping[str, Scan], file_of: Callable[[str], object], labels_of: Callable[[str, str], object]
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     """Find files with the same bytes.
 
     Args:
         scans: By split, training first.
-        file_of: Tells from a path which file and labels it is: what a split lists again is no copy.
-        labels_of: Tells from a path and its split what is said of the image: equal for equal labels.
+        file_of: Gives the file and labels of a path: what a split lists again is no copy.
+        labels_of: Gives the labels of an image by its path and split, equal for equal labels.
 
     Yields:
         A finding for each copy but the first.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding, some
+from .finding import DataFinding, some
 from .layout import Layout
 from .rules import found
 from .scan import Scan
@@ -15,17 +15,11 @@ COMMON = 0.5
 """Share of the images above which it is the nature of the data: darkness (night, X-ray, 16 bits read wrongly) is told once, and
 softness not at all."""
 OUT_OF_LINE, SOFT = 0.6, 0.42
-"""Share of the usual sharpness below which an image is out of focus among sharper ones, if it is also softer than this."""
+"""Share of the usual sharpness, and sharpness, below both of which an image among sharper ones is out of focus."""
 
 
-def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[Finding]:
-    """Judge light and focus of the images that were decoded.
-
-    Args:
-        layout: The data set.
-        scans: By split.
-        limits: By rule; asked are ``image-dark`` and ``image-blurred``.
-    """
+def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:
+    """Judge light and focus of decoded images, by the limits of ``image-dark`` and ``image-blurred``."""
     paths = [image for scan in scans.values() for image in scan.images]
     bright = np.concatenate(
         [np.zeros(0, np.float32), *(np.frombuffer(scan.bright, np.float32) for scan in scans.values())]
@@ -50,7 +44,9 @@ def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[st
             continue
         for path, index in places.items():
             if rule == "image-dark":
-                message = f"99 % of it are at most {bright[index]:.0f} of 255; expected are more than {limits[rule]:g}"
+                message = (
+                    f"99 % of its pixels are {bright[index]:.0f} of 255 or darker; expected: more than {limits[rule]:g}"
+                )
             else:
                 message = f"sharpness of its edges is {sharp[index]:.2f}; usual is {usual:.2f}, expected more than {blurred:.2f}"
             yield found(rule, path, message, image=path)

@@ -1,26 +1,27 @@
-"""Image files of a split, listed as Ultralytics lists them, and what is wrong with folders, links and names."""
+"""Image files: listed as Ultralytics lists them, and what is wrong with folders, links and names."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._shared.regular_file import read_file
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .label_file import objects_of
 from .rules import found
 
 FORMATS = frozenset(["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"])
-"""Endings of the files that Ultralytics takes for images."""
+"""Endings that Ultralytics takes for images."""
 OTHER_IMAGES = frozenset(["gif", "jfif", "jpe", "ppm", "pgm", "pbm", "exr", "hdr", "tga", "psd", "svg", "jxl"])
-"""Endings of images that it passes over without a word."""
+"""Endings of images that it silently skips."""
 MOST_LIST_BYTES = 1 << 28
 """Of a list of images: four million paths."""
 NOT_LABELS = frozenset({"classes", "readme", "notes", "license", "labels", "train", "val", "test", "obj", "data"})
-"""Stems of text files that often lie beside images and are no labels."""
+"""Stems of text files beside images that are no labels."""
 
 
 @dataclass
@@ -31,16 +32,11 @@ class Listing:
     """Sorted, as Ultralytics has them."""
     origins: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Of images from a list: its file and line."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DataFinding] = field(default_factory=list)
 
 
 def list_images(sources: Iterable[Path], *, hidden: bool = False) -> Listing:
-    """List the images of a split.
-
-    Args:
-        sources: Folders, and text files with one path in a line.
-        hidden: Whether names that begin with a dot count; they do for classification.
-    """
+    """List the images of folders and of lists of paths; classification also takes ``hidden`` names, with a dot."""
     listing = Listing()
     for source in sources:
         if source.is_dir():
@@ -52,8 +48,8 @@ def list_images(sources: Iterable[Path], *, hidden: bool = False) -> Listing:
     return listing
 
 
-def _walk(folder: str, above: tuple[str, ...], findings: list[Finding], hidden: bool) -> Iterator[str]:
-    """Yield the images below a folder, through links as well, but not through one that leads back."""
+def _walk(folder: str, above: tuple[str, ...], findings: list[DataFinding], hidden: bool) -> Iterator[str]:
+    """Yield the images below a folder, also through links, unless a link leads back."""
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -70,14 +66,14 @@ def _walk(folder: str, above: tuple[str, ...], findings: list[Finding], hidden: 
                 continue
         if entry.is_dir():
             if ending in FORMATS and ending != entry.name.lower() and not hidden:
-                message = "is a folder; for Ultralytics its name is that of an image, which it cannot read"
+                message = "is a folder; Ultralytics takes its name for an image and cannot read it"
                 findings.append(found("image-unreadable", entry.path, message, severity=Severity.WARNING))
             yield from _walk(entry.path, (*above, os.path.realpath(entry.path)), findings, hidden)
         elif ending in FORMATS and ending != entry.name.lower():
             yield entry.path
         elif ending in OTHER_IMAGES:
             findings.append(
-                found("image-ignored", entry.path, f"ends in .{ending}; read are {', '.join(sorted(FORMATS))}")
+                found("image-ignored", entry.path, f"ends in .{ending}; Ultralytics reads {', '.join(sorted(FORMATS))}")
             )
 
 
@@ -110,8 +106,8 @@ def _read_list(source: Path, listing: Listing) -> None:
             listing.findings.append(found("list-entry-missing", source, f"{path} does not exist", line=line))
 
 
-def _clashes(images: list[str]) -> Iterator[Finding]:
-    """Find names that differ in the case of letters alone, and images that share a label file."""
+def _clashes(images: list[str]) -> Iterator[DataFinding]:
+    """Find names that differ only in capital letters, and images that share a label file."""
     lowered: dict[str, str] = {}
     stems: dict[str, str] = {}
     for image in images:
@@ -123,12 +119,22 @@ def _clashes(images: list[str]) -> Iterator[Finding]:
         stem = image.rpartition(".")[0]
         twin = stems.setdefault(stem, image)
         if twin != image:
-            yield found("label-shared", image, f"has the label file of {os.path.basename(twin)} too", image=image)
+            yield found("label-shared", image, f"shares the label file of {os.path.basename(twin)}", image=image)
 
 
 def file_of(image: str) -> tuple[str, str]:
-    """Return the file of an image and that of its labels: equal for all ways to write the path of one image."""
+    """Return the real paths of an image and its labels: equal however the path is written."""
     return os.path.realpath(image), os.path.realpath(label_path(image))
+
+
+def by_numbers(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names by the numbers in them.
+
+    Examples:
+        >>> sorted(["10.jpg", "2.jpg"], key=by_numbers)
+        ['2.jpg', '10.jpg']
+    """
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def label_path(image: str) -> str:
@@ -144,27 +150,23 @@ def label_path(image: str) -> str:
     return labels.rsplit(".", 1)[0] + ".txt"
 
 
-def _beside(images: Iterable[str], folder: str) -> Iterator[Finding]:
-    """Find labels that lie beside their image, where Ultralytics does not look, and say what it does not read."""
+def _beside(images: Iterable[str], folder: str) -> Iterator[DataFinding]:
+    """Find labels beside their image, where Ultralytics does not look, and say what they hold."""
     for image in images:
         path = os.path.join(folder, os.path.basename(image).rpartition(".")[0] + ".txt")
         objects, read = objects_of(path), label_path(image)
         if not isinstance(objects, frozenset) or not objects or objects == objects_of(read):
             continue  # a text of another kind, or no loss
         there = os.path.exists(read)
-        message = f"lies beside its image and is not read; read is {read}, which " + (
-            "says something else" if there else "is not there"
+        message = f"lies beside its image and is not read; Ultralytics reads {read}, which " + (
+            "says something else" if there else "is missing"
         )
         severity = Severity.WARNING if there else None
         yield found("label-beside", path, message, image=image, severity=severity)
 
 
-def orphans(images: Iterable[str]) -> Iterator[Finding]:
-    """Find label files that are not read: in the folders of the labels without an image, and beside images.
-
-    Args:
-        images: All images of the data set.
-    """
+def orphans(images: Iterable[str]) -> Iterator[DataFinding]:
+    """Find label files that nobody reads: without an image in the folders of the labels, or beside images."""
     folders: dict[str, str] = {}
     for image in images:
         folders.setdefault(os.path.dirname(label_path(image)), os.path.dirname(image))
@@ -183,20 +185,16 @@ def orphans(images: Iterable[str]) -> Iterator[Finding]:
             stem, _, ending = name.rpartition(".")
             path = os.path.join(labels, name)
             if ending == "txt" and stem not in stems and stem.lower() not in NOT_LABELS:
-                yield found("label-orphan", path, f"there is no image {stem} in {pictures}")
+                yield found("label-orphan", path, f"the image {stem} is missing in {pictures}")
             elif (
                 ending != "txt" and ending.lower() == "txt" and stem in stems and not os.path.exists(f"{path[:-3]}txt")
             ):
-                message = f"is not read; read is {stem}.txt, which is not there"
+                message = f"is not read; Ultralytics reads {stem}.txt, which is missing"
                 yield found("label-orphan", path, message, image=os.path.join(pictures, files[stem]))
 
 
-def elsewhere(images: Iterable[str]) -> Iterator[Finding]:
-    """Find label files of the name of an image that has none, in folders of the same tree where they are not read.
-
-    Args:
-        images: All images of the data set.
-    """
+def elsewhere(images: Iterable[str]) -> Iterator[DataFinding]:
+    """Find label files with the name of an image that has none, in folders of the same tree where they are not read."""
     missing: dict[str, list[str]] = {}
     roots: set[str] = set()
     for image in dict.fromkeys(images):
@@ -211,12 +209,12 @@ def elsewhere(images: Iterable[str]) -> Iterator[Finding]:
                 path = os.path.join(folder, f"{stem}.txt")
                 if len(missing[stem]) == 1 and not _has_image(path):
                     image = missing[stem][0]
-                    message = f"has the name of {image}, which has no labels; read is {label_path(image)}"
+                    message = f"has the name of {image}, which lacks labels; Ultralytics reads {label_path(image)}"
                     yield found("label-elsewhere", path, message, image=image)
 
 
 def _has_image(label: str) -> bool:
-    """Say whether a label file is read for some image, listed or not."""
+    """Say whether a label file belongs to some image, listed or not."""
     before, _, after = label.rpartition(f"{os.sep}labels{os.sep}")
     start = f"{before}{os.sep}images{os.sep}{after[:-4]}"
     return any(os.path.exists(f"{start}.{ending}") for ending in FORMATS)

@@ -1,4 +1,4 @@
-"""Finding: one thing that is wrong with a data set, where it is, and by which rule."""
+"""DataFinding: one thing that is wrong with a data set, where it is, and by which rule."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Severity(str, Enum):
     """How much a finding matters."""
 
     ERROR = "error"
-    """Training loses data, fails, or learns what is wrong."""
+    """Training fails, loses data, or learns something wrong."""
     WARNING = "warning"
-    """Training goes on, probably not as it was meant to."""
+    """Training goes on, probably not as intended."""
     INFO = "info"
-    """Worth to know; often on purpose."""
+    """Worth knowing; often intended."""
 
 
 ORDER = {severity: place for place, severity in enumerate(Severity)}
@@ -25,7 +25,7 @@ ORDER = {severity: place for place, severity in enumerate(Severity)}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is looked for; :data:`yolo_stable.check.rules.RULES` has all of them."""
+    """One kind of fault; :data:`yolo_stable.check.rules.RULES` has all."""
 
     id: str
     severity: Severity
@@ -35,37 +35,37 @@ class Rule:
     fix: str
     """What to do about it."""
     limit: float | None = None
-    """From which number on it speaks, where that is for the user to say."""
+    """Number from which the rule speaks, where the user can set it."""
     unit: str = ""
     """What that number counts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DataFinding:
     """One instance of a rule."""
 
     rule: Rule
     path: str
     """The file or folder."""
     message: str
-    """The value that was found, against what is allowed."""
+    """The value against what is allowed."""
     line: int | None = None
-    """In a label file, a list of images or the ``data.yaml``, from 1."""
+    """Line in a label file, a list of images or the ``data.yaml``, from 1."""
     severity: Severity = Severity.ERROR
     image: str = ""
     """The image that shows it, when there is one."""
     points: tuple[tuple[float, float], ...] = ()
-    """Outline of what is wrong in the image, in fractions of its width and height."""
+    """Outline of the place in the image, in fractions of its width and height."""
     others: tuple[str, ...] = ()
-    """All images that are the same, when the finding is about copies."""
+    """All images of one picture, if the finding is about copies."""
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """What findings are sorted by: the worst first, then by rule, path and line."""
+        """Sort key: the worst first, then by rule, path and line."""
         return ORDER[self.severity], self.rule.id, self.path, self.line or 0, self.message
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as schema 1 of the JSON file has it."""
+        """Return the finding in schema 1 of the JSON file."""
         return {
             "rule": self.rule.id,
             "severity": self.severity.value,

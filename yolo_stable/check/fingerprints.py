@@ -1,4 +1,4 @@
-"""Fingerprints: bits by which pictures that look alike, also turned or mirrored, are found among all pairs."""
+"""Fingerprints: bits that pictures which look alike share, also turned or mirrored."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ MOST_DIFFERENT = 0.28
 """Bits in which two pictures differ, of the bits that are set in the two, up to which they are compared more closely. Copies that
 were cropped by 2 % reach 0.2, with a caption below them 0.27; unrelated photographs begin at 0.34."""
 TEXTURE = 24
-"""Bits that are set for an image with something in it; flat ones are all alike."""
+"""Least set bits of an image that shows something; flat images are all alike."""
 PARTNERS = 8
-"""Images that one image is compared with more closely, at most: of a thousand frames of a fixed camera each is like each."""
+"""Most partners of an image: with a fixed camera, each of a thousand frames is like each."""
 TURNS = 8
 _UNUSED = SIDE - 1  # bits that are never set: the last pixel of a row has no right neighbour
 _ROWS, _COLUMNS = 256, 2048  # compared in one go: what fits into a cache
 
 
 class Fingerprints:
-    """The fingerprints of many pictures.
-
-    Args:
-        small: Their small grey copies: ``(N, SIDE, SIDE)`` uint8.
-    """
+    """The fingerprints of small grey copies: ``(N, SIDE, SIDE)`` uint8."""
 
     def __init__(self, small: np.ndarray) -> None:
         self.small = small
@@ -38,16 +34,14 @@ class Fingerprints:
         return self._set[0] >= TEXTURE
 
     def partners(self, images: np.ndarray, among: np.ndarray) -> Iterator[tuple[int, int, int, float]]:
-        """Find, for each image, those before it that it may be a copy of; every pair is looked at.
-
-        Only when an image has found :data:`PARTNERS` it looks no further.
+        """Find, for each image, those before it that it may be a copy of, at most :data:`PARTNERS`.
 
         Args:
             images: Their places, ascending.
-            among: Places of the images that are asked, ascending.
+            among: Places of the possible partners, ascending.
 
         Yields:
-            ``(image, partner, turn, share of bits that differ)``, for each image the nearest first. Turned that way
+            ``(image, partner, turn, share of bits that differ)``, the nearest of each image first. Turned that way
             (:func:`turned`), the partner looks like the image.
         """
         for begin in range(0, len(images), _ROWS):
@@ -87,12 +81,12 @@ class Fingerprints:
         return rows[i], others[j], np.full(len(i), turn), 1 - 2 * shared / both
 
     def _floats(self, images: np.ndarray, turn: int) -> np.ndarray:
-        """Return bits as numbers: a product of matrices counts those that are set in both, and is fast."""
+        """Return bits as numbers: a product of matrices counts the bits set in both, and is fast."""
         return np.unpackbits(self._turned[turn][images], axis=-1).astype(np.float32)
 
 
 def apart(one: bytes, other: bytes) -> float:
-    """Return by what share of the bits that are set in two small copies they differ; 0 where one has too few to tell."""
+    """Return the share of the set bits of two small copies that differ; 0 where one has too few."""
     bits = [np.unpackbits(_bits(np.frombuffer(small, np.uint8).reshape(1, SIDE, SIDE))) for small in (one, other)]
     if min(part.sum() for part in bits) < TEXTURE:
         return 0.0

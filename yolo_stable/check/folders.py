@@ -1,4 +1,4 @@
-"""Data sets for classification: a folder for each split, and in it one for each class."""
+"""Class folders: a data set for classification has a folder for each split, and in it one for each class."""
 
 from __future__ import annotations
 
@@ -11,23 +11,15 @@ from .layout import SPLITS, Layout
 from .rules import found
 
 NAMES_FILE = ".ndjson.yaml"
-"""Beside the splits, where Ultralytics unpacked a platform's data: names of the classes, whose folders are numbers."""
+"""File with the names of classes whose folders are numbers, where Ultralytics unpacked a platform's data."""
 TOOLS = frozenset({"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
-"""Folders that tools leave, apart from those that begin with a dot (Jupyter, Git) or an @ (file servers)."""
+"""Folders that tools leave, besides names with a dot (Jupyter, Git) or an @ (file servers)."""
 _NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Where Ultralytics looks for a split, in this order."""
 
 
 def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
-    """Read the splits and classes of a folder.
-
-    Args:
-        path: What holds ``train`` and ``val``.
-        only: Splits that are wanted.
-
-    Returns:
-        The layout; its names are those of the folders in ``train``, in alphabetical order as Ultralytics numbers them.
-    """
+    """Read the splits in ``only``, and the classes: the folders of ``train`` in the order of Ultralytics."""
     layout = Layout(place=path, root=path, task="classify")
     folders: dict[str, Path] = {}
     for split in SPLITS:
@@ -40,7 +32,7 @@ def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
         folders["val"] = folders.pop("test")  # Ultralytics validates on it
     for split in ("train", "val"):
         if split not in folders:
-            layout.findings.append(found("path-missing", path / split, f"there is no folder {split} for the classes"))
+            layout.findings.append(found("path-missing", path / split, f"the folder {split} is missing"))
     classes = {split: class_names(folder) for split, folder in folders.items()}
     expected = classes.get("train") or next(iter(classes.values()), [])
     _name(layout, folders.get("train", path), expected)
@@ -51,10 +43,10 @@ def read_folders(path: Path, only: tuple[str, ...]) -> Layout:
 
 
 def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
-    """Take what lies in the folder itself for classes, all of it for training, as Ultralytics splits it only then."""
+    """Take the folder's own folders for classes, all for training: Ultralytics splits only such a data set itself."""
     root = layout.place
     message = (
-        f"there is no folder train: Ultralytics copies the classes to {root}_split, four of five images for training"
+        f"the folder train is missing: Ultralytics copies the classes to {root}_split, 80 % of the images for training"
     )
     layout.findings.append(found("split-made", root, message))
     _name(layout, root, class_names(root))
@@ -66,22 +58,22 @@ def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
             layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
         within = sorted({image.relative_to(root / name).parts[0] for image in images})
         if images and not any((root / name / part).is_file() for part in within):
-            message = f"holds images only in folders ({some(within)}): all of it is taken for one class"
+            message = f"holds images only in folders ({some(within)}), which count as one class"
             layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
     if max(map(len, classes.values())) < 2:
-        message = "no class has two images: all go to validation, and none is left for training"
+        message = "no class has two images: all go to validation, none to training"
         layout.findings.append(found("split-empty", root, message))
     _compare_made(layout, {image.relative_to(root) for images in classes.values() for image in images})
     return layout
 
 
 def _compare_made(layout: Layout, images: set[Path]) -> None:
-    """Report what an earlier splitting has left that is no longer in the folder: Ultralytics trains on it still."""
+    """Report images of an earlier splitting that the folder no longer has: Ultralytics still trains on them."""
     made = Path(f"{layout.place}_split")
     left = [path for split in ("train", "val") for path in _images(made / split)]
     stale = [path for path in left if Path(*path.relative_to(made).parts[1:]) not in images]
     if stale:
-        message = f"{len(stale)} images in {made} are not in {layout.place} and take part: {some(stale)}"
+        message = f"{len(stale)} images in {made} are not in {layout.place} but take part: {some(stale)}"
         layout.findings.append(found("split-made", made, message, severity=Severity.WARNING))
 
 
@@ -94,28 +86,28 @@ def _has_images(folder: Path) -> bool:
 
 
 def _name(layout: Layout, folder: Path, names: list[str]) -> None:
-    """Take the names of the classes, and report folders that are hardly classes, and names that hardly differ."""
+    """Take the names of the classes, and report folders that are hardly classes and names that hardly differ."""
     layout.names = dict(enumerate(names))
     if len(names) == 1:
-        message = f"there is one class, {names[0]}: every image is of it, and nothing can be learned"
+        message = f"{names[0]} is the only class: there is nothing to learn"
         layout.findings.append(found("class-folders", folder, message, severity=Severity.WARNING))
     seen: dict[str, str] = {}
     for number, name in layout.names.items():
         if is_tools(name):
-            message = f"a folder that is hidden, or that a tool made, is taken for class {number}"
+            message = f"is hidden or made by a tool, and counts as class {number}"
             layout.findings.append(found("class-hidden", folder / name, message))
         other = seen.setdefault(name.strip().lower(), name)
         if other != name:
             layout.findings.append(
-                found("names-twice", folder / name, f"class {name!r} is called nearly as class {other!r} is")
+                found("names-twice", folder / name, f"classes {other!r} and {name!r} have nearly one name")
             )
 
 
 def _compare(layout: Layout, split: str, folder: Path, expected: list[str], names: list[str]) -> None:
     """Report where the classes of a split are not those of training.
 
-    Ultralytics knows them by their names: it leaves out the images of one that training lacks, and does without one that is
-    lacking here. Only where no name is known it goes by the order of the folders.
+    Ultralytics goes by names: it leaves out images of classes that training lacks, and does without those that this split lacks.
+    Only where no name matches it goes by the order of the folders.
     """
     lacking = sorted(set(expected) - set(names))
     extra = sorted(set(names) - set(expected))
@@ -124,7 +116,7 @@ def _compare(layout: Layout, split: str, folder: Path, expected: list[str], name
         layout.findings.append(found("class-folders", folder, message))
         return
     for name in filter(is_tools, extra):
-        message = f"a folder that is hidden, or that a tool made; its images in {split} are left out"
+        message = f"is hidden or made by a tool; Ultralytics drops its images in {split}"
         layout.findings.append(found("class-hidden", folder / name, message, severity=Severity.WARNING))
     extra = [name for name in extra if not is_tools(name)]
     lacking = [name for name in lacking if not is_tools(name)]
@@ -132,13 +124,13 @@ def _compare(layout: Layout, split: str, folder: Path, expected: list[str], name
     if lacking or extra:
         wrong = [f"lacks {some(lacking)}"] if lacking else []
         wrong += [f"has {some(extra)} that train lacks"] if extra else []
-        wrong += ["whose images are left out"] if lost else []
+        wrong += ["whose images Ultralytics drops"] if lost else []
         severity = None if lost else Severity.WARNING
         layout.findings.append(found("class-folders", folder, f"{split} {', '.join(wrong)}", severity=severity))
 
 
 def is_tools(name: str) -> bool:
-    """Say whether a folder of this name is one that a tool left, and no class.
+    """Say whether a tool left a folder of this name, which is no class.
 
     Examples:
         >>> is_tools(".ipynb_checkpoints"), is_tools("cat")
@@ -148,7 +140,7 @@ def is_tools(name: str) -> bool:
 
 
 def class_of(image: str, source: Path) -> str | None:
-    """Return the class folder that an image lies in, or None when it lies in none.
+    """Return the class folder of an image, or None.
 
     Examples:
         >>> class_of("/d/train/cat/night/1.jpg", Path("/d/train"))

@@ -1,4 +1,4 @@
-"""Fullness: images with far more objects than the others, and splits in which most images have none."""
+"""Fullness: images with far more objects than the others, and splits that are mostly background."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .layout import Layout
 from .rules import found
 from .scan import Scan
@@ -14,17 +14,11 @@ from .scan import Scan
 MOST_DETECTED = 300
 """Ultralytics' ``max_det``: objects that a model may find in an image."""
 _USUAL = 5
-"""Times the mean of the images with objects that a crowd has."""
+"""Times the mean number of objects that make a crowd."""
 
 
-def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[Finding]:
-    """Judge how many objects images have.
-
-    Args:
-        layout: The data set.
-        scans: By split.
-        limits: By rule; asked are ``image-crowded`` and ``background-share``.
-    """
+def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[str, float]) -> Iterator[DataFinding]:
+    """Judge how many objects images have, by the limits of ``image-crowded`` and ``background-share``."""
     counts = {split: np.bincount(scan.taken.owners, minlength=1) for split, scan in scans.items()}
     filled = sum(len(scan.taken.images) for scan in scans.values())
     mean = sum(int(count.sum()) for count in counts.values()) / max(filled, 1)
@@ -35,7 +29,7 @@ def check_fullness(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[st
             if count <= MOST_DETECTED and count < _USUAL * mean:
                 continue  # all images are like that
             beyond = count > MOST_DETECTED
-            message = f"has {count} objects, where the mean is {mean:.0f}; above {most:g} it is told"
+            message = f"has {count} objects; the mean is {mean:.0f}, the limit {most:g}"
             if beyond:
                 message += f". A model finds {MOST_DETECTED} at most (max_det)"
             severity = Severity.WARNING if beyond else None

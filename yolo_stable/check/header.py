@@ -13,7 +13,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from .._shared.regular_file import open_regular
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .opening import BROKEN, MOST_BYTES, open_image
 from .rules import found
 
@@ -22,7 +22,7 @@ SMALLEST_SIDE = 10
 LARGEST_SIDE = 12_000
 LARGEST_AREA = 100_000_000
 REFUSED_AREA = 178_956_970
-"""Pixels above which Pillow does not open an image, as it may be made to fill the memory."""
+"""Pixels above which Pillow refuses an image that may fill the memory."""
 LARGEST_ASPECT = 10.0
 ENDINGS = {
     "JPEG": ("jpg", "jpeg"),
@@ -35,15 +35,15 @@ ENDINGS = {
     "HEIF": ("heic", "heif"),
     "JPEG2000": ("jp2",),
 }
-"""Formats that Ultralytics accepts, by the name that Pillow gives them, with their endings."""
+"""Endings of the formats that Ultralytics accepts, by Pillow's names."""
 TAIL = 64
-"""Bytes at the end that tell one file from another: they hold a PNG's last checksum, and the end of a JPEG's scan."""
+"""Bytes at the end that tell files apart: a PNG's last checksum, the end of a JPEG's scan."""
 _ORIENTATION = 274
 _GREY = {"1", "L", "I;16", "I;16B", "I", "F"}
 _FLAT_JPEG = 0.036
-"""Bytes for a pixel that a JPEG of one colour cannot exceed: 6 bits for each of 3 channels of a block of 64 pixels."""
+"""Most bytes per pixel of a JPEG of one colour: 6 bits for each of 3 channels of a block of 64 pixels."""
 _PROBE = 2048
-"""Bytes of a PNG's first row that are looked at."""
+"""Bytes of a PNG's first row that are read."""
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
@@ -57,25 +57,25 @@ class Header:
     format: str = ""
     mode: str = ""
     key: int = 0
-    """Length and end of the file as one number: equal in files that are equal."""
+    """Length and end of the file as one number, equal for equal files."""
     suspect: bool = False
     """Whether it may be damaged or of one colour, which only decoding tells."""
     damaged: bool = False
-    """Known to be, so that decoding would only say it again."""
+    """Whether it is known to be damaged; decoding would only repeat that."""
     trailing: bool = False
     """A JPEG that does not end where its picture does."""
     picture: Image.Image | None = None
     """The opened image, not decoded yet; only when the file was read whole."""
 
 
-def read_header(path: str, findings: list[Finding], *, whole: bool = False, channels: int = 3) -> Header:
-    """Read the header and look at what can be known without decoding.
+def read_header(path: str, findings: list[DataFinding], *, whole: bool = False, channels: int = 3) -> Header:
+    """Read the header of an image and judge what it shows without decoding.
 
     Args:
         path: The image.
-        findings: What is wrong is appended here.
-        whole: Read the file whole, for an image that is decoded afterwards.
-        channels: What the data set's description asks for.
+        findings: Takes what is wrong.
+        whole: Read the whole file, for an image that is decoded next.
+        channels: What the description asks for.
 
     Returns:
         The header; its size is 0 when the image cannot be used.
@@ -96,7 +96,7 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False, chan
     except BROKEN as error:
         rule, message = "image-unreadable", f"cannot be read: {getattr(error, 'strerror', None) or error}"
         if _is_float_tiff(path):
-            rule, message = "image-float", "holds floating-point numbers; expected are 8 bits"
+            rule, message = "image-float", "holds floating-point numbers; expected: 8 bits"
         severity = Severity.WARNING if os.path.basename(path).startswith("._") else None  # macOS' notes on a file
         findings.append(found(rule, path, message, image=path, severity=severity))
         header.width = 0
@@ -104,7 +104,7 @@ def read_header(path: str, findings: list[Finding], *, whole: bool = False, chan
 
 
 def _read(
-    file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[Finding], channels: int
+    file: BinaryIO, path: str, size: int, tail: bytes, header: Header, findings: list[DataFinding], channels: int
 ) -> None:
     image = header.picture = open_image(file)
     header.format, header.mode = image.format or "", image.mode
@@ -133,37 +133,37 @@ def _read(
         header.width, header.height = (height, width) if turned else (width, height)
 
 
-def _judge(image: Image.Image, path: str, bits: int, channels: int) -> Iterator[Finding]:
+def _judge(image: Image.Image, path: str, bits: int, channels: int) -> Iterator[DataFinding]:
     kind, mode, (width, height) = image.format or "", image.mode, image.size
     ending = path.rpartition(".")[2].lower()
     if kind not in ENDINGS:
-        yield found("image-format", path, f"is {kind}; allowed are {', '.join(ENDINGS)}", image=path)
+        yield found("image-format", path, f"is {kind}; allowed: {', '.join(ENDINGS)}", image=path)
     elif ending not in ENDINGS[kind]:
         yield found("image-extension", path, f"ends in .{ending} and is {kind} (.{ENDINGS[kind][0]})", image=path)
     turn = _orientation(image)
     if turn in range(2, 9) and channels in (1, 3):  # with others the reader lets the pixels lie
         yield found("image-rotated", path, f"EXIF orientation is {turn}; upright is 1", image=path)
     if mode == "CMYK":
-        yield found("image-cmyk", path, "is CMYK; expected is RGB or grey", image=path)
+        yield found("image-cmyk", path, "is CMYK; expected: RGB or grey", image=path)
     elif mode == "F" and channels in (1, 3):  # with others the bands are looked at
-        yield found("image-float", path, "holds floating-point numbers; expected are 8 bits", image=path)
+        yield found("image-float", path, "holds floating-point numbers; expected: 8 bits", image=path)
     elif 8 < bits <= 16:
-        yield found("image-16bit", path, f"has {bits} bits for a channel; expected are 8", image=path)
+        yield found("image-16bit", path, f"has {bits} bits for a channel; expected: 8", image=path)
     if mode in _GREY and channels == 3:
-        yield found("image-grey", path, f"has one channel (mode {mode}); expected are 3", image=path)
+        yield found("image-grey", path, f"has one channel (mode {mode}); expected: 3", image=path)
     elif channels in (1, 3) and (mode in {"RGBA", "LA", "PA"} or "transparency" in image.info):
-        yield found("image-alpha", path, f"has an alpha channel (mode {mode}); expected is RGB", image=path)
+        yield found("image-alpha", path, f"has an alpha channel (mode {mode}); expected: RGB", image=path)
     if min(width, height) < SMALLEST_SIDE:
-        yield found("image-small", path, f"{width} x {height} pixels; allowed are {SMALLEST_SIDE} or more", image=path)
+        yield found("image-small", path, f"{width} x {height} pixels; allowed: {SMALLEST_SIDE} or more", image=path)
     elif max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
         limit = f"{LARGEST_SIDE} a side and {LARGEST_AREA // 10**6} million in all"
         severity = Severity.ERROR if width * height > REFUSED_AREA else None  # Ultralytics leaves it out
-        message = f"{width} x {height} pixels; expected are at most {limit}"
+        message = f"{width} x {height} pixels; expected: at most {limit}"
         yield found("image-huge", path, message, image=path, severity=severity)
     if max(width, height) > LARGEST_ASPECT * min(width, height):
         aspect = max(width, height) / max(min(width, height), 1)
         yield found(
-            "image-aspect", path, f"sides are {aspect:.1f} : 1; expected is {LARGEST_ASPECT:g} : 1 at most", image=path
+            "image-aspect", path, f"sides are {aspect:.1f} : 1; expected: {LARGEST_ASPECT:g} : 1 at most", image=path
         )
 
 
@@ -196,7 +196,7 @@ def _png_fault(content: bytes) -> str:
 
 
 def _png_is_flat(content: bytes) -> bool:
-    """Say whether a PNG may be of one colour: whether, behind the first pixel, its first row is one pixel repeated.
+    """Say whether a PNG may be of one colour: whether its first row, after the first pixel, repeats one pixel.
 
     In a row of one colour that holds for each of the five ways in which PNG filters rows.
     """

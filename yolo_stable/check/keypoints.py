@@ -1,22 +1,17 @@
-"""Keypoint rules: what is wrong with keypoints."""
+"""Keypoint rules: visibility, place, and corners that stand for no label."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .boxes import ROUNDING, TOLERANCE
-from .finding import Finding, Severity, number, some
+from .finding import DataFinding, Severity, number, some
 from .label_file import Rows
 from .rules import found
 
 
-def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[Finding]) -> np.ndarray:
-    """Judge all keypoints.
-
-    Args:
-        rows: Rows of many files.
-        keypoints: Keypoints of an object, and numbers of each: 2 (x, y) or 3 (and visibility).
-        findings: What is wrong is appended here.
+def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[DataFinding]) -> np.ndarray:
+    """Judge all keypoints, each of 2 numbers (x, y) or 3 (and visibility).
 
     Returns:
         How many objects show each keypoint: ``(count,)`` int64, as Ultralytics takes them.
@@ -48,12 +43,12 @@ def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[Findi
         x, y = map(float, points[row, point])
         place = {"line": rows.lines[row], "image": rows.images[file], "points": [(x, y)]}
         if dropped[row, point] or outside[row, point]:
-            message = f"keypoint {point} at {number(x)} {number(y)}; allowed are 0 to 1"
+            message = f"keypoint {point} at {number(x)} {number(y)}; allowed: 0 to 1"
             severity = Severity.ERROR if dropped[row, point] else Severity.WARNING
             findings.append(found("keypoint-outside", rows.files[file], message, severity=severity, **place))
         if strange[row, point]:
             visibility = values[row, point, 2]
             severity = Severity.ERROR if visibility < 0 else Severity.WARNING  # Ultralytics leaves the image out
-            message = f"visibility of keypoint {point} is {number(visibility)}; allowed are 0, 1 and 2"
+            message = f"visibility of keypoint {point} is {number(visibility)}; allowed: 0, 1 and 2"
             findings.append(found("keypoint-visibility", rows.files[file], message, severity=severity, **place))
     return visible.sum(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Label copy: the lines of a label file as the cleaned copy has them."""
+"""Label copy: the lines of a label file in the cleaned copy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .label_file import MOST_BYTES, Format, shape_of
 
 @dataclass
 class LabelCopy:
-    """Copies label files, and keeps what it changed."""
+    """Copies label files and records what it changed."""
 
     form: Format
     classes: Mapping[int, int]
     """Ids in the copy by those in the labels."""
     drop: Mapping[tuple[str, int], str]
-    """The rule by file and line, for lines that are not copied."""
+    """Rules of the lines to drop, by file and line."""
     dropped: list[tuple[str, int, str]] = field(default_factory=list)
     clipped: list[tuple[str, int]] = field(default_factory=list)
 
@@ -51,9 +51,9 @@ class LabelCopy:
             yield " ".join(clipped)
 
     def _clip(self, words: list[str]) -> list[str]:
-        """Return the words of a line with its box or outline clipped to the image; words that are inside stay as they are.
+        """Return the words of a line with its box or outline clipped to the image; words inside stay as they are.
 
-        The corners of a rotated box stay where they are: clipped, they would be those of another rectangle.
+        The corners of a rotated box stay too: clipped, they would be another rectangle's.
         """
         if shape_of(len(words), self.form) == "box":
             return _clip_box(words)

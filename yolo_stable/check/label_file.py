@@ -1,4 +1,4 @@
-"""Label files, read line by line as far as each task's format goes; what the numbers mean is judged elsewhere."""
+"""Label files: read line by line, as far as the format of each task goes; other modules judge the numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .._shared.regular_file import read_file
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .rules import found
 
 MOST_BYTES = 16 << 20
-"""Of a label file; a crowded image with an outline of a thousand points around each object has a tenth of it."""
+"""Limit of a label file; a crowded image with outlines of a thousand points takes a tenth of it."""
 MOST_LINES = 50_000
 
 
@@ -37,19 +37,19 @@ class Format:
 
 @dataclass(slots=True)
 class Rows:
-    """The readable lines of many label files, side by side so that rules see them in one go."""
+    """The readable lines of many label files, for rules that judge them at once."""
 
     boxes: list[list[float]] = field(default_factory=list)
     """Class, centre, width and height of each."""
     owners: list[int] = field(default_factory=list)
-    """Which file each is from: a place in :attr:`files`."""
+    """The file of each, a place in :attr:`files`."""
     lines: list[int] = field(default_factory=list)
     polygons: dict[int, np.ndarray] = field(default_factory=dict)
     """Points by place in :attr:`boxes`: ``(K, 2)`` float64."""
     numbers: int = 0
-    """In all rows together: what they cost in memory."""
+    """Numbers in all rows: their cost in memory."""
     keypoints: list[list[float]] = field(default_factory=list)
-    """For each of :attr:`boxes`, when the task has keypoints."""
+    """One for each of :attr:`boxes`, if the task has keypoints."""
     files: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Rows:
 
 
 def read_labels(
-    path: str, image: str, size: tuple[int, int], form: Format, rows: Rows, findings: list[Finding]
+    path: str, image: str, size: tuple[int, int], form: Format, rows: Rows, findings: list[DataFinding]
 ) -> bool:
     """Read a label file.
 
@@ -81,17 +81,17 @@ def read_labels(
         image: Its image.
         size: Width and height of the image in pixels, 0 when unknown.
         form: What a line has to hold.
-        rows: Its readable lines are added here.
-        findings: What is wrong is appended here.
+        rows: Takes the readable lines.
+        findings: Takes what is wrong.
 
     Returns:
-        Whether there is such a file with a line in it.
+        Whether the file has a line.
     """
     if not os.path.isfile(path):  # as Ultralytics asks
         there = "leads nowhere" if os.path.islink(path) else "is no file"
         message, severity = f"{path} {there}", Severity.WARNING
         if not os.path.lexists(path):
-            message, severity = f"there is no {path}", None
+            message, severity = f"{path} is missing", None
         findings.append(found("label-missing", image, message, image=image, severity=severity))
         return False
     try:
@@ -120,11 +120,11 @@ def read_labels(
         try:
             values = [float(word) for word in words]
         except ValueError as error:
-            findings.append(found("label-parse", path, f"{error}; expected are numbers", line=line, image=image))
+            findings.append(found("label-parse", path, f"{error}; expected: numbers", line=line, image=image))
             continue
         if not math.isfinite(sum(values)):
             bad = next((word for word, value in zip(words, values, strict=True) if not math.isfinite(value)), words[0])
-            message = f"holds {bad}; expected are finite numbers"
+            message = f"holds {bad}; expected: finite numbers"
             findings.append(found("label-not-finite", path, message, line=line, image=image))
             continue
         shape = shape_of(len(values), form)
@@ -136,7 +136,7 @@ def read_labels(
             findings.append(_misshapen(shape, path, line, len(values), form, image))
             continue
         if shape == "loose":
-            message = f"{len(values)} columns; expected are {form.columns}"
+            message = f"{len(values)} columns; expected: {form.columns}"
             findings.append(found("label-columns", path, message, line=line, image=image, severity=Severity.WARNING))
         key = tuple(values[1:])
         line_before, class_before = seen.setdefault(key, (line, values[0]))
@@ -160,7 +160,7 @@ def read_labels(
 
 
 def shape_of(count: int, form: Format) -> str:
-    """Say what a line of this many columns is: box, polygon, loose (a polygon that is not quite the task's), or wrong."""
+    """Say what a line of this many columns is: box, polygon, loose (nearly the task's polygon), points or columns (wrong)."""
     task = form.task
     full = 5 + math.prod(form.keypoints) if form.keypoints[0] else 5
     if task == "pose":
@@ -173,9 +173,9 @@ def shape_of(count: int, form: Format) -> str:
 
 
 def objects_of(path: str) -> object:
-    """Return what a label file says, however it is written: equal for the same objects in any order.
+    """Return what a label file says: equal for the same objects in any order and writing.
 
-    No file says what an empty one does. Of one that cannot be read its bytes are returned.
+    No file says what an empty one does; an unreadable one is its bytes.
     """
     if not os.path.isfile(path):
         return frozenset()
@@ -190,10 +190,10 @@ def objects_of(path: str) -> object:
         return content
 
 
-def _misshapen(shape: str, path: str, line: int, count: int, form: Format, image: str) -> Finding:
+def _misshapen(shape: str, path: str, line: int, count: int, form: Format, image: str) -> DataFinding:
     if shape == "points":
         also = ", or a box of another task" if count == 5 else ""
-        message = f"{count} columns are {(count - 1) // 2} point(s){also}; allowed are {form.columns} columns"
+        message = f"{count} columns are {(count - 1) // 2} point(s){also}; allowed: {form.columns} columns"
         return found("polygon-points", path, message, line=line, image=image)
     message = f"{count} columns; allowed for {form.task}: {form.columns}"
     return found("label-columns", path, message, line=line, image=image)
@@ -217,13 +217,7 @@ def corners(x: float, y: float, width: float, height: float) -> tuple[tuple[floa
 
 
 def guess_task(texts: list[str]) -> str:
-    """Tell the task from label files, when nothing else says it.
-
-    Args:
-        texts: The content of some files.
-
-    Returns:
-        ``detect`` when most lines have 5 columns, ``obb`` when most have 9, else ``segment``.
+    """Return the task that most lines of label files are for.
 
     Examples:
         >>> guess_task(["0 .5 .5 .1 .1"]), guess_task(["0 .1 .1 .2 .1 .2 .2 .1 .2"]), guess_task(["0 1 2 3 4 5 6"])

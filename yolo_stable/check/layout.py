@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .rules import found
 
 TASKS = ("detect", "segment", "pose", "obb", "classify")
@@ -36,7 +36,7 @@ class Layout:
     """The YAML as it is."""
     lines: dict[str, int] = field(default_factory=dict)
     """Lines of keys and, as ``names/ID``, of classes."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DataFinding] = field(default_factory=list)
 
     def listed(self, split: str) -> bool:
         """Say whether a split may list an image more than once: it has several sources, or a list."""

@@ -2,67 +2,70 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 TRIM = 0.25
-"""Share of the pixels that may be different altogether: a caption, a stamp, a strip that was added."""
-_MOVES = 2
-"""Times that the one picture is moved towards the other."""
-_ENOUGH = 0.98
-"""Likeness at which a picture is not moved any more."""
+"""Share of the pixels that may differ: a caption, a stamp, an added strip."""
 _FARTHEST = 0.1
-"""Of a side, by which it may be moved."""
+"""Share of a side by which a picture is moved at a time."""
 _LEAST = 1.0
-"""Grey levels in which the compared parts must vary: in flat ones there is nothing that could be alike."""
+"""Grey levels by which the compared parts must vary: flat ones cannot be alike."""
 
 
-def likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Compare pictures pair by pair.
+def likeness(
+    one: np.ndarray, other: np.ndarray, start: np.ndarray | None = None, *, moves: int = 2, enough: float = 0.98
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare pictures pair by pair: ``(P, C, S, S)``, 0 to 255.
 
-    What is compared is how each point differs from its surroundings, which light and shade across a picture do not change. The
-    first picture is brought onto the second by a shift, a stretch in both directions and a gain, found by least squares; the
-    worst :data:`TRIM` of the pixels are then left out.
+    Each point is compared by its difference from its surroundings, which light and shade across a picture do not change. A
+    shift, a stretch in both directions and a gain, found by least squares, bring the first picture onto the second; the worst
+    :data:`TRIM` of the pixels are left out.
 
     Args:
-        one: ``(P, C, S, S)``, 0 to 255.
-        other: The same.
+        one: The first pictures.
+        other: The second ones.
+        start: Shift to begin with; None: none.
+        moves: Times that the first is moved towards the second.
+        enough: Likeness at which it is moved no more.
 
     Returns:
-        ``(P,)`` float64: 1 for the same picture, around 0 for pictures that have nothing in common.
+        ``(P,)`` float64, 1 for the same picture and around 0 for strangers; and the shift, for :func:`moved`.
     """
-    moved, target = one.astype(np.float32), _relief(other.astype(np.float32))
-    side = moved.shape[-1]
+    first, target = one.astype(np.float32), relief(other.astype(np.float32), one.shape[-1] // 3)
+    side = first.shape[-1]
     ramp = np.linspace(-1, 1, side, dtype=np.float32)
-    alike = np.zeros(len(moved))
-    left = np.arange(len(moved))
-    for _ in range(_MOVES + 1):
-        relief = _relief(moved)
-        down, right = np.gradient(relief, axis=(-2, -1))
-        basis = np.stack([relief, right, down, right * ramp, down * ramp[:, None]], -1).reshape(len(left), -1, 5)
-        gain, share = _fit(basis, target[left].reshape(len(left), -1), moved.shape[1])
-        alike[left] = np.maximum(alike[left], share)
-        more = alike[left] < _ENOUGH
-        if not more.any():
+    shift = np.zeros((len(first), 4), np.float32) if start is None else start.copy()
+    alike, best = np.zeros(len(first)), shift.copy()
+    left = np.arange(len(first))
+    for _ in range(moves + 1):
+        here = relief(moved(first[left], shift[left]), side // 3)
+        down, right = np.gradient(here, axis=(-2, -1))
+        basis = np.stack([here, right, down, right * ramp, down * ramp[:, None]], 1).reshape(len(left), 5, -1)
+        gain, share = _fit(basis, target[left].reshape(len(left), -1), first.shape[1])
+        better = share > alike[left]
+        alike[left[better]], best[left[better]] = share[better], shift[left[better]]
+        more = alike[left] < enough
+        left, gain = left[more], gain[more]
+        if not len(left):
             break
-        left, gain, moved = left[more], gain[more], moved[more]
         with np.errstate(divide="ignore", invalid="ignore"):
-            shift = np.nan_to_num(gain[:, 1:] / gain[:, :1])
-        shift = np.clip(shift, -_FARTHEST * side, _FARTHEST * side).astype(np.float32)
-        moved = _moved(moved, shift, ramp)
-    return alike
+            step = np.nan_to_num(gain[:, 1:] / gain[:, :1]) / side
+        shift[left] += np.clip(step, -_FARTHEST, _FARTHEST).astype(np.float32)
+    return alike, best
 
 
 def _fit(basis: np.ndarray, target: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best weights ``(P, 5)``, and the share of the target that they explain, both without the worst pixels."""
+    """Return the best weights ``(P, 5)`` and the share of the target that they explain, without the worst pixels."""
     pairs, size = target.shape
     weight = np.ones_like(target)
-    ridge = 1e-2 * np.eye(basis.shape[-1])
+    ridge = 1e-2 * np.eye(basis.shape[1])
     for last in (False, True):
-        weighed = (basis * weight[..., None]).transpose(0, 2, 1)
-        best = np.linalg.solve(
-            (weighed @ basis).astype(np.float64) + ridge, (weighed @ target[..., None]).astype(np.float64)
-        )
-        wrong = (target - (basis @ best.astype(np.float32))[..., 0]) ** 2
+        weighed = basis * weight[:, None]
+        products = (weighed @ basis.transpose(0, 2, 1)).astype(np.float64) + ridge
+        best = np.linalg.solve(products, (weighed @ target[..., None]).astype(np.float64))
+        wrong = (target - (best.astype(np.float32).transpose(0, 2, 1) @ basis)[:, 0]) ** 2
         if not last:
             pixels = wrong.reshape(pairs, channels, -1).sum(1)
             keep = int(pixels.shape[1] * (1 - TRIM))
@@ -74,25 +77,37 @@ def _fit(basis: np.ndarray, target: np.ndarray, channels: int) -> tuple[np.ndarr
     return best[..., 0], share
 
 
-def _relief(pictures: np.ndarray) -> np.ndarray:
-    """Return how each point differs from the mean of its surroundings, a third of a side wide."""
-    width = pictures.shape[-1] // 3 | 1
-    return pictures - _smooth(_smooth(pictures, width).swapaxes(-1, -2), width).swapaxes(-1, -2)
+def relief(pictures: np.ndarray, width: int) -> np.ndarray:
+    """Return how each point differs from the mean of its surroundings, ``width`` pixels wide."""
+    return pictures - smooth(pictures, width)
 
 
-def _smooth(pictures: np.ndarray, width: int) -> np.ndarray:
-    """Return running means along the last axis; beyond its ends the outermost values go on."""
-    edges = [(0, 0)] * (pictures.ndim - 1) + [(width // 2 + 1, width // 2)]
-    sums = np.cumsum(np.pad(pictures, edges, mode="edge"), axis=-1, dtype=np.float64)
-    return ((sums[..., width:] - sums[..., :-width]) / width).astype(np.float32)
+def smooth(pictures: np.ndarray, width: int) -> np.ndarray:
+    """Return means over squares, ``width`` pixels wide or one more when that is even; the edges go on outside."""
+    means = _means(pictures.shape[-1], width // 2)
+    return means @ pictures @ means.T
 
 
-def _moved(pictures: np.ndarray, shift: np.ndarray, ramp: np.ndarray) -> np.ndarray:
-    """Return what lies at a shift ``(P, 4)`` (right, down, and growing with them) from each point, between four pixels."""
+@cache
+def _means(side: int, reach: int) -> np.ndarray:
+    """Return what takes means over ``2 * reach + 1`` points of ``side``: ``(side, side)`` float32."""
+    means = np.zeros((side, side), np.float32)
+    for step in range(-reach, reach + 1):
+        np.add.at(means, (np.arange(side), np.clip(np.arange(side) + step, 0, side - 1)), 1)
+    return means / (2 * reach + 1)
+
+
+def moved(pictures: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return what lies at a shift from each point of ``(P, C, S, S)``, between four pixels.
+
+    The shift ``(P, 4)``, in shares of a side, goes right and down, and right and down growing from minus to plus one.
+    """
+    if not shift.any():
+        return pictures
     side = pictures.shape[-1]
-    points = np.arange(side, dtype=np.float32)
-    x = np.clip(points + shift[:, :1] + shift[:, 2:3] * ramp, 0, side - 1)
-    y = np.clip(points + shift[:, 1:2] + shift[:, 3:4] * ramp, 0, side - 1)
+    points, ramp = np.arange(side, dtype=np.float32), np.linspace(-1, 1, side, dtype=np.float32)
+    x = np.clip(points + side * (shift[:, :1] + shift[:, 2:3] * ramp), 0, side - 1)
+    y = np.clip(points + side * (shift[:, 1:2] + shift[:, 3:4] * ramp), 0, side - 1)
     return _between(_between(pictures, x).swapaxes(-1, -2), y).swapaxes(-1, -2)
 
 

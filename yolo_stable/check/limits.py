@@ -1,4 +1,4 @@
-"""Limits: the numbers from which rules of the data check speak; each has a default in ``rules.yaml`` and can be set."""
+"""Limits: numbers from which rules speak; ``rules.yaml`` has the defaults."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ LIMITS: Mapping[str, float] = {key: rule.limit for key, rule in RULES.items() if
 
 
 def limits_with(wanted: Mapping[str, float]) -> dict[str, float]:
-    """Return the limits of all rules, those that are wanted in place of the defaults.
-
-    Args:
-        wanted: By rule; 0 or more, ``inf`` allowed.
+    """Return the limits of all rules, the wanted ones in place of the defaults.
 
     Raises:
         InvalidCallError: A rule has no limit, or a value is no number of 0 or more.

@@ -14,7 +14,7 @@ from .label_file import Rows, corners
 
 @dataclass(slots=True)
 class Objects:
-    """What is kept of the labels of a split: 28 bytes for each object, and the paths of the images that have some."""
+    """Labels of a split: 28 bytes for each object, and the paths of images with objects."""
 
     images: list[str] = field(default_factory=list)
     """Those with an object."""
@@ -25,7 +25,7 @@ class Objects:
     _lines: list[np.ndarray] = field(default_factory=list)
 
     def take(self, rows: Rows) -> None:
-        """Take over the rows of a chunk of files, without boxes that no loader takes."""
+        """Take over the rows of a chunk of files, without boxes that the loader refuses."""
         if not rows.boxes:
             return
         table = np.array(rows.boxes, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""Opening an image file with Pillow, whatever Ultralytics has made of ``PIL.Image.open``.
+"""Opening of images: with Pillow, whatever Ultralytics has made of ``PIL.Image.open``.
 
-Once it is imported, that function tries to install a package when a file is of no known format; a check must not do that. Here
-Pillow's readers are asked directly, as ``PIL.Image.open`` asks them.
+Once imported, Ultralytics tries to install a package when a file is of no known format. A check must not, so it asks Pillow's
+readers directly, as ``PIL.Image.open`` does.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ BROKEN = (OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, EOF
 
 
 def open_image(file: BinaryIO) -> ImageFile.ImageFile:
-    """Read an image's header; the pixels are decoded when they are asked for.
-
-    Args:
-        file: Open for reading in binary mode; it has to stay open until the pixels were decoded.
+    """Read an image's header from a file that stays open until the pixels are decoded.
 
     Raises:
         UnidentifiedImageError: No reader knows the file.

@@ -1,29 +1,24 @@
-"""Overlaps: two labels of one image that lie so nearly upon each other that they mean one object."""
+"""Overlaps: two labels of one image that lie so closely upon each other that they mean one object."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .label_file import Rows, corners
 from .rules import found
 
 MOST_STEPS = 256
-"""Boxes to the right of each that it is compared with; only boxes whose centres nearly share a column come that far."""
+"""Most boxes to the right that a box is compared with: more would have to share nearly one column."""
 _GRID = 64
 """Cells a side by which two outlines are compared."""
 
 
-def check_overlaps(rows: Rows, limit: float, findings: list[Finding]) -> None:
-    """Find objects that were labelled twice with a slight difference; exact copies have rules of their own.
+def check_overlaps(rows: Rows, limit: float, findings: list[DataFinding]) -> None:
+    """Find objects that were labelled twice with a slight difference; exact copies have their own rules.
 
-    Two of one class are the fault of most tools that merge labels. Two of different classes may be meant, as a person and a
-    man are, which is only worth to know.
-
-    Args:
-        rows: Rows of many files.
-        limit: Intersection over union, above which two are one object.
-        findings: What is wrong is appended here.
+    Two of one class are a fault that tools make when they merge labels. Two of different classes, such as person and man, may
+    be meant and are only worth knowing.
     """
     for a, b, overlap in _pairs(rows, limit):
         same = rows.boxes[a][0] == rows.boxes[b][0]
@@ -51,7 +46,7 @@ def check_overlaps(rows: Rows, limit: float, findings: list[Finding]) -> None:
 
 
 def _pairs(rows: Rows, limit: float) -> list[tuple[int, int, float]]:
-    """Return the first partner of each row that it overlaps with: ``(earlier row, later row, IoU)``, in order of the rows."""
+    """Return the first partner that each row overlaps with: ``(earlier row, later row, IoU)``, in order."""
     if len(rows.boxes) < 2:
         return []
     table = np.array(rows.boxes, dtype=np.float64)
@@ -82,11 +77,7 @@ def _pairs(rows: Rows, limit: float) -> list[tuple[int, int, float]]:
 
 
 def outline_overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the intersection over union of two outlines, to about a hundredth.
-
-    Args:
-        one: ``(K, 2)``.
-        other: ``(L, 2)``.
+    """Return the intersection over union of two outlines ``(K, 2)``, to about a hundredth.
 
     Examples:
         >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])

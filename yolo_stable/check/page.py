@@ -1,4 +1,4 @@
-"""The page with thumbnails: one file, no script, nothing from the network, all text escaped."""
+"""Page with thumbnails: one file, no script, nothing from the network, all text escaped."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageOps
 
 from ..pages import render
-from .finding import Finding, Severity
+from .finding import DataFinding, Severity
 from .opening import BROKEN, open_path
 from .picture import WIDE, eight_bits
-from .report import Report, printable
+from .report import DataReport, printable
 
 SIDE = 240
 """Pixels of a thumbnail's longer side."""
@@ -28,12 +28,8 @@ _COUNTED = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INF
 _RED = (230, 30, 30)
 
 
-def page_of(report: Report) -> str:
-    """Return the page of a report.
-
-    Args:
-        report: Of the check; images are read again for their thumbnails.
-    """
+def page_of(report: DataReport) -> str:
+    """Return the page of a report; images are read again for their thumbnails."""
     groups: list[dict[str, Any]] = []
     for (severity, rule), findings in report.by_rule().items():
         places = [
@@ -72,8 +68,8 @@ def page_of(report: Report) -> str:
     )
 
 
-def thumbnail(finding: Finding) -> str:
-    """Return a small picture of what is wrong as JPEG in base64, the place outlined; empty when there is none to show."""
+def thumbnail(finding: DataFinding) -> str:
+    """Return a small picture of a finding as JPEG in base64, the place outlined; empty when there is none."""
     if not finding.image or not os.path.isfile(finding.image):
         return ""
     try:
@@ -92,7 +88,7 @@ def thumbnail(finding: Finding) -> str:
 
 
 def _outline(image: Image.Image, points: tuple[tuple[float, float], ...]) -> None:
-    """Draw a closed line, or a ring where it would be too small to be seen; what lies outside is drawn at the edge."""
+    """Draw a closed line, or a ring where it would be too small; what lies outside goes to the edge."""
     if not points:
         return
     width, height = image.size

@@ -1,4 +1,4 @@
-"""An image saved as training sees it: upright, 8 bits, RGB or grey, without what is transparent."""
+"""Picture: an image as training sees it: upright, 8 bits, RGB or grey, opaque."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from .header import ENDINGS
 from .opening import BROKEN, open_path
 
 QUALITY = 95
-COLOURS = 32
+COLOURS = 64
 """Pixels a side of a small copy in colour."""
 WIDE = frozenset({"I", "F", "I;16", "I;16B", "I;16L"})
 """Modes of Pillow with more than 8 bits."""
 
 
 def mended(path: str, ending: str) -> bytes:
-    """Return an image's file anew.
-
-    Args:
-        path: The image.
-        ending: What the new file ends in, such as ``.jpg``.
+    """Return the file of an image anew, with an ending such as ``.jpg``.
 
     Raises:
         OSError: The image cannot be read.
@@ -47,7 +43,7 @@ def mended(path: str, ending: str) -> bytes:
 
 
 def small_colours(path: str) -> np.ndarray:
-    """Return a small copy of an image that was read before: ``(3, COLOURS, COLOURS)`` uint8; zeros when it is gone by now."""
+    """Return a small copy of an image: ``(3, COLOURS, COLOURS)`` uint8; zeros when the file is gone by now."""
     try:
         with open_path(path) as image:
             image.draft("RGB", (COLOURS, COLOURS))
@@ -59,7 +55,7 @@ def small_colours(path: str) -> np.ndarray:
 
 
 def new_ending(path: str, ending: str) -> str:
-    """Return the ending that says what an image is, or the one that it has when that is right or nobody knows."""
+    """Return the ending that fits an image, or its own when that fits or nobody knows."""
     try:
         with open_path(path) as image:
             allowed = ENDINGS.get(image.format or "", ())

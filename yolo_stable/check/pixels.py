@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageChops
 
-from .finding import Finding
+from .finding import DataFinding
 from .header import Header
 from .opening import BROKEN, open_path
 from .picture import WIDE, eight_bits
@@ -15,19 +15,19 @@ from .rules import found
 SIDE = 16
 """Pixels a side of the small copy that is kept of each image."""
 FLAT = 2.0
-"""Grey levels of 255 between darkest and brightest pixel, up to which an image counts as one colour."""
+"""Grey levels between darkest and brightest pixel of an image of one colour."""
 STEP = 2
-"""Grey levels by which a neighbour of the small copy must be brighter to matter: noise in flat parts does not."""
+"""Grey levels by which a neighbour in the small copy must be brighter: noise in flat parts is not."""
 _BRIGHTEST, _STEEPEST = 0.01, 0.002
 """Shares of the pixels: the brightest, and those at the steepest edges."""
 _FAR = 4
-"""Pixels over which an edge that is out of focus has risen."""
+"""Pixels over which a blurred edge has risen."""
 _DRAFT = 4 * SIDE
-"""Pixels a side at least that a JPEG is decoded to; libjpeg then leaves out most of the work."""
+"""Least pixels a side to which a JPEG is decoded; libjpeg then skips most of the work."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """What is kept of the pixels of an image."""
 
     small: bytes
@@ -39,16 +39,11 @@ class Look:
     at the size to which the image is decoded, some 64 to 128 pixels for its shorter side."""
 
 
-def look_into(path: str, header: Header, findings: list[Finding]) -> Look | None:
-    """Decode an image, small where its format allows that, and judge what is there.
-
-    Args:
-        path: The image.
-        header: What :func:`read_header` has said of it.
-        findings: What is wrong is appended here.
+def look_into(path: str, header: Header, findings: list[DataFinding]) -> Appearance | None:
+    """Decode an image, small where its format allows that, and judge it.
 
     Returns:
-        What it looks like; None when it could not be decoded or is of one colour.
+        What it looks like; None when it cannot be decoded or is of one colour.
     """
     try:
         with header.picture or open_path(path) as image:
@@ -72,18 +67,18 @@ def look_into(path: str, header: Header, findings: list[Finding]) -> Look | None
     return look_at(grey)
 
 
-def _drop(findings: list[Finding], rule: str, path: str) -> None:
+def _drop(findings: list[DataFinding], rule: str, path: str) -> None:
     findings[:] = [finding for finding in findings if (finding.rule.id, finding.path) != (rule, path)]
 
 
-def look_at(grey: Image.Image) -> Look:
+def look_at(grey: Image.Image) -> Appearance:
     """Return what a picture of one channel looks like."""
     small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
     factor = 1
     while min(grey.size) >= 2 * factor * _DRAFT:
         factor *= 2
     scaled = grey.reduce(factor) if factor > 1 else grey  # one scale for files that can be decoded small and others
-    return Look(small.tobytes(), float(_exceeded(scaled, _BRIGHTEST)), _sharpness(scaled))
+    return Appearance(small.tobytes(), float(_exceeded(scaled, _BRIGHTEST)), _sharpness(scaled))
 
 
 def _sharpness(grey: Image.Image) -> float:

@@ -1,4 +1,4 @@
-"""Place of a data set: the word ``DATA`` names a built-in one, a ``data.yaml``, or a folder of one kind or the other."""
+"""Place of a data set: ``DATA`` names a built-in one, a ``data.yaml``, or a folder."""
 
 from __future__ import annotations
 

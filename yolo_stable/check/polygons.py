@@ -1,11 +1,11 @@
-"""Polygon rules: what is wrong with the outlines of objects."""
+"""Polygon rules: outlines that leave the image, cross themselves or enclose nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .boxes import ROUNDING, TOLERANCE
-from .finding import Finding, Severity, number
+from .finding import DataFinding, Severity, number
 from .label_file import Rows
 from .rules import found
 
@@ -14,13 +14,8 @@ MOST_PAIRS = 10**8
 thousands each, as most edges are told apart by columns. Whether the outlines beyond cross themselves is not said."""
 
 
-def check_polygons(rows: Rows, findings: list[Finding]) -> None:
-    """Judge all outlines.
-
-    Args:
-        rows: Rows of many files.
-        findings: What is wrong is appended here.
-    """
+def check_polygons(rows: Rows, findings: list[DataFinding]) -> None:
+    """Judge all outlines."""
     left = MOST_PAIRS
     for row, points in rows.polygons.items():
         place = {
@@ -32,10 +27,10 @@ def check_polygons(rows: Rows, findings: list[Finding]) -> None:
         box = np.array(rows.boxes[row][1:])
         accepted = (box <= 1 + TOLERANCE).all() and (box >= -TOLERANCE).all()  # else the box's finding says it
         if accepted and (low := points.min()) < -ROUNDING:
-            message = f"a point at {number(low)}; allowed are 0 to 1"
+            message = f"a point at {number(low)}; allowed: 0 to 1"
             findings.append(found("coordinate-negative", path, message, severity=Severity.WARNING, **place))
         elif accepted and (high := points.max()) > 1 + ROUNDING:
-            message = f"a point at {number(high)}; allowed are 0 to 1"
+            message = f"a point at {number(high)}; allowed: 0 to 1"
             findings.append(found("coordinate-above-one", path, message, severity=Severity.WARNING, **place))
         distinct = len(np.unique(points, axis=0))
         if distinct < 3:
@@ -62,14 +57,10 @@ def area(points: np.ndarray) -> float:
 
 
 def crossing(points: np.ndarray, most: int = MOST_PAIRS) -> tuple[bool, int]:
-    """Say whether two edges of a closed outline cross; those that only touch, or lie upon each other, do not.
-
-    Args:
-        points: ``(K, 2)``.
-        most: Pairs of edges after which no more are looked at.
+    """Say whether two edges of a closed outline ``(K, 2)`` cross; edges that touch or lie upon each other do not.
 
     Returns:
-        Whether two of the edges that were looked at cross, and how many pairs were.
+        Whether two of the edges that were looked at cross, and how many pairs were: ``most`` or fewer.
 
     Examples:
         >>> crossing(np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]))[0]

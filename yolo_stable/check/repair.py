@@ -1,4 +1,4 @@
-"""A cleaned copy of a data set; the original is only read."""
+"""Cleaned copy of a data set; the original is only read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .label_file import Format
 from .layout import WHERE, Layout
 from .opening import BROKEN
 from .picture import mended, new_ending
-from .report import Report
+from .report import DataReport
 from .selection import Selection, select
 
 REDRAWN = frozenset({"image-rotated", "image-cmyk", "image-16bit", "image-float", "image-alpha", "image-trailing"})
@@ -30,7 +30,7 @@ REDRAWN = frozenset({"image-rotated", "image-cmyk", "image-16bit", "image-float"
 DROPPED_LINES = frozenset({"box-zero-area", "polygon-zero-area", "box-duplicate"})
 """Rules whose lines describe nothing, or nothing new."""
 OWN_KEYS = frozenset({"path", "train", "val", "test", "minival", "names", "nc", "download", "masks_dir", "yaml_file"})
-"""Keys of a description that the copy has anew, or that say where the original lies."""
+"""Keys that the copy writes itself, or that say where the original lies."""
 CHANGES = "changes.json"
 
 
@@ -49,20 +49,20 @@ class Repair:
     clipped: list[tuple[str, int]] = field(default_factory=list)
     """Lines whose coordinates were clipped to the image."""
     renumbered: list[tuple[int, int, str]] = field(default_factory=list)
-    """Classes that have another number in the copy: the old and the new one, and the name."""
+    """Classes with another number in the copy: old, new and name."""
     unmended: list[tuple[str, str, str]] = field(default_factory=list)
-    """What is wrong with the copy too: file, rule, and the finding or why nothing was done."""
+    """Errors that remain: file, rule, and the finding or the reason."""
 
     @property
     def verdict(self) -> str:
         """One line that says what was done."""
         return (
-            f"{self.folder}: {self.copied} images copied, {len(self.left_out)} left out, {len(self.redrawn)} saved anew;"
-            f" {len(self.dropped)} lines dropped, {len(self.clipped)} clipped; {len(self.unmended)} errors not mended."
+            f"{self.folder}: {self.copied} images copied, {len(self.left_out)} left out, {len(self.redrawn)} saved again;"
+            f" {len(self.dropped)} lines dropped, {len(self.clipped)} clipped; {len(self.unmended)} errors remain."
             f" {CHANGES} there lists them."
         )
 
-    def judged(self, copy: Report) -> None:
+    def judged(self, copy: DataReport) -> None:
         """Note the errors that a check of the copy found, and write the list of changes again."""
         self.unmended += [
             (finding.path, finding.rule.id, copy.one_line(finding))
@@ -79,11 +79,7 @@ class Repair:
 
 
 def check_target(out: Path, layout: Layout) -> None:
-    """Refuse a folder that is in use or lies inside the data.
-
-    Args:
-        out: The folder of the copy.
-        layout: The data set.
+    """Refuse a folder for the copy that is in use or inside the data.
 
     Raises:
         InvalidCallError: It is a file, is not empty, or lies inside the data set or around it.
@@ -91,7 +87,7 @@ def check_target(out: Path, layout: Layout) -> None:
     place = Path(os.path.realpath(out))
     if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
         what = "is not empty" if place.is_dir() else "is a file"
-        raise InvalidCallError(f"{WHERE}: fix={out} {what}. Give a folder that is not there yet.")
+        raise InvalidCallError(f"{WHERE}: fix={out} {what}. Give a new folder.")
     own = layout.place if layout.place.is_dir() else layout.place.parent
     sources = [source for listed in layout.splits.values() for source in listed]
     for used in (layout.root, own, *sources):
@@ -100,22 +96,17 @@ def check_target(out: Path, layout: Layout) -> None:
             raise InvalidCallError(f"{WHERE}: fix={out} lies inside the data ({used}). Give a folder outside of it.")
 
 
-def repair(report: Report, out: Path) -> Repair:
-    """Write a cleaned copy.
+def repair(report: DataReport, out: Path) -> Repair:
+    """Write a cleaned copy to a folder that :func:`check_target` allows.
 
-    Every object that training reads is in the copy, in its split, under the name of its class, and as often as it is listed. Left
-    out are images that cannot be read, and those in which an object would lose its label and so become background. Lines that
-    describe nothing are dropped, boxes that reach over the edge are clipped, images are saved upright in 8-bit RGB where they
-    were not. Training images that are in another split too are left out, unless training would lose a class or most of its
-    images. :class:`Repair` lists all of it.
-
-    Args:
-        report: Of the check of a whole data set.
-        out: The folder, as allowed by :func:`check_target`.
+    The copy has every object that training reads, in its split, under the name of its class, as often as it is listed. It lacks
+    images that cannot be read, and those in which an object would lose its label and become background. Lines that describe
+    nothing are dropped, boxes over the edge are clipped, images are saved upright in 8-bit RGB. Training images that another
+    split has too are left out, unless training would lose a class or most of its images. :class:`Repair` lists all of it.
 
     Raises:
         InvalidCallError: A copy would lose something or need a guess, and nothing is written; or it cannot be written, and what
-            is there of it can be removed.
+            was written can be removed.
     """
     selection = select(report)
     done = Repair(Path(out), left_out=selection.left_out, unmended=selection.unmended)
@@ -138,8 +129,8 @@ def repair(report: Report, out: Path) -> Repair:
     return done
 
 
-def _copy_classes(report: Report, selection: Selection, done: Repair) -> None:
-    """Copy class folders; one that has lost its last image stays, for the numbers of the others."""
+def _copy_classes(report: DataReport, selection: Selection, done: Repair) -> None:
+    """Copy class folders; one without images stays, for the numbers of the others."""
     names = _Names(done.folder)
     for split, images in selection.images.items():
         source = report.splits[split][0]
@@ -152,8 +143,8 @@ def _copy_classes(report: Report, selection: Selection, done: Repair) -> None:
         shutil.copyfile(names_file, done.folder / NAMES_FILE)
 
 
-def _copy_splits(report: Report, selection: Selection, done: Repair) -> None:
-    """Copy images with their labels, and write the description; a split that lists an image again is a list of images."""
+def _copy_splits(report: DataReport, selection: Selection, done: Repair) -> None:
+    """Copy images with their labels, and write the description; a split that repeats images becomes a list."""
     form = Format(report.task, tuple(sorted(report.names)), report.keypoints)
     drop = {(f.path, f.line): f.rule.id for f in report.findings if f.rule.id in DROPPED_LINES and f.line}
     labels = LabelCopy(form, selection.classes, drop)
@@ -185,7 +176,7 @@ def _copy_splits(report: Report, selection: Selection, done: Repair) -> None:
     write_whole(done.folder / "data.yaml", text.encode("utf-8"))
 
 
-def _copy_image(image: str, target: Path, report: Report, done: Repair) -> None:
+def _copy_image(image: str, target: Path, report: DataReport, done: Repair) -> None:
     rule = report.rules_of.get(image, frozenset()) & REDRAWN
     if rule and report.channels in (1, 3):
         try:
@@ -198,8 +189,8 @@ def _copy_image(image: str, target: Path, report: Report, done: Repair) -> None:
     done.copied += 1
 
 
-def _copy_array(image: str, target: Path, report: Report) -> None:
-    """Copy the array that Ultralytics reads in place of an image, when it can be read; what it shows may be meant."""
+def _copy_array(image: str, target: Path, report: DataReport) -> None:
+    """Copy the readable array that Ultralytics reads in place of an image; its picture may be intended."""
     array = Path(image).with_suffix(".npy")
     wrong = report.rules_of.get(str(array), frozenset()) - {"npy-picture"}
     if not array.is_file() or wrong or array.stat().st_mtime < os.stat(image).st_mtime:
@@ -208,20 +199,14 @@ def _copy_array(image: str, target: Path, report: Report) -> None:
 
 
 class _Names:
-    """Gives each copied image a name of its own, in any case of letters: its own where no other image has it."""
+    """Gives each copied image a unique name in any case of letters: its own, if it is free."""
 
     def __init__(self, root: Path) -> None:
         self._used: set[str] = set()
         self._root = root
 
     def place(self, image: str, folder: Path, hidden: str = ".") -> Path:
-        """Return where an image goes.
-
-        Args:
-            image: Its path.
-            folder: Where to.
-            hidden: What a dot at the beginning of the name becomes, where Ultralytics passes over such files.
-        """
+        """Return where an image goes; ``hidden`` replaces a dot that begins its name, and that Ultralytics passes over."""
         stem, ending = os.path.splitext(os.path.basename(image))
         stem = "".join(letter if letter.isprintable() else "_" for letter in stem).strip() or "_"
         stem = hidden + stem[1:] if stem[0] == "." else stem

@@ -12,17 +12,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from .._shared.terminal import Column, Sheet
-from .finding import Finding, Severity
+from .._shared.terminal import Column, Sheet, print_folded
+from .finding import DataFinding, Severity
 
 SCHEMA = 1
 PLACES = 3
-"""Places of a rule that are named in the table; the JSON file has all."""
+"""Places of a rule in the table; the JSON file has all."""
 _STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """The result of :func:`yolo_stable.check.check`."""
 
     place: Path
@@ -35,7 +35,7 @@ class Report:
     splits: Mapping[str, Sequence[Path]]
     """Folders and lists of images by split."""
     names: Mapping[int, str]
-    findings: Sequence[Finding] = field(default_factory=tuple)
+    findings: Sequence[DataFinding] = field(default_factory=tuple)
     """The worst first."""
     keypoints: tuple[int, int] = (0, 0)
     channels: int = 3
@@ -45,7 +45,7 @@ class Report:
 
     @cached_property
     def rules_of(self) -> Mapping[str, frozenset[str]]:
-        """Ids of the rules that a file, or an image, has findings of."""
+        """Ids of the rules with findings, by file or image."""
         rules: dict[str, set[str]] = {}
         for finding in self.findings:
             for path in {finding.path, finding.image}:
@@ -70,9 +70,8 @@ class Report:
     def verdict(self) -> str:
         """One line that says what came of it."""
         splits = ", ".join(f"{split} {len(images)}" for split, images in self.images.items()) or "none"
-        said = [
-            f"{self.count(severity)} {severity.value}{'s' * (severity is not Severity.INFO)}" for severity in Severity
-        ]
+        counts = {severity: self.count(severity) for severity in Severity}
+        said = [f"{n} {kind.value}{'s' if n != 1 and kind is not Severity.INFO else ''}" for kind, n in counts.items()]
         return f"{self.total} images ({splits}), {self.task}: {', '.join(said)}."
 
     def relative(self, path: str) -> str:
@@ -87,9 +86,9 @@ class Report:
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
-    def by_rule(self) -> dict[tuple[Severity, str], list[Finding]]:
+    def by_rule(self) -> dict[tuple[Severity, str], list[DataFinding]]:
         """Return the findings in groups of one severity and rule, the worst first."""
-        groups: dict[tuple[Severity, str], list[Finding]] = {}
+        groups: dict[tuple[Severity, str], list[DataFinding]] = {}
         for finding in self.findings:
             groups.setdefault((finding.severity, finding.rule.id), []).append(finding)
         return groups
@@ -112,10 +111,10 @@ class Report:
             sheet.add(Text(severity.value, style), Text(rule, style), str(len(group)), "\n".join(places), told)
         if self.findings:
             sheet.print(console)
-        console.print(self.verdict, markup=False, highlight=False, soft_wrap=True)
+        print_folded(console, self.verdict)
 
-    def one_line(self, finding: Finding) -> str:
-        """Return ``path:line: message``, with what would upset a terminal replaced."""
+    def one_line(self, finding: DataFinding) -> str:
+        """Return ``path:line: message``, safe for a terminal."""
         line = f":{finding.line}" if finding.line else ""
         return printable(f"{self.relative(finding.path)}{line}: {finding.message}")
 

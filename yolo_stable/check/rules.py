@@ -1,4 +1,4 @@
-"""All rules of the data check, read from ``rules.yaml``: severity, why it matters, what to do, limit."""
+"""Rules of the data check, from ``rules.yaml``: severity, why it matters, what to do, limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from .finding import Finding, Rule, Severity
+from .finding import DataFinding, Rule, Severity
 
 
 def _read() -> dict[str, Rule]:
@@ -34,24 +34,14 @@ def found(
     image: object = "",
     points: Iterable[tuple[float, float]] = (),
     others: Iterable[str] = (),
-) -> Finding:
-    """Make a finding.
-
-    Args:
-        rule: Id of the rule.
-        path: The file or folder.
-        message: The value against what is allowed.
-        line: From 1, when there is one.
-        severity: When it is not the rule's own.
-        image: The image that shows it.
-        points: What to outline in the image, in fractions of its size.
-        others: All images that are the same.
+) -> DataFinding:
+    """Make a finding; its fields are those of :class:`DataFinding`.
 
     Examples:
         >>> found("image-empty", "a.jpg", "0 bytes").severity.value
         'error'
     """
     entry = RULES[rule]
-    return Finding(
+    return DataFinding(
         entry, str(path), message, line, severity or entry.severity, str(image), tuple(points), tuple(others)
     )

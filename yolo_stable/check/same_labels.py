@@ -1,4 +1,4 @@
-"""Same labels: label files that are equal byte by byte although their images are not."""
+"""Same labels: label files with the same bytes, of images that are not the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from .._shared.regular_file import read_file
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .label_file import MOST_BYTES
 from .near import CROWD
 from .objects import Objects
@@ -15,19 +15,19 @@ from .rules import found
 from .scan import Scan
 
 _ROUND = 100
-"""Coordinates that are whole hundredths were typed or come from a grid, and may well be equal by chance."""
+"""Whole hundredths were typed or come from a grid, and may be equal by chance."""
 
 
-def check_same_labels(scans: Mapping[str, Scan], known: Iterable[Finding], limit: float) -> Iterator[Finding]:
-    """Find images that got the labels of another one.
+def check_same_labels(scans: Mapping[str, Scan], known: Iterable[DataFinding], limit: float) -> Iterator[DataFinding]:
+    """Find images that have the labels of another one.
 
     Args:
         scans: By split.
-        known: What was found of images that are copies of each other, exact or near: their labels should be equal.
+        known: Copies that were found, exact or near, whose labels should be equal.
         limit: Coordinates that are not round, from which on equal labels are no chance.
 
     Yields:
-        A finding for each file but the first; one for all of a crowd, whose objects may always lie in the same place.
+        A finding for each file but the first; one for a whole crowd, whose objects may always lie in the same place.
     """
     copy_of: dict[str, str] = {}
     for finding in known:
@@ -52,7 +52,7 @@ def check_same_labels(scans: Mapping[str, Scan], known: Iterable[Finding], limit
                 yield from _told(list(images.values()), {objects.images[i]: objects.files[i] for objects, i in group})
 
 
-def _told(images: list[str], file_of: Mapping[str, str]) -> Iterator[Finding]:
+def _told(images: list[str], file_of: Mapping[str, str]) -> Iterator[DataFinding]:
     first, *others = images
     if len(images) >= CROWD:
         message = f"{len(images)} images have labels of the same bytes, among them {some(others)}"

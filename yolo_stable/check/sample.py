@@ -1,4 +1,4 @@
-"""A sample of images, drawn through Ultralytics' own pipeline with the conservative augmentation: what training will see."""
+"""Sample of images, drawn through Ultralytics' own pipeline with the conservative augmentation: what training will see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..augment import conservative
 from .files import label_path
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .folders import class_of
 from .layout import Layout
 from .rules import found
@@ -26,24 +26,21 @@ IMGSZ = 160
 BATCH = 16
 SEED = 0
 _EDGE = 1e-4
-"""By which boxes may leave 0 to 1 after float32 arithmetic."""
+"""Tolerance of boxes after float32 arithmetic."""
 
 
 def check_sample(
-    layout: Layout, images: Mapping[str, Sequence[str]], findings: Sequence[Finding], size: int
-) -> list[Finding]:
+    layout: Layout, images: Mapping[str, Sequence[str]], findings: Sequence[DataFinding], size: int
+) -> list[DataFinding]:
     """Augment some training images and look at what comes out.
 
-    Ultralytics rewrites damaged images and leaves caches behind, so it is given copies in a folder that goes afterwards.
+    Ultralytics rewrites damaged images and leaves caches behind, so it gets copies in a temporary folder.
 
     Args:
         layout: The data set.
         images: Paths by split.
         findings: What is known already; images with errors are not drawn.
         size: Number of images, evenly spread.
-
-    Returns:
-        What is wrong; nothing when there is no image to draw.
     """
     bad = {finding.image for finding in findings if finding.severity is Severity.ERROR}
     good = [image for image in images.get("train", ()) if image not in bad]
@@ -64,7 +61,7 @@ def check_sample(
         return list(_draw(dataset, origin, layout))
 
 
-def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[Finding]:
+def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[DataFinding]:
     collate = getattr(dataset, "collate_fn", None)
     items: list[dict[str, Any]] = []
     for index in range(len(dataset)):
@@ -84,7 +81,7 @@ def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[F
             yield found("augment-failed", layout.place, f"no batch can be made of {files}: {error}")
 
 
-def _judge(item: Mapping[str, Any], image: str, classes: int) -> Iterator[Finding]:
+def _judge(item: Mapping[str, Any], image: str, classes: int) -> Iterator[DataFinding]:
     """Judge one augmented image: ``img`` (3, H, W) of any type, ``bboxes`` (N, 4) float32 in fractions."""
     pixels = item["img"].float()
     wrong = int((~pixels.isfinite()).sum())
@@ -98,7 +95,7 @@ def _judge(item: Mapping[str, Any], image: str, classes: int) -> Iterator[Findin
     legal[:, 2:] &= boxes[:, 2:] > 0
     if not bool(legal.all()):
         box = boxes[~legal.all(1)][0].tolist()
-        yield found("augment-box", image, f"box {box} after augmentation; allowed are 0 to 1, with a size", image=image)
+        yield found("augment-box", image, f"box {box} after augmentation; allowed: 0 to 1, with a size", image=image)
     cls = item["cls"]
     if len(cls) and not bool(((cls >= 0) & (cls < classes)).all()):
         yield found("augment-box", image, f"class beyond 0 to {classes - 1} after augmentation", image=image)
@@ -153,7 +150,7 @@ def _classified(layout: Layout, folder: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what Ultralytics prints of its scan to itself."""
+    """Silence Ultralytics while it scans."""
     from ultralytics.utils import LOGGER  # sets its level when it is imported
 
     level = LOGGER.level
@@ -166,7 +163,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _same_random_numbers() -> Iterator[None]:
-    """Draw the same sample each time, and leave the generators of the caller where they were."""
+    """Draw the same sample each time, and restore the caller's generators."""
     import torch
 
     python, legacy = random.getstate(), np.random.get_state()

@@ -1,4 +1,4 @@
-"""Scan: all images and label files of a data set, looked at in parallel, a few dozen at a time."""
+"""Scan: all images and label files of a split, looked at in parallel, a few dozen at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .array_file import check_array, check_picture
 from .bands import PLAIN, check_bands
 from .boxes import check_boxes
 from .files import label_path
-from .finding import Finding
+from .finding import DataFinding
 from .header import SMALLEST_SIDE, read_header
 from .keypoints import check_keypoints
 from .label_file import Format, Rows, read_labels
@@ -27,11 +27,11 @@ from .pixels import SIDE, look_into
 from .polygons import check_polygons
 
 CHUNK = 64
-"""Images that are looked at in one go: rules on boxes cost the same for one as for dozens."""
+"""Images of a chunk: rules on boxes cost the same for one as for dozens."""
 MOST_NUMBERS = 1_000_000
-"""Numbers of label files that are held before they are judged: a chunk of usual ones has a hundredth of it."""
+"""Most numbers from label files that wait to be judged; a usual chunk has a hundredth."""
 AHEAD = 4
-"""Chunks for each worker that wait: memory does not grow with the data set."""
+"""Waiting chunks for each worker: memory does not grow with the data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,21 @@ class Job:
     channels: int
     imgsz: int
     pixels: bool
-    """Whether every image is decoded and kept small; those that look suspicious are decoded in any case."""
+    """Whether every image is decoded and kept small; suspicious ones always are decoded."""
     limits: Mapping[str, float]
 
 
 @dataclass(slots=True)
 class Scan:
-    """What is kept of the images of a split: three hundred bytes for each, and 28 for each object."""
+    """What is kept of the images of a split: 300 bytes for each, and 28 for each object."""
 
     images: Sequence[str]
     keys: array[int] = field(default_factory=lambda: array("Q"))
     """Length and end of each file as a number; 0 when it cannot be read."""
     small: bytearray = field(default_factory=bytearray)
-    """SIDE * SIDE grey pixels for each image, when all are decoded; zeros for one that could not be."""
+    """SIDE * SIDE grey pixels for each image, if all are decoded; zeros for failures."""
     bright: array[float] = field(default_factory=lambda: array("f"))
-    """What :class:`Look` says of each image, when all are decoded; NaN for one that could not be."""
+    """See :class:`Appearance`, if all are decoded; NaN for failures."""
     sharp: array[float] = field(default_factory=lambda: array("f"))
     taken: Objects = field(default_factory=Objects)
     """The objects, without those that no loader takes."""
@@ -69,7 +69,7 @@ class Scan:
     """Objects that have keypoints."""
     labelled: int = 0
     """Images with a label."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DataFinding] = field(default_factory=list)
 
     def add(self, part: Scan) -> None:
         """Take over what was found in a chunk."""
@@ -86,7 +86,7 @@ class Scan:
 
 
 def workers_here() -> int:
-    """Return how many threads are worth it: one for each core that this process may use, at most 16."""
+    """Return a thread for each core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 16)
 
@@ -97,11 +97,8 @@ def scan(images: Sequence[str], job: Job, workers: int, advance: Callable[[int],
     Args:
         images: Their paths, sorted.
         job: What to look at.
-        workers: Threads. Decoding runs beside Python; with nothing to decode one thread is the fastest.
-        advance: Called with the number of images that were done.
-
-    Returns:
-        What was found, in the order of the images.
+        workers: Threads, used for decoding; all else is fastest with one.
+        advance: Called with the number of images that are done.
     """
     whole = Scan(images)
     chunks = (images[at : at + CHUNK] for at in range(0, len(images), CHUNK))

@@ -1,7 +1,6 @@
 """Selection: which images of a data set go into its cleaned copy, under which class ids, and why the others do not.
 
-All is decided here, before anything is written. An image that training reads stays, as often as it is listed; what would have to
-be guessed is refused.
+All is decided before anything is written. An image that training reads stays, as often as it is listed; guesses are refused.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from dataclasses import dataclass, field
 from ..errors import InvalidCallError
 from .box_format import RULE as BOX_FORMAT
 from .files import label_path
-from .finding import Finding, Severity, some
+from .finding import DataFinding, Severity, some
 from .folders import class_of
 from .label_file import objects_of
 from .layout import WHERE
-from .report import Report
+from .report import DataReport
 
 LEFT_OUT = frozenset(
     {
@@ -26,18 +25,18 @@ LEFT_OUT = frozenset(
         *("keypoint-outside", "keypoint-visibility", "augment-failed", "augment-not-finite"),
     }
 )
-"""Rules whose images are not copied when they are errors: nobody can read them, or an object would become background."""
+"""Rules whose errors keep an image out: nobody can read it, or an object would become background."""
 NEVER_READ = frozenset(
     {
         *("path-missing", "list-entry-missing", "link-broken", "symlink-loop", "image-ignored", "image-stray"),
         *("label-beside", "label-orphan", "npy-unreadable", "npy-mismatch", "npy-not-finite", "split-empty"),
     }
 )
-"""Rules about what training does not read, or should not; it is not copied."""
+"""Rules about files that training does not or should not read."""
 NEEDED = frozenset({"yaml-unreadable", "yaml-key", "kpt-shape", "flip-idx"})
-"""Rules about what a description has to say itself."""
+"""Rules about what only the description can say."""
 LEAST_KEPT = 0.5
-"""Share of the training images that has to stay for copies in two splits to be taken out of training."""
+"""Share of the training images that must stay when copies are taken out."""
 COPY, LEAK, CONTRADICTION = "duplicate", "duplicate-across-splits", "duplicate-labels"
 LOST = "class-unused"
 
@@ -53,14 +52,11 @@ class Selection:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """Files that are not copied, each with the rule."""
     unmended: list[tuple[str, str, str]] = field(default_factory=list)
-    """Images that stay although a rule is against them, and classes that are lost: with the rule and why."""
+    """Images that stay against a rule, and lost classes: with the rule and why."""
 
 
-def select(report: Report) -> Selection:
-    """Decide what goes into a copy.
-
-    Args:
-        report: Of a whole data set.
+def select(report: DataReport) -> Selection:
+    """Decide what goes into a copy of a whole data set.
 
     Raises:
         InvalidCallError: A copy would lose or rename something, or need a guess.
@@ -92,8 +88,8 @@ def _refused(why: str) -> InvalidCallError:
     return InvalidCallError(f"{WHERE}: no copy is made: {why}. Mend that by hand first; the findings say where.")
 
 
-def _refuse_guesses(report: Report) -> None:
-    by_rule: dict[str, Finding] = {}
+def _refuse_guesses(report: DataReport) -> None:
+    by_rule: dict[str, DataFinding] = {}
     for finding in report.findings:
         if finding.severity is Severity.ERROR:
             by_rule.setdefault(finding.rule.id, finding)
@@ -116,8 +112,8 @@ def _refuse_guesses(report: Report) -> None:
             raise _refused(f"{split} is not among the splits, and Ultralytics needs it")
 
 
-def _rules_against(report: Report) -> dict[str, str]:
-    """Return, for each image that is not copied, the rule."""
+def _rules_against(report: DataReport) -> dict[str, str]:
+    """Return the rule against each image that is not copied."""
     return {
         finding.image or finding.path: finding.rule.id
         for finding in reversed(report.findings)  # the first one counts
@@ -125,11 +121,10 @@ def _rules_against(report: Report) -> dict[str, str]:
     }
 
 
-def _take_out_leaks(report: Report, selection: Selection) -> None:
-    """Take out of training what is in another split too, if training keeps its classes and most of its images.
+def _take_out_leaks(report: DataReport, selection: Selection) -> None:
+    """Take out of training what another split has too, if training keeps its classes and most of its images.
 
-    Of images whose labels contradict each other each stays, as do copies in validation and test: which one is right, or where it
-    belongs, is not for us to say.
+    Images whose labels contradict each other stay, as do copies in validation and test: nobody can say which is right.
     """
     torn = [finding for finding in report.findings if finding.rule.id == CONTRADICTION]
     for finding in torn:
@@ -157,7 +152,7 @@ def _take_out_leaks(report: Report, selection: Selection) -> None:
         selection.left_out += [(image, LEAK) for image in leaks]
 
 
-def _classes_in(report: Report, split: str, images: list[str]) -> set[str]:
+def _classes_in(report: DataReport, split: str, images: list[str]) -> set[str]:
     if report.task == "classify":
         return {str(class_of(image, report.splits[split][0])) for image in images}
     objects = (objects_of(label_path(image)) for image in images)

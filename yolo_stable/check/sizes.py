@@ -6,31 +6,26 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import Finding
+from .finding import DataFinding
 from .objects import outline
 from .rules import found
 from .scan import Scan
 
 LEAST = 20
-"""Objects of a class, from which on it is known which sizes are usual."""
+"""Objects of a class that tell its usual sizes."""
 RARE = 0.05
-"""Share of the objects of a class that may be out of line; where more are, the class comes in such sizes."""
+"""Most objects of a class, as a share, that are out of line; more are usual sizes of it."""
 _NARROW = 0.15
-"""Octaves: classes that vary less are taken to vary as much."""
+"""Least spread of a class in octaves."""
 _FACTOR = 1.0
-"""Octaves by which an object has to differ in any case: half or twice the usual side."""
+"""Octaves by which an object must differ: half or twice the usual side."""
 
 
-def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: float) -> Iterator[Finding]:
-    """Find objects that are out of line in their class.
+def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: float) -> Iterator[DataFinding]:
+    """Find objects that are far smaller or larger than those of their class: ``limit`` robust standard deviations.
 
-    Sizes are square roots of areas as fractions of the image, on a scale of octaves. Usual is the median; what is out of line
-    is told by the median of the distances to it, which a few wrong labels do not move.
-
-    Args:
-        scans: By split.
-        names: Of the classes, by id.
-        limit: Robust standard deviations from the usual size, above which an object is out of line.
+    Sizes are square roots of areas as shares of the image, in octaves. The median is usual, and the median of the distances
+    to it is the spread: a few wrong labels move neither.
     """
     taken = [scan.taken for scan in scans.values()]
     tables = [objects.table for objects in taken]
@@ -54,7 +49,7 @@ def check_sizes(scans: Mapping[str, Scan], names: Mapping[int, str], limit: floa
             like = f", as {names[nearest]} has" if nearest != number else ""
             message = (
                 f"{names[number]} with {2**side:.2g} of the image's side{like}; usual is {2 ** usual[number]:.2g}, and"
-                f" {limit:g} deviations from it are told"
+                f" the limit is {limit:g} deviations"
             )
             image = objects.images[owners[row]]
             where = {"line": int(lines[row]), "image": image, "points": outline(table[row])}

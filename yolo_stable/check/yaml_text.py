@@ -1,9 +1,9 @@
-"""The text of a ``data.yaml``: its values with the lines they stand at, and what YAML made of them that nobody wrote."""
+"""Text of a ``data.yaml``: its values, the lines of its keys, keys that it has twice, and names as they are written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,20 @@ import yaml
 MOST_VALUES = 200_000
 MOST_DIGITS = 200
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Ultralytics' choice; the two take blanks and tabs for different things."""
+"""Ultralytics' choice; the two read blanks and tabs differently."""
 _TEXT = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:binary"})
+_MERGE = "tag:yaml.org,2002:merge"
 _NOT_TEXT = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A key that one mapping has more than once."""
+
+    key: str
+    lines: tuple[int, ...]
+    value: Any
+    """What the loader takes: the last one."""
 
 
 @dataclass
@@ -24,10 +35,10 @@ class Parsed:
     value: Any = None
     lines: dict[str, int] = field(default_factory=dict)
     """The line of each key, from 1, and of each entry of ``names`` as ``names/KEY``."""
-    twice: list[tuple[str, int, int]] = field(default_factory=list)
-    """Keys that stand in one mapping twice: the key and both lines. The last one counts."""
+    repeated: list[Repeated] = field(default_factory=list)
+    """Keys that the document, or its ``names``, has more than once."""
     written: list[str] = field(default_factory=list)
-    """Each entry of ``names`` as it is written, when none is there twice or taken over from elsewhere."""
+    """Each entry of ``names`` as it is written; none when a key is repeated or merged from elsewhere."""
 
 
 def parse(content: bytes) -> Parsed:
@@ -46,10 +57,13 @@ def parse(content: bytes) -> Parsed:
         size = _unfolded(root, {})
         if size > MOST_VALUES:
             raise ValueError(f"its aliases unfold to more than {MOST_VALUES} values")
-        names = next((value for key, value in _pairs(root) if key.value == "names"), None)
-        parsed = Parsed(lines=_lines(root), twice=[*_twice(root), *_twice(names)], written=_written(names))
-        parsed.value = loader.construct_document(root)  # writes into the nodes
-        return parsed
+        names = {key.value: value for key, value in _pairs(root) if isinstance(key, yaml.ScalarNode)}.get("names")
+        lines, keys, keys_of_names = _lines(root), _keys(root, loader), _keys(names, loader)
+        merged = any(key.tag == _MERGE for key, _ in _pairs(names))
+        written = [] if merged or len(keys_of_names) < len(_pairs(names)) else _written(names)
+        value = loader.construct_document(root)  # writes into the nodes
+        repeated = [*_repeated(keys, value), *_repeated(keys_of_names, value["names"] if keys_of_names else None)]
+        return Parsed(value, lines, repeated, written)
     finally:
         loader.dispose()
 
@@ -59,7 +73,7 @@ def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
 
 
 def _unfolded(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Return how many values a node holds when each alias is written out; :data:`MOST_VALUES` + 1 stands for all more.
+    """Return how many values a node holds with aliases written out, at most :data:`MOST_VALUES` + 1.
 
     Raises:
         ValueError: An alias stands inside of what it stands for, or a number has more than :data:`MOST_DIGITS` digits.
@@ -90,22 +104,21 @@ def _lines(root: yaml.Node) -> dict[str, int]:
     return lines
 
 
-def _twice(node: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
-    seen: dict[tuple[str, str], int] = {}
+def _keys(node: yaml.Node | None, loader: Any) -> dict[Any, list[int]]:
+    """Return the lines of each key: ``1``, ``01`` and ``0x1`` are one."""
+    lines: dict[Any, list[int]] = {}
     for key, _ in _pairs(node):
-        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-            line = key.start_mark.line + 1
-            if (key.tag, key.value) in seen:
-                yield key.value, seen[key.tag, key.value], line
-            seen[key.tag, key.value] = line
+        if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+            lines.setdefault(loader.construct_object(key), []).append(key.start_mark.line + 1)
+    return lines
+
+
+def _repeated(keys: Mapping[Any, Sequence[int]], values: Any) -> Iterator[Repeated]:
+    for key, lines in keys.items():
+        if len(lines) > 1 and isinstance(values, dict):  # a YAML set takes no values
+            yield Repeated(str(key), tuple(lines), values[key])
 
 
 def _written(names: yaml.Node | None) -> list[str]:
-    if isinstance(names, yaml.SequenceNode):
-        nodes = names.value
-    else:
-        keys = [key.value for key, _ in _pairs(names) if isinstance(key, yaml.ScalarNode)]
-        if len(set(keys)) != len(_pairs(names)) or "<<" in keys:
-            return []
-        nodes = [value for _, value in _pairs(names)]
+    nodes = names.value if isinstance(names, yaml.SequenceNode) else [value for _, value in _pairs(names)]
     return [node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping" for node in nodes]

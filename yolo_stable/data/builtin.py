@@ -14,12 +14,11 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -273,27 +272,18 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
 
     The lock file stays: whoever deleted it could not know that nobody had opened it a moment ago.
     """
-    with folder.with_name(f".lock-{folder.name}").open("ab") as handle:
-        taken = _try_lock(handle)
-        if wait and not taken:
-            print(f"yolo-stable: another process is making {folder}, waiting for it", file=sys.stderr)
-        while wait and not taken:
-            time.sleep(0.05)
-            taken = _try_lock(handle)
-        yield taken
+    from filelock import FileLock, Timeout
 
-
-def _try_lock(handle: IO[bytes]) -> bool:
-    """Take the lock of an open file, or return False when another process has it."""
+    lock = FileLock(folder.with_name(f".lock-{folder.name}"))
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # what flock and msvcrt raise when it is taken
-        return False
-    return True
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            yield False
+            return
+        print(f"yolo-stable: another process is making {folder}, waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield True
+    finally:
+        lock.release()

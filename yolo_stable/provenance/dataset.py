@@ -1,12 +1,11 @@
 """Traced data set: its own pipeline records what goes into each training image, and leaves quarantined images out.
 
-A data set is asked for one more key, nothing else of what it gives changes: not the images, not the labels, not the random
-numbers drawn on the way. All that is put into it can be pickled, so loader workers may be forked or spawned. What is recorded
-is what was read (``provenance/reading.py``), not what was asked for; where that is not known, there is no path.
+Each sample gains one key; images, labels and random numbers stay what they are. All that is put into a data set can be pickled,
+so loader workers may be forked or spawned. What was read is recorded (``reading.py``), not what was asked for; where nobody
+knows, there is no path.
 
-What is noted is a recipe, a few numbers for each transform (``transforms.py``). The rows behind boxes are noted by class labels
-that carry row numbers along (``labels.py``); they are worked out when somebody asks, or when a worker sends them. Polygons are
-worked out when somebody asks.
+The record is a recipe, a few numbers for each transform (``transforms.py``). Class labels carry the numbers of their rows along
+(``labels.py``). Rows are worked out when a worker sends them or somebody asks, polygons when somebody asks.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .quarantine import Quarantine
 from .reading import WATCH, Read, parts_of, paths_of
 from .recipe import Provenance, joined, unknown
 from .substitution import watch
-from .transforms import KEY, Drawn, TracedPipeline, follow, recipe_of_read
+from .transforms import KEY, DrawnRecipes, TracedPipeline, follow, recipe_of_read
 
 
 def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
@@ -33,10 +32,10 @@ def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
     Call it before the loader's workers start. A second call changes nothing, but may bring a quarantine.
 
     Args:
-        dataset: One of Ultralytics', of any task, or one derived from them, or several joined, or one that wraps them. One of
-            another kind is left as it is, and its batches have no provenance.
-        quarantine: Images that are left out, for as long as it says so: another image is drawn in place of one, and no random
-            number for that. It learns the paths of the images here.
+        dataset: One of Ultralytics', of any task; one derived from them, several joined, or a wrapper. Any other kind stays as
+            it is, and its batches have no provenance.
+        quarantine: Learns the paths of the images. In place of each image that it leaves out another one is drawn, without a
+            random number.
     """
     parts = list(parts_of(dataset))
     if quarantine is not None:
@@ -48,14 +47,16 @@ def trace(dataset: Any, quarantine: Quarantine | None = None) -> None:
     for part, _ in parts:
         if WATCH in vars(part) and vars(part)[WATCH].tracer is None:
             own_build = vars(part).pop("build_transforms", None)
-            vars(part)[WATCH].tracer = Tracer(classifies=isinstance(part, ClassificationDataset), own_build=own_build)
+            vars(part)[WATCH].tracer = DatasetTracer(
+                classifies=isinstance(part, ClassificationDataset), own_build=own_build
+            )
     retrace(dataset)
 
 
 def retrace(dataset: Any) -> None:
     """Trace the transforms of a data set again after somebody has put in others.
 
-    Ultralytics' own ``close_mosaic`` needs no call: what it builds is traced.
+    Ultralytics' own ``close_mosaic`` needs no call.
     """
     for part, _ in parts_of(dataset):
         if WATCH in vars(part) and hasattr(part, "transforms"):
@@ -64,9 +65,6 @@ def retrace(dataset: Any) -> None:
 
 def take(batch: Any) -> tuple[Provenance, ...]:
     """Take the provenance out of a batch, before anything else looks at the batch.
-
-    Args:
-        batch: As the loader made it.
 
     Returns:
         One for each image; none when the data set is not traced.
@@ -97,11 +95,11 @@ SEPARATOR = "\0"
 """Between index and path in the note of a classification sample, and between the notes of several images."""
 
 
-class Tracer:
-    """Notes what was read in the samples of a data set.
+class DatasetTracer:
+    """Notes what was read for the samples of a data set.
 
     Args:
-        classifies: Its samples are collated by torch's own function, which knows plain types only.
+        classifies: Torch's own function collates its samples, which knows plain types only.
         own_build: What somebody has put in the place of its ``build_transforms``, if anything.
     """
 
@@ -109,22 +107,11 @@ class Tracer:
         self.classifies, self.own_build = classifies, own_build
 
     def build(self, build: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return transforms that note what they do. Ultralytics has them built anew when mosaics end.
-
-        Args:
-            build: The data set's own method.
-            *args: What it is called with.
-            **kwargs: Likewise.
-        """
+        """Return what the data set's own ``build`` makes, as transforms that note what they do; asked when mosaics end."""
         return _pipeline((self.own_build or build)(*args, **kwargs))
 
     def note_draw(self, labels: dict[str, Any], reads: Sequence[Read]) -> None:
-        """Note in an image and its labels which file they are of.
-
-        Args:
-            labels: As ``get_image_and_label`` gives them.
-            reads: What was read for it.
-        """
+        """Note in labels, as ``get_image_and_label`` gives them, which file they and their image are of."""
         image = labels["img"]
         own = next((read for read in reads if read.image is image), None)
         if own is None and len(reads) == 1 and _says(labels, reads[0].path):
@@ -140,15 +127,15 @@ class Tracer:
             labels[KEY] = "unknown", *(recipe_of_read(read) for read in reads if read.path is not None)
         elif reads:
             labels[KEY] = NOTHING  # the file is not known, or the image is said to be of another one
-        if Drawn.recipes is not None and KEY in labels:
-            Drawn.recipes.append(labels[KEY])
+        if DrawnRecipes.recipes is not None and KEY in labels:
+            DrawnRecipes.recipes.append(labels[KEY])
 
     def note_sample(self, sample: dict[str, Any], read: Read) -> None:
         """Note in a classification sample which file it is of."""
         sample[KEY] = _note([read])
 
     def finish(self, sample: Any, reads: Sequence[Read], made: Sequence[tuple[Any, Any]]) -> Any:
-        """Return a finished sample with its note, also when a class of somebody's own has made it of others or by itself.
+        """Return a finished sample with its note, also when a class of somebody's own made it of others or by itself.
 
         Args:
             sample: What the data set gives.
@@ -192,7 +179,7 @@ def _note(reads: Sequence[Read]) -> str:
 
 
 def _says(labels: dict[str, Any], path: str | None) -> bool:
-    """Return whether labels are those of a file, as far as they say."""
+    """Say whether labels are those of a file, as far as they tell."""
     return path is not None and str(labels.get("im_file", path)) == path
 
 
@@ -202,7 +189,7 @@ def _boxes(sample: dict[str, Any]) -> int:
 
 
 def _pipeline(transforms: Any) -> TracedPipeline:
-    """Return transforms that note what they do; the same object when it is one of Ultralytics' own."""
+    """Return transforms that note what they do; one of Ultralytics' own stays the same object."""
     if isinstance(transforms, TracedPipeline):
         for inner in transforms.transforms:
             follow(inner)

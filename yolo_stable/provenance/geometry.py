@@ -1,27 +1,27 @@
-"""Geometry: where in a training image the files lie that went into it, worked out from the recipe of the image.
+"""Geometry: where the files of a training image lie in it, worked out from the recipe of the image.
 
-A recipe says how an image was put together. It is made while an image is loaded, so it is cheap: nested tuples of plain
-numbers. It is read only when somebody asks. Its kinds:
+A recipe says how an image was put together: nested tuples of plain numbers, cheap to make while images load, and read only when
+somebody asks. Its kinds:
 
-- ``("image", serial, index, path, width, height)``: a file, as it was read and resized;
-- ``("mosaic", ((child, dx, dy, x1, y1, x2, y2), ...))``: each child moved by ``dx, dy``, and cut to a rectangle;
-- ``("warp", child, matrix, width, height)``: nine numbers, row by row, for the coordinates of pixels' centres as OpenCV has
-  them; and the size that comes out, as in the next two;
+- ``("image", serial, index, path, width, height)``: a file, read and resized;
+- ``("mosaic", ((child, dx, dy, x1, y1, x2, y2), ...))``: each child moved by ``dx, dy`` and cut to a rectangle;
+- ``("warp", child, matrix, width, height)``: nine numbers, row by row, for pixel centres as OpenCV has them; and the size that
+  comes out, as in the next two;
 - ``("letterbox", child, sx, sy, left, top, width, height)``;
 - ``("mirror", child, axis, length)``: axis 0 is x, 1 is y;
 - ``("mixup", below, above)``; ``("cutmix", below, above, x1, y1, x2, y2)``;
-- ``("paste", below, above, ((serial, original, contour), ...))``: objects cut out of ``above``. Each has a serial of its own
-  beside that of the file it was cut from; the contour is bytes of int32 (x, y) of pixels;
-- ``("boxes", child, codes)``: the label rows behind the boxes, which are not looked at here;
-- ``("unknown", child, ...)``: the children went in, but nobody knows where they are.
+- ``("paste", below, above, ((serial, original, contour), ...))``: objects cut out of ``above``, each with a serial of its own
+  beside that of its file; the contour is bytes of int32 (x, y) of pixels;
+- ``("boxes", child, codes)``: the label rows behind the boxes, which geometry ignores;
+- ``("unknown", child, ...)``: the children went in, nobody knows where.
 
-A serial tells two uses of the same file apart. Coordinates are those in which the pixel in the upper left corner covers 0 to 1.
+A serial tells two uses of one file apart. The pixel in the upper left corner covers 0 to 1.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,10 +51,7 @@ class Piece:
 
 
 def pieces(recipe: Recipe) -> list[Piece]:
-    """Return what an image is made of, in the order in which it was painted.
-
-    Args:
-        recipe: See the module.
+    """Return what an image is made of, in the order of painting.
 
     Examples:
         >>> both = ("mixup", ("image", 0, 5, "a.jpg", 4, 2), ("mirror", ("image", 1, 6, "b.jpg", 4, 2), 0, 4))
@@ -109,12 +106,7 @@ def _warp(child: Recipe, matrix: Sequence[float], width: int, height: int) -> li
         sides = (_cut(polygon, g, h, i - 1e-9), _cut(polygon, -g, -h, -i - 1e-9))
         return [tuple(project(x, y) for x, y in side) for side in sides if side]
 
-    found = [
-        piece
-        if piece.polygons is None
-        else replace(piece, polygons=tuple(p for q in piece.polygons for p in across(q)))
-        for piece in pieces(child)
-    ]
+    found = _changed(pieces(child), lambda polygons: tuple(part for polygon in polygons for part in across(polygon)))
     return _within(found, _rectangle(0, 0, width, height))
 
 
@@ -179,22 +171,16 @@ def _brought(found: list[Piece], how: str) -> list[Piece]:
     return [replace(piece, how=how) for piece in found]
 
 
-def _moved(found: list[Piece], move: Any) -> list[Piece]:
-    return [
-        piece
-        if piece.polygons is None
-        else replace(piece, polygons=tuple(tuple(move(x, y) for x, y in polygon) for polygon in piece.polygons))
-        for piece in found
-    ]
+def _moved(found: list[Piece], move: Callable[[float, float], Point]) -> list[Piece]:
+    return _changed(found, lambda polygons: tuple(tuple(move(x, y) for x, y in polygon) for polygon in polygons))
 
 
 def _within(found: list[Piece], window: Polygon) -> list[Piece]:
-    return [
-        piece
-        if piece.polygons is None
-        else replace(piece, polygons=_kept(_clipped(polygon, window) for polygon in piece.polygons))
-        for piece in found
-    ]
+    return _changed(found, lambda polygons: _kept(_clipped(polygon, window) for polygon in polygons))
+
+
+def _changed(found: list[Piece], change: Callable[[tuple[Polygon, ...]], tuple[Polygon, ...]]) -> list[Piece]:
+    return [piece if piece.polygons is None else replace(piece, polygons=change(piece.polygons)) for piece in found]
 
 
 def _kept(polygons: Any) -> tuple[Polygon, ...]:

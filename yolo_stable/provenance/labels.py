@@ -1,9 +1,8 @@
 """Traced labels: class labels that remember the rows they come from.
 
-Every transform of Ultralytics chooses and joins the classes of an image together with its boxes. So an array of classes that
-carries its rows along through choosing and joining tells in the end which row is behind each box. That is asked of hardly any
-image, so what is carried is a note of what was done, as nested tuples (:data:`Note`); the rows are worked out by
-:func:`worked_out`.
+Every transform of Ultralytics chooses and joins the classes of an image together with its boxes. So classes that carry their rows
+through choosing and joining tell which row is behind each box in the end. Hardly anybody asks, so they carry a note of what was
+done, as nested tuples (:data:`Note`), and :func:`worked_out` gives the rows.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ Note = tuple[Any, ...]
 
 
 class TracedLabels(np.ndarray):
-    """Class labels with a note of the row behind each; in all else the array that they were.
+    """Class labels with a note of the row behind each, otherwise a plain array.
 
-    Rows are kept by choosing along the first axis, by joining along it, by ``reshape`` that leaves the first axis as it is, and
-    by ``copy``. Whatever else is done with the array gives one whose rows are not known: never wrong ones.
+    Choosing along the first axis, joining along it, ``copy``, and a ``reshape`` that leaves it alone keep the rows. Anything else
+    makes them unknown, never wrong.
     """
 
     note: Note | None = None
@@ -91,11 +90,7 @@ def with_note(classes: np.ndarray, note: Note | None) -> TracedLabels:
 
 
 def with_rows(classes: np.ndarray, rows: np.ndarray) -> TracedLabels:
-    """Return class labels that carry rows.
-
-    Args:
-        classes: (labels, ...); its memory is shared.
-        rows: int64 (labels,), see ``Provenance.of``; negative where it is not known.
+    """Return class labels (labels, ...) that carry rows, int64 (labels,); negative ones are not known. Memory is shared.
 
     Examples:
         >>> first = with_note(np.array([[5.0], [6.0]]), ("file", 0, 2))
@@ -106,18 +101,18 @@ def with_rows(classes: np.ndarray, rows: np.ndarray) -> TracedLabels:
 
 
 def note_of(classes: Any) -> Note:
-    """Return what is noted of class labels."""
+    """Return the note of class labels."""
     return getattr(classes, "note", None) or ("unknown", len(classes))
 
 
 def rows_of(classes: Any) -> np.ndarray:
-    """Return the rows behind class labels, int64 (labels,); -1 where they are not known."""
+    """Return the rows behind class labels, int64 (labels,); -1 where unknown."""
     rows = worked_out(note_of(classes))
     return rows if len(rows) == len(classes) else np.full(len(classes), -1, dtype=np.int64)
 
 
 def worked_out(note: Note) -> np.ndarray:
-    """Return the rows that a note tells of, int64 (labels,), an array of its own or that of the note."""
+    """Return the rows that a note tells of, int64 (labels,)."""
     kind = note[0]
     if kind == "chosen":
         return worked_out(note[1])[note[2]]
@@ -130,5 +125,5 @@ def worked_out(note: Note) -> np.ndarray:
 
 
 def codes_of(note: Note) -> bytes:
-    """Return the rows that a note tells of as ``Provenance`` takes them."""
+    """Return the rows that a note tells of, as ``Provenance`` takes them."""
     return worked_out(note).tobytes()

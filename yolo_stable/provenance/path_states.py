@@ -1,4 +1,4 @@
-"""Path states: which image files are out of a run, in shared memory, for all loader workers whenever they were started."""
+"""Path states: which image files are out of a run, in memory that all loader workers share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ MOST = 2**17
 class PathStates:
     """What became of image files, by path. Any process may set a state, and all see it; none is ever taken back.
 
-    There is no lock: of two processes that take the same free cell in the same moment one loses, and sets its state again when it
-    meets the file again.
-
-    It is a hash table of fixed size. Its keys are digests of absolute paths, so that a path needs no index, and one that came
-    into the data set later has its place as well.
+    It is a hash table of fixed size without a lock. Its keys are digests of absolute paths, so a path needs no index and may come
+    later. Of two processes that take one free cell at once, one loses, and sets its state when it meets the file again.
 
     Args:
         images: Number of images in the data set.
@@ -46,23 +43,19 @@ class PathStates:
         self._keys, self._states, self._any = (tensor.numpy() for tensor in self.shared)
 
     def __bool__(self) -> bool:
-        """Return whether any state is set: hardly ever, so that asking costs nothing."""
+        """Say whether any state is set; asking costs nothing."""
         return bool(self._any[0])
 
     def get(self, path: str) -> int:
-        """Return the state of a file; 0: it has none."""
+        """Return the state of a file; 0: none."""
         return self._state_of(key_of(path)) if self._any[0] else 0
 
     def set(self, path: str, state: int) -> bool:
-        """Set the state of a file that has none; the first one stays.
-
-        Returns:
-            Whether the file has a state now; False: the table is full.
-        """
+        """Set the state of a file that has none; the first one stays. False: the table is full."""
         return self.set_by_key(key_of(path), state)
 
     def set_by_key(self, key: int, state: int) -> bool:
-        """The same for a key of :meth:`entries`, of this table or another: a path has the same one in every process."""
+        """Set a state by a key of :meth:`entries`, of this table or another: every process has the same key for a path."""
         cell = self._cell_of(key)
         if cell is None:
             return False
@@ -73,7 +66,7 @@ class PathStates:
         return True
 
     def entries(self) -> dict[int, int]:
-        """Return all states by key; without one of which only the key is to be seen yet, as another CPU wrote both."""
+        """Return all states by key, without those that another process is just writing."""
         if not self._any[0]:
             return {}
         cells = self._keys.nonzero()[0]
@@ -85,7 +78,7 @@ class PathStates:
         return int(self._states[cell]) if cell is not None and self._keys[cell] == key else 0
 
     def _cell_of(self, key: int) -> int | None:
-        """Return the cell of a key, or the free one where it belongs; None when all are taken by others."""
+        """Return the cell of a key, or the free one where it belongs; None when others have all."""
         cells = len(self._keys)
         for step in range(cells):
             cell = (key + step) % cells
@@ -102,6 +95,6 @@ class PathStates:
 
 
 def key_of(path: str) -> int:
-    """Return the key of a path: 63 bits of the digest of its absolute form, never 0; the same in every process."""
+    """Return the key of a path: 63 bits of the digest of its absolute form, never 0, the same in every process."""
     digest = hashlib.blake2b(os.fsencode(os.path.abspath(path)), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 1) or 1

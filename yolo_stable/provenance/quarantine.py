@@ -53,10 +53,10 @@ class LeftOut:
 class Quarantine:
     """Knows by path which images are left out, and tells all loader workers, also those that already run.
 
-    Changed by the main process only. Counts live as long as it does, and longer with :meth:`state_dict`.
+    Only the main process changes it. Counts live as long as it does, and longer with :meth:`state_dict`.
 
     Args:
-        images: Number of images in the data set, or states of its files that are there already.
+        images: Number of images in the data set, or the states of its files.
 
     Examples:
         >>> quarantine = Quarantine(4)
@@ -80,28 +80,23 @@ class Quarantine:
         """The paths of each data set by their absolute form."""
 
     def describe(self, paths: Sequence[str], part: int = 0) -> None:
-        """Learn which images there are now. ``trace`` calls it for each data set; its lists may be changed while it runs.
-
-        Args:
-            paths: The image files of a data set, by index.
-            part: Which data set it is, from 0, where several are joined.
-        """
+        """Learn the image files, by index, of a data set (of several that are joined: of one ``part``). ``trace`` calls it."""
         self._parts[part] = known = {}
         for path in paths:
             known.setdefault(os.path.abspath(path), path)
 
     @property
     def images(self) -> int:
-        """How many files there are, each counted once."""
+        """How many different files there are."""
         return len(set().union(*self._parts.values()))
 
     def has_out(self, path: str) -> bool:
-        """Return whether an image is out, for whatever reason."""
+        """Say whether an image is out, for whatever reason."""
         return self.states.get(path) != 0
 
     @property
     def left_out(self) -> list[str]:
-        """The paths of images that are left out, in the order of the data set; those that cannot be read last."""
+        """The paths of images that are left out, in the order of the data set; unreadable ones last."""
         order = {path: n for n, path in enumerate(path for part in self._parts.values() for path in part)}
         guilty = sorted(self._out, key=lambda path: order.get(os.path.abspath(path), len(order)))
         return guilty + [path for path in self.lost if path not in self._out]
@@ -109,11 +104,8 @@ class Quarantine:
     def blame(self, image: str | os.PathLike[str]) -> bool:
         """Count that an image was found guilty, and leave it out the second time.
 
-        Args:
-            image: Its path.
-
         Returns:
-            True when it was left out now. False: not yet, already before, or too few would remain.
+            Whether it was left out now; not when it is too early or too late, or too few would remain.
         """
         path = self._spelled(image)
         if self.has_out(path):
@@ -122,14 +114,10 @@ class Quarantine:
         return self.counts[path] >= STRIKES and bool(self._leave_out([path]).taken)
 
     def to_blame(self, images: Iterable[str], guilty: int) -> list[str]:
-        """Return whom to blame of images of which at most so many are guilty, as nobody can tell them apart.
+        """Return whom to blame when at most ``guilty`` of these images did it and nobody can tell which.
 
-        All of them, when none was blamed before; else those that were blamed most, as they explain it. Not more than can be
-        guilty: what is blended with a bad image twice must not be left out for it.
-
-        Args:
-            images: Paths.
-            guilty: At most so many of them did it.
+        All of them when none was blamed before, else those that were blamed most, as they explain it. Never more than can be
+        guilty: an image that was blended with a bad one twice must not be left out for it.
 
         Examples:
             >>> quarantine = Quarantine(3)
@@ -147,18 +135,14 @@ class Quarantine:
         return top if len(top) <= guilty else []
 
     def leave_out(self, paths: Iterable[str | os.PathLike[str]]) -> LeftOut:
-        """Leave images of the data set out, as long as at least half of each data set remains.
-
-        Returns:
-            What came of it; what is not known or was refused is not fatal, but should be said.
-        """
+        """Leave images out, as long as at least half of each data set remains; unknown and refused ones are in the result."""
         given = list(dict.fromkeys(os.fspath(path) for path in paths))
         unknown = [path for path in given if not self._knows(path)]
         came = self._leave_out([self._spelled(path) for path in given if path not in unknown])
         return replace(came, unknown=tuple(unknown))
 
     def lose(self, path: str, why: str) -> None:
-        """Note that an image is out because it cannot be read; its state is set already."""
+        """Note why an image cannot be read; its state is set already."""
         self.lost.setdefault(self._spelled(path), why)
 
     def _leave_out(self, paths: Iterable[str]) -> LeftOut:
@@ -175,7 +159,7 @@ class Quarantine:
         return LeftOut(taken=tuple(taken), refused=tuple(refused))
 
     def _spares(self, path: str) -> bool:
-        """Return whether enough images remain without this one, in each of the data sets that it is in."""
+        """Say whether enough images remain without this one, in each data set that has it."""
         key = os.path.abspath(path)
         out = {os.path.abspath(one) for one in self._out}
         parts = (part for part in self._parts.values() if key in part)
@@ -185,7 +169,7 @@ class Quarantine:
         return any(os.path.abspath(path) in part for part in self._parts.values())
 
     def _spelled(self, image: str | os.PathLike[str]) -> str:
-        """Return a path as the data set spells it; one that is not in it as it is."""
+        """Return a path as the data set spells it; a path that it lacks stays."""
         path = os.fspath(image)
         key = os.path.abspath(path)
         return next((part[key] for part in self._parts.values() if key in part), path)
@@ -193,11 +177,7 @@ class Quarantine:
     # ---- kept ------------------------------------------------------------------------------------------------------------
 
     def write(self, path: Path, but: Callable[[str], bool] = lambda path: False) -> None:
-        """Write the paths of all images that are left out, whole or not at all.
-
-        Args:
-            path: The file.
-            but: Says which are left out in this run only, as they were broken on purpose.
+        """Write the paths of all images that are left out, except those ``but`` says were broken on purpose, whole or not at all.
 
         Raises:
             OSError: It could not be written; the old file is untouched.
@@ -208,11 +188,7 @@ class Quarantine:
         write_whole(path, (HEAD + "".join(f"{line}\n" for line in lines)).encode("utf-8", "surrogateescape"))
 
     def read(self, path: Path, *, lost: bool = True) -> LeftOut:
-        """Leave out what a file of :meth:`write`, or of somebody's own, names: one path a line.
-
-        Args:
-            path: The file.
-            lost: Whether those that could not be read are left out as well.
+        """Leave out what a file of :meth:`write`, or one with a path a line, names; those that were unreadable only if ``lost``.
 
         Raises:
             InvalidCallError: It cannot be read.
@@ -231,7 +207,7 @@ class Quarantine:
         return self.leave_out(line for line in wanted if line and not line.startswith("#"))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counts and paths that are left out, as plain JSON types; not those that cannot be read, which may come back."""
+        """Return counts and left-out paths as plain JSON types; not unreadable ones, which may come back."""
         return {"counts": dict(self.counts), "left_out": [path for path in self.left_out if path not in self.lost]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> LeftOut:
@@ -241,7 +217,7 @@ class Quarantine:
 
 
 def _line(path: str) -> str:
-    """Return a path as a line; one that would be read as a comment or as two lines is left as a comment for people."""
+    """Return a path as a line; one that would read as a comment or as two lines becomes a comment for people."""
     if "\n" in path or "\r" in path or path != path.strip():
         return f"# cannot stand on a line: {path!r}"
     return f"./{path}" if path.startswith("#") else path

@@ -1,9 +1,9 @@
 """Reading: which image file a data set reads, noticed where Ultralytics reads it.
 
-Our classes come last before Ultralytics' ``BaseDataset`` and ``ClassificationDataset``: whatever a class of somebody's own does
-with indices in between, here it is known which file is read. One that cannot be read, or is left out, is refused here.
+Our classes come last before Ultralytics' ``BaseDataset`` and ``ClassificationDataset``. Whatever other classes do with indices in
+between, here the file is known; one that cannot be read or is left out is refused here.
 
-What was read while a sample was made is compared with what comes out of it: one read or an untouched array is named, several are
+What comes out of a sample is compared with what was read for it: one read or an untouched array has a name, several reads are
 named together, none has no name (``tests/provenance/test_what_was_read.py``). An image that a data set keeps in memory is known
 by the array itself.
 """
@@ -30,12 +30,7 @@ DEPTH = 4
 
 
 class NotDrawnError(FileNotFoundError):
-    """An image is out: lost or left out. Raised and caught within a data set, for another one to be drawn.
-
-    Args:
-        message: Which, and why.
-        new: It was lost just now, so that it took an attempt to read it.
-    """
+    """An image is out, lost (``new``: just now, after an attempt) or left out; the data set catches this and draws another."""
 
     def __init__(self, message: str, *, new: bool = False) -> None:
         super().__init__(message)
@@ -61,7 +56,7 @@ class Read:
 
 
 class _Sample(threading.local):
-    """The sample that is being made in this thread."""
+    """The sample that this thread is making."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -78,21 +73,21 @@ class _Sample(threading.local):
 SAMPLE = _Sample()
 
 
-class Watch:
+class ReadWatch:
     """What is known of one watched data set.
 
     Args:
         dataset: The data set.
         states: Of image files.
         start: Index of its first image among all that are joined with it.
-        skip: Leave a lost image out of its batch, as in a validation, instead of drawing another.
+        skip: Leave a lost image out of its batch, as in validation, instead of drawing another.
         own_draw: What somebody has put in the place of its ``get_image_and_label``, if anything.
     """
 
     def __init__(self, dataset: Any, states: PathStates, start: int, *, skip: bool, own_draw: Any = None) -> None:
         self.states, self.start, self.skip, self.own_draw = states, start, skip, own_draw
         self.tracer: Any = None
-        """Notes what is read and made, see ``dataset.Tracer``; None: nobody does."""
+        """Notes what is read and made, see ``dataset.DatasetTracer``; None: nobody does."""
         self.channels_seen = False
         """Whether a sample had the data set's number of channels: then another number is a fault."""
         # Images that were read into memory before: by index, as long as they are where they were.
@@ -101,7 +96,7 @@ class Watch:
         self._kept: dict[int, tuple[Any, str]] = {}
 
     def path_of_image(self, dataset: Any, index: int) -> str | None:
-        """Return the file that ``load_image`` will read, or has read into memory; None when it is not known."""
+        """Return the file that ``load_image`` will read, or has read into memory; None when unknown."""
         stored = dataset.ims
         if self._stored_paths and stored is self._stored:
             return self._stored_paths[index]
@@ -116,7 +111,7 @@ class Watch:
         return None  # the lists were changed apart: either of two files may be read
 
     def path_of_sample(self, dataset: Any, index: int) -> str | None:
-        """Return the file that a classification sample is read from; None when it is not known."""
+        """Return the file of a classification sample; None when unknown."""
         path, _, array_file, _ = dataset.samples[index]
         if dataset.cache_ram:
             same = dataset.img_cache is self._stored
@@ -124,13 +119,13 @@ class Watch:
         return str(path) if not dataset.cache_disk or unreadable.belongs(array_file, str(path)) else None
 
     def keep(self, image: np.ndarray, path: str | None) -> None:
-        """Remember which file an image was read from, for as long as it lives: the data set may keep it and give it again."""
+        """Remember the file of an image while it lives: the data set may keep the image and give it again."""
         if path is not None:
             key = id(image)
             self._kept[key] = weakref.ref(image, lambda _: self._kept.pop(key, None)), path
 
     def is_out(self, path: str | None) -> bool:
-        """Return whether a file is out."""
+        """Say whether a file is out."""
         return path is not None and self.states.get(path) != 0
 
     def lose(self, path: str, problem: unreadable.Problem) -> NotDrawnError:
@@ -153,7 +148,7 @@ class Watch:
 
 
 def parts_of(dataset: Any) -> Iterator[tuple[Any, int]]:
-    """Yield the data sets of Ultralytics' kinds that one is made of, each with the index of its first image."""
+    """Yield the data sets of Ultralytics' kinds in a data set, each with the index of its first image."""
     start, seen = 0, set()
     for part in walk(dataset):
         if is_part(part) and id(part) not in seen:
@@ -163,14 +158,14 @@ def parts_of(dataset: Any) -> Iterator[tuple[Any, int]]:
 
 
 def paths_of(part: Any) -> list[str]:
-    """Return the image files of a data set, in the order of its indices."""
+    """Return the image files of a data set, by index."""
     if isinstance(part, ClassificationDataset):
         return [str(sample[0]) for sample in part.samples]
     return [str(path) for path in part.im_files]
 
 
 def is_part(dataset: Any) -> bool:
-    """Return whether a data set is one of Ultralytics' kinds."""
+    """Say whether a data set is one of Ultralytics' kinds."""
     return isinstance(dataset, (BaseDataset, ClassificationDataset))
 
 
@@ -192,7 +187,7 @@ class ReadingImages(BaseDataset):
 
     def load_image(self, i: int, *args: Any, **kwargs: Any) -> Any:
         """Read an image, and note which."""
-        watched: Watch | None = vars(self).get(WATCH)
+        watched: ReadWatch | None = vars(self).get(WATCH)
         if watched is None:
             return super().load_image(i, *args, **kwargs)
         path = watched.path_of_image(self, i)
@@ -213,11 +208,11 @@ class ReadingImages(BaseDataset):
 
 
 class ReadingSamples(ClassificationDataset):
-    """The same for classification, where a sample is read and made in one."""
+    """The same for classification, where reading and making a sample are one."""
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         """Make a sample, and note of which file."""
-        watched: Watch | None = vars(self).get(WATCH)
+        watched: ReadWatch | None = vars(self).get(WATCH)
         if watched is None:
             return super().__getitem__(i)
         if self.samples[i][1:2] == [None]:
@@ -246,10 +241,10 @@ class ReadingSamples(ClassificationDataset):
 
 
 def lose_any(reads: Sequence[Read]) -> NotDrawnError | None:
-    """Look again at images of which something went wrong, and count those as lost that cannot be used.
+    """Look again at the images of a failed sample, and count those as lost that cannot be used.
 
     Returns:
-        An error that names one of them; None when all can be used: then it is not for the sake of the images.
+        An error that names one of them; None when all can be used and something else is to blame.
     """
     lost = None
     for read in reads:

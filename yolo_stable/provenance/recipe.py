@@ -43,15 +43,15 @@ class Source:
 class Provenance:
     """The files of one training image.
 
-    It is made for every image of every batch and hardly ever looked at. So it can also be made from a recipe (see
-    ``provenance/geometry.py``), and everything is worked out when it is first asked for.
+    Every image of every batch gets one, and hardly any is looked at: made from a recipe (``geometry.py``), it is worked out when
+    somebody asks.
 
     Args:
-        sources: In the order in which they were painted; a later one lies on top of an earlier one, except that ``mixup``
-            blends. A file can stand in it more than once.
-        rows: For each box of the image, in the order of the batch: the position in ``sources``, and the row in that file's
-            label list as Ultralytics read it (``dataset.labels[index]``), from 0. None where it is not known.
-        size: Height and width of the training image in pixels, when it was made.
+        sources: In the order of painting: a later one lies on top, except that ``mixup`` blends. A file can be there more than
+            once.
+        rows: For each box, in the order of the batch: the position in ``sources``, and the row in that file's label list as
+            Ultralytics read it (``dataset.labels[index]``), from 0. None where unknown.
+        size: Height and width of the training image in pixels.
 
     Examples:
         >>> recipe = ("mirror", ("image", 7, 3, "a.jpg", 40, 20), 0, 40)
@@ -82,10 +82,10 @@ class Provenance:
         """Make one from what was noted while the image was made.
 
         Args:
-            recipe: See ``provenance/geometry.py``.
-            codes: For each box, an int64: the serial of a file's use, shifted by :data:`ROW_BITS`, and the row; negative
-                where it is not known; or what gives them when it is asked. None: nothing is known of the rows.
-            boxes: How many boxes the image has.
+            recipe: See ``geometry.py``.
+            codes: For each box, an int64: the serial of a file's use, shifted by :data:`ROW_BITS`, and the row; negative where
+                unknown. Or a call that gives them. None: no row is known.
+            boxes: Number of boxes.
             size: Height and width in pixels.
         """
         made = cls.__new__(cls)
@@ -97,7 +97,7 @@ class Provenance:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The files, in the order in which they were painted."""
+        """The files, in the order of painting."""
         self._work_out()
         return self._sources
 
@@ -112,20 +112,11 @@ class Provenance:
         return tuple(dict.fromkeys(source.path for source in self.sources if source.path))
 
     def at(self, x: float, y: float) -> tuple[Source, ...]:
-        """Return the sources whose region holds a pixel, the topmost last.
-
-        Args:
-            x: Column of the pixel, from 0.
-            y: Row of the pixel, from 0.
-        """
+        """Return the sources whose region holds the pixel in column ``x`` and row ``y``, from 0; the topmost last."""
         return tuple(source for source in self.sources if source.region and holds(source.region, x + 0.5, y + 0.5))
 
     def tile(self, n: int) -> list[float] | None:
-        """Return the bounding box ``[x1, y1, x2, y2]`` of a source in pixels; None when its region is not known or empty.
-
-        Args:
-            n: Position in ``sources``.
-        """
+        """Return the bounding box ``[x1, y1, x2, y2]`` of the n-th source in pixels; None when its region is unknown or empty."""
         region = self.sources[n].region
         if not region:
             return None
@@ -216,17 +207,13 @@ class Provenance:
 
 
 def unknown(sample: _Size | None = None) -> Provenance:
-    """Return the provenance of an image of which nothing is known.
-
-    Args:
-        sample: Its tensor (channels, height, width), for the size.
-    """
+    """Return the provenance of an image of which nothing is known but its tensor (channels, height, width)."""
     height, width = (0, 0) if sample is None else sample.shape[-2:]
     return Provenance.of(NOTHING, None, 0, (int(height), int(width)))
 
 
 def joined(parts: Sequence[Provenance]) -> Provenance:
-    """Return the provenance of an image that was made of others in a way that nobody knows: all their files, and no place.
+    """Return the provenance of an image that was made of others nobody knows how: all their files, and no place.
 
     Examples:
         >>> a, b = (Provenance([Source(path, 0, None, "image")], (), (8, 8)) for path in ("a.jpg", "b.jpg"))
@@ -242,7 +229,7 @@ def _unpacked(recipe: Recipe, codes: bytes | None, boxes: int, size: tuple[int, 
 
 
 def _rounded(polygon: Polygon) -> Polygon:
-    """Round to a thousandth of a pixel, and leave out corners that are none any more."""
+    """Round to a thousandth of a pixel, and drop corners that coincide."""
     corners = [(round(x, 3) + 0.0, round(y, 3) + 0.0) for x, y in polygon]  # no negative zeros
     return tuple(corner for n, corner in enumerate(corners) if corner != corners[n - 1])
 

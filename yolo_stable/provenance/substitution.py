@@ -1,7 +1,7 @@
-"""Substitution: another sample in place of one that cannot be made for the sake of its image.
+"""Substitution: another sample in place of one whose image cannot be used.
 
-A data set is given a class made of its own one and of ours: one asks for another sample, one (``provenance/reading.py``) knows
-which file is read. While all is well nothing is drawn or given that the data set itself would not, and no random number.
+A data set gets a class made of its own and two of ours: one asks for another sample, one (``reading.py``) knows which file is
+read. While all is well, the data set draws and gives what it would by itself, and no random number is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .reading import (
     Read,
     ReadingImages,
     ReadingSamples,
-    Watch,
+    ReadWatch,
     is_part,
     lose_any,
     parts_of,
@@ -46,25 +46,25 @@ class NoImageLeftError(YoloStableError):
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Stands for a sample of a validation that could not be read; collating leaves it out."""
+    """Stands for an unreadable sample of a validation; collating drops it."""
 
     dataset: Any
     index: Any
 
 
 def watch(dataset: Any, states: PathStates, *, skip: bool = False) -> bool:
-    """Let a data set draw another image in place of each that cannot be read, or is out.
+    """Let a data set draw another image in place of each that is unreadable or out.
 
     Call it before the loader is built. A second call changes the states only.
 
     Args:
-        dataset: One of Ultralytics', of any task, or one derived from them, or several joined, or one that wraps them. One of
-            another kind is left as it is.
+        dataset: One of Ultralytics', of any task; one derived from them, several joined, or a wrapper. Any other kind stays as
+            it is.
         states: Of its image files.
-        skip: Leave a lost image out of its batch instead. Only for a data set with a loader that takes ``collate_fn`` from it.
+        skip: Leave a lost image out of its batch instead; the loader must take ``collate_fn`` from the data set.
 
     Returns:
-        Whether it is watched now. One whose class forbids it is left as it is, which is told.
+        Whether it is watched now. One whose class forbids it stays as it is, with a warning.
     """
     parts = list(parts_of(dataset))
     new = [one for one in (*(part for part, _ in parts), *_wrappers_of(dataset)) if WATCH not in vars(one)]
@@ -89,7 +89,7 @@ def watch(dataset: Any, states: PathStates, *, skip: bool = False) -> bool:
             vars(part)[WATCH].states = states
         else:
             own_draw = vars(part).pop("get_image_and_label", None)
-            vars(part)[WATCH] = Watch(part, states, start, skip=skip, own_draw=own_draw)
+            vars(part)[WATCH] = ReadWatch(part, states, start, skip=skip, own_draw=own_draw)
     for wrapper in _wrappers_of(dataset):
         vars(wrapper).setdefault(WATCH, vars(parts[0][0])[WATCH])
     return bool(parts)
@@ -161,13 +161,7 @@ def _one_by_one(self: Any, indices: Sequence[int]) -> list[Any]:
 
 
 def _draw(dataset: Any, draw: Callable[[int], dict[str, Any]], index: int) -> dict[str, Any]:
-    """Read an image and its labels, or those of another image in place of one that is out.
-
-    Args:
-        dataset: The data set.
-        draw: Its own ``get_image_and_label``.
-        index: What it is asked for.
-    """
+    """Return image and labels of an index from the data set's own ``draw``, or of another index when its image is out."""
     sample = SAMPLE
     own, sample.own = sample.own, False
     if own and sample.form is None:
@@ -195,7 +189,7 @@ def _draw(dataset: Any, draw: Callable[[int], dict[str, Any]], index: int) -> di
 
 def _drawn(dataset: Any, draw: Callable[[int], Any], index: int, begin: int, *, own: bool) -> dict[str, Any]:
     sample = SAMPLE
-    watched: Watch = vars(dataset)[WATCH]
+    watched: ReadWatch = vars(dataset)[WATCH]
     try:
         labels = draw(index)
     except (NotDrawnError, NoImageLeftError):
@@ -221,13 +215,7 @@ def _drawn(dataset: Any, draw: Callable[[int], Any], index: int, begin: int, *, 
 
 
 def _asked(dataset: Any, make: Callable[[Any], Any], index: Any) -> Any:
-    """Return a sample, or that of another image when it cannot be made for the sake of its image.
-
-    Args:
-        dataset: The data set, or one around others.
-        make: Its own ``__getitem__``.
-        index: What it is asked for.
-    """
+    """Return the sample that the data set's own ``__getitem__`` makes, or that of another image when its image is unusable."""
     if SAMPLE.depth:
         return make(index)
     skip = vars(dataset)[WATCH].skip
@@ -240,8 +228,8 @@ def _asked(dataset: Any, make: Callable[[Any], Any], index: Any) -> Any:
 
 
 def _first_of(dataset: Any, make: Callable[[Any], Any], order: Iterable[Any]) -> Any:
-    """Return the sample of the first index of which one can be made."""
-    watched: Watch = vars(dataset)[WATCH]
+    """Return the first sample of these indices that can be made."""
+    watched: ReadWatch = vars(dataset)[WATCH]
     tries, sample = 0, SAMPLE
     sample.depth, sample.form = 1, None
     try:
@@ -281,11 +269,7 @@ def _first_of(dataset: Any, make: Callable[[Any], Any], order: Iterable[Any]) ->
 
 
 class SkippingCollate:
-    """Collates a batch without the samples that are missing; with another one when all are, as a batch must not be empty.
-
-    Args:
-        inner: What collates the rest.
-    """
+    """Collates a batch with ``inner`` without missing samples; one of only those gets another, as it must not be empty."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -297,9 +281,9 @@ class SkippingCollate:
 
 
 def candidates(dataset: Any, index: Any) -> Iterator[Any]:
-    """Yield an index as it is, and then all others in the order in which they take its place.
+    """Yield an index, and then all others in the order in which they take its place.
 
-    In rectangular batches those of its batch come first, as they have its form.
+    In rectangular batches those of its batch come first, as they share its form.
     """
     yield index
     try:
@@ -319,12 +303,12 @@ def candidates(dataset: Any, index: Any) -> Iterator[Any]:
 
 
 def _has_odd_channels(sample: Any) -> bool:
-    """Return whether a sample cannot be put into a batch with others, as an image of it has changed its channels; it is lost."""
+    """Say whether an image has changed its channels, so that its sample fits no batch; it is lost then."""
     read = SAMPLE.reads[0] if SAMPLE.reads else None
     image = sample.get("img") if isinstance(sample, dict) else None
     if image is None or read is None or not isinstance(read.dataset, BaseDataset) or getattr(image, "ndim", 0) != 3:
         return False
-    watched: Watch = vars(read.dataset)[WATCH]
+    watched: ReadWatch = vars(read.dataset)[WATCH]
     if image.shape[0] == read.dataset.channels:
         watched.channels_seen = True
         return False

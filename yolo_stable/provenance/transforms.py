@@ -1,7 +1,7 @@
-"""Traced transforms: Ultralytics' augmentations with a note of what each did to the image; nothing else differs.
+"""Traced transforms: Ultralytics' augmentations with a note of what each did to the image.
 
-An object in a data set's own pipeline is given the class with the note (``follow``). Its attributes stay, and no random number
-is drawn. What is noted are recipes, see ``provenance/geometry.py``; they go along with the labels of an image, under :data:`KEY`.
+:func:`follow` gives each object of a pipeline the class that notes. Its attributes stay, and no random number is drawn. The notes
+are recipes (``geometry.py``), which go along with the labels of an image under :data:`KEY`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SERIALS = count()
 """Numbers of uses of files and of pasted objects, never the same in one process."""
 
 
-class Drawn:
-    """The recipes of files that are read while a transform is at work that is not known; None while none is."""
+class DrawnRecipes:
+    """The recipes of files that are read while an unknown transform works; None while none does."""
 
     recipes: list[Recipe] | None = None
 
 
 def recipe_of_read(read: Read) -> Recipe:
-    """Return the recipe of an image that was read, of which the file is known."""
+    """Return the recipe of an image whose file is known."""
     height, width = read.image.shape[:2]
     return "image", next(SERIALS), read.place, read.path, width, height
 
@@ -42,7 +42,7 @@ def recipe_of(labels: dict[str, Any]) -> Recipe:
 
 
 def _size(labels: dict[str, Any]) -> tuple[int, int]:
-    """Return width and height of an image that is not a tensor yet."""
+    """Return width and height of an image that is no tensor yet."""
     return labels["img"].shape[1::-1]
 
 
@@ -193,7 +193,7 @@ class TracedLoadText(augment.RandomLoadText):
 
 
 class _TracedRows:
-    """Notes which row is behind each box, where labels become tensors."""
+    """Notes the row behind each box, where labels become tensors."""
 
     def _format_segments(self, instances: Any, cls: Any, w: int, h: int) -> Any:
         out = super()._format_segments(instances, cls, w, h)  # pyright: ignore[reportAttributeAccessIssue]
@@ -221,7 +221,7 @@ class TracedDepthFormat(_TracedRows, augment.DepthFormat):
 
 
 class TracedCompose(augment.Compose):
-    """Looks after the transforms that are not known."""
+    """Takes care of unknown transforms."""
 
     def __call__(self, data: Any) -> Any:
         """Apply them one after the other."""
@@ -245,14 +245,14 @@ class TracedPipeline(TracedCompose):
 
 
 def _around(transform: Any, data: Any) -> Any:
-    """Apply a transform that is not known: what went in is still known then, but not where it is."""
+    """Apply an unknown transform: what went in stays known, but not where it is."""
     before = recipe_of(data) if isinstance(data, dict) else NOTHING
-    outer, Drawn.recipes = Drawn.recipes, []
+    outer, DrawnRecipes.recipes = DrawnRecipes.recipes, []
     begin = len(SAMPLE.reads)
     try:
         data = transform(data)
     finally:
-        drawn, Drawn.recipes = Drawn.recipes, outer
+        drawn, DrawnRecipes.recipes = DrawnRecipes.recipes, outer
     known = {recipe[3] for recipe in drawn if recipe[0] == "image"}
     beside = [read for read in SAMPLE.reads[begin:] if read.path is not None and read.path not in known]
     drawn += map(recipe_of_read, beside)  # it has read images without their labels
@@ -294,14 +294,7 @@ FOLLOWED = {*TRACED.values(), TracedPipeline, augment.RandomHSV, augment.LoadVis
 
 
 def follow(transform: Any) -> bool:
-    """Give a transform, and all that are in it, the class that notes what it does.
-
-    Args:
-        transform: Any; one that is not known stays as it is.
-
-    Returns:
-        Whether it is known.
-    """
+    """Give a transform, and all in it, the class that notes what it does; say whether it is known. An unknown one stays."""
     if type(transform) in TRACED:
         transform.__class__ = TRACED[type(transform)]
     if type(transform) not in FOLLOWED:

@@ -1,7 +1,7 @@
-"""Unreadable images: whether a file, or what belongs to it, can be used at all, and why not.
+"""Unreadable images: whether a file, or what belongs to it, can be used, and why not.
 
-Asked only after something has gone wrong while a sample was made: what is told here decides whether an image is left out or an
-error is somebody else's, and is raised. So each question is put to the file itself, and not to the error.
+Asked only after a sample has failed: the answer decides whether an image is left out or an error is raised as somebody else's. So
+each question goes to the file itself, not to the error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Problem(IntEnum):
 
     @property
     def words(self) -> str:
-        """What is to be said of the image.
+        """What to say of the image.
 
         Examples:
             >>> Problem.GONE.words
@@ -79,13 +79,7 @@ def of_file(path: str) -> Problem | None:
 
 
 def of_image(path: str, flags: int = cv2.IMREAD_COLOR, channels: int | None = None) -> Problem | None:
-    """Return why no image can be read from a path; None when one can.
-
-    Args:
-        path: The file.
-        flags: OpenCV's.
-        channels: That it must have; None: any number.
-    """
+    """Return why a path gives no image with these channels (None: any number); None when it does."""
     if (problem := of_file(path)) is not None:
         return problem
     try:
@@ -98,7 +92,7 @@ def of_image(path: str, flags: int = cv2.IMREAD_COLOR, channels: int | None = No
 
 
 def of_array_file(path: str | os.PathLike[str]) -> Problem | None:
-    """Return why no image can be read from a ``.npy``; None when one can, or there is none."""
+    """Return why a ``.npy`` gives no image; None when it does, or there is none."""
     if not os.path.lexists(path):
         return None
     try:
@@ -108,13 +102,7 @@ def of_array_file(path: str | os.PathLike[str]) -> Problem | None:
 
 
 def of_item(dataset: Any, index: int, path: str | None) -> Problem | None:
-    """Return why an image of one of Ultralytics' data sets with boxes cannot be used; None when it can.
-
-    Args:
-        dataset: The data set.
-        index: Of the image.
-        path: Of the image; None: not known, so that only its labels are looked at.
-    """
+    """Return why an image of a data set with boxes cannot be used; None when it can. Without a path only labels are looked at."""
     problem = of_image(path, dataset.cv2_flag, dataset.channels) if path is not None else None
     if problem is None and path is not None and path == str(dataset.im_files[index]):
         problem = of_array_file(dataset.npy_files[index])
@@ -122,7 +110,7 @@ def of_item(dataset: Any, index: int, path: str | None) -> Problem | None:
 
 
 def of_labels(dataset: Any, index: int) -> Problem | None:
-    """Return whether the labels of an image are ruined in memory; None when they are like those of other images."""
+    """Say whether the labels of an image are ruined in memory; None when they are like those of other images."""
     if _labels_fit(dataset, index):
         return None
     count = len(dataset.labels)
@@ -132,9 +120,9 @@ def of_labels(dataset: Any, index: int) -> Problem | None:
 
 
 def of_drawn_labels(dataset: Any, labels: Mapping[str, Any]) -> Problem | None:
-    """Return whether the labels that were drawn with an image do not fit each other, which only the loss would notice.
+    """Say whether labels drawn with an image do not fit each other, which only the loss would notice.
 
-    Costs a microsecond: it is asked of every image.
+    Costs a microsecond: every image is asked.
     """
     instances, cls = labels.get("instances"), labels.get("cls")
     if instances is None or cls is None:
