@@ -82,7 +82,9 @@ def test_few_rows_rows_of_other_lengths_and_boxes_alone_say_nothing() -> None:
     assert keypoint_shape([*rows, BOX]) is None
     assert keypoint_shape([BOX] * 20) is None
     assert keypoint_shape([]) is None
-    assert keypoint_shape([*rows[:-1], rows[-1].replace("0 ", "nan ", 1), "x" + rows[0][1:]]) is None
+    cls, *rest = rows[0].split()
+    for word in ("nan", "inf", "x"):
+        assert keypoint_shape([*rows, " ".join([cls, word, *rest[1:]])]) is None
 
 
 @pytest.mark.parametrize(("size", "has"), [(3, "x, y and visibility"), (2, "x and y")])

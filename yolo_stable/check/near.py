@@ -261,7 +261,7 @@ def _add_frames(
     for image, begin in _firsts(best).items():
         crowd.setdefault(begin, []).append(image)
     for images in crowd.values():
-        if len(images) < CROWD or all(image in sure for image in images):
+        if len(images) < CROWD or all(image in sure for image in images if image in best):
             continue
         images.sort(key=lambda image: by_numbers(os.path.basename(paths(image))))
         places = np.unique(np.linspace(0, len(images) - 2, _SAMPLED).astype(int))

@@ -36,7 +36,7 @@ def check_near_labels(layout: Layout, links: Mapping[int, Link], scans: Mapping[
     """Report near duplicates whose labels contradict those of their original."""
     paths, splits = flat(scans)
     crowd = crowds(links)
-    tables = dict(_tables(scans))
+    tables = dict(_tables(scans)) if links else {}
     empty = np.zeros((0, 6), np.float32)
     for image, link in sorted(links.items()):
         if image in crowd or link.kinship != Kinship.SAME:

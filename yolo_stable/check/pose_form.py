@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from .boxes import TOLERANCE
 
 FEWEST, FEWEST_POINTS = 10, 4
 """Rows, and points of each, that are judged where keypoints have no visibility: fewer can be outlines by chance."""
+MOST_ROWS = 5000
+"""Rows that are read."""
 MOST_OUTSIDE = 0.02
 """Share of the rows whose points may leave their box."""
 LEAST_FAR = 0.1
@@ -29,7 +32,8 @@ def keypoint_shape(texts: Sequence[str]) -> tuple[int, int] | None:
         >>> keypoint_shape(["0 .5 .5 .4 .4 .4 .4 2 .6 .6 1"]), keypoint_shape(["0 .1 .1 .2 .1 .2 .2 .1 .2"])
         ((2, 3), None)
     """
-    rows = [line.split() for text in texts for line in text.splitlines() if line.strip()]
+    lines = (line.split() for text in texts for line in text.splitlines())
+    rows = list(islice(filter(None, lines), MOST_ROWS))
     columns = len(rows[0]) if rows else 0
     if columns < 7 or any(len(row) != columns for row in rows):
         return None
@@ -37,10 +41,12 @@ def keypoint_shape(texts: Sequence[str]) -> tuple[int, int] | None:
         values = np.array(rows, dtype=np.float64)[:, 1:]
     except ValueError:
         return None
+    if not np.isfinite(values).all():
+        return None
     box, rest = values[:, :4], values[:, 4:]
     centre, size = box[:, :2], box[:, 2:]
     inside = ((centre - size / 2 >= -TOLERANCE) & (centre + size / 2 <= 1 + TOLERANCE) & (size > 0)).all()
-    if not inside:  # NaN is not
+    if not inside:
         return None
     if rest.shape[1] > 3 and rest.shape[1] % 3 == 0 and np.isin(rest[:, 2::3], (0, 1, 2)).all():
         points = rest.reshape(len(rest), -1, 3)
