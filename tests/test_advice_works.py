@@ -29,7 +29,7 @@ from yolo_stable.autopsy.bundle import BundleError
 from yolo_stable.cli import main as cli
 from yolo_stable.incidents import worker as autopsy_worker
 from yolo_stable.runlog.reader import read_events
-from yolo_stable.trainer import incidents as looking_into
+from yolo_stable.trainer import incident_service as looking_into
 from yolo_stable.trainer.trainers import StableDetectionTrainer
 from yolo_stable.validate import command as validate_run
 

@@ -12,13 +12,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def listed(names: Iterable[str], most: int = 3) -> str:
+def listed(names: Iterable[object], most: int = 3, between: str = ", ") -> str:
     """Return the first few names, and how many more there are.
 
     Examples:
-        >>> listed(["a", "b"]), listed("abcde")
-        ('a, b', 'a, b, c and 2 more')
+        >>> listed(["a", "b"]), listed("abcde"), listed([1, 2], 1)
+        ('a, b', 'a, b, c and 2 more', '1 and 1 more')
     """
-    every = list(names)
+    every = [str(name) for name in names]
     more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+    return between.join(every[:most]) + more

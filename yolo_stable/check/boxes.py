@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .finding import DataFinding, Severity, number, some
+from .._shared.text import listed
+from .finding import DataFinding, Severity, number
 from .label_file import Rows, corners
 from .rules import found
 
@@ -60,7 +61,7 @@ def check_boxes(
     fraction = cls % 1 != 0
     outside = ~np.isin(cls, ids) & ~fraction & (len(ids) > 0)
     gaps = list(classes) != list(range(len(classes)))
-    allowed = some(classes, 6) if gaps else f"0 to {len(classes) - 1}"
+    allowed = listed(classes, 6) if gaps else f"0 to {len(classes) - 1}"
     report(fraction, "class-fraction", lambda i: f"class {number(cls[i])}; expected: a whole number")
     report(outside, "class-range", lambda i: f"class {number(cls[i])}; allowed: {allowed}")
 

@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .._shared.regular_file import read_file
+from .._shared.text import listed
 from ..errors import InvalidCallError
 from .balance import check_balance
 from .box_format import check_box_format
 from .duplicates import exact_duplicates
 from .exposure import check_exposure
 from .files import FORMATS, elsewhere, file_of, label_path, list_images, orphans
-from .finding import DataFinding, Severity, some
+from .finding import DataFinding, Severity
 from .folders import class_of, is_tools
 from .fullness import check_fullness
 from .label_file import MOST_BYTES, Format, guess_task, objects_of
@@ -162,8 +163,8 @@ def _list(layout: Layout, findings: list[DataFinding]) -> dict[str, list[str]]:
                 found("split-empty", layout.place, message, line=layout.lines.get(split), severity=severity)
             )
     if not classify:
-        findings += orphans(image for listed in images.values() for image in listed)
-        findings += elsewhere(image for listed in images.values() for image in listed)
+        findings += orphans(image for paths in images.values() for image in paths)
+        findings += elsewhere(image for paths in images.values() for image in paths)
     return images
 
 
@@ -190,7 +191,7 @@ def _in_classes(layout: Layout, split: str, images: list[str], findings: list[Da
 def _guess_task(layout: Layout, images: dict[str, list[str]], findings: list[DataFinding]) -> str:
     """Return the task that the first label files are for; poses without ``kpt_shape`` are reported."""
     texts: list[str] = []
-    for image in islice((image for listed in images.values() for image in listed), _GUESSED_FROM):
+    for image in islice((image for paths in images.values() for image in paths), _GUESSED_FROM):
         with suppress(OSError, ValueError):  # its finding comes with the scan
             content = read_file(label_path(image), most=MOST_BYTES, links=True)
             texts.append(content.decode("utf-8", errors="replace"))
@@ -217,10 +218,10 @@ def _scan(images: dict[str, list[str]], job: Job, workers: int, progress: bool) 
     bar: Any = Progress(*columns, console=Console(stderr=True), transient=True) if progress else nullcontext()
     with bar:
         scans: dict[str, Scan] = {}
-        for split, listed in images.items():
-            item = bar.add_task(split, total=len(listed)) if progress else None
+        for split, paths in images.items():
+            item = bar.add_task(split, total=len(paths)) if progress else None
             advance = (lambda done, item=item: bar.advance(item, done)) if progress else (lambda done: None)
-            scans[split] = scan(listed, job, workers, advance)
+            scans[split] = scan(paths, job, workers, advance)
         return scans
 
 
@@ -244,7 +245,7 @@ def _unseen_keypoints(layout: Layout, scans: dict[str, Scan]) -> Iterator[DataFi
         if not part.objects or not len(unseen):
             continue
         every = len(unseen) == len(part.seen)
-        what = "no keypoint" if every else f"keypoint {some(unseen)}"
+        what = "no keypoint" if every else f"keypoint {listed(unseen)}"
         message = (
             f"{split}: {what} is visible in any of {part.objects} objects"
             if every
@@ -269,10 +270,10 @@ def _labels(layout: Layout) -> Callable[[str, str], object]:
 def _listed_again(layout: Layout, images: dict[str, list[str]]) -> Iterator[DataFinding]:
     """Report splits that list images more than once."""
     identity = _identity(layout)
-    for split, listed in images.items():
-        if len(set(listed)) == len(listed) and not layout.listed(split):
+    for split, paths in images.items():
+        if len(set(paths)) == len(paths) and not layout.listed(split):
             continue  # nothing to ask the file system
-        again = {image: count for image, count in Counter(map(identity, listed)).items() if count > 1}
+        again = {image: count for image, count in Counter(map(identity, paths)).items() if count > 1}
         if again:
             message = f"{split}: {len(again)} images are listed more than once, up to {max(again.values())} times"
             yield found("listed-again", layout.place, message, line=layout.lines.get(split))

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from .._shared.regular_file import read_file
+from .._shared.text import listed
 from ..errors import InvalidCallError
-from .finding import Severity, number, some
+from .finding import Severity, number
 from .layout import SPLITS, WHERE, Layout
 from .rules import found
 from .yaml_text import parse
@@ -115,18 +116,18 @@ def _read_names(layout: Layout, content: dict[str, Any]) -> None:
     try:
         layout.names = {int(key): str(name) for key, name in pairs}
     except (TypeError, ValueError, OverflowError):
-        layout.add("names-nc", f"ids of names are {some(names)}; they must be whole numbers", "names")
+        layout.add("names-nc", f"ids of names are {listed(names)}; they must be whole numbers", "names")
         return
     count = len(names)
     if any(abs(key) >= LARGEST_ID for key in layout.names) or len(layout.names) != count:
-        ids = some(map(repr, names), 6)
+        ids = listed(map(repr, names), 6)
         layout.names = {}  # which name belongs to which number cannot be told
         layout.add("names-nc", f"ids of names are {ids}; they must be 0 to {count - 1}, each once", "names")
         return
     if nc is not None and nc != count:
         layout.add("names-nc", f"nc is {nc} and names has {count}; they must be equal", "nc")
     if sorted(layout.names) != list(range(count)) or not count:
-        ids = some(sorted(layout.names), 6) or "none"
+        ids = listed(sorted(layout.names), 6) or "none"
         layout.add("names-nc", f"ids of names are {ids}; they must be 0 to {max(count - 1, 0)}", "names")
     seen: dict[str, int] = {}
     for key, name in layout.names.items():

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .finding import DataFinding, some
+from .._shared.text import listed
+from .finding import DataFinding
 from .layout import Layout
 from .rules import found
 from .scan import Scan
@@ -39,7 +40,7 @@ def check_exposure(layout: Layout, scans: Mapping[str, Scan], limits: Mapping[st
         if len(places) > COMMON * seen.sum():
             if rule == "image-dark":
                 yield found(
-                    rule, layout.place, f"{len(places)} of {seen.sum()} images are nearly black: {some(places)}"
+                    rule, layout.place, f"{len(places)} of {seen.sum()} images are nearly black: {listed(places)}"
                 )
             continue
         for path, index in places.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -84,17 +83,3 @@ def number(value: float) -> str:
         ('1.0100001', '0.5', 'nan')
     """
     return f"{value:.8g}"
-
-
-def some(names: Iterable[object], count: int = 3) -> str:
-    """Name the first few of many.
-
-    Examples:
-        >>> some(["a", "b", "c", "d"])
-        'a, b, c and 1 more'
-        >>> some(["a", "b"])
-        'a, b'
-    """
-    listed = [str(name) for name in names]
-    more = len(listed) - count
-    return ", ".join(listed[:count]) + (f" and {more} more" if more > 0 else "")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .._shared.text import listed
 from .files import FORMATS
-from .finding import Severity, some
+from .finding import Severity
 from .layout import SPLITS, Layout
 from .rules import found
 
@@ -58,7 +59,7 @@ def _unsplit(layout: Layout, only: tuple[str, ...]) -> Layout:
             layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
         within = sorted({image.relative_to(root / name).parts[0] for image in images})
         if images and not any((root / name / part).is_file() for part in within):
-            message = f"holds images only in folders ({some(within)}), which count as one class"
+            message = f"holds images only in folders ({listed(within)}), which count as one class"
             layout.findings.append(found("split-made", root / name, message, severity=Severity.WARNING))
     if max(map(len, classes.values())) < 2:
         message = "no class has two images: all go to validation, none to training"
@@ -73,7 +74,7 @@ def _compare_made(layout: Layout, images: set[Path]) -> None:
     left = [path for split in ("train", "val") for path in _images(made / split)]
     stale = [path for path in left if Path(*path.relative_to(made).parts[1:]) not in images]
     if stale:
-        message = f"{len(stale)} images in {made} are not in {layout.place} but take part: {some(stale)}"
+        message = f"{len(stale)} images in {made} are not in {layout.place} but take part: {listed(stale)}"
         layout.findings.append(found("split-made", made, message, severity=Severity.WARNING))
 
 
@@ -112,7 +113,7 @@ def _compare(layout: Layout, split: str, folder: Path, expected: list[str], name
     lacking = sorted(set(expected) - set(names))
     extra = sorted(set(names) - set(expected))
     if extra and expected and set(expected).isdisjoint(names):
-        message = f"{split} has {some(extra)} and none of train's {some(expected)}: they are matched by their order"
+        message = f"{split} has {listed(extra)} and none of train's {listed(expected)}: they are matched by their order"
         layout.findings.append(found("class-folders", folder, message))
         return
     for name in filter(is_tools, extra):
@@ -122,8 +123,8 @@ def _compare(layout: Layout, split: str, folder: Path, expected: list[str], name
     lacking = [name for name in lacking if not is_tools(name)]
     lost = [name for name in extra if _has_images(folder / name)]
     if lacking or extra:
-        wrong = [f"lacks {some(lacking)}"] if lacking else []
-        wrong += [f"has {some(extra)} that train lacks"] if extra else []
+        wrong = [f"lacks {listed(lacking)}"] if lacking else []
+        wrong += [f"has {listed(extra)} that train lacks"] if extra else []
         wrong += ["whose images Ultralytics drops"] if lost else []
         severity = None if lost else Severity.WARNING
         layout.findings.append(found("class-folders", folder, f"{split} {', '.join(wrong)}", severity=severity))

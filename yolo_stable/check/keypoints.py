@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._shared.text import listed
 from .boxes import ROUNDING, TOLERANCE
-from .finding import DataFinding, Severity, number, some
+from .finding import DataFinding, Severity, number
 from .label_file import Rows
 from .rules import found
 
@@ -35,7 +36,7 @@ def check_keypoints(rows: Rows, keypoints: tuple[int, int], findings: list[DataF
     corner = np.asarray(visible & (points == 0).all(-1))
     for row in np.flatnonzero(corner.any(1)):
         file, which = rows.owners[row], np.flatnonzero(corner[row])
-        message = f"keypoint {some(which)} at 0 0 counts as visible in the corner of the image"
+        message = f"keypoint {listed(which)} at 0 0 counts as visible in the corner of the image"
         where = {"line": rows.lines[row], "image": rows.images[file], "points": [(0.0, 0.0)]}
         findings.append(found("keypoint-corner", rows.files[file], message, **where))
     for row, point in zip(*np.nonzero(dropped | outside | strange), strict=True):

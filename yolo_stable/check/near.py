@@ -18,10 +18,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from .._shared.text import listed
 from .detail import Kinship, kinships
 from .duplicates import flat
 from .files import by_numbers
-from .finding import DataFinding, some
+from .finding import DataFinding
 from .fingerprints import Fingerprints, turned
 from .likeness import likeness
 from .picture import small_colours
@@ -121,7 +122,7 @@ def near_duplicates(links: Mapping[int, Link], scans: Mapping[str, Scan], limit:
         where = f"images of other splits, as {paths(links[images[0]].partner)}" if across else "each other"
         message = (
             f"{len(images)} images of {split} look like {where} (likeness from {limit:g} on), as frames of a video do:"
-            f" {some(named)}"
+            f" {listed(named)}"
         )
         yield found(_rule(across), named[0], message, image=named[0], others=(paths(first), *named))
 

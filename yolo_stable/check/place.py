@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from .._shared.text import listed
 from ..data.builtin import is_builtin, make
 from ..errors import InvalidCallError, nearest
 from .description import read_yaml
-from .finding import some
 from .folders import read_folders
 from .layout import SPLITS, TASKS, WHERE, Layout
 
@@ -34,7 +34,7 @@ def read_layout(data: str, task: str | None = None, only: tuple[str, ...] = SPLI
         if len(inside) > 1:
             inside = [file for file in inside if file.stem == path.stem] or inside
         if len(inside) != 1:
-            what = f"{len(inside)} YAML files ({some(file.name for file in inside)})" if inside else "no YAML file"
+            what = f"{len(inside)} YAML files ({listed(file.name for file in inside)})" if inside else "no YAML file"
             raise InvalidCallError(
                 f"{WHERE}: {path} holds {what} and no class folders. Give the path of the data.yaml."
             )

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from .._shared.regular_file import read_file
-from .finding import DataFinding, Severity, some
+from .._shared.text import listed
+from .finding import DataFinding, Severity
 from .label_file import MOST_BYTES
 from .near import CROWD
 from .objects import Objects
@@ -55,7 +56,7 @@ def check_same_labels(scans: Mapping[str, Scan], known: Iterable[DataFinding], l
 def _told(images: list[str], file_of: Mapping[str, str]) -> Iterator[DataFinding]:
     first, *others = images
     if len(images) >= CROWD:
-        message = f"{len(images)} images have labels of the same bytes, among them {some(others)}"
+        message = f"{len(images)} images have labels of the same bytes, among them {listed(others)}"
         yield found("label-same", file_of[first], message, image=first, severity=Severity.INFO)
         return
     for image in others:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from .._shared.text import listed
 from ..augment import conservative
 from .files import label_path
-from .finding import DataFinding, Severity, some
+from .finding import DataFinding, Severity
 from .folders import class_of
 from .layout import Layout
 from .rules import found
@@ -77,7 +78,7 @@ def _draw(dataset: Any, origin: Mapping[str, str], layout: Layout) -> Iterator[D
         try:
             collate(items[at : at + BATCH])  # pyright: ignore[reportOptionalCall]
         except Exception as error:  # noqa: BLE001 - as above
-            files = some(origin[item["im_file"]] for item in items[at : at + BATCH])
+            files = listed(origin[item["im_file"]] for item in items[at : at + BATCH])
             yield found("augment-failed", layout.place, f"no batch can be made of {files}: {error}")
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .._shared.text import listed
 from ..errors import InvalidCallError
 from .box_format import RULE as BOX_FORMAT
 from .files import label_path
-from .finding import DataFinding, Severity, some
+from .finding import DataFinding, Severity
 from .folders import class_of
 from .label_file import objects_of
 from .layout import WHERE
@@ -64,17 +65,17 @@ def select(report: DataReport) -> Selection:
     _refuse_guesses(report)
     why = _rules_against(report)
     selection = Selection(classes={old: new for new, old in enumerate(sorted(report.names))})
-    for split, listed in report.images.items():
-        kept = [image for image in listed if image not in why]
-        gone = [image for image in dict.fromkeys(listed) if image in why]
+    for split, paths in report.images.items():
+        kept = [image for image in paths if image not in why]
+        gone = [image for image in dict.fromkeys(paths) if image in why]
         selection.left_out += [(image, why[image]) for image in gone]
         for name in sorted(_classes_in(report, split, gone) - _classes_in(report, split, kept)) if gone else ():
             selection.unmended.append((name, LOST, f"the last images of this class in {split} are left out"))
         if kept:
             selection.images[split] = kept
-        elif listed or split != "test":
-            rules = sorted({why[image] for image in listed}) or ["no image is there"]
-            raise _refused(f"{split} would be empty ({some(rules)})")
+        elif paths or split != "test":
+            rules = sorted({why[image] for image in paths}) or ["no image is there"]
+            raise _refused(f"{split} would be empty ({listed(rules)})")
     _take_out_leaks(report, selection)
     left = {path for path, _ in selection.left_out}
     for finding in report.findings:
@@ -144,7 +145,7 @@ def _take_out_leaks(report: DataReport, selection: Selection) -> None:
             f"{len(leaks)} of {len(train)} training images are in another split too; without them little would be left"
         )
     elif lost:
-        why = f"without the training images that are in another split too, training would lose {some(sorted(lost))}"
+        why = f"without the training images that are in another split too, training would lose {listed(sorted(lost))}"
     if why:
         selection.unmended += [(image, LEAK, why) for image in leaks]
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._shared.atomic_file import reason, write_whole
+from .._shared.text import listed
 from ..errors import InvalidCallError
 from .path_states import LEFT_OUT, PathStates
 
@@ -44,9 +45,9 @@ class LeftOut:
         count = len(self.taken)
         said = [f"{count} image is left out." if count == 1 else f"{count} images are left out."]
         if self.unknown:
-            said.append(f"Not in the data set: {_some(self.unknown)}.")
+            said.append(f"Not in the data set: {listed(self.unknown)}.")
         if self.refused:
-            said.append(f"Not left out, as at least half of the images must remain: {_some(self.refused)}.")
+            said.append(f"Not left out, as at least half of the images must remain: {listed(self.refused)}.")
         return " ".join(said)
 
 
@@ -221,7 +222,3 @@ def _line(path: str) -> str:
     if "\n" in path or "\r" in path or path != path.strip():
         return f"# cannot stand on a line: {path!r}"
     return f"./{path}" if path.startswith("#") else path
-
-
-def _some(paths: Sequence[str], most: int = 3) -> str:
-    return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")

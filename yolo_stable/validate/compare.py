@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._shared.listing import listed
 from .._shared.numbers import count
 from .._shared.strict_json import strict
+from .._shared.text import listed
 from ..errors import InvalidCallError
 from .deviation import relative
 from .difference import DeviceDifference, Weight, common_parts, differences

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from .._shared.listing import listed
+from .._shared.text import listed
 from .battery import stress_cases
 from .gate import Status
 from .pool import Pool

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..._shared.listing import listed
+from ..._shared.text import listed
 from .call import HostCall, mapped, name_of, on_the_host, outputs, tensors_in, to_host
 from .equivalents import translated
 from .rules import NotJudgedError, Rule, rule_of
