@@ -163,9 +163,7 @@ class TestLook:
         bare.watcher.look()
         assert calls == []
 
-    def test_of_many_at_once_ten_are_named_and_the_log_has_all(
-        self, bare: Bare, calls: Calls, said: list[str]
-    ) -> None:
+    def test_of_many_at_once_ten_are_named_and_the_log_has_all(self, bare: Bare, calls: Calls, said: list[str]) -> None:
         bare.attach("val", 100)
         bare.lose(*paths_in("val", 12), mode="val")
         bare.watcher.look()

@@ -93,9 +93,7 @@ class TestAttach:
         assert first is not None
         assert first.images == 1
 
-    def test_what_is_asked_for_is_left_out_from_the_start(
-        self, tmp_path: Path, calls: Calls, said: list[str]
-    ) -> None:
+    def test_what_is_asked_for_is_left_out_from_the_start(self, tmp_path: Path, calls: Calls, said: list[str]) -> None:
         listed = tmp_path / "mine.txt"
         listed.write_text("/data/3.jpg\n/elsewhere/9.jpg\n")
         bare = Bare(tmp_path, calls, quarantine_from=str(listed))
