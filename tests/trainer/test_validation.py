@@ -577,11 +577,19 @@ class TestWhichCount:
         assert said == ["validation of epoch 2: not finite: val/box_loss, although all weights are. Its fitness counts."]
         assert calls.names == ["inspect", "validation_not_finite", "look_into", "keep_best"]
 
-    def test_of_weights_that_are_ruined_none_does_and_nothing_is_looked_into(self, bare: Bare, calls: Calls) -> None:
+    def test_of_weights_that_are_ruined_none_does_and_nothing_is_looked_into(
+        self, bare: Bare, calls: Calls, said: list[str]
+    ) -> None:
         bare.guard.inspect = calls.to("inspect", False)
         assert bare.validate(0.25, {"val/box_loss": NAN})[1:] == (0.0, False)
         assert calls.names == ["inspect", "validation_not_finite"]
+        assert said == ["validation of epoch 2: not finite: val/box_loss, of a state that is not healthy. It does not count."]
         assert bare.validate(0.25)[1:] == (0.0, False), "also one that looks healthy"
+
+    def test_of_weights_that_nobody_has_looked_at_nothing_is_said(self, bare: Bare, said: list[str]) -> None:
+        bare.guard.recovery = None
+        bare.validate(NAN)
+        assert said == ["validation of epoch 2: not finite: fitness. It does not count."]
 
     def test_of_float16_it_says_what_to_try(self, bare: Bare, said: list[str]) -> None:
         bare.trainer.validator.args.quantize = 16
