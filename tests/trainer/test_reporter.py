@@ -249,11 +249,18 @@ class TestTheBanner:
             (
                 "start",
                 bare.trainer.plan,
-                {"optimizer": "SGD", "precision": "bfloat16 autocast, no loss scale", "device": "cpu", "epochs_before": 3},
+                {
+                    "optimizer": "SGD",
+                    "precision": "bfloat16 autocast, no loss scale",
+                    "device": "cpu",
+                    "epochs_before": 3,
+                },
             ),
         ]
 
-    @pytest.mark.parametrize(("resume", "there", "known"), [(True, True, True), (True, False, False), (None, True, False)])
+    @pytest.mark.parametrize(
+        ("resume", "there", "known"), [(True, True, True), (True, False, False), (None, True, False)]
+    )
     def test_a_resumed_run_has_the_checkpoint_that_it_began_with(
         self, bare: Bare, calls: Calls, resume: Any, there: bool, known: bool
     ) -> None:
@@ -333,7 +340,9 @@ class TestAStep:
         bare.trainer.is_warming_up = calls.to("is_warming_up", True)
         bare.reporter.measured_step()
         where = "epoch 2/5, step 12"
-        filled = Caution(what="norm over limit", message="A norm of 1e6.\nyolo-stable check d.yaml", value=1e6, limit=1.0)
+        filled = Caution(
+            what="norm over limit", message="A norm of 1e6.\nyolo-stable check d.yaml", value=1e6, limit=1.0
+        )
         assert calls == [
             ("step", {"measure": True}),
             ("telemetry.add", APPLIED),
@@ -385,9 +394,7 @@ class TestTheClock:
 
 
 class TestTheGuardWasAsked:
-    @pytest.mark.parametrize(
-        ("batches", "accepted", "rejected"), [(8, 8, 0), (8, 0, 8), (0, 0, 0), (8, 2, 0)], ids=str
-    )
+    @pytest.mark.parametrize(("batches", "accepted", "rejected"), [(8, 8, 0), (8, 0, 8), (0, 0, 0), (8, 2, 0)], ids=str)
     def test_it_was(self, bare: Bare, batches: int, accepted: int, rejected: int) -> None:
         bare.trainer.batch_number = batches
         bare.trainer.telemetry.accepted, bare.trainer.telemetry.rejected = accepted, rejected

@@ -503,9 +503,7 @@ class Bare:
             go_back_to_best=calls.to("go_back_to_best", True),
             milestone=SimpleNamespace(snapshot=self.snapshot),
         )
-        self.guard: Any = SimpleNamespace(
-            inspect=calls.to("inspect", True), recovery=self.recovery, counts=self.counts
-        )
+        self.guard: Any = SimpleNamespace(inspect=calls.to("inspect", True), recovery=self.recovery, counts=self.counts)
         self.trainer: Any = SimpleNamespace(
             guard=self.guard,
             plan=SimpleNamespace(trainer=TrainerConfig()),
@@ -574,7 +572,9 @@ class TestWhichCount:
 
     def test_a_loss_that_is_not_is_told_and_the_fitness_does(self, bare: Bare, calls: Calls, said: list[str]) -> None:
         assert bare.validate(0.25, {"val/box_loss": float("inf")})[1:] == (0.25, True)
-        assert said == ["validation of epoch 2: not finite: val/box_loss, although all weights are. Its fitness counts."]
+        assert said == [
+            "validation of epoch 2: not finite: val/box_loss, although all weights are. Its fitness counts."
+        ]
         assert calls.names == ["inspect", "validation_not_finite", "look_into", "keep_best"]
 
     def test_of_weights_that_are_ruined_none_does_and_nothing_is_looked_into(
@@ -583,7 +583,9 @@ class TestWhichCount:
         bare.guard.inspect = calls.to("inspect", False)
         assert bare.validate(0.25, {"val/box_loss": NAN})[1:] == (0.0, False)
         assert calls.names == ["inspect", "validation_not_finite"]
-        assert said == ["validation of epoch 2: not finite: val/box_loss, of a state that is not healthy. It does not count."]
+        assert said == [
+            "validation of epoch 2: not finite: val/box_loss, of a state that is not healthy. It does not count."
+        ]
         assert bare.validate(0.25)[1:] == (0.0, False), "also one that looks healthy"
 
     def test_of_weights_that_nobody_has_looked_at_nothing_is_said(self, bare: Bare, said: list[str]) -> None:
