@@ -172,6 +172,16 @@ class TestLook:
         assert told[10] == "So it is with 2 more: they are left out of the validations."
         assert len(calls) == 12
 
+    def test_the_others_of_many_training_images_are_out_too(self, calls: Calls, said: list[str]) -> None:
+        bare = Bare(calls, max_unreadable=None)
+        bare.attach(count=100)
+        bare.lose(*paths_in("train", 13))
+        bare.watcher.look()
+        assert said[-1] == (
+            "So it is with 3 more: they are left out from here on, and other images are drawn in their place; see"
+            " run/quarantine.txt."
+        )
+
     def test_of_ten_all_are_named(self, bare: Bare, said: list[str]) -> None:
         bare.attach("val", 100)
         bare.lose(*paths_in("val", 10), mode="val")

@@ -135,7 +135,7 @@ class TestOfTheRun:
         with pytest.raises(TrainingHaltedError) as halted:
             bare.end(error)
         assert str(halted.value) == (
-            "Out of memory, after the precision had to be lowered: CUDA Out of Memory.. Lower batch=."
+            "Out of memory, after the precision had to be lowered: CUDA Out of Memory. Lower batch=."
             f" {WHERE} {GOOD}\nThen go on:\n{GO_ON} [told]"
         )
         assert halted.value.__cause__ is error

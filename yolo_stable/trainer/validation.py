@@ -77,9 +77,7 @@ class ValidationPolicy:
         meaning = "Its fitness counts." if counts else "It does not count."
         if getattr(getattr(trainer.validator, "args", None), "quantize", None) == 16:
             meaning += " In float16 a validation may overflow where training does not: try amp=False."
-        LOGGER.warning(
-            f"validation of epoch {trainer.epoch + 1}: not finite: {', '.join(wrong)}{state}. {meaning}"
-        )
+        LOGGER.warning(f"validation of epoch {trainer.epoch + 1}: not finite: {', '.join(wrong)}{state}. {meaning}")
         trainer.run_log.validation_not_finite(trainer.epoch + 1, wrong)
 
     def _went_back(self, fitness: float) -> bool:
