@@ -243,6 +243,13 @@ class TestTooMany:
         )
         assert halted.next.startswith("When they are back, go on:\n")
 
+    def test_nothing_left_does_not_speak_of_images_that_are_there(self, calls: Calls) -> None:
+        bare = Bare(calls, max_unreadable=None)
+        bare.attach("train", 1)
+        bare.attach("val", 1)
+        bare.lose("/val/0.jpg", mode="val")
+        assert str(bare.watcher.nothing_left()).startswith("No image could be drawn any more. val: 1 of 1 images")
+
     def test_nothing_left_is_too_many_where_a_share_is_set(self, bare: Bare) -> None:
         bare.attach()
         bare.lose(*paths_in("train"))

@@ -107,6 +107,14 @@ class TestAttach:
         bare.attach()
         assert said[1:] == [f"{listed}: 1 image is left out."]
 
+    def test_at_first_it_is_told_also_that_nothing_came_of_it(
+        self, tmp_path: Path, calls: Calls, said: list[str]
+    ) -> None:
+        listed = tmp_path / "mine.txt"
+        listed.write_text("/elsewhere/9.jpg\n")
+        Bare(tmp_path, calls, quarantine_from=str(listed)).attach()
+        assert said == [f"{listed}: 0 images are left out. Not in the data set: /elsewhere/9.jpg."]
+
     def test_one_that_cannot_be_read_is_refused(self, tmp_path: Path, calls: Calls) -> None:
         with pytest.raises(InvalidCallError, match=r"gone\.txt cannot be read"):
             Bare(tmp_path, calls, quarantine_from=str(tmp_path / "gone.txt")).attach()
@@ -217,6 +225,14 @@ class TestBlame:
         assert bare.keeper.quarantine is not None
         assert bare.keeper.quarantine.counts == {"/data/2.jpg": 2, "/data/6.jpg": 1}
 
+    def test_where_a_label_is_known_of_one_of_them_only_nobody_can_tell_them_apart(self, bare: Bare) -> None:
+        bare.attach()
+        bare.keeper.blame(guilty("2", row=0))
+        both = (*guilty("2", row=0).samples, *guilty("6").samples)
+        bare.keeper.blame(Report(cause="data", samples=both, evidence={"positions": [0]}))
+        assert bare.keeper.quarantine is not None
+        assert bare.keeper.quarantine.counts == {"/data/2.jpg": 2}
+
     def test_half_of_the_images_remain_and_that_is_told_once(self, bare: Bare, calls: Calls, said: list[str]) -> None:
         bare.attach(2)
         for name in ("0", "0", "1", "1", "1"):
@@ -229,11 +245,11 @@ class TestBlame:
         ]
 
     def test_images_that_came_into_the_data_set_since_count(self, bare: Bare, calls: Calls) -> None:
-        files = bare.attach(1)
-        files.datasets[0].append("/data/1.jpg")
-        bare.keeper.blame(guilty("1"))
-        bare.keeper.blame(guilty("1"))
-        assert calls == [("left_out", "/data/1.jpg")], "one of two may go"
+        files = bare.attach(2)
+        files.datasets[0].extend(["/data/2.jpg", "/data/3.jpg"])
+        for name in ("0", "0", "1", "1"):
+            bare.keeper.blame(guilty(name))
+        assert calls == [("left_out", "/data/0.jpg"), ("left_out", "/data/1.jpg")], "two of four may go"
 
     def test_a_path_with_a_space_can_be_typed(self, tmp_path: Path, calls: Calls, said: list[str]) -> None:
         folder = tmp_path / "my run"
