@@ -18,7 +18,7 @@ class Trainer:
 
 
 def test_it_reads_what_is_there_now() -> None:
-    trainer = Trainer(epoch=0)
+    trainer: Any = Trainer(epoch=0)
     view = TrainerView(trainer)
     assert view.epoch == 0
     trainer.epoch, trainer.ema = 5, "average"

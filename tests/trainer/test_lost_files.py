@@ -219,13 +219,14 @@ def test_a_file_that_left_the_lists_has_no_name(files: Callable[[int], LostFiles
 
 def test_the_first_three_are_named_and_the_others_counted(files: Callable[[int], LostFiles]) -> None:
     lost = files(9)
+    three = "/data/0.jpg is gone; /data/1.jpg is gone; /data/2.jpg is gone"
+    told = []
     for n in range(5):
         lost.states.set(f"/data/{n}.jpg", Problem.GONE)
         lost.news()
-        if n == 2:
-            three = "/data/0.jpg is gone; /data/1.jpg is gone; /data/2.jpg is gone"
-            assert lost.in_words() == f"3 of 9 images cannot be read any more ({three})"
-    assert lost.in_words() == f"5 of 9 images cannot be read any more ({three}; and 2 more)"
+        told.append(lost.in_words())
+    assert told[2] == f"3 of 9 images cannot be read any more ({three})"
+    assert told[4] == f"5 of 9 images cannot be read any more ({three}; and 2 more)"
 
 
 def test_a_file_that_is_in_two_data_sets_counts_once(files: Callable[[int], LostFiles]) -> None:

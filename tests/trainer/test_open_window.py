@@ -212,7 +212,7 @@ class TestTheNewestBatchAgain:
 class Assigner(TaskAlignedAssigner):
     """Finds a quarter of an object, whatever it is given."""
 
-    def forward(self, *args: Any) -> tuple[Tensor, ...]:
+    def forward(self, *args: Any, **extra: Any) -> tuple[Tensor, ...]:
         return torch.zeros(1), torch.zeros(1), torch.tensor([0.25])
 
 
