@@ -53,7 +53,7 @@ class Bare:
         self.trainer: Any = SimpleNamespace(
             guard=self.guard,
             model=self.model,
-            optimizer=torch.optim.SGD(self.model.parameters(), lr=0.25),
+            optimizer=SimpleNamespace(param_groups=[{"lr": 0.25}, {"lr": 0.5}]),
             ema=None,
             data={"nc": 4},
             device=CPU,
@@ -252,9 +252,9 @@ class TestARejection:
         self, bare: Bare, examined: Examined, bundles: Any
     ) -> None:
         bare.keep()
-        bare.draw(1, fault="class 9 of 4")
+        bare.draw(1)
         bare.draw(2)
-        bare.draw(3)
+        bare.draw(3, fault="class 9 of 4")  # it was rejected by itself
         examined.answer = Report(evidence={"micro_batch": 1})
         bare.guard.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
         bare.guard.counts.consecutive = 4
@@ -327,7 +327,7 @@ class TestARejection:
             "device": "cpu",
             "precision": "float32",
             "loss_scale": 1.0,
-            "learning_rates": (0.25,),
+            "learning_rates": (0.25, 0.5),
             "args": {"amp": True, "model": "n.pt"},
             "classes": 4,
             "reason": "loss nan",

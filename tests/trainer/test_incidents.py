@@ -17,7 +17,7 @@ from yolo_stable.guard.ladder import Climb, Rung
 from yolo_stable.incidents.record import report_of_climb
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.runlog.reader import read_events
-from yolo_stable.trainer import incidents as looking_into
+from yolo_stable.trainer import incident_service
 from yolo_stable.trainer.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
@@ -125,7 +125,7 @@ def test_an_autopsy_that_does_not_fit_into_memory_gives_up_quietly(
 
         return forward
 
-    monkeypatch.setattr(looking_into, "forward_of", full)
+    monkeypatch.setattr(incident_service, "forward_of", full)
     trainer = train(Fault("loss", NAN, at=(2,)), arguments(epochs=1))
     assert (trainer.guard.counts.applied, trainer.guard.counts.rejected_micro_batches) == (3, 1)
     (answer,) = answers(trainer)

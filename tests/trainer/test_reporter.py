@@ -182,7 +182,7 @@ class Bare:
             name="MyTrainer",
             guard=self.guard,
             plan=SimpleNamespace(trainer=TrainerConfig(**settings), preset=None, changed={}, injected=()),
-            optimizer=torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1),
+            optimizer=torch.optim.SGD.__new__(torch.optim.SGD),
             amp=True,
             args=SimpleNamespace(amp="bf16", lr0=0.01),
             accumulate=2,
