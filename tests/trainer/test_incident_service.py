@@ -447,11 +447,14 @@ class TestOnTheDisk:
         bare.keep()
         bare.draw()
         examined.answer = Report(cause="data", next="Again:\nyolo-stable autopsy incidents/0001")
+        bare.injections.over = ("pixel nan",)
         bare.service.look_into(MICRO)
         assert said[0] == f"{bare.folder / '0001'} could not be written: {' '.join(str(error).split())}"
         ((kind, report, epoch, folder, _),) = bare.incidents
         assert (kind, report.cause, epoch, folder) == ("micro_batch", "data", 2, None)
-        assert report.next.startswith("Its bundle was not kept.")
+        injected, *rest = report.next.splitlines()
+        assert injected.startswith("Faults were put into this run on purpose before (pixel nan)")
+        assert rest[0].startswith("Its bundle was not kept.")
         assert calls.names[-1] == "blame"
         assert bare.service.folder is not None
         assert bare.service.folder.next_folder() == bare.folder / "0001", "the number is free again"
@@ -511,7 +514,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Return how the batches of a validation were gone through; its second one is not finite."""
     asked = Calls()
     drawn = Drawn(number=2, labels={}, batch={"img": torch.full((1, 1, 1, 1), 2.0)}, generators=Draw(CPU))
-    case = SimpleNamespace(model=nn.Linear(3, 1))
+    case = SimpleNamespace(model=nn.Sequential(nn.Linear(3, 1)))
     bad = SimpleNamespace(case=case, drawn=drawn, precision="float16", loss=math.nan, items={"box_loss": math.nan})
     monkeypatch.setattr(service.ValidationBatch, "first_not_finite", asked.to("first_not_finite", bad))
     return asked
@@ -526,14 +529,14 @@ class TestAValidation:
         bare.service.look_into_validation(["val/box_loss", "fitness"])
         assert searched == [("first_not_finite", "validator", bare.model, {"classes": 4, "seconds": 60.0})]
         ((cases, seen, how),) = examined.asked
-        assert [type(case.model) for case in cases] == [nn.Linear]
+        assert [type(case.model) for case in cases] == [nn.Sequential]
         assert (seen.reason, math.isnan(seen.loss or 0.0)) == ("validation not finite: val/box_loss, fitness", True)
         assert how == {"seconds": 60.0, "frugal": True}
         ((_, record, more),) = bundles
         assert (record["kind"], record["batch"], record["precision"]) == ("validation", 2, "float16")
         assert record["loss_scale"] == 1.0, "a validation has no loss to scale"
-        assert more["state"]["model/weight"].shape == (1, 3), "of what was validated"
-        assert more["plain"]["model"] == {"yaml": "Linear"}
+        assert more["state"]["model/0.weight"].shape == (1, 3), "of what was validated"
+        assert more["plain"]["model"] == {"yaml": "Sequential"}
         assert calls.names == ["incident"], "its images are not blamed"
 
     def test_the_average_is_what_was_validated(self, bare: Bare, searched: Calls) -> None:

@@ -274,9 +274,16 @@ class TestTheBanner:
         steps = bare.reporter.steps
         assert steps is not None
         assert (steps.every, steps.max_norm, steps.watch.limit) == (4, 10.0, 50.0)
+        assert steps.watch.proportional
         off = Bare(calls, telemetry_every=None)
         off.reporter.banner(None, 1)
         assert off.reporter.steps is None
+
+    def test_the_step_of_adam_is_not_proportional_to_the_norm(self, bare: Bare) -> None:
+        bare.trainer.optimizer = torch.optim.AdamW.__new__(torch.optim.AdamW)
+        bare.reporter.banner(None, 1)
+        assert bare.reporter.steps is not None
+        assert not bare.reporter.steps.watch.proportional
 
 
 class TestDecisions:
