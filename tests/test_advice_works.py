@@ -29,7 +29,7 @@ from yolo_stable.autopsy.bundle import BundleError
 from yolo_stable.cli import main as cli
 from yolo_stable.incidents import worker as autopsy_worker
 from yolo_stable.runlog.reader import read_events
-from yolo_stable.trainer import incident_service as looking_into
+from yolo_stable.trainer import incident_service
 from yolo_stable.trainer.trainers import StableDetectionTrainer
 from yolo_stable.validate import command as validate_run
 
@@ -267,7 +267,7 @@ def set_up(desk: Desk) -> None:
     desk.run("guilty twice", "epochs=4", "mosaic=0", on_batch=spoil_file("000005.png"))
     desk.run("a ruined weight", "epochs=2", "guard.snapshot_every=2", on_batch=at(2, 2, ruin_a_weight))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(looking_into, "describe_model", cannot_be_described)
+        patch.setattr(incident_service, "describe_model", cannot_be_described)
         desk.run("no network in the bundle", "epochs=1", on_batch=at(1, 2, break_once))
     desk.run("broke once", "epochs=1", on_batch=at(1, 2, break_once))
 

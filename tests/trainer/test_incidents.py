@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from ultralytics.utils import LOGGER
 
 from yolo_stable.autopsy.bundle import read_bundle
 from yolo_stable.chaos import NAN, Fault, FileFault, LayerFault, mark
@@ -19,28 +17,11 @@ from yolo_stable.guard.escalation import Escalation, EscalationLevel
 from yolo_stable.incidents.record import report_of_escalation
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.runlog.reader import read_events
-from yolo_stable.trainer import incident_service as looking_into
+from yolo_stable.trainer import incident_service
 from yolo_stable.trainer.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
-
-
-class Said(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
-@pytest.fixture
-def said() -> Any:
-    handler = Said()
-    LOGGER.addHandler(handler)
-    yield handler.lines
-    LOGGER.removeHandler(handler)
 
 
 def train(fault: Any, overrides: dict[str, Any], task: str = "detect") -> Any:
@@ -144,7 +125,7 @@ def test_an_autopsy_that_does_not_fit_into_memory_gives_up_quietly(
 
         return forward
 
-    monkeypatch.setattr(looking_into, "forward_of", full)
+    monkeypatch.setattr(incident_service, "forward_of", full)
     trainer = train(Fault("loss", NAN, at=(2,)), arguments(epochs=1))
     assert (trainer.guard.counts.applied, trainer.guard.counts.rejected_micro_batches) == (3, 1)
     (answer,) = answers(trainer)

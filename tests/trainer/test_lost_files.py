@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 from torch.utils.data import ConcatDataset
-from ultralytics.utils import LOGGER
 
 from yolo_stable.errors import TrainingHaltedError
 from yolo_stable.provenance.path_states import LEFT_OUT, PathStates
@@ -24,23 +22,6 @@ from yolo_stable.trainer.trainers import TRAINERS
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
-
-
-class Said(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
-@pytest.fixture
-def said() -> Any:
-    handler = Said()
-    LOGGER.addHandler(handler)
-    yield handler.lines
-    LOGGER.removeHandler(handler)
 
 
 @pytest.fixture
@@ -212,6 +193,49 @@ def test_how_many_may_be_lost(images: int, most: int, files: Callable[[int], Los
     assert lost.news() == [(f"/data/{most}.jpg", Problem.EMPTY)]
     assert lost.are_too_many(0.1)
     assert not lost.are_too_many(None)
+
+
+def test_what_another_rank_has_lost_is_news_here_and_goes_on_to_the_next(files: Callable[[int], LostFiles]) -> None:
+    here, there = files(8), files(8)
+    there.states.set("/data/2.jpg", Problem.EMPTY)
+    there.states.set("/data/3.jpg", LEFT_OUT)
+    there.news()
+    assert list(there.lost_entries().values()) == [Problem.EMPTY], (
+        "also what was told of, and what was left out is not lost"
+    )
+    here.learn(there.lost_entries())
+    assert here.news() == [("/data/2.jpg", Problem.EMPTY)]
+    here.learn(there.lost_entries())
+    assert here.news() == []
+    assert here.lost_entries() == there.lost_entries()
+
+
+def test_a_file_that_left_the_lists_has_no_name(files: Callable[[int], LostFiles]) -> None:
+    lost = files(8)
+    lost.datasets[0].paths.remove("/data/2.jpg")
+    lost.states.set("/data/2.jpg", Problem.GONE)
+    assert lost.news() == [("an image that is not in the data set any more", Problem.GONE)]
+
+
+def test_the_first_three_are_named_and_the_others_counted(files: Callable[[int], LostFiles]) -> None:
+    lost = files(9)
+    three = "/data/0.jpg is gone; /data/1.jpg is gone; /data/2.jpg is gone"
+    told = []
+    for n in range(5):
+        lost.states.set(f"/data/{n}.jpg", Problem.GONE)
+        lost.news()
+        told.append(lost.in_words())
+    assert told[2] == f"3 of 9 images cannot be read any more ({three})"
+    assert told[4] == f"5 of 9 images cannot be read any more ({three}; and 2 more)"
+
+
+def test_a_file_that_is_in_two_data_sets_counts_once(files: Callable[[int], LostFiles]) -> None:
+    lost = files(8)
+    lost.datasets.append(Data(10))
+    assert lost.images == 10
+    assert list(lost.parts()) == lost.datasets
+    lost.datasets[1].paths.append("/data/../data/1.jpg")
+    assert lost.images == 10, "by another spelling, too"
 
 
 def test_a_lost_file_is_news_once_and_one_that_was_left_out_is_none(files: Callable[[int], LostFiles]) -> None:

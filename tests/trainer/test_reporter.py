@@ -1,18 +1,27 @@
-"""The numbers of the steps in a real run: right, on time, without a trace in the training, and with warnings where due."""
+"""What a run tells: the reporter alone; and the numbers of the steps in a real run, right, on time, with warnings where due."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from calls import Calls
 from ultralytics.models.yolo.detect import DetectionTrainer
 
-from yolo_stable import StableDetectionTrainer
+from yolo_stable import StableDetectionTrainer, YoloStableError
+from yolo_stable.errors import TrainingHaltedError
+from yolo_stable.guard import Counts, Decision, GuardVerdict
+from yolo_stable.presets.guard_settings import TrainerConfig
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.runlog.stopwatch import Stopwatch
+from yolo_stable.runlog.warning_rules import Caution
+from yolo_stable.trainer import reporter as reporting
+from yolo_stable.trainer.reporter import Reporter, say
 
 pytestmark = pytest.mark.usefixtures("without_final_evaluation")
 Arguments = Callable[..., dict[str, Any]]
@@ -154,3 +163,279 @@ def test_off_means_off(arguments: Arguments) -> None:
     trainer.train()
     assert trainer.services.reporter.steps is None
     assert [event["event"] for event in read_events(trainer.save_dir / "guard.jsonl")] == ["start", "epoch", "end"]
+
+
+GOOD = Decision(verdict=GuardVerdict.BACKWARD)
+BAD = Decision(verdict=GuardVerdict.REJECT_MICRO_BATCH, reason="loss nan")
+APPLIED = Decision(verdict=GuardVerdict.APPLY, norm=1.0)
+
+
+class Bare:
+    """The reporter of a trainer that is a stub."""
+
+    def __init__(self, calls: Calls, **settings: Any) -> None:
+        self.calls = calls
+        self.guard: Any = SimpleNamespace(
+            counts=Counts(applied=12), config=SimpleNamespace(max_norm=10.0), step=calls.to("step", APPLIED)
+        )
+        self.trainer: Any = SimpleNamespace(
+            name="MyTrainer",
+            guard=self.guard,
+            plan=SimpleNamespace(trainer=TrainerConfig(**settings), preset=None, changed={}, injected=()),
+            optimizer=torch.optim.SGD.__new__(torch.optim.SGD),
+            amp=True,
+            args=SimpleNamespace(amp="bf16", lr0=0.01),
+            accumulate=2,
+            device=torch.device("cpu"),
+            train_loader=range(8),
+            resume=None,
+            last=SimpleNamespace(exists=lambda: True),
+            start_epoch=3,
+            epoch=1,
+            epochs=5,
+            batch_number=3,
+            telemetry=SimpleNamespace(accepted=1, rejected=0, add=calls.to("telemetry.add")),
+            run_log=SimpleNamespace(
+                rejection=calls.to("rejection", "batch 3 rejected."),
+                **calls.all_to("saved", "start", "window_closed", "steps", "warning"),
+            ),
+            is_warming_up=calls.to("is_warming_up", False),
+        )
+        next_steps: Any = SimpleNamespace(told=lambda text: text.replace("DATA", "d.yaml"))
+        self.reporter = Reporter(self.trainer, next_steps)
+
+    def measure(self, due: bool = True, made: Any = None) -> Any:
+        """Let the numbers of the steps be kept, by a stub."""
+        clock, watch = self.calls.all_to("go", "stop"), self.calls.all_to("begin_epoch")
+        steps = SimpleNamespace(
+            before_step=lambda guard: due,
+            add=self.calls.to("steps.add"),
+            record=self.calls.to("record", made),
+            clock=SimpleNamespace(**clock, pause=lambda: contextlib.nullcontext("paused")),
+            watch=SimpleNamespace(**watch),
+        )
+        self.reporter.steps = steps  # type: ignore[assignment]
+        return steps
+
+
+@pytest.fixture
+def bare(calls: Calls) -> Bare:
+    return Bare(calls)
+
+
+class TestTheBanner:
+    @pytest.fixture(autouse=True)
+    def _rows(self, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reporting, "guard_rows", calls.to("guard_rows", [("step", "fused")]))
+        monkeypatch.setattr(reporting, "preset_rows", lambda plan: [("preset", "stable")])
+        monkeypatch.setattr(reporting, "telemetry_row", lambda config: ("log", "every 10th step"))
+        monkeypatch.setattr(reporting, "schedule_warnings", calls.to("schedule", ["lr0 is far too high."]))
+        monkeypatch.setattr(reporting, "default_hyp", lambda: "defaults")
+
+    def test_what_is_on_is_told_and_logged(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        bare.reporter.banner(None, 2)
+        table, warning = said
+        assert [" ".join(line.split()) for line in table.splitlines() if line] == [
+            "guard of yolo-stable",
+            "step fused",
+            "log every 10th step",
+            "precision bfloat16 autocast, no loss scale",
+            "preset stable",
+        ]
+        assert warning == "lr0 is far too high."
+        assert calls == [
+            ("guard_rows", bare.guard, {"accumulate": 2, "precisions": 2, "collapse": 0.1}),
+            ("schedule", {"amp": "bf16", "lr0": 0.01}, 8, "defaults"),
+            (
+                "start",
+                bare.trainer.plan,
+                {
+                    "optimizer": "SGD",
+                    "precision": "bfloat16 autocast, no loss scale",
+                    "device": "cpu",
+                    "epochs_before": 3,
+                },
+            ),
+        ]
+
+    @pytest.mark.parametrize(
+        ("resume", "there", "known"), [(True, True, True), (True, False, False), (None, True, False)]
+    )
+    def test_a_resumed_run_has_the_checkpoint_that_it_began_with(
+        self, bare: Bare, calls: Calls, resume: Any, there: bool, known: bool
+    ) -> None:
+        bare.trainer.resume, bare.trainer.last.exists = resume, lambda: there
+        bare.reporter.banner(None, 1)
+        assert (("saved", bare.trainer.last, 3) in calls) is known
+
+    def test_the_steps_are_kept_by_the_settings(self, calls: Calls) -> None:
+        bare = Bare(calls, telemetry_every=4, warn_norm=50.0)
+        bare.reporter.banner(None, 1)
+        steps = bare.reporter.steps
+        assert steps is not None
+        assert (steps.every, steps.max_norm, steps.watch.limit) == (4, 10.0, 50.0)
+        assert steps.watch.proportional
+        off = Bare(calls, telemetry_every=None)
+        off.reporter.banner(None, 1)
+        assert off.reporter.steps is None
+
+    def test_the_step_of_adam_is_not_proportional_to_the_norm(self, bare: Bare) -> None:
+        bare.trainer.optimizer = torch.optim.AdamW.__new__(torch.optim.AdamW)
+        bare.reporter.banner(None, 1)
+        assert bare.reporter.steps is not None
+        assert not bare.reporter.steps.watch.proportional
+
+
+class TestDecisions:
+    def test_a_healthy_one_is_counted_and_no_news(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        bare.measure()
+        assert not bare.reporter.note(GOOD)
+        assert calls == [("telemetry.add", GOOD), ("steps.add", GOOD)]
+        assert said == []
+
+    def test_a_rejection_that_nobody_has_told_of_is_news(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        assert bare.reporter.note(BAD)
+        assert calls == [("telemetry.add", BAD), ("rejection", BAD, (2, 5, 3, 8), 12)]
+        assert said == ["", "batch 3 rejected."]
+
+    def test_one_that_was_told_is_none(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        bare.reporter.tell_rejection(BAD)
+        assert not bare.reporter.note(BAD)
+        assert calls.names == ["rejection", "telemetry.add"]
+        again = Decision(verdict=GuardVerdict.REJECT_MICRO_BATCH, reason="loss nan")
+        assert bare.reporter.note(again), "another one like it is"
+        assert len(said) == 4
+
+    @pytest.mark.parametrize(
+        ("decision", "closed"),
+        [
+            (APPLIED, True),
+            (Decision(verdict=GuardVerdict.REJECT_WINDOW, norm=float("nan")), True),
+            (Decision(verdict=GuardVerdict.EMPTY), True),
+            (GOOD, False),
+            (BAD, False),
+        ],
+    )
+    def test_a_window_is_closed_by_its_decision_and_after_it_was_told(
+        self, bare: Bare, calls: Calls, decision: Decision, closed: bool
+    ) -> None:
+        bare.reporter.note(decision)
+        assert (calls[-1] == ("window_closed",)) is closed
+
+    def test_what_the_log_has_enough_of_is_not_printed(self, bare: Bare, said: list[str]) -> None:
+        bare.trainer.run_log.rejection = lambda *args: ""
+        bare.reporter.tell_rejection(BAD)
+        assert said == []
+
+
+class TestAStep:
+    def test_one_that_is_not_due_is_not_measured(self, bare: Bare, calls: Calls) -> None:
+        bare.measure(due=False)
+        assert bare.reporter.measured_step() is APPLIED
+        assert calls.names == ["step", "telemetry.add", "steps.add", "window_closed"]
+        assert calls[0] == ("step", {"measure": False})
+
+    def test_without_numbers_none_is(self, bare: Bare, calls: Calls) -> None:
+        assert bare.reporter.measured_step() is APPLIED
+        assert calls[0] == ("step", {"measure": False})
+        assert "record" not in calls.names
+
+    def test_one_that_is_due_is_measured_logged_and_warned_of(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        rising = Caution(what="norm rising", message="Lower lr0", value=3.0, limit=3.0)
+        absurd = Caution(what="norm over limit", message="A norm of 1e6.\nyolo-stable check DATA", value=1e6, limit=1.0)
+        bare.measure(made=("the record", [rising, absurd]))
+        bare.trainer.is_warming_up = calls.to("is_warming_up", True)
+        bare.reporter.measured_step()
+        where = "epoch 2/5, step 12"
+        filled = Caution(
+            what="norm over limit", message="A norm of 1e6.\nyolo-stable check d.yaml", value=1e6, limit=1.0
+        )
+        assert calls == [
+            ("step", {"measure": True}),
+            ("telemetry.add", APPLIED),
+            ("steps.add", APPLIED),
+            ("window_closed",),
+            ("is_warming_up", 1000),
+            ("record", APPLIED, {"batch": 3, "step": 12, "warm_up": True}),
+            ("steps", "the record", 2),
+            ("warning", rising, 2, 12),
+            ("warning", filled, 2, 12),
+        ]
+        assert said == [
+            "",
+            f"{where}: norm rising: Lower lr0.",
+            "",
+            f"{where}: norm over limit: A norm of 1e6.\n    yolo-stable check d.yaml",
+        ]
+
+    def test_one_that_was_not_applied_is_not_logged(self, bare: Bare, calls: Calls) -> None:
+        bare.measure(made=None)
+        bare.reporter.measured_step()
+        assert calls.names[-1] == "record"
+
+    def test_a_halt_is_passed_on(self, bare: Bare, calls: Calls) -> None:
+        bare.measure()
+        bare.guard.step = calls.to("step", TrainingHaltedError("It halted."))
+        with pytest.raises(TrainingHaltedError):
+            bare.reporter.measured_step()
+        assert calls.names == ["step"]
+
+
+class TestTheClock:
+    def test_it_stands_still_between_two_epochs(self, bare: Bare, calls: Calls) -> None:
+        bare.measure()
+        for event in ("on_train_epoch_start", "on_train_batch_end", "on_train_epoch_end", "on_fit_epoch_end"):
+            bare.reporter.follow_epoch(event)
+        assert calls.names == ["begin_epoch", "go", "stop"]
+
+    def test_it_is_paused_for_what_is_no_step(self, bare: Bare) -> None:
+        with bare.reporter.untimed() as nothing:
+            assert nothing is None
+        bare.measure()
+        with bare.reporter.untimed() as paused:
+            assert paused == "paused"
+
+    def test_without_numbers_there_is_none(self, bare: Bare) -> None:
+        bare.reporter.follow_epoch("on_train_epoch_start")
+        bare.reporter.follow_epoch("on_train_epoch_end")
+
+
+class TestTheGuardWasAsked:
+    @pytest.mark.parametrize(("batches", "accepted", "rejected"), [(8, 8, 0), (8, 0, 8), (0, 0, 0), (8, 2, 0)], ids=str)
+    def test_it_was(self, bare: Bare, batches: int, accepted: int, rejected: int) -> None:
+        bare.trainer.batch_number = batches
+        bare.trainer.telemetry.accepted, bare.trainer.telemetry.rejected = accepted, rejected
+        bare.reporter._stepped = accepted > 2
+        bare.reporter.require_that_the_guard_was_asked()
+
+    @pytest.mark.parametrize(
+        ("accepted", "what", "call"),
+        [
+            (0, "forward pass", "self.scaler.scale(self.loss).backward()"),
+            (3, "optimizer step", "super().optimizer_step()"),
+        ],
+    )
+    def test_an_epoch_that_passed_it_by_ends_the_run(self, bare: Bare, accepted: int, what: str, call: str) -> None:
+        bare.trainer.batch_number, bare.trainer.telemetry.accepted = 8, accepted
+        with pytest.raises(YoloStableError) as refused:
+            bare.reporter.require_that_the_guard_was_asked()
+        assert str(refused.value) == (
+            f"8 batches were trained without the guard being asked about a single {what}: MyTrainer or this version of"
+            f" Ultralytics does not call {call}. Call it, or install the Ultralytics version that yolo-stable names in its"
+            " requirements."
+        )
+
+    def test_one_step_is_enough(self, bare: Bare) -> None:
+        bare.reporter.measured_step()
+        bare.trainer.batch_number, bare.trainer.telemetry.accepted = 8, 8
+        bare.reporter.require_that_the_guard_was_asked()
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(-1, ["", "A line."]), (0, ["", "A line."]), (1, [])])
+def test_a_line_is_said_once_and_beneath_the_progress_bar(
+    rank: int, lines: list[str], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "RANK", rank)
+    say("A line.")
+    say("")
+    assert said == lines

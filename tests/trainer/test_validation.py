@@ -1,4 +1,4 @@
-"""Going back inside an Ultralytics trainer, and the options of Ultralytics that must keep working meanwhile."""
+"""Which validations count: the policy alone; going back in a training, and options of Ultralytics that must keep working."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from calls import Calls
 from equality import assert_same
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.utils.torch_utils import EarlyStopping
@@ -18,11 +20,14 @@ from ultralytics.utils.torch_utils import EarlyStopping
 from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import Fault
 from yolo_stable.errors import TrainingHaltedError
+from yolo_stable.guard import Counts
+from yolo_stable.presets.guard_settings import TrainerConfig
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import precision
 from yolo_stable.trainer import validation as recovering
 from yolo_stable.trainer.fitness_collapse import is_worse, rise
 from yolo_stable.trainer.open_window import OpenWindow
+from yolo_stable.trainer.validation import ValidationPolicy
 
 NAN = float("nan")
 Arguments = Callable[..., dict[str, Any]]
@@ -488,3 +493,219 @@ class TestOrderOfTheData:
         assert escalations
         assert "under the state of step" in escalations[0]["reason"]
         assert healthy(trainer)
+
+
+class Bare:
+    """The policy of a trainer that is a stub, whose validations are given."""
+
+    def __init__(self, calls: Calls) -> None:
+        self.calls, self.counts = calls, Counts()
+        self.snapshot: Any = SimpleNamespace(
+            tensors={"model/weight": "w", "ema/weight": "average of w", "optimizer/0": "momentum"}
+        )
+        self.recovery: Any = SimpleNamespace(
+            keep_best=calls.to("keep_best"),
+            roll_back_to_best=calls.to("roll_back_to_best", True),
+            milestone=SimpleNamespace(snapshot=self.snapshot),
+        )
+        self.guard: Any = SimpleNamespace(inspect=calls.to("inspect", True), recovery=self.recovery, counts=self.counts)
+        self.trainer: Any = SimpleNamespace(
+            guard=self.guard,
+            plan=SimpleNamespace(trainer=TrainerConfig()),
+            ema=None,
+            model="network",
+            validator=SimpleNamespace(args=SimpleNamespace(quantize=None)),
+            epoch=1,
+            batch_number=3,
+            train_loader=range(8),
+            run_log=SimpleNamespace(validation_not_finite=calls.to("validation_not_finite")),
+        )
+        self.policy = ValidationPolicy(self.trainer, calls.to("look_into"))
+        self.lose(now=[6.0, 8.0], best=[1.0, 2.0])
+
+    def lose(self, now: list[float], best: list[float]) -> None:
+        """Let training batches have these losses, with the weights of now and those of the best state."""
+
+        def losses(model: Any, tensors: Any = None) -> list[Any]:
+            self.calls.append(("losses", model, tensors))
+            found = now if tensors is None else best
+            return [SimpleNamespace(loss=one, whole=SimpleNamespace(loss=one)) for one in found]
+
+        self.policy.witnesses = SimpleNamespace(losses=losses)  # type: ignore[assignment]
+
+    def validate(self, fitness: Any, metrics: dict[str, float] | None = None, again: Any = None) -> Any:
+        """Validate the state after another step."""
+        self.counts.applied += 1
+        results = iter([({} if metrics is None else metrics, fitness), again])
+        return self.policy.validate(lambda: next(results))
+
+    @property
+    def went_back(self) -> list[str]:
+        return [call[1] for call in self.calls if call[0] == "roll_back_to_best"]
+
+
+@pytest.fixture
+def bare(calls: Calls) -> Bare:
+    return Bare(calls)
+
+
+class TestWhichCount:
+    def test_the_state_is_looked_at_before(self, bare: Bare, calls: Calls) -> None:
+        bare.policy.validate(calls.to("stock", ({"metrics/mAP50": 0.5}, 0.5)))
+        assert calls.names == ["inspect", "stock", "keep_best"]
+
+    def test_a_healthy_one_is_stocks(self, bare: Bare, said: list[str]) -> None:
+        metrics = {"metrics/mAP50": 0.5}
+        answer = bare.validate(0.25, metrics)
+        assert answer == (metrics, 0.25, True)
+        assert answer[0] is metrics
+        assert said == []
+
+    @pytest.mark.parametrize("results", [(None, None), ({"metrics/mAP50": 0.5}, None), (None, 0.5)])
+    def test_where_none_was_computed_nothing_is_judged(self, bare: Bare, calls: Calls, results: Any) -> None:
+        assert bare.policy.validate(lambda: results) == (*results, True)
+        assert calls.names == ["inspect"]
+
+    def test_a_fitness_that_is_not_finite_does_not(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        metrics = {"metrics/mAP50": NAN, "val/box_loss": 1.0}
+        assert bare.validate(NAN, metrics) == (metrics, 0.0, False)
+        assert said == [
+            "validation of epoch 2: not finite: metrics/mAP50, fitness, although all weights are. It does not count."
+        ]
+        names = ["metrics/mAP50", "fitness"]
+        assert calls == [("inspect",), ("validation_not_finite", 2, names), ("look_into", names)]
+
+    def test_a_loss_that_is_not_is_told_and_the_fitness_does(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        assert bare.validate(0.25, {"val/box_loss": float("inf")})[1:] == (0.25, True)
+        assert said == [
+            "validation of epoch 2: not finite: val/box_loss, although all weights are. Its fitness counts."
+        ]
+        assert calls.names == ["inspect", "validation_not_finite", "look_into", "keep_best"]
+
+    def test_of_weights_that_are_ruined_none_does_and_nothing_is_looked_into(
+        self, bare: Bare, calls: Calls, said: list[str]
+    ) -> None:
+        bare.guard.inspect = calls.to("inspect", False)
+        assert bare.validate(0.25, {"val/box_loss": NAN})[1:] == (0.0, False)
+        assert calls.names == ["inspect", "validation_not_finite"]
+        assert said == [
+            "validation of epoch 2: not finite: val/box_loss, of a state that is not healthy. It does not count."
+        ]
+        assert bare.validate(0.25)[1:] == (0.0, False), "also one that looks healthy"
+
+    def test_of_weights_that_nobody_has_looked_at_nothing_is_said(self, bare: Bare, said: list[str]) -> None:
+        bare.guard.recovery = None
+        bare.validate(NAN)
+        assert said == ["validation of epoch 2: not finite: fitness. It does not count."]
+
+    def test_of_float16_it_says_what_to_try(self, bare: Bare, said: list[str]) -> None:
+        bare.trainer.validator.args.quantize = 16
+        bare.validate(NAN)
+        assert said[0].endswith(
+            "It does not count. In float16 a validation may overflow where training does not: try amp=False."
+        )
+
+    def test_before_there_is_a_validator_too(self, bare: Bare, said: list[str]) -> None:
+        bare.trainer.validator = None
+        bare.validate(NAN)
+        assert said[0].endswith("It does not count.")
+
+
+class TestWhenItGoesBack:
+    def test_two_low_ones_and_a_loss_that_rose_go_back_and_validate_again(self, bare: Bare, calls: Calls) -> None:
+        bare.validate(0.5)
+        assert bare.validate(0.01)[1:] == (0.01, True)
+        calls.clear()
+        assert bare.validate(0.02, again=("metrics of the best", 0.5)) == ("metrics of the best", 0.5, True)
+        assert calls == [
+            ("inspect",),
+            ("losses", "network", None),
+            ("losses", "network", {"weight": "w"}),
+            (
+                "roll_back_to_best",
+                "the fitness collapsed to 0.02 after a best of 0.5, and the loss of training batches is 4.67 times that of the"
+                " best state",
+            ),
+        ]
+
+    def test_the_average_is_compared_where_there_is_one(self, bare: Bare, calls: Calls) -> None:
+        bare.trainer.ema = SimpleNamespace(ema="average")
+        bare.guard.recovery.roll_back_to_best = calls.to("roll_back_to_best", False)
+        for fitness in (0.5, 0.01, 0.02):
+            bare.validate(fitness)
+        assert [call for call in calls if call[0] == "losses"] == [
+            ("losses", "average", None),
+            ("losses", "average", {"weight": "average of w"}),
+        ]
+
+    def test_where_it_could_not_go_back_the_results_stay(self, bare: Bare, calls: Calls) -> None:
+        bare.guard.recovery.roll_back_to_best = calls.to("roll_back_to_best", False)
+        bare.validate(0.5)
+        bare.validate(0.01)
+        assert bare.validate(0.02)[1:] == (0.02, True)
+
+    def test_a_loss_that_did_not_rise_acquits_and_asks_for_twice_as_much(self, bare: Bare) -> None:
+        bare.lose(now=[1.0, 2.0], best=[1.0, 2.0])
+        for fitness in (0.5, *[0.01] * 5):
+            bare.validate(fitness)
+        assert bare.went_back == []
+        bare.lose(now=[9.0, 9.0], best=[1.0, 2.0])
+        assert bare.validate(0.01, again=({}, 0.5))[1] == 0.5
+        assert len(bare.went_back) == 1, "after two, and then after four"
+
+    def test_without_a_best_state_nobody_can_say(self, bare: Bare, calls: Calls) -> None:
+        bare.recovery.milestone.snapshot = None
+        for fitness in (0.5, 0.01, 0.02):
+            bare.validate(fitness)
+        assert (bare.went_back, "losses" in calls.names) == ([], False)
+
+    def test_one_that_cannot_be_looked_at_is_a_line(self, bare: Bare, said: list[str]) -> None:
+        bare.policy.witnesses.losses = Calls().to("losses", RuntimeError("CUDA\nout of memory"))  # type: ignore[method-assign]
+        for fitness in (0.5, 0.01, 0.02):
+            bare.validate(fitness)
+        assert bare.went_back == []
+        assert said == [
+            "The fitness has fallen far below its best, but whether training has collapsed could not be looked at:"
+            " RuntimeError: CUDA out of memory. Training goes on."
+        ]
+
+    @pytest.mark.parametrize("off", ["recovery", "setting", "ranks"])
+    def test_where_it_is_off_not_even_the_best_is_kept(
+        self, bare: Bare, calls: Calls, off: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if off == "recovery":
+            bare.guard.recovery = None
+        elif off == "setting":
+            bare.trainer.plan.trainer = TrainerConfig(collapse=None)
+        else:
+            monkeypatch.setattr(recovering, "RANK", 0)
+        for fitness in (0.5, 0.01, 0.02, 0.03):
+            bare.validate(fitness)
+        assert set(calls.names) == {"inspect"}
+
+
+class TestWitnessesOfACollapse:
+    def test_batches_are_kept_only_while_another_low_one_would_be_a_suspicion(self, bare: Bare) -> None:
+        seen = Calls()
+        kept: list[int] = []
+
+        class Kept:
+            see = staticmethod(lambda batch, number, of: (seen.append((batch, number, of)), kept.append(number)))
+            clear = kept.clear
+
+            def __len__(self) -> int:
+                return len(kept)
+
+        bare.policy.witnesses = Kept()  # type: ignore[assignment]
+        batch: dict[str, Any] = {"img": 1}
+        bare.policy.witness(batch)
+        bare.validate(0.5)
+        bare.policy.witness(batch)
+        assert seen == []
+        bare.validate(0.01)
+        bare.policy.witness(batch)
+        assert seen == [(batch, 3, 8)]
+        bare.validate(0.4)
+        assert kept == [3]
+        bare.policy.witness(batch)
+        assert (len(seen), kept) == (1, [])

@@ -81,6 +81,8 @@ class TrainerView:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # not its ``__dict__`` either, through which it could be written
+                raise AttributeError(f"a service does not read {name} of its trainer")
             return getattr(self._trainer, name)
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:

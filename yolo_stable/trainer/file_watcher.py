@@ -116,6 +116,7 @@ class FileWatcher:
         for path, problem in new[:LINES]:
             say(f"{path} {problem.words}: {meaning}.")
         if len(new) > LINES:
-            say(f"So it is with {len(new) - LINES} more: {meaning.replace('it is', 'they are')}.")
+            of_several = meaning.replace("it is", "they are").replace("its place", "their place")
+            say(f"So it is with {len(new) - LINES} more: {of_several}.")
         if mode == "train":
             self._quarantine.write()

@@ -72,7 +72,8 @@ class RunEnding:
         except BaseException as error:
             self._undo_resume()
             if self._precision.was_lowered and "out of memory" in str(error).lower():
-                halt = f"Out of memory, after the precision had to be lowered: {error}. Lower batch=."
+                seen = one_line(error).rstrip(".")
+                halt = f"Out of memory, after the precision had to be lowered: {seen}. Lower batch=."
                 raise self.halted(TrainingHaltedError(halt, next=f"Then go on:\n{GO_ON}")) from error
             self.close_books("failed", f"{type(error).__name__}: {error}")
             raise

@@ -11,7 +11,6 @@ from torch import nn
 
 from ..autopsy.advice import SHIPPED, Names, named
 from ..checkpoints.trainer_view import TrainerView
-from ..guard.wrappers import unwrap
 from ..incidents.own_layers import files_of, own_modules
 from ..runlog.injections import Injections
 
@@ -30,8 +29,7 @@ class NextSteps:
     def names(self) -> Names:
         """Return what commands may name: files that exist."""
         trainer = self._trainer
-        whole = unwrap(trainer.model) if isinstance(trainer.model, nn.Module) else None
-        own = own_modules(whole)
+        own = own_modules(trainer.model if isinstance(trainer.model, nn.Module) else None)
         good = trainer.save_dir / "weights" / "last_good.pt"
         return Names(
             data=self._data(),

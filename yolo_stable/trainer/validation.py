@@ -52,7 +52,7 @@ class ValidationPolicy:
         if not math.isfinite(fitness):
             wrong.append("fitness")
         if wrong:
-            self._tell_of_not_finite(wrong, counts=counts)
+            self._tell_of_not_finite(wrong, healthy=healthy, counts=counts)
             if healthy:
                 self._look_into(wrong)
         if not counts:
@@ -68,14 +68,16 @@ class ValidationPolicy:
         elif len(self.witnesses):
             self.witnesses.clear()
 
-    def _tell_of_not_finite(self, wrong: list[str], *, counts: bool) -> None:
+    def _tell_of_not_finite(self, wrong: list[str], *, healthy: bool, counts: bool) -> None:
         trainer = self._trainer
+        assert trainer.guard is not None
+        state = ", although all weights are" if healthy else ", of a state that is not healthy"
+        if trainer.guard.recovery is None:  # nobody has looked at it
+            state = ""
         meaning = "Its fitness counts." if counts else "It does not count."
         if getattr(getattr(trainer.validator, "args", None), "quantize", None) == 16:
             meaning += " In float16 a validation may overflow where training does not: try amp=False."
-        LOGGER.warning(
-            f"validation of epoch {trainer.epoch + 1}: not finite: {', '.join(wrong)}, although all weights are. {meaning}"
-        )
+        LOGGER.warning(f"validation of epoch {trainer.epoch + 1}: not finite: {', '.join(wrong)}{state}. {meaning}")
         trainer.run_log.validation_not_finite(trainer.epoch + 1, wrong)
 
     def _went_back(self, fitness: float) -> bool:
