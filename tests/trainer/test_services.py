@@ -68,7 +68,10 @@ def test_one_is_not_replaced_while_a_run_goes_on() -> None:
 
 def test_what_two_of_them_hand_each_other() -> None:
     """A validation that is not finite is looked into by the incidents; a failed run undoes its resume; saves have its state."""
-    services = built()
+    made: list[int] = []
+    services = Services.of(Unread(), made.append)
+    services.checkpoints._make_content(3)
+    assert made == [3]
     assert services.validation._look_into == services.incidents.look_into_validation
     assert services.ending._undo_resume == services.resume.undo
     assert services.checkpoints._collect_state == services.resume.collect

@@ -422,7 +422,9 @@ class TestWorkersOfTheLoaders:
             assert isinstance(loader.worker_init_fn, LeftToParent)
             assert "_get_iterator" in vars(loader)
 
-    def test_what_the_loader_did_in_a_worker_it_does_still(self, bare: Bare) -> None:
+    def test_what_the_loader_did_in_a_worker_it_does_still(
+        self, bare: Bare, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         bare.trainer.train_loader = loader = self.loader()
         seen: list[int] = []
         loader.worker_init_fn = seen.append
@@ -430,6 +432,10 @@ class TestWorkersOfTheLoaders:
         first = loader.worker_init_fn
         bare.shutdown.keep_workers("on_train_epoch_start")
         assert loader.worker_init_fn is first, "each is wrapped once"
+        monkeypatch.setattr(signal, "signal", calls.to("signal"))
+        loader.worker_init_fn(3)
+        assert calls == [("signal", signal.SIGINT, signal.SIG_IGN)]
+        assert seen == [3]
 
     def test_a_loader_without_workers_or_of_another_kind_is_left_alone(self, bare: Bare) -> None:
         bare.trainer.train_loader, bare.trainer.test_loader = self.loader(0), [1, 2]

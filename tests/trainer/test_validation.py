@@ -644,11 +644,12 @@ class TestWhenItGoesBack:
         bare.validate(0.01)
         assert bare.validate(0.02)[1:] == (0.02, True)
 
-    def test_a_loss_that_did_not_rise_acquits_and_asks_for_twice_as_much(self, bare: Bare) -> None:
+    def test_a_loss_that_did_not_rise_acquits_and_asks_for_twice_as_much(self, bare: Bare, calls: Calls) -> None:
         bare.lose(now=[1.0, 2.0], best=[1.0, 2.0])
         for fitness in (0.5, *[0.01] * 5):
             bare.validate(fitness)
         assert bare.went_back == []
+        assert calls.names.count("losses") == 2, "of both states, once"
         bare.lose(now=[9.0, 9.0], best=[1.0, 2.0])
         assert bare.validate(0.01, again=({}, 0.5))[1] == 0.5
         assert len(bare.went_back) == 1, "after two, and then after four"
