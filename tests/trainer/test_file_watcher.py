@@ -16,7 +16,6 @@ from yolo_stable.provenance.unreadable import Problem
 from yolo_stable.trainer import file_watcher as watching
 from yolo_stable.trainer.file_watcher import FileWatcher
 
-QUARANTINE = object()
 OUT = "it is left out from here on, and other images are drawn in its place; see run/quarantine.txt"
 GO_ON = "yolo-stable train DATA model=LAST resume=True"
 
@@ -30,9 +29,7 @@ class Bare:
             guard=None,
             run_log=SimpleNamespace(unreadable=calls.to("unreadable")),
         )
-        quarantine: Any = SimpleNamespace(
-            path=Path("run/quarantine.txt"), attach=calls.to("attach", QUARANTINE), **calls.all_to("lose", "write")
-        )
+        quarantine: Any = SimpleNamespace(path=Path("run/quarantine.txt"), **calls.all_to("attach", "lose", "write"))
         self.calls, self.watcher = calls, FileWatcher(self.trainer, quarantine)
 
     def attach(self, mode: str = "train", count: int = 8) -> list[str]:
@@ -60,7 +57,6 @@ def watched(monkeypatch: pytest.MonkeyPatch, calls: Calls) -> dict[str, bool]:
     monkeypatch.setattr(
         watching, "watch", lambda data, states, skip: calls.append(("watch", data, states, skip)) or answer["can"]
     )
-    monkeypatch.setattr(watching, "trace", calls.to("trace"))
     return answer
 
 
@@ -74,7 +70,7 @@ class TestAttach:
         data = paths_in("train")
         bare.watcher.attach(data, "train")
         files = bare.watcher.by_mode["train"]
-        assert calls == [("watch", data, files.states, False), ("attach", files), ("trace", data, QUARANTINE)]
+        assert calls == [("watch", data, files.states, False), ("attach", files, data)]
         assert files.datasets == [data]
 
     def test_those_of_a_validation_are_skipped_when_they_are_lost(self, bare: Bare, calls: Calls) -> None:
@@ -84,8 +80,9 @@ class TestAttach:
         assert calls == [("watch", data, files.states, True)]
 
     def test_without_incidents_nothing_is_traced(self, calls: Calls) -> None:
-        Bare(calls, incidents=None).watcher.attach([], "train")
-        assert calls.names == ["watch", "attach"]
+        bare = Bare(calls, incidents=None)
+        bare.watcher.attach([], "train")
+        assert calls[1:] == [("attach", bare.watcher.by_mode["train"], None)]
 
     def test_a_data_set_that_cannot_be_watched_is_left_alone(
         self, bare: Bare, calls: Calls, watched: dict[str, bool]
@@ -99,7 +96,7 @@ class TestAttach:
         known = bare.attach()
         watched["can"] = False
         bare.watcher.attach([], "train")
-        assert calls.names == ["watch", "attach"]
+        assert calls[1:] == [("attach", bare.watcher.by_mode["train"], None)]
         assert bare.watcher.by_mode["train"].datasets == [known]
 
     def test_a_second_one_has_the_states_of_the_first(self, bare: Bare) -> None:

@@ -63,7 +63,7 @@ class TestGuard:
             "scaler": scaler,
             "ema": bare.trainer.ema,
             "schedules": ("schedules of", bare.trainer),
-            "lower_precision": lower,
+            "switch_precision": lower,
             "on_reject": bare.incidents.on_reject,
             "on_escalation": bare.incidents.on_escalation,
             "again": bare.window.loss_again,

@@ -413,7 +413,7 @@ class TestOnTheDisk:
             bare.service.look_into(MICRO)
         told = bare.incidents[-1][1].next
         first = f"Again:\nyolo-stable autopsy {bare.folder}/0001"
-        assert told == first if kept else told.startswith("Its bundle was not kept. To keep more of them:\n")
+        assert told == first if kept else told.startswith("Its bundle was not kept. To keep more bundles:\n")
 
     def test_a_network_that_cannot_be_built_anew_is_kept_without(
         self, bare: Bare, said: list[str], bundles: Any, examined: Examined, monkeypatch: pytest.MonkeyPatch

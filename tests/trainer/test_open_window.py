@@ -31,7 +31,7 @@ class Bare:
         )
         self.window = OpenWindow(self.trainer, self.losses)
 
-    def remember(self, fault: str = "", numbers: int = 15) -> tuple[Drawn, dict[str, Any]]:
+    def remember(self, fault: str = "", numbers: int = 15) -> tuple[DrawnBatch, dict[str, Any]]:
         """Give it a batch of four bytes for each number."""
         drawn, batch = DrawnBatch(number=1, labels={}, fault=fault), {"img": torch.rand(numbers), "im_file": ["a.jpg"]}
         self.window.remember(drawn, batch)

@@ -43,7 +43,7 @@ class Bare:
 
     def attach(self, count: int = 8) -> LostFiles:
         files = LostFiles(PathStates(8), [[f"/data/{n}.jpg" for n in range(count)]])
-        self.keeper.attach(files)
+        self.keeper.attach(files, None)
         return files
 
     @property
@@ -78,8 +78,9 @@ class TestAttach:
     def test_the_first_data_set_begins_it(self, bare: Bare, said: list[str], tmp_path: Path) -> None:
         assert bare.keeper.quarantine is None
         files = LostFiles(PathStates(8), [["/data/1.jpg", "/data/2.jpg"], ["/data/2.jpg", "/data/3.jpg"]])
-        quarantine = bare.keeper.attach(files)
-        assert bare.keeper.quarantine is quarantine
+        bare.keeper.attach(files, None)
+        quarantine = bare.keeper.quarantine
+        assert quarantine is not None
         assert quarantine.states is files.states, "of a file there is one state, whoever sets it"
         assert quarantine.images == 3
         assert bare.keeper.path == tmp_path / "quarantine.txt"
@@ -89,9 +90,20 @@ class TestAttach:
         bare.attach(8)
         first = bare.keeper.quarantine
         files = LostFiles(PathStates(8), [["/data/1.jpg"]])
-        assert bare.keeper.attach(files) is first
+        bare.keeper.attach(files, None)
+        assert bare.keeper.quarantine is first
         assert first is not None
         assert first.images == 1
+
+    def test_tracing_knows_of_one_data_set_and_the_count_is_of_all(
+        self, bare: Bare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Tracing describes the data set that it is given as the first one; what there is besides is told behind it."""
+        parts = [["/data/1.jpg", "/data/2.jpg"], ["/data/3.jpg"]]
+        monkeypatch.setattr(keeping, "trace", lambda dataset, quarantine: quarantine.describe(dataset))
+        bare.keeper.attach(LostFiles(PathStates(8), parts), parts[1])
+        assert bare.keeper.quarantine is not None
+        assert bare.keeper.quarantine.images == 3
 
     def test_what_is_asked_for_is_left_out_from_the_start(self, tmp_path: Path, calls: Calls, said: list[str]) -> None:
         listed = tmp_path / "mine.txt"

@@ -15,13 +15,13 @@ from .banner import require_finite_start
 from .services import Services
 
 
-def guard_of(services: Services, scaler: Any, lower_precision: Callable[[], str | None]) -> StepGuard:
+def guard_of(services: Services, scaler: Any, switch_precision: Callable[[], str | None]) -> StepGuard:
     """Return the guard of a trainer before its first step.
 
     Args:
         services: Of the trainer; they are told what the guard does.
         scaler: The loop's GradScaler.
-        lower_precision: Makes the loop compute in the next safer precision and returns its name; None: there is none.
+        switch_precision: Makes the loop compute in the next safer precision and returns its name; None: there is none.
 
     Raises:
         UnhealthyStartError: The weights are not finite.
@@ -35,7 +35,7 @@ def guard_of(services: Services, scaler: Any, lower_precision: Callable[[], str 
         scaler=scaler,
         ema=trainer.ema,
         schedules=schedules_of(trainer),
-        lower_precision=lower_precision,
+        switch_precision=switch_precision,
         on_reject=services.incidents.on_reject,
         on_escalation=services.incidents.on_escalation,
         tell=LOGGER.warning if RANK in {-1, 0} else _say_nothing,
