@@ -5,6 +5,7 @@ import math
 import pytest
 
 from yolo_stable.autopsy.symptom import Symptom, agree, same_bits
+from yolo_stable.guard.decision import judge_jump
 
 NAN = math.nan
 
@@ -32,7 +33,8 @@ def test_what_was_seen_is_put_into_signs(seen: Symptom, signs: set[str], backwar
 def test_limits_lie_halfway_to_what_was_seen() -> None:
     assert Symptom(kind="window", norm=1e16).max_norm == 1e8
     assert Symptom(kind="window", norm=math.inf).max_norm == math.inf
-    assert Symptom(reason="jumped to 1e+12 times").max_jump == 1e6
+    assert Symptom(reason=judge_jump(1e12, 10.0, in_a_row=0)[1]).max_jump == 1e6
+    assert Symptom(reason=judge_jump(1e12, 10.0, in_a_row=0)[1]).signs == {"jump"}
     assert Symptom(reason="jumped to 12 times").max_jump == 10.0
     assert Symptom(loss=NAN).max_jump == math.inf
 

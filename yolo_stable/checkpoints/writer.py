@@ -181,7 +181,7 @@ class CheckpointWriter:
         return self._stands
 
     def notice(self) -> None:
-        """AutopsyReport a save that is complete, without waiting for one in progress."""
+        """Report a save that is complete, without waiting for one in progress."""
         if self._writing is not None and self._writing.done:
             self.finish()
 
@@ -261,7 +261,7 @@ class CheckpointWriter:
             return SavedState(on_host(self._trainer.guard.state.live()), {})
 
     def _say_not_kept(self, path: Path, error: Exception) -> None:
-        """AutopsyReport a missing side file; a lasting reason only once."""
+        """Report a missing side file; a lasting reason only once."""
         if isinstance(error, OSError) or not self._said_not_kept:
             LOGGER.warning(
                 f"{path} could not be written: {_why(error)}. Training goes on, and {LAST} is written without it:"

@@ -66,8 +66,8 @@ class GuardConfig:
     """Floor of a GradScaler's loss scale, > 0. Torch has none: at scale 0 the first clean step writes NaN."""
 
     snapshot_every: int | None = None
-    """Optimizer steps between two copies of the whole state in memory, >= 1: a rollback loses at most so many. None, the default
-    here: no copies, no rollback. The guarded trainers use 16."""
+    """Optimizer steps between two audits of the state, each with a copy in memory, >= 1: a rollback loses at most so many. None,
+    the default here: no audit, no copies, no rollback. The guarded trainers use 16."""
 
     snapshots: int = 2
     """Copies kept, >= 2: an older one remains when the newest leads astray again."""

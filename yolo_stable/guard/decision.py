@@ -112,6 +112,7 @@ def judge_jump(jump: float, max_jump: float | None, in_a_row: int) -> tuple[Guar
     """
     if max_jump is None or jump <= max_jump or in_a_row >= JUMPS_IN_A_ROW:
         return GuardVerdict.BACKWARD, ""
+    # The autopsy reads how far out of these words, also of earlier runs (``autopsy/symptom.py``).
     return GuardVerdict.REJECT_MICRO_BATCH, f"a running statistic of BatchNorm jumped to {jump:.3g} times what it was"
 
 

@@ -61,7 +61,7 @@ class FileWatcher:
             files.datasets.clear()
 
     def look(self) -> None:
-        """AutopsyReport the files lost since the last call.
+        """Report the files lost since the last call.
 
         Raises:
             TrainingHaltedError: Too many training images are lost.

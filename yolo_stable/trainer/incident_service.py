@@ -96,13 +96,13 @@ class IncidentService:
     # ---- what the guard tells --------------------------------------------------------------------------------------------
 
     def on_reject(self, decision: Decision) -> None:
-        """AutopsyReport and investigate a rejection before anything else follows from it."""
+        """Report and investigate a rejection before anything else follows from it."""
         self._reporter.tell_rejection(decision)
         with self._reporter.untimed():
             self.look_into(decision)
 
     def on_escalation(self, escalation: Escalation) -> None:
-        """AutopsyReport and record a rollback, a repair or a lower precision."""
+        """Report and record a rollback, a repair or a lower precision."""
         say(self._trainer.run_log.escalation(escalation, self._trainer.epoch + 1))
         if self.folder is None or not self.folder.admit():
             return

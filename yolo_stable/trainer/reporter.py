@@ -90,7 +90,7 @@ class Reporter:
         return is_news
 
     def tell_rejection(self, decision: Decision) -> None:
-        """AutopsyReport a rejection with its place in the run."""
+        """Report a rejection with its place in the run."""
         trainer = self._trainer
         assert trainer.guard is not None
         self._told = decision
