@@ -16,7 +16,6 @@ from yolo_stable.provenance.unreadable import Problem
 from yolo_stable.trainer import file_watcher as watching
 from yolo_stable.trainer.file_watcher import FileWatcher
 
-QUARANTINE = object()
 OUT = "it is left out from here on, and other images are drawn in its place; see run/quarantine.txt"
 GO_ON = "yolo-stable train DATA model=LAST resume=True"
 
@@ -30,9 +29,7 @@ class Bare:
             guard=None,
             run_log=SimpleNamespace(unreadable=calls.to("unreadable")),
         )
-        quarantine: Any = SimpleNamespace(
-            path=Path("run/quarantine.txt"), attach=calls.to("attach", QUARANTINE), **calls.all_to("lose", "write")
-        )
+        quarantine: Any = SimpleNamespace(path=Path("run/quarantine.txt"), **calls.all_to("attach", "lose", "write"))
         self.calls, self.watcher = calls, FileWatcher(self.trainer, quarantine)
 
     def attach(self, mode: str = "train", count: int = 8) -> list[str]:
@@ -74,7 +71,7 @@ class TestAttach:
         data = paths_in("train")
         bare.watcher.attach(data, "train")
         files = bare.watcher.by_mode["train"]
-        assert calls == [("watch", data, files.states, False), ("attach", files), ("trace", data, QUARANTINE)]
+        assert calls == [("watch", data, files.states, False), ("attach", files), ("trace", data)]
         assert files.datasets == [data]
 
     def test_those_of_a_validation_are_skipped_when_they_are_lost(self, bare: Bare, calls: Calls) -> None:

@@ -53,9 +53,11 @@ class FileWatcher:
             files.datasets.append(dataset)
             self.by_mode[mode] = files
         if mode == "train" and mode in self.by_mode:
-            quarantine = self._quarantine.attach(files)
+            self._quarantine.attach(files)
             if self._trainer.plan.trainer.incidents is not None and is_watched:
-                trace(dataset, quarantine)
+                trace(
+                    dataset
+                )  # it has the states of the quarantine, which knows the images of the other data sets as well
 
     def release(self) -> None:
         """Let go of the data sets that others take the place of; what was lost of them stays lost."""

@@ -39,8 +39,8 @@ class QuarantineKeeper:
         """Where it is written."""
         return self._trainer.save_dir / "quarantine.txt"
 
-    def attach(self, files: LostFiles) -> Quarantine:
-        """Begin with the first training set of a run, go on with a further one, and return what leaves images out of it.
+    def attach(self, files: LostFiles) -> None:
+        """Begin with the first training set of a run, or go on with a further one.
 
         Args:
             files: Of the training images.
@@ -50,7 +50,6 @@ class QuarantineKeeper:
         self.quarantine = self.quarantine or Quarantine(files.states)
         self._describe(self.quarantine, files)
         self._fill(self.quarantine, is_first=is_first)
-        return self.quarantine
 
     def lose(self, path: str, why: str) -> None:
         """Take down a file that cannot be read any more."""
