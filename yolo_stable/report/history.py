@@ -197,7 +197,7 @@ class RunHistory:
     def _on_validation_not_finite(self, event: Mapping[str, Any]) -> None:
         names = event.get("names")
         named = ", ".join(text(name, 60) for name in names[:8]) if isinstance(names, list) else ""
-        self._tell("validation", f"results that were not finite although all weights are: {named}", event)
+        self._tell("validation", f"results that were not finite: {named}", event)
 
     def _on_checkpoint_kept(self, event: Mapping[str, Any]) -> None:
         names = event.get("culprits")

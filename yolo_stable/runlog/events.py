@@ -32,7 +32,7 @@ events and their further keys:
 - ``left_out``: ``path`` of an image that was found guilty twice and is left out of the rest of the run.
 - ``unreadable``: ``path`` of an image that could not be read any more and is left out from here on, ``why``, ``split``
   (``train``, others are drawn in its place, or ``val``), ``lost`` (files of that split so far) and ``images`` (that it has).
-- ``validation_not_finite``: ``names`` of results that were not finite although all weights are.
+- ``validation_not_finite``: ``names`` of results that were not finite.
 - ``checkpoint_kept``: a save was refused because of ``culprits``; the file on disk stays as it was.
 - ``end``: ``status`` (``done``, ``halted`` by the guard, ``interrupted`` by a signal, or ``failed`` for another reason),
   ``message``, ``counts``.

@@ -188,7 +188,7 @@ class RunLog:
         self._write("unreadable", {"path": path, "why": why, "split": split, "lost": lost, "images": images})
 
     def validation_not_finite(self, epoch: int, names: list[str]) -> None:
-        """Record that a validation of healthy weights was not finite."""
+        """Record that a validation was not finite."""
         self._write("validation_not_finite", {"names": names}, epoch)
 
     def checkpoint_kept(self, epoch: int, culprits: tuple[str, ...]) -> None:
