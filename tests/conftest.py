@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import multiprocessing
@@ -26,6 +27,14 @@ import yaml
 from hypothesis import HealthCheck, Phase, settings
 from ultralytics.engine.trainer import BaseTrainer
 from warmed import Warmed
+
+# GNU readline, which something imports sooner or later, tells all programs that are started from then on how wide a terminal is
+# that is not there, behind the back of ``os.environ``; and COLUMNS counts in a pipe.
+with contextlib.suppress(ImportError):  # Windows has none
+    import readline  # noqa: F401
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+    os.unsetenv(_name)
 
 # The suite draws the same few examples each time; `--hypothesis-profile=thorough` draws many, and others each time. What fails is
 # shown as it was drawn: to shrink it takes longer than to read it.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from check.planted import BOX, Planted, clean, found_in
 
-from yolo_stable.check import check, run_check
+from yolo_stable.check import check, polygons, run_check
 from yolo_stable.errors import InvalidCallError
 
 SECONDS = 20
@@ -155,8 +155,13 @@ def test_a_giant_label_is_one_finding(tmp_path: Path, what: str) -> None:
     assert found_in(check(data.root)) == data.expected
 
 
-def test_an_outline_of_half_a_million_points_is_judged_in_time(tmp_path: Path) -> None:
-    points = " ".join(["0.1 0.1 0.9 0.1 0.9 0.9"] + ["0.1 0.9"] * 500_000)
+@pytest.mark.parametrize("further", ["0.1 0.9 0.1 0.9", "0.1 0.9 0.1 0.8"], ids=["one point", "to and fro"])
+def test_an_outline_of_half_a_million_points_is_judged_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, further: str
+) -> None:
+    """The edges of the second lie upon each other, so that every pair is looked at; a tenth of those that may be, here."""
+    monkeypatch.setattr(polygons, "MOST_PAIRS", polygons.MOST_PAIRS // 10)
+    points = " ".join(["0.1 0.1 0.9 0.1 0.9 0.9"] + [further] * 250_000)
     data = clean(tmp_path, lines=["0 0.1 0.1 0.9 0.1 0.9 0.9"], names=["a"])
     data.add("giant", labels=[f"0 {points}"])
     assert found_in(check(data.root, task="segment", sample=0)) == set()

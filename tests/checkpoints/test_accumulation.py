@@ -20,7 +20,8 @@ def loop(trainer: Any, cadence: Cadence, epochs: range, accumulate: Any) -> list
             if accumulate(ni) is not None:
                 trainer.accumulate = accumulate(ni)
             trainer.batch_number = i + 1
-            trainer.accumulate = cadence.before_forward(trainer)
+            held = cadence.before_forward(trainer)
+            trainer.accumulate = trainer.accumulate if held is None else held
             if ni - last >= trainer.accumulate:
                 cadence.stepped(trainer)
                 last = ni
@@ -56,4 +57,4 @@ def test_a_loop_that_has_begun_anew_is_left_alone() -> None:
     cadence = Cadence()
     cadence.continue_from(2)
     cadence.began()
-    assert (cadence.before_forward(trainer), cadence.last_step) == (2, -1)
+    assert (cadence.before_forward(trainer), cadence.last_step) == (None, -1)

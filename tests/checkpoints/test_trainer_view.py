@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,3 +89,12 @@ class TestWarmUp:
     def test_that_of_a_large_data_set_is_cut_short(self) -> None:
         assert self.at(0, 3, last=10_000, most=2)
         assert not self.at(0, 4, last=10_000, most=2)
+
+
+def test_a_copy_looks_at_the_copied_trainer() -> None:
+    """Ultralytics hands callbacks to the workers of a multi-GPU run, and with them what they close over."""
+    trainer = SimpleNamespace(epoch=1)
+    trainer.view = TrainerView(trainer)
+    for copied in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+        copied.epoch = 7
+        assert (copied.view.epoch, trainer.view.epoch) == (7, 1)

@@ -553,7 +553,7 @@ class TestWhatIsSaved:
         told: tuple[Any, ...],
     ) -> None:
         writer = Bare(guard=SimpleNamespace(inspect=lambda: healthy))
-        writer.put_place("last", TestWhatCameOfASave.LAST)
+        writer.trainer.last = TestWhatCameOfASave.LAST
         monkeypatch.setattr(Bare, "_live_culprits", lambda self: bad)
         monkeypatch.setattr(checkpoint, "_unhealthy", lambda guard: ("EMA weight",))
         saved = healthy and not bad
@@ -585,7 +585,7 @@ class TestWhatIsSaved:
     def test_a_state_that_cannot_be_copied_is_saved_without_its_plain_values(self, said: list[str], save: bool) -> None:
         guard = SimpleNamespace(state=SimpleNamespace(live=lambda: {"model/a": torch.ones(2)}))
         writer = Bare(args=SimpleNamespace(save=save), guard=guard)
-        writer.put_place("wdir", Path("weights"))
+        writer.trainer.wdir = Path("weights")
         found = writer._copied(2, True)
         assert (list(found.tensors), found.plain) == (["model/a"], {})
         assert ["could not be written: a schedule of your own" in line for line in said] == [True] * save
@@ -633,7 +633,7 @@ def test_the_good_copy_is_stripped_with_the_last_checkpoint(
     monkeypatch.setattr(checkpoint, "strip_optimizer", strip)
     monkeypatch.setattr(checkpoint, "_without_its_line", contextlib.nullcontext)
     writer = Bare()
-    writer.put_place("last", tmp_path / "last.pt")
+    writer.trainer.last = tmp_path / "last.pt"
     assert writer._strip(tmp_path / name) == {"epoch": -1}
     names = {name, "last_good.pt"} if copied else {name}
     assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == dict.fromkeys(names, 2_340_000)

@@ -86,7 +86,8 @@ class Bare:
     def judge(self, decision: Any, loss: float, box: float) -> Any:
         """Run a micro-batch with a loss and one item, and return what the trainer keeps of it."""
         self.guard.backward = self.calls.to("backward", decision)
-        return self.loop.backward(torch.tensor(loss), (torch.tensor(loss), {"box_loss": torch.tensor(box)}))
+        self.trainer.loss, self.trainer.loss_items = torch.tensor(loss), {"box_loss": torch.tensor(box)}
+        return self.loop.backward(torch.tensor(loss))
 
 
 @pytest.fixture
@@ -133,7 +134,8 @@ class TestAMicroBatch:
     ) -> None:
         bare.guard.backward = calls.to("backward", GOOD)
         loss, whole = torch.tensor(2.0), (torch.tensor(4.0), {"box_loss": torch.tensor(1.0)})
-        assert bare.loop.backward(loss, whole) is whole
+        bare.trainer.loss, bare.trainer.loss_items = whole
+        assert bare.loop.backward(loss) is None, "the trainer keeps what it has"
         known = {"fault": "class 9", "of_one_scale": bare.window.is_of_one_scale}
         assert calls == [("open",), ("backward", loss, whole[1], known), ("note", GOOD)]
 
@@ -149,7 +151,8 @@ class TestAMicroBatch:
     def test_the_loss_that_is_kept_holds_no_graph(self, bare: Bare) -> None:
         bare.guard.backward = lambda *args, **kwargs: GOOD
         loss = torch.ones((), requires_grad=True) * 2
-        bare.loop.backward(loss, (loss, {}))
+        bare.trainer.loss, bare.trainer.loss_items = loss, {}
+        bare.loop.backward(loss)
         kept, _ = bare.judge(BAD, float("nan"), 0.0)
         assert kept.grad_fn is None
         assert float(kept) == 2.0

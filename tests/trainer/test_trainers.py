@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -166,6 +167,34 @@ class TestTasks:
 
 
 class TestUse:
+    def test_a_batch_may_be_preprocessed_before_there_are_loaders(self, arguments: Arguments) -> None:
+        """As Ultralytics does to calibrate a network that it quantizes."""
+        trainer: Any = StableDetectionTrainer(overrides=arguments())
+        batch = trainer.preprocess_batch({"img": torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)})
+        assert float(batch["img"].max()) == 1.0
+        assert not hasattr(trainer, "accumulate")
+
+    def test_a_helper_of_ones_own_may_have_any_name(self, arguments: Arguments) -> None:
+        class Own(StableDetectionTrainer):
+            asked = 0
+
+            def validate(self) -> Any:
+                return self._validate()
+
+            def _validate(self) -> Any:
+                Own.asked += 1
+                return super().validate()
+
+        Own(overrides=arguments(epochs=1)).train()
+        assert Own.asked == 1
+
+    def test_a_trainer_can_be_copied_with_what_it_is_made_of(self, arguments: Arguments) -> None:
+        trainer: Any = StableDetectionTrainer(overrides=arguments())
+        copied = copy.deepcopy(trainer)
+        copied.batch_number = 9
+        assert (copied.services.view.batch_number, trainer.services.view.batch_number) == (9, 0)
+        assert copied.services.loop._trainer is copied.services.view
+
     def test_the_documented_call(self, arguments: Arguments) -> None:
         call = arguments(**{k: v for k, v in load_hyp("stable").items() if k != "warmup_epochs"})
         model = YOLO(call.pop("model"))

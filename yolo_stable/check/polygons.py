@@ -69,12 +69,14 @@ def crossing(points: np.ndarray, most: int = MOST_PAIRS) -> tuple[bool, int]:
         True
     """
     start, end = points, np.roll(points, -1, axis=0)
+    has_length = (start != end).any(axis=1)  # a point that is there twice crosses nothing
+    start, end = start[has_length], end[has_length]
     order = np.argsort(np.minimum(start, end)[:, 0], kind="stable")  # by their left ends
     start, end = start[order], end[order]
     low, high = np.minimum(start, end), np.maximum(start, end)
     pairs = 0
-    for step in range(1, len(points)):
-        pairs += len(points) - step
+    for step in range(1, len(start)):
+        pairs += len(start) - step
         if pairs > most:
             break
         one = np.flatnonzero(low[step:, 0] <= high[:-step, 0])  # those whose columns overlap

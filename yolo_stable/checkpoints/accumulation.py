@@ -37,16 +37,16 @@ class Cadence:
         """Continue the windows of a run whose last one was closed after batch ``last_step``."""
         self.last_step, self._held = last_step, 0
 
-    def before_forward(self, trainer: TrainerView) -> int:
-        """Return ``accumulate`` of the trainer, which holds the loop back until the window that it does not know of is full.
+    def before_forward(self, trainer: TrainerView) -> int | None:
+        """Return what ``accumulate`` has to be to delay the loop's step until a window that it does not know of is full.
 
-        Called after the warm-up's arithmetic.
+        Called after the warm-up's arithmetic. None: leave it as it is, as in every run but at the start of a resumed one.
 
         Args:
             trainer: Read for the batch at hand, and ``accumulate`` as it is.
         """
         if self._held is None:
-            return trainer.accumulate
+            return None
         if trainer.accumulate != self._held:  # the warm-up has set it anew
             self._nominal = trainer.accumulate
         ni = _number(trainer)

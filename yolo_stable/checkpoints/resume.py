@@ -319,8 +319,8 @@ class ResumeSession:
             restore_behind_reset(trainer.train_loader, dict(saved.tensors), saved.plain["data"], generators=own)
         restore_data(trainer, saved, generators=own)
 
-    def accumulate(self) -> int:
-        """Return the loop's ``accumulate``, which delays its next step until the open window is full."""
+    def accumulate(self) -> int | None:
+        """Return the ``accumulate`` that delays the loop's next step until the open window is full; None: leave it."""
         return self._cadence.before_forward(self._trainer)
 
     def stepped(self) -> None:

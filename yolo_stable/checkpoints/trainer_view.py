@@ -61,6 +61,8 @@ class TrainerView:
         validator: Any
         stopper: Any
         callbacks: dict[str, list[Any]]
+        loss: torch.Tensor
+        loss_items: dict[str, torch.Tensor]
         loss_names: tuple[str, ...]
         metrics: dict[str, Any] | None
         best_fitness: float | None
@@ -87,6 +89,9 @@ class TrainerView:
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"a service reads its trainer; {name} is written by GuardedTrainerMixin alone")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._trainer,)  # a copy looks at the copied trainer
 
     @property
     def name(self) -> str:

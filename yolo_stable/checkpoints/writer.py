@@ -115,7 +115,7 @@ class CheckpointWriter:
 
     @property
     def _state_file(self) -> Path:
-        return self._places["wdir"] / STATE_FILE
+        return self._trainer.wdir / STATE_FILE
 
     # ---- saving ----------------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class CheckpointWriter:
     def _begin(self, epoch: int, *, at_the_end_of_an_epoch: bool) -> bool:
         self.finish()  # never two at a time: what is copied for one is held in memory until it is written
         self._stands, self._saved_by = False, threading.get_ident()
-        trainer, last = self._trainer, self._places["last"]
+        trainer, last = self._trainer, self._trainer.last
         assert trainer.guard is not None
         # With several ranks a ruined state waits for the next window to be put right, and may be finite.
         if not trainer.guard.inspect():
@@ -351,7 +351,7 @@ class CheckpointWriter:
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-        if path == self._places["last"]:
+        if path == self._trainer.last:
             good = path.with_name(LAST_GOOD)
             try:
                 write_whole(good, content)

@@ -84,15 +84,14 @@ class GuardedLoop:
         self._window.remember(drawn, batch)
         self._validation.witness(batch)
 
-    def backward(self, loss: Tensor, whole: Losses) -> Losses:
+    def backward(self, loss: Tensor) -> Losses | None:
         """Let the guard judge a micro-batch after its forward pass.
 
         Args:
             loss: What is back-propagated.
-            whole: What the trainer keeps of it.
 
         Returns:
-            What the trainer shall keep: stock's recovery and its validator look at the last loss, and are to see a healthy one.
+            The last healthy loss in the place of a rejected one, since stock's validator looks at it; None: accepted.
 
         Raises:
             TrainingHaltedError: The guard gave up.
@@ -100,15 +99,17 @@ class GuardedLoop:
         guard, window = self._guard(), self._window
         window.open()
         try:
-            decision = guard.backward(loss, whole[1], fault=window.fault, of_one_scale=window.is_of_one_scale)
+            items = self._trainer.loss_items
+            decision = guard.backward(loss, items, fault=window.fault, of_one_scale=window.is_of_one_scale)
         except TrainingHaltedError:
             self._note(guard.last)
             raise
         self._note(decision)
         if decision:
-            self._healthy = whole[0].detach(), whole[1]
-            return whole
-        return self._healthy or (torch.zeros_like(loss), {k: torch.zeros_like(v) for k, v in whole[1].items()})
+            self._healthy = self._trainer.loss.detach(), self._trainer.loss_items
+            return None
+        zeros = {name: torch.zeros_like(item) for name, item in self._trainer.loss_items.items()}
+        return self._healthy or (torch.zeros_like(loss), zeros)
 
     def step(self) -> None:
         """Apply a healthy window, and only then update the EMA.

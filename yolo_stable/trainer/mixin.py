@@ -6,9 +6,9 @@ them moves) and hands over to a service (``trainer/services.py``). This class al
 The loop calls ``self.scaler.scale(self.loss).backward()``, the one place between forward and backward: ``scaler`` is a gate.
 ``tloss`` is the running loss over accepted batches, by stock's formula in float32, and two numbers more for the progress bar.
 
-No hook is on the model and nothing stays attached to it: what is on it is copied into the EMA and pickled into checkpoints.
-``guard`` and ``preset`` never enter ``trainer.args`` of a process that trains: the validator refuses unknown keys, and
-checkpoints store the arguments. ``args.yaml`` has them, and a multi-GPU launch passes them on.
+Nothing stays attached to the model, which is copied into the EMA and pickled into checkpoints. ``guard`` and ``preset`` never
+enter ``trainer.args`` of a process that trains: the validator refuses unknown keys, and checkpoints store the arguments.
+``args.yaml`` has them, and a multi-GPU launch passes them on.
 """
 
 from __future__ import annotations
@@ -45,10 +45,8 @@ class GuardedTrainerMixin(_Base):
             ...
 
     It takes two arguments more than Ultralytics, kept in ``args.yaml``: ``guard``, a dict of its settings, and ``preset``, the
-    name or path of a preset whose values lie under the explicit arguments (``"auto"`` chooses one by the model).
-
-    Raises:
-        InvalidCallError: An unknown guard setting or preset, or a value that is not allowed.
+    name or path of a preset whose values lie under the explicit arguments (``"auto"`` chooses one by the model). What they do
+    not allow raises ``InvalidCallError``.
     """
 
     last, best, wdir = map(place, PLACES)
@@ -91,14 +89,18 @@ class GuardedTrainerMixin(_Base):
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Remember which image files the batch has, and look at its labels while they are on the host."""
         drawn = self.services.loop.draw(batch)
-        self.accumulate = self.services.resume.accumulate()
+        held = self.services.resume.accumulate()
+        if held is not None:
+            self.accumulate = held
         batch = super().preprocess_batch(batch)
         self.services.loop.remember(drawn, batch)
         return batch
 
     def guarded_backward(self, loss: Tensor) -> None:
         """Let the guard judge a micro-batch after its forward pass, then mend what the loop keeps of it."""
-        self.loss, self.loss_items = self.services.loop.backward(loss, (self.loss, self.loss_items))
+        healthy = self.services.loop.backward(loss)
+        if healthy is not None:
+            self.loss, self.loss_items = healthy
         self.tloss = self.telemetry.progress()
 
     def optimizer_step(self) -> None:
@@ -118,11 +120,9 @@ class GuardedTrainerMixin(_Base):
         return precision.name
 
     def run_callbacks(self, event: str) -> None:
-        """Keep track of epoch and batch; not a registered callback, so that nobody can remove or pickle it."""
-        if event == "on_train_epoch_start":
-            self.batch_number = 0
-        elif event == "on_train_batch_start":
-            self.batch_number += 1
+        """Follow the loop; not a registered callback, so that nobody can remove or pickle it."""
+        if event in {"on_train_epoch_start", "on_train_batch_start"}:
+            self.batch_number = 0 if event == "on_train_epoch_start" else self.batch_number + 1
         self.services.loop.before_callbacks(event)
         super().run_callbacks(event)
         self.services.loop.after_callbacks(event)
@@ -173,14 +173,14 @@ class GuardedTrainerMixin(_Base):
     def validate(self) -> Any:
         """Validate a state that was found healthy; a fitness that is not finite does not count."""
         best = getattr(self, "best_fitness", None)
-        metrics, fitness, counts = self.services.validation.validate(self._validate)
+        metrics, fitness, counts = self.services.validation.validate(self._validate_as_stock)
         if not counts:
             self.best_fitness = best  # NaN would be the best for ever: nothing is above it
         self.services.files.look()
         return metrics, fitness
 
-    def _validate(self) -> Any:
-        """Validate as stock; where float16 was given up, in float32: the validator knows float16 and float32 only."""
+    def _validate_as_stock(self) -> Any:
+        """Validate; where float16 was given up, in float32: the validator knows float16 and float32 only."""
         amp = self.amp
         try:
             self.amp = amp and not self.services.precision.was_lowered
@@ -199,7 +199,7 @@ class GuardedTrainerMixin(_Base):
         return self.services.checkpoints.save()
 
     def _make_checkpoint(self, epoch: int) -> None:
-        """Let Ultralytics make the checkpoint of the last whole epoch, from 0; -1 in the middle of the first one."""
+        """Let Ultralytics make the checkpoint of the last whole epoch, from 0; -1: there is none."""
         now, self.epoch = getattr(self, "epoch", 0), epoch
         try:
             super().save_model()
@@ -241,9 +241,8 @@ class GuardedTrainerMixin(_Base):
 
     def progress_string(self) -> Any:
         """Return the head of the progress bar, with the guard's columns after those of the loss."""
-        names = self.loss_names
+        names, self.loss_names = self.loss_names, (*self.loss_names, *DISPLAY)
         try:
-            self.loss_names = (*names, *DISPLAY)
             return super().progress_string()
         finally:
             self.loss_names = names
