@@ -24,6 +24,7 @@ import yaml
 from PIL import Image
 
 from yolo_stable.check import check
+from yolo_stable.check.finding import Severity
 from yolo_stable.data.builtin import make
 
 from .contenders import quiet
@@ -65,11 +66,11 @@ def first_scan(data: Path) -> float:
 
 
 def our_check(data: Path, options: dict[str, Any]) -> float:
-    """Return the seconds of a check; it must find nothing."""
+    """Return the seconds of a check; it must find nothing that is wrong. A shape may fill its image, which is a note."""
     begun = time.perf_counter()
     report = check(data, **options)
     seconds = time.perf_counter() - begun
-    assert not report.findings, report.verdict
+    assert all(finding.severity is Severity.INFO for finding in report.findings), report.verdict
     return seconds
 
 
