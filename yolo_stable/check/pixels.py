@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import Image, ImageChops
+import numpy as np
+from PIL import Image
 
 from .finding import DataFinding
 from .header import Header
@@ -78,35 +79,29 @@ def look_at(grey: Image.Image) -> Appearance:
     while min(grey.size) >= 2 * factor * _DRAFT:
         factor *= 2
     scaled = grey.reduce(factor) if factor > 1 else grey  # one scale for files that can be decoded small and others
-    return Appearance(small.tobytes(), float(_exceeded(scaled, _BRIGHTEST)), _sharpness(scaled))
+    pixels = np.asarray(scaled)
+    return Appearance(small.tobytes(), float(_exceeded(pixels, _BRIGHTEST)), _sharpness(pixels))
 
 
-def _sharpness(grey: Image.Image) -> float:
-    width, height = grey.size
+def _sharpness(grey: np.ndarray) -> float:
     near = far = 0
-    for right, down in ((1, 0), (0, 1)):
-        if max(right * width, down * height) > _FAR:
-            near += _exceeded(_steps(grey, right, down), _STEEPEST)
-            far += _exceeded(_steps(grey, _FAR * right, _FAR * down), _STEEPEST)
+    for lines in (grey, grey.T):
+        if lines.shape[1] > _FAR:
+            near += _exceeded(_steps(lines, 1), _STEEPEST)
+            far += _exceeded(_steps(lines, _FAR), _STEEPEST)
     return near / far if far > STEP else 1.0
 
 
-def _steps(grey: Image.Image, right: int, down: int) -> Image.Image:
-    """Return by how much each pixel differs from one that lies further right or down."""
-    width, height = grey.size
-    return ImageChops.difference(
-        grey.crop((right, down, width, height)), grey.crop((0, 0, width - right, height - down))
-    )
+def _steps(lines: np.ndarray, apart: int) -> np.ndarray:
+    """Return by how much each pixel differs from one further along its line."""
+    one, other = lines[:, apart:], lines[:, :-apart]
+    return np.maximum(one, other) - np.minimum(one, other)
 
 
-def _exceeded(grey: Image.Image, share: float) -> int:
+def _exceeded(grey: np.ndarray, share: float) -> int:
     """Return the highest of 0 to 255 that is reached by this share of the pixels."""
-    left = share * grey.width * grey.height
-    for value, count in zip(range(255, 0, -1), reversed(grey.histogram()), strict=False):
-        left -= count
-        if left <= 0:
-            return value
-    return 0
+    from_the_top = np.bincount(grey.ravel(), minlength=256)[::-1].cumsum()
+    return max(255 - int(np.searchsorted(from_the_top, share * grey.size)), 0)
 
 
 def _grey(image: Image.Image) -> Image.Image:
