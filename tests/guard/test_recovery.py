@@ -844,6 +844,9 @@ def test_the_setting_and_the_action_of_lowering_the_precision_have_names_of_thei
     assert guard.config.lower_precision
     with pytest.raises(InvalidCallError, match=r"guard\.lower_precision=.* It must be True or False"):
         StepGuard(model, optimizer, lower_precision=lambda: None)
+    wrong: Any = True
+    with pytest.raises(InvalidCallError, match=r"switch_precision=True is not allowed.* the setting lower_precision"):
+        StepGuard(model, optimizer, switch_precision=wrong)
 
 
 def test_after_a_rollback_a_rejected_batch_goes_back_to_the_statistics_that_were_put_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -62,7 +63,7 @@ def _leaving(kind: Any, name: str) -> Callable[..., Any]:
     return method
 
 
-class ModuleFault:
+class ModuleFault(ABC):
     """A planned fault in a module of a network, for a trainer's class or for a network alone."""
 
     __slots__ = ()
@@ -94,5 +95,6 @@ class ModuleFault:
         with self._in(model, armed):
             yield armed
 
+    @abstractmethod
     def _in(self, model: nn.Module, armed: Armed) -> AbstractContextManager[None]:
-        raise NotImplementedError
+        """Return the context in which the fault is in a network."""

@@ -117,6 +117,11 @@ class StepGuard:
     ) -> None:
         if config is not None and settings:
             raise InvalidCallError(f"Give config= or single settings ({', '.join(settings)}), not both.")
+        if switch_precision is not None and not callable(switch_precision):
+            raise InvalidCallError(
+                f"switch_precision={switch_precision!r} is not allowed. It must be a function that switches the loop to the next"
+                " safer precision; whether it is asked is the setting lower_precision."
+            )
         if isinstance(optimizer, torch.optim.LBFGS):
             raise InvalidCallError("StepGuard cannot guard LBFGS: its step calls the model several times by a closure.")
         self.config = config if config is not None else GuardConfig.from_mapping(settings)
