@@ -23,7 +23,7 @@ PAGES = {
 }
 FILES = {"benchmarks/results/step.png": "images/step.png"}
 ON_SITE = {**PAGES, **FILES}
-LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\]\([^)]*\))*)\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
+LINK = re.compile(r"\[([^\[\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -56,11 +56,9 @@ def rewritten(markdown: str, source: str, uri: str) -> str:
     """
 
     def follow(link: re.Match[str]) -> str:
-        text = LINK.sub(follow, link["text"])
-        target = os.path.normpath(os.path.join(os.path.dirname(source), link["path"]))
+        text, path, anchor = link.groups()
+        target = os.path.normpath(os.path.join(os.path.dirname(source), path))
         place = ON_SITE.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
-        if place is None:
-            return text
-        return f"{link['image']}[{text}]({os.path.relpath(place, os.path.dirname(uri) or '.')}{link['anchor'] or ''})"
+        return f"[{text}]({os.path.relpath(place, os.path.dirname(uri) or '.')}{anchor or ''})" if place else text
 
     return LINK.sub(follow, markdown)
