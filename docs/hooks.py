@@ -42,6 +42,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return rewritten(markdown, source, uri)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Turn what Sphinx calls roles in the docstrings, such as ``:func:`load_preset` ``, into plain code."""
+    return re.sub(r":(?:class|func|meth|data|mod|attr):<code>~?(?:[\w.]*\.)?(\w+)</code>", r"<code>\1</code>", html)
+
+
 def rewritten(markdown: str, source: str, uri: str) -> str:
     """Return a page with its links as they are on the site.
 

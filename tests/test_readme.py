@@ -26,8 +26,8 @@ def test_it_is_read_to_its_end() -> None:
 def test_the_first_screen_says_what_it_does_what_it_costs_and_how_to_switch_it_on() -> None:
     problem, answers, *_ = README.split("\n\n")[1:]
     assert len(re.findall(r"[.:] ", problem.replace("\n", " "))) <= 4, "three sentences, one of them with a colon"
-    for answer in ("**does**", "**costs**", "**changes**", "**switch on**"):
-        assert f"| {answer} |" in answers
+    for answer in ("What it does", "What it costs", "What it changes", "How to switch it on"):
+        assert f"- **{answer}:**" in answers
     first_screen = README.splitlines()[:24]
     for command in ("from yolo_stable import YOLO", "pip install .", "yolo-stable train shapes"):
         assert any(command in line for line in first_screen), command

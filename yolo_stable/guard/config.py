@@ -45,7 +45,7 @@ class GuardConfig:
     the optimizer's kernel; ``"auto"``: fused if a rehearsal shows that it can be trusted, else reference."""
 
     max_jump: float | None = None
-    """Reject a micro-batch after which a running statistic exceeds ``max_jump * (|before| + 1)``, > 1. One huge pixel does
+    """Reject a micro-batch after which a running statistic exceeds ``max_jump * (abs(before) + 1)``, > 1. One huge pixel does
     that: BatchNorm normalises it away, loss and gradients stay ordinary, and only the validation sees the ruined statistics.
     After three such rejections in a row the guard believes the next micro-batch: then it is the data. The guarded trainers use
     10 (honest YOLO training, also with ten times the usual learning rate, stayed below 1.5). None, off, is the default of
