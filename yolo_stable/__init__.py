@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .trainer.trainers import StablePoseTrainer as StablePoseTrainer
     from .trainer.trainers import StableRTDETRTrainer as StableRTDETRTrainer
     from .trainer.trainers import StableSegmentationTrainer as StableSegmentationTrainer
+    from .trainer.trainers import guarded as guarded
 
 _HOMES = {
     "errors": ("InvalidCallError", "TrainingHaltedError", "UnhealthyStartError", "YoloStableError"),
@@ -43,6 +44,7 @@ _HOMES = {
         "StablePoseTrainer",
         "StableRTDETRTrainer",
         "StableSegmentationTrainer",
+        "guarded",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 import torch
 import yaml
@@ -36,9 +37,17 @@ from yolo_stable import (
 from yolo_stable.guard import GuardVerdict
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.label_filter import disarm
-from yolo_stable.trainer.trainers import TRAINERS
+from yolo_stable.trainer.trainers import TRAINERS, guarded
 
 Arguments = Callable[..., dict[str, Any]]
+
+
+class Own(DetectionTrainer):
+    """A user's trainer."""
+
+
+class OwnOfMade(guarded(Own)):  # type: ignore[misc]
+    """A subclass of a class that was made."""
 
 
 def train(trainer_class: type, overrides: dict[str, Any]) -> Any:
@@ -136,6 +145,32 @@ class TestTasks:
             assert issubclass(trainer_class, GuardedTrainerMixin)
             assert getattr(yolo_stable, trainer_class.__name__) is trainer_class
             assert pickle.loads(pickle.dumps(trainer_class)) is trainer_class
+
+    def test_a_trainer_without_a_name_here_gets_its_guarded_class(self) -> None:
+        made = guarded(Own)
+        assert made.__mro__[1:3] == (GuardedTrainerMixin, Own)
+        assert made.__name__ == "StableOwn"
+        assert guarded(Own) is made
+        assert guarded(made) is made
+        assert guarded(DetectionTrainer) is TRAINERS["detect"]
+
+    def test_what_is_made_and_derived_from_it_can_be_pickled_also_for_workers(self) -> None:
+        for kind in (guarded(Own), OwnOfMade):
+            assert pickle.loads(pickle.dumps(kind)) is kind
+            in_a_worker = cloudpickle.loads(cloudpickle.dumps(kind))
+            assert in_a_worker.__name__ == kind.__name__
+            assert issubclass(in_a_worker, GuardedTrainerMixin)
+
+    def test_what_cannot_be_guarded_is_refused_in_one_line(self) -> None:
+        for wrong in (int, None, "detect"):
+            with pytest.raises(InvalidCallError, match=r"Give a class of Ultralytics' trainers"):
+                guarded(wrong)  # type: ignore[arg-type]
+        with pytest.raises(
+            InvalidCallError, match=r"Put it first: class Turned\(GuardedTrainerMixin, DetectionTrainer\)"
+        ):
+
+            class Turned(DetectionTrainer, GuardedTrainerMixin):  # type: ignore[misc]
+                pass
 
     @pytest.mark.parametrize(
         ("task", "label", "value", "reason"),

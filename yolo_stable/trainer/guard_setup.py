@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -60,6 +61,25 @@ def refuse_a_step_that_would_be_lost(kind: type, mixin: type) -> None:
                 f"{base.__name__}.optimizer_step would never be called: the guard takes the step. Put what it does into a"
                 f" subclass in front of {mixin.__name__} that calls super().optimizer_step(), or into an optimizer hook."
             )
+
+
+def refuse_a_guard_behind_the_loop(kind: type, mixin: type) -> None:
+    """Refuse a class in which Ultralytics' trainer stands before the mixin: the guard would never be asked.
+
+    Args:
+        kind: The trainer's class.
+        mixin: The guarded mixin in its bases.
+
+    Raises:
+        InvalidCallError: Gives the order that works.
+    """
+    order = kind.__mro__
+    if BaseTrainer in order[: order.index(mixin)]:
+        bases = [base.__name__ for base in kind.__bases__ if base is not mixin]
+        raise InvalidCallError(
+            f"class {kind.__name__}: {mixin.__name__} stands behind {bases[0]}, where it guards nothing. Put it first:"
+            f" class {kind.__name__}({', '.join([mixin.__name__, *bases])})."
+        )
 
 
 def _say_nothing(what: str) -> None:

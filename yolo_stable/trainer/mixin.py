@@ -26,7 +26,7 @@ from ..guard import StepGuard
 from ..presets.run_plan import separate
 from ..runlog.epoch_metrics import DISPLAY, EpochMetrics
 from .early_stopping import follow
-from .guard_setup import guard_of, refuse_a_step_that_would_be_lost
+from .guard_setup import guard_of, refuse_a_guard_behind_the_loop, refuse_a_step_that_would_be_lost
 from .progress import labelled, write_row
 from .run_files import arguments_for_workers, open_run_files
 from .scaler_gate import ScalerGate
@@ -51,12 +51,11 @@ class GuardedTrainerMixin(_Base):
 
     last, best, wdir = map(place, PLACES)
 
-    def __init__(
-        self,
-        cfg: Any = DEFAULT_CFG,
-        overrides: dict[str, Any] | None = None,
-        _callbacks: dict[str, Any] | None = None,
-    ) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_a_guard_behind_the_loop(cls, GuardedTrainerMixin)
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         refuse_a_step_that_would_be_lost(type(self), GuardedTrainerMixin)
         plan, overrides = separate(overrides)
         self.services = Services.of(self, self._make_checkpoint)

@@ -1,10 +1,11 @@
-"""Ultralytics' trainers with the guard inside, one class per task.
-
-They stand at module level because multi-GPU training pickles the class by reference.
-"""
+"""Ultralytics' trainers with the guard inside: one named class per task, and :func:`guarded` for any other."""
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -12,6 +13,7 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
+from ..errors import InvalidCallError
 from .mixin import GuardedTrainerMixin as GuardedTrainerMixin
 
 
@@ -48,3 +50,48 @@ TRAINERS: dict[str, type[GuardedTrainerMixin]] = {
     "rtdetr": StableRTDETRTrainer,
 }
 """Guarded trainer of each task; RT-DETR's models have one of their own."""
+
+_MADE: dict[type, type[GuardedTrainerMixin]] = {kind.__bases__[1]: kind for kind in TRAINERS.values()}
+"""Guarded class of each trainer that was asked for."""
+
+
+class _Made(type):
+    """Class of the classes that :func:`guarded` makes: pickle repeats the call, since no module has them by name."""
+
+
+def guarded(trainer: type) -> type[GuardedTrainerMixin]:
+    """Return the guarded class of an Ultralytics trainer, or of a subclass of one.
+
+    The same class gives the same result, which is named ``Stable`` and its name, and can be pickled wherever the class can. One
+    that has the guard already is returned as it is.
+
+    Args:
+        trainer: ``DetectionTrainer``, ``WorldTrainer``, your own subclass, ...
+
+    Raises:
+        InvalidCallError: It is no class of a trainer.
+
+    Examples:
+        >>> from ultralytics.models.yolo.detect import DetectionTrainer
+        >>> guarded(DetectionTrainer).__name__
+        'StableDetectionTrainer'
+    """
+    if not (isinstance(trainer, type) and issubclass(trainer, BaseTrainer)):
+        raise InvalidCallError(
+            f"guarded({trainer!r}) is not possible. Give a class of Ultralytics' trainers, such as DetectionTrainer."
+        )
+    if issubclass(trainer, GuardedTrainerMixin):
+        return trainer
+    if trainer not in _MADE:
+        namespace = {"__doc__": f"``{trainer.__name__}`` with the guard.", "__module__": trainer.__module__}
+        _MADE[trainer] = _Made(f"Stable{trainer.__name__}", (GuardedTrainerMixin, trainer), namespace)
+    return _MADE[trainer]
+
+
+def _reduce(kind: type) -> Any:
+    """Pickle what was made as the call that makes it, and a subclass of it by its name."""
+    plain = kind.__bases__[1] if type(kind) is _Made and len(kind.__bases__) > 1 else None
+    return (guarded, (plain,)) if plain is not None and _MADE.get(plain) is kind else kind.__qualname__
+
+
+copyreg.pickle(_Made, _reduce)
