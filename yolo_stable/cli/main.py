@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -21,6 +22,12 @@ from .report import report
 from .train import train
 from .validate import validate
 
+OF_ULTRALYTICS = (
+    *("detect", "segment", "semantic", "depth", "classify", "pose", "obb"),
+    *("val", "predict", "export", "track", "benchmark", "tune"),
+    *("checks", "settings", "cfg", "copy-cfg", "solutions", "help", "version"),
+)
+"""Words that follow ``yolo`` and are no verbs here."""
 _UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
 
 app = typer.Typer(
@@ -35,7 +42,12 @@ app = typer.Typer(
 for verb in (train, check, preflight, validate, autopsy, report, compare):
     # Each paragraph is one line: the terminal wraps it, however wide it is.
     paragraphs = inspect.cleandoc(verb.__doc__ or "").split("\n\n")
-    app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(verb)
+    app.command(
+        help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
+        context_settings={
+            "ignore_unknown_options": verb in (train, preflight, compare)
+        },  # they are settings: --epochs 3
+    )(verb)
 app.add_typer(presets, name="presets")
 
 
@@ -66,13 +78,21 @@ def main() -> None:
     except YoloStableError as error:
         _end(str(error), error.exit_code)
     except _UsageError as error:
-        text = error.format_message().strip()
+        text = _hint(sys.argv[1:]) or error.format_message().strip()
         command = error.ctx.command_path if error.ctx else app.info.name
         # Without a verb Typer has already printed the help: there is no text.
         _end(f"{text}{'' if text[-1] in '.?' else '.'} See '{command} --help'." if text else "", error.exit_code)
     if code == 130:  # Typer's answer to Ctrl-C
         _end("interrupted.", code)
     sys.exit(code or 0)
+
+
+def _hint(words: list[str]) -> str:
+    """Return where a command of Ultralytics is to be typed, if that is what the words are."""
+    if not words or words[0] not in OF_ULTRALYTICS:
+        return ""
+    typed = f"yolo-stable yolo {shlex.join(words)}"
+    return f"{words[0]!r} is a command of Ultralytics. With the guard in every training it is:\n{typed}"
 
 
 def _end(text: str, code: int) -> NoReturn:
