@@ -11,7 +11,7 @@ TORCH  ?= torch==2.14.1 torchvision==0.29.1
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
 
-.PHONY: demo test lint mutants setup-demo setup-test clean
+.PHONY: demo test lint docs mutants setup-demo setup-test clean
 
 demo: setup-demo
 	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 fliplr=0 plots=False \
@@ -26,6 +26,11 @@ lint: setup-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(RUN)
 	$(BIN)/lint-imports
+
+# The site, into site/; the pages of reference that follow from the code are written first. Nothing comes from the network.
+docs: setup-test
+	$(RUN) docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Small changes of meaning, one at a time in a copy of the project: which of them do the tests not notice? About an hour.
 mutants: setup-test
@@ -49,4 +54,4 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache

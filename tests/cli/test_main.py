@@ -390,9 +390,9 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing_behind(
     assert tree(here) == before
 
 
-def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], str]) -> None:
+def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], str], warm_python: str) -> None:
     words = ("train", "gone.yaml", f"model={narrow('detect')}", "epochs=1", "device=cpu")
-    answer = in_process_of_its_own(*MODULE, *words, cwd=here)
+    answer = in_process_of_its_own(warm_python, *MODULE[1:], *words, cwd=here)
     assert answer.code == 2
     assert answer.refusal().startswith("train: there is no data set 'gone.yaml' (seen from ")
     assert tree(here) == []
@@ -928,10 +928,10 @@ def test_a_run_that_never_began_leaves_no_folder(
 
 
 def test_a_failure_is_one_line_or_a_traceback(
-    here: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
+    here: Path, narrow: Callable[[str], str], shapes: Callable[..., str], warm_python: str
 ) -> None:
     words = ("train", *failing(narrow, shapes, "layers"), "epochs=1", *SMALL, f"project={here / 'runs'}")
-    told = in_process_of_its_own(*MODULE, *words, "--traceback", cwd=here)
+    told = in_process_of_its_own(warm_python, *MODULE[1:], *words, "--traceback", cwd=here)
     assert told.code == 1
     assert "Traceback (most recent call last):" in told.err
     assert tree(here) == []
