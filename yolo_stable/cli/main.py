@@ -21,13 +21,16 @@ from .presets import app as presets
 from .report import report
 from .train import train
 from .validate import validate
+from .yolo import yolo
 
 OF_ULTRALYTICS = (
     *("detect", "segment", "semantic", "depth", "classify", "pose", "obb"),
-    *("val", "predict", "export", "track", "benchmark", "tune"),
-    *("checks", "settings", "cfg", "copy-cfg", "solutions", "help", "version"),
+    *("val", "predict", "export", "track", "benchmark"),
+    *("checks", "settings", "cfg", "copy-cfg", "solutions"),
 )
 """Words that follow ``yolo`` and are no verbs here."""
+OPEN = (train, yolo, preflight, compare)
+"""Verbs whose other options are settings, such as ``--epochs 3``."""
 _UsageError: Any = typer.BadParameter.__base__  # Click's, which newer versions of Typer carry inside
 
 app = typer.Typer(
@@ -39,14 +42,12 @@ app = typer.Typer(
     help="Ultralytics YOLO training that no bad batch can kill.",
     epilog="Exit codes: 0 done, 1 training failed or halted, 2 wrong call, 130 interrupted, 143 terminated.",
 )
-for verb in (train, check, preflight, validate, autopsy, report, compare):
+for verb in (train, yolo, check, preflight, validate, autopsy, report, compare):
     # Each paragraph is one line: the terminal wraps it, however wide it is.
     paragraphs = inspect.cleandoc(verb.__doc__ or "").split("\n\n")
     app.command(
         help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
-        context_settings={
-            "ignore_unknown_options": verb in (train, preflight, compare)
-        },  # they are settings: --epochs 3
+        context_settings={"ignore_unknown_options": verb in OPEN},
     )(verb)
 app.add_typer(presets, name="presets")
 
@@ -78,7 +79,9 @@ def main() -> None:
     except YoloStableError as error:
         _end(str(error), error.exit_code)
     except _UsageError as error:
-        text = _hint(sys.argv[1:]) or error.format_message().strip()
+        if hint := _hint(sys.argv[1:]):
+            _end(hint, error.exit_code)
+        text = error.format_message().strip()
         command = error.ctx.command_path if error.ctx else app.info.name
         # Without a verb Typer has already printed the help: there is no text.
         _end(f"{text}{'' if text[-1] in '.?' else '.'} See '{command} --help'." if text else "", error.exit_code)
@@ -89,6 +92,8 @@ def main() -> None:
 
 def _hint(words: list[str]) -> str:
     """Return where a command of Ultralytics is to be typed, if that is what the words are."""
+    if words[:1] == ["tune"]:
+        return "Ultralytics tunes in Python alone: from yolo_stable import YOLO, then YOLO('yolo26n.pt').tune(data='data.yaml')."
     if not words or words[0] not in OF_ULTRALYTICS:
         return ""
     typed = f"yolo-stable yolo {shlex.join(words)}"

@@ -88,7 +88,7 @@ class TrainCall:
                 guard[key.removeprefix("guard.")] = parse_value(text)
                 continue
             if key == "guard":
-                guarded = _switch(parse_value(text))
+                guarded = switch(parse_value(text), WHERE)
                 continue
             if key == "preset":
                 preset = text.strip() if preset is None else preset
@@ -214,11 +214,15 @@ def _data(places: Sequence[Any], model: str | None, *, resumes: bool) -> str | N
     return places[0]
 
 
-def _switch(value: Any) -> bool:
-    """Return what ``guard=`` says."""
+def switch(value: Any, where: str) -> bool:
+    """Return what ``guard=`` says.
+
+    Raises:
+        InvalidCallError: It is neither True nor False; the message starts with ``where``.
+    """
     if value not in (True, False):
         raise InvalidCallError(
-            f"{WHERE}: guard={value} is not allowed. It must be True or False; settings are guard.NAME=VALUE."
+            f"{where}: guard={value} is not allowed. It must be True or False; settings are guard.NAME=VALUE."
         )
     return bool(value)
 

@@ -18,7 +18,7 @@ from ..presets.ultralytics_settings import default_hyp
 WHERE = "train"
 """What the messages of this verb start with."""
 TASKS = ("detect", "segment", "semantic", "depth", "classify", "pose", "obb")
-MODES = ("train", "val", "predict", "export", "track", "benchmark", "tune")
+MODES = ("train", "val", "predict", "export", "track", "benchmark")
 """Ultralytics' words for tasks and modes."""
 OURS = ("guard", "preset", "validate")
 """Keys that Ultralytics does not have."""
