@@ -17,7 +17,15 @@ from ..presets.commented_yaml import CommentedYaml
 from ..presets.presets import AUTO, hyperparameters
 from ..presets.ultralytics_settings import check_setting, parse_value
 
-SUFFIX_OF_TASK = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+SUFFIX_OF_TASK = {
+    "detect": "",
+    "segment": "-seg",
+    "semantic": "-sem",
+    "depth": "-depth",
+    "pose": "-pose",
+    "obb": "-obb",
+    "classify": "-cls",
+}
 """Tasks that the guard can train, with the suffix of their model files."""
 WHERE = "train"
 """What the messages of this verb start with."""
