@@ -23,7 +23,10 @@ Image = NDArray[np.uint8]
 
 DECLARED = declaration("shapes")
 SPLITS = ("train", "val")
-MAPS = {"semantic": "masks", "depth": "depth"}  # tasks with a label for each pixel, and the folder that Ultralytics reads
+MAPS = {
+    "semantic": "masks",
+    "depth": "depth",
+}  # tasks with a label for each pixel, and the folder that Ultralytics reads
 CIRCLE_CORNERS = 64  # a regular polygon; its edge leaves the circle by at most 0.12 % of the radius
 HIDDEN_SHARE = 0.2  # of the pose figures have one keypoint under a disc
 DISC_RADIUS = 0.16  # of the figure's radius

@@ -194,9 +194,13 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     cache = tmp_path_factory.mktemp("data")
 
     def data(task: str = "detect", **options: int) -> str:
-        task = {"rtdetr": "detect", "end2end": "detect", "world": "detect", "yoloe": "detect", "yoloe-seg": "segment"}.get(
-            task, task
-        )
+        task = {
+            "rtdetr": "detect",
+            "end2end": "detect",
+            "world": "detect",
+            "yoloe": "detect",
+            "yoloe-seg": "segment",
+        }.get(task, task)
         return str(make("shapes", task=task, cache=cache, **{"train": 16, "val": 8, "imgsz": 64, **options}))
 
     return data

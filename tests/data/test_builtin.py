@@ -185,7 +185,9 @@ def test_the_maps_of_shapes_are_those_of_their_figures(task: str, folder: str) -
     names = declaration("shapes")["tasks"][task]["names"]
     seen: set[float] = set()
     for number, (image, lines) in enumerate(rows(polygons)):
-        assert (root(data) / "images/train" / f"{number:06d}.png").read_bytes() == cv2.imencode(".png", image)[1].tobytes()
+        assert (root(data) / "images/train" / f"{number:06d}.png").read_bytes() == cv2.imencode(".png", image)[
+            1
+        ].tobytes()
         found = cv2.imread(str(root(data) / folder / "train" / f"{number:06d}.png"), cv2.IMREAD_UNCHANGED)
         assert found is not None
         ground = names.index("background") if task == "semantic" else 10_000

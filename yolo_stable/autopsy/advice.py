@@ -15,6 +15,10 @@ EXAMPLE = "incidents/0001"
 checkpoint to resume, and the run."""
 SHIPPED = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
 """Names of networks that Ultralytics ships or downloads."""
+CONSTANT = (
+    "Look at how the loss is made: a part of it is detached or a new tensor, or all that it depends on is frozen. The loss of"
+    " YOLOE's visual prompts is a constant 0 for a batch with as many prompts as there were classes when it was made."
+)
 HEALED = (
     "Nothing: the guard restores the state from a snapshot.\n"
     "If it happens again, check whether the device computes correctly:\n"

@@ -44,7 +44,14 @@ PHASES = {
     "overflow": "backward",
     "lr": "step",
 }
-CAUSES = {"pixel": "data", "label": "data", "depth": "data", "mask": "data", "weight": "weights", "running_var": "weights"}
+CAUSES = {
+    "pixel": "data",
+    "label": "data",
+    "depth": "data",
+    "mask": "data",
+    "weight": "weights",
+    "running_var": "weights",
+}
 
 
 @dataclass(frozen=True, slots=True)

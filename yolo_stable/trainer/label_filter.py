@@ -61,7 +61,9 @@ def _disarm_mask(batch: dict[str, Any], classes: int) -> str:
     mask = _on_host(batch.get("semantic_mask"))
     if mask is None or not mask.numel():
         return ""
-    if mask.dtype == torch.uint8 and classes < IGNORED - 127:  # one pass in which what is ignored is -1: 0.1 ms a megapixel
+    if (
+        mask.dtype == torch.uint8 and classes < IGNORED - 127
+    ):  # one pass in which what is ignored is -1: 0.1 ms a megapixel
         lowest, highest = torch.aminmax(mask.view(torch.int8))
         if int(lowest) >= -1 and int(highest) < classes:
             return ""
