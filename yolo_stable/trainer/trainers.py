@@ -74,20 +74,19 @@ class _Made(type):
 def guarded(trainer: type) -> type[GuardedTrainerMixin]:
     """Return the guarded class of an Ultralytics trainer, or of a subclass of one.
 
-        The same class gives the same result, which is named ``Stable`` and its name, and can be pickled wherever the class can. One
-        that has the guard already is returned as it is.
+    The same class gives the same result, which is named ``Stable`` and its name, and can be pickled wherever the class can. One
+    that has the guard already is returned as it is.
 
-        Args:
-            trainer: ``DetectionTrainer``, ``WorldTrainer``, your own subclass, ...
+    Args:
+        trainer: ``DetectionTrainer``, ``WorldTrainer``, your own subclass, ...
 
-        Raises:
-            InvalidCallError: It is no class of a trainer.
+    Raises:
+        InvalidCallError: It is no class of a trainer.
 
-        Examples:
-            >>> from ultralytics.models.yolo.depth import DepthTrainer
-    from ultralytics.models.yolo.detect import DetectionTrainer
-            >>> guarded(DetectionTrainer).__name__
-            'StableDetectionTrainer'
+    Examples:
+        >>> from ultralytics.models.yolo.detect import DetectionTrainer
+        >>> guarded(DetectionTrainer).__name__
+        'StableDetectionTrainer'
     """
     if not (isinstance(trainer, type) and issubclass(trainer, BaseTrainer)):
         raise InvalidCallError(
