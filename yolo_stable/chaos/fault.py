@@ -177,7 +177,7 @@ def _with_fault(base: Any, armed: Armed) -> Any:
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             armed.begin_batch()
-            if armed.is_due("label"):
+            if armed.is_due("label") and "cls" in batch:
                 batch = {**batch, "cls": batch["cls"].clone()}  # the loader may reuse its own
                 armed.fire(_middle(batch["cls"]))
             if armed.is_due(*IN_MAPS) and isinstance(batch.get(key := IN_MAPS[armed.fault.place]), Tensor):
