@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import logging
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,18 +20,21 @@ import torch
 import ultralytics
 import yaml
 from torch import Tensor
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.world.train_world import WorldTrainerFromScratch
 from ultralytics.nn import tasks
+from ultralytics.utils import LOGGER
 
-from yolo_stable import TrainingHaltedError
+from yolo_stable import InvalidCallError, TrainingHaltedError
 from yolo_stable.chaos import NAN, OF_MAPS, Fault
+from yolo_stable.check.layout import MAPS, TASKS
 from yolo_stable.guard.decision import NO_GRADIENT
 from yolo_stable.incidents.replay import run as autopsy
 from yolo_stable.runlog.reader import read_events
+from yolo_stable.train.model import open_model
 from yolo_stable.trainer.trainers import TRAINERS, guarded
 
 Arguments = Callable[..., dict[str, Any]]
-pytestmark = pytest.mark.usefixtures("texts", "without_final_evaluation")
 
 NETWORKS = {
     "DetectionTrainer": "detect",
@@ -82,25 +88,31 @@ class Texts:
         return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
 
-@pytest.fixture
-def texts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def texts() -> Iterator[None]:
+    """Let no text model be downloaded, and leave out what comes behind the last epoch."""
     module = ModuleType("ultralytics.nn.text_model")
     module.build_text_model = lambda variant, device=None: Texts()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        patch.setattr(BaseTrainer, "final_eval", lambda self: None)
+        yield
 
 
-@pytest.fixture
-def call_of(arguments: Arguments, narrow: Any, shapes: Any, tmp_path: Path) -> Callable[[type], dict[str, Any]]:
-    """Return a maker of overrides for a trainer: two epochs of two batches of two images."""
+@pytest.fixture(scope="module")
+def call_of(
+    arguments_in: Arguments, narrow: Any, shapes: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
+    """Return a maker of overrides for a trainer: two epochs of two batches of four images."""
 
     def call(kind: type, **changes: Any) -> dict[str, Any]:
-        network = NETWORKS[kind.__name__]
+        network, folder = NETWORKS[kind.__name__], tmp_path_factory.mktemp(kind.__name__)
         small = {"imgsz": 64 if network in {"obb", "pose"} else 32, "batch": 4, "data": shapes(network, train=8, val=4)}
-        made = arguments(network, **{**small, **changes})
+        made = arguments_in(folder, network, **{**small, **changes})
         if network.startswith("yoloe"):  # it trains with 80 texts, however few classes there are
             data = yaml.safe_load(Path(made["data"]).read_text())
             data["names"] = {n: data["names"].get(n, f"class {n}") for n in range(80)}
-            made["data"] = str(tmp_path / "data.yaml")
+            made["data"] = str(folder / "data.yaml")
             Path(made["data"]).write_text(yaml.safe_dump(data))
             made["task"] = "segment" if network == "yoloe-seg" else "detect"
         if issubclass(kind, WorldTrainerFromScratch):
@@ -109,11 +121,108 @@ def call_of(arguments: Arguments, narrow: Any, shapes: Any, tmp_path: Path) -> C
             model = (tasks.YOLOESegModel if network == "yoloe-seg" else tasks.YOLOEModel)(
                 narrow(network), ch=3, nc=4, verbose=False
             )
-            made["model"] = str(tmp_path / "weights.pt")
+            made["model"] = str(folder / "weights.pt")
             torch.save({"model": model, "train_args": {}}, made["model"])
         return made
 
     return call
+
+
+@dataclass
+class Seen:
+    """What was seen of a trainer's run with a NaN pixel in its second batch and an image that is in quarantine."""
+
+    trainer: Any
+    answers: list[dict[str, Any]]
+    again: str
+    """The answer of a replay from the bundle."""
+    said: list[str]
+    listed: str
+    drawn: list[str]
+    """Files that training images were made of."""
+
+    @property
+    def rejects(self) -> bool:
+        """Whether one micro-batch was rejected, and nothing of it has stayed."""
+        counts = self.trainer.guard.counts
+        healthy = all(bool(v.isfinite().all()) for v in self.trainer.ema.ema.state_dict().values())
+        return healthy and (counts.micro_batches, counts.rejected_micro_batches, counts.applied) == (4, 1, 3)
+
+    @property
+    def names_files(self) -> bool:
+        """Whether the files of every training image are known."""
+        return len(self.drawn) >= 16 and all(Path(file).is_file() for file in self.drawn)
+
+    @property
+    def autopsy(self) -> str:
+        """Where the fault could be replayed."""
+        (answer,) = self.answers
+        if (answer["cause"], answer["phase"], answer["reproduced"], answer["bitwise"]) != ("data", "data", True, True):
+            return "no"
+        return (
+            "in the run, and from its bundle"
+            if "replay     bit for bit" in self.again and not self.plain
+            else "in the run"
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether it was said that the network cannot be built again."""
+        noted = "It cannot be replayed: this is the answer from the run." in self.again
+        assert noted == any("cannot be built from an incident" in line for line in self.said)
+        return noted
+
+    @property
+    def quarantines(self) -> bool:
+        """Whether the image in quarantine was left out, and nothing else."""
+        return self.listed not in self.drawn and len(set(self.drawn)) == 7
+
+
+@pytest.fixture(scope="module")
+def seen_of(call_of: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Seen]:
+    """Return what trains each trainer once."""
+
+    @functools.cache
+    def seen(name: str) -> Seen:
+        kind, drawn, said = found()[name], [], []
+        call = call_of(kind)
+        listed = first_image(call["data"])
+        note = tmp_path_factory.mktemp("listed") / "listed.txt"
+        note.write_text(f"{listed}\n")
+
+        class Watched(guarded(kind)):  # type: ignore[misc]
+            def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+                batch = super().preprocess_batch(batch)
+                if self.services.window.drawn:
+                    drawn.extend(file for one in self.services.window.drawn[-1].provenance for file in one.files())
+                return batch
+
+        def keep(record: logging.LogRecord) -> bool:
+            said.append(record.getMessage())
+            return True
+
+        LOGGER.addFilter(keep)
+        try:
+            trainer: Any = Fault("pixel", NAN, at=(1,)).on(Watched)(
+                overrides={**call, "guard": {"quarantine_from": str(note)}}
+            )
+            trainer.train()
+        finally:
+            LOGGER.removeFilter(keep)
+        assert trainer.last.is_file()
+        answers = incidents(trainer)
+        return Seen(trainer, answers, autopsy(Path(answers[0]["folder"])), said, listed, drawn)
+
+    return seen
+
+
+def first_image(data: Any) -> str:
+    """Return the first training image of a data set."""
+    place = Path(data["train"]["yolo_data"][0] if isinstance(data, dict) else data)
+    root = (
+        place / "train" if place.is_dir() else Path((told := yaml.safe_load(place.read_text()))["path"]) / told["train"]
+    )
+    return str(sorted(root.rglob("*.png"))[0])
 
 
 def incidents(trainer: Any) -> list[dict[str, Any]]:
@@ -127,32 +236,75 @@ def test_no_trainer_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_trainer_rejects_a_bad_batch_and_names_its_image(
-    name: str, call_of: Callable[..., dict[str, Any]], said: list[str]
-) -> None:
-    kind = found()[name]
-    trainer = Fault("pixel", NAN, at=(1,)).on(guarded(kind))(overrides=call_of(kind))
-    trainer.train()
-    counts = trainer.guard.counts
-    assert (counts.micro_batches, counts.rejected_micro_batches, counts.applied) == (4, 1, 3)
-    assert all(bool(v.isfinite().all()) for v in trainer.ema.ema.state_dict().values())
-    assert trainer.last.is_file()
-
-    (answer,) = incidents(trainer)
-    assert (answer["cause"], answer["phase"], answer["reproduced"], answer["bitwise"]) == ("data", "data", True, True)
+def test_every_trainer_rejects_a_bad_batch_and_names_its_image(name: str, seen_of: Callable[[str], Seen]) -> None:
+    seen = seen_of(name)
+    assert seen.rejects
+    assert seen.names_files
+    assert seen.quarantines
+    (answer,) = seen.answers
     (sample, *_) = answer["samples"]
-    assert Path(sample["path"]).is_file()
-    folder = Path(answer["folder"])
-    assert (folder / "preview.jpg").stat().st_size
-    again = autopsy(folder)
-    assert f"{Path(sample['path']).name}" in again.splitlines()[0]
-    plain = "cannot be built from an incident" in "".join(said)
-    if NETWORKS[name] in REBUILT:
-        assert "replay     bit for bit" in again
-        assert not plain
-    else:
-        assert "It cannot be replayed: this is the answer from the run." in again
-        assert plain
+    assert sample["path"] in seen.drawn
+    assert Path(sample["path"]).name in seen.again.splitlines()[0]
+    assert (Path(answer["folder"]) / "preview.jpg").stat().st_size
+    assert seen.autopsy == ("in the run, and from its bundle" if NETWORKS[name] in REBUILT else "in the run")
+
+
+ROWS = {
+    "detect": "detect",
+    "segment": "segment",
+    "semantic": "semantic",
+    "depth": "depth",
+    "pose": "pose",
+    "obb": "obb",
+    "classify": "classify",
+    "rtdetr": "detect, RT-DETR",
+    "world": "detect, YOLO-World",
+    "yoloe": "detect, YOLOE",
+    "yoloe-seg": "segment, YOLOE",
+}
+"""Networks, as the table calls them."""
+HEAD = (
+    "Task and model",
+    "Trainers of Ultralytics",
+    "Guard",
+    "Provenance",
+    "Autopsy",
+    "Quarantine",
+    "`check`",
+    "`preflight`",
+)
+TABLE = Path(__file__).parents[2] / "docs" / "tasks_table.md"
+
+
+def test_the_table_of_the_documentation_is_what_is_seen(seen_of: Callable[[str], Seen], narrow: Any) -> None:
+    """``TASKS_TABLE=write`` in the environment writes it anew."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    for network, shown in ROWS.items():
+        names = [name for name, of in NETWORKS.items() if of == network]
+        seen = [seen_of(name) for name in names]
+        cells = {(yes(one.rejects), yes(one.names_files), one.autopsy, yes(one.quarantines)) for one in seen}
+        assert len(cells) == 1, "one row tells of all"
+        task = shown.partition(",")[0]
+        checked = "images" if task in MAPS else "images and labels" if task in TASKS else "no"
+        row = [shown, ", ".join(f"`{name}`" for name in names), *cells.pop(), checked, yes(is_called(narrow(network)))]
+        lines.append("| " + " | ".join(row) + " |")
+    text = "\n".join(lines) + "\n"
+    if os.environ.get("TASKS_TABLE") == "write":
+        TABLE.write_text(text, encoding="utf-8")
+    assert TABLE.read_text(encoding="utf-8") == text
+
+
+def yes(seen: bool) -> str:
+    return "yes" if seen else "no"
+
+
+def is_called(model: str) -> bool:
+    """Return whether the commands take a model."""
+    try:
+        open_model(model)
+    except InvalidCallError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("story", OF_MAPS)
