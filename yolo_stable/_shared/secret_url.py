@@ -26,12 +26,16 @@ class SecretURL:
     __slots__ = ("address",)
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)  # a ValueError for brackets without an IPv6 address in them
+        try:
+            parts = urlsplit(address)
+            port = parts.port
+        except ValueError:  # its message repeats a part of the address
+            raise ValueError("its host or its port cannot be read") from None
         if parts.scheme not in {"http", "https"}:
             raise ValueError("it does not begin with https:// or http://")
         if re.search(r"[^!-~]", address):
             raise ValueError("it has a space or another character that an address must write as %XX")
-        if not parts.hostname or "@" in parts.netloc or parts.port == 0:  # a ValueError for a port that is no number
+        if not parts.hostname or "@" in parts.netloc or port == 0:
             raise ValueError("it must name a host, with a port where needed, and no user")
         self.address = address
 

@@ -115,7 +115,7 @@ def secret_url(name: str, given: object) -> SecretURL | None:
         return given
     try:
         if not isinstance(given, str):
-            raise ValueError(f"it is a {type(given).__name__}")
+            raise ValueError(f"it is no text, but {type(given).__name__}")
         return SecretURL(given)
     except ValueError as error:
         raise InvalidCallError(
