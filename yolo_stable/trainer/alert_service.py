@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ultralytics.utils import LOGGER, RANK
 
+from .._shared.numbers import count
 from .._shared.secret_url import SecretURL
 from ..alerts.alert import Alert
 from ..alerts.burst import RejectionBurst
@@ -80,7 +81,8 @@ class AlertService:
         if self._webhook is None or self._trainer.guard is None:
             return
         counts = self._trainer.guard.counts
-        did = f"{counts.applied} steps applied, {counts.rejected} rejections, {counts.rollbacks} rollbacks"
+        done = (count(counts.applied, "step"), count(counts.rejected, "rejection"), count(counts.rollbacks, "rollback"))
+        did = "{} applied, {}, {}".format(*done)
         self._post("end", f"{status}: {did}. {self._place()} {message}".strip(), status)
         self._webhook.close(LAST_WAIT)
         self._webhook = self._burst = None
