@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import threading
@@ -105,6 +106,15 @@ class TestWhatIsPosted:
         assert bare.alerts.begin() == []
         self.everything(bare)
         assert calls == []
+
+    def test_a_copy_of_the_trainer_posts_nothing(self, bare: Bare, calls: Calls) -> None:
+        bare.alerts.begin()
+        bare.alerts._webhook.lock = threading.Lock()  # type: ignore[union-attr]
+        copied = copy.deepcopy(bare.alerts)
+        copied.halted("9 in a row.")
+        assert calls == []
+        bare.alerts.halted("9 in a row.")
+        assert len(calls) == 1
 
     def test_the_other_ranks_post_nothing(self, bare: Bare, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(alert_service, "RANK", 1)

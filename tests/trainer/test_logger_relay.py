@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -89,6 +91,17 @@ def test_an_incident_is_a_text_and_its_picture(bare: Bare, calls: Calls) -> None
     ]
 
 
+def test_a_copy_of_the_trainer_has_none(bare: Bare, calls: Calls) -> None:
+    bare.relay.begin()
+    bare.loggers[0].lock = threading.Lock()
+    bare.trainer.callbacks = bare.trainer.run_log = None
+    copied = copy.deepcopy(bare.relay)
+    copied.step(RECORD)
+    assert calls == []
+    bare.relay.step(RECORD)
+    assert len(calls) == 2
+
+
 def test_the_other_ranks_have_none(bare: Bare, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logger_relay, "RANK", 1)
     assert bare.relay.begin() == []
@@ -108,7 +121,7 @@ class TestOneThatRaises:
         bare.relay.step(RECORD)
         bare.relay.tell("window", "what it was")
         assert calls.names == ["One.scalars", "Two.scalars", "Two.scalars", "Two.text"]
-        (line,) = said
+        _, line = said
         assert line.startswith(f"One did not take what the guard logs: {type(error).__name__}: ")
         assert "\n" not in line
 
@@ -117,7 +130,7 @@ class TestOneThatRaises:
     ) -> None:
         monkeypatch.setitem(found.MAKERS, "wb", calls.to("wb", OSError("no login")))
         assert bare.relay.begin() == [("loggers", "One")]
-        assert said == [
+        assert said[1:] == [
             "wb did not take what the guard logs: OSError: no login. It gets no more of it; training goes on."
         ]
 

@@ -35,6 +35,10 @@ class AlertService:
         self._webhook: Webhook | None = None
         self._burst: RejectionBurst | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy of the trainer posts nothing, since a thread and a lock cannot be copied."""
+        return {**vars(self), "_webhook": None, "_burst": None}
+
     def begin(self) -> list[tuple[str, str]]:
         """Post from here on, and return the row of the start-up table; nothing without an address."""
         url, guard = self._trainer.plan.trainer.alert, self._trainer.guard
@@ -46,7 +50,7 @@ class AlertService:
                 f" into the environment variable {ALERT}."
             )
             return []
-        self._webhook = Webhook(url, LOGGER.warning)
+        self._webhook = Webhook(url, _say)
         self._burst = RejectionBurst(guard.config.max_consecutive, guard.config.max_share)
         return [("alerts", f"{url}: bursts of rejections, rollbacks, lower precision, halt and end")]
 
@@ -119,3 +123,8 @@ class AlertService:
             status=status,
         )
         self._webhook.post(alert)
+
+
+def _say(line: str) -> None:
+    LOGGER.info("")  # ends the line of the progress bar
+    LOGGER.warning(line)

@@ -35,6 +35,10 @@ class LoggerRelay:
         self._trainer = trainer
         self._open: list[Logger] = []
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy of the trainer logs nothing of ours, since the handle of a logger cannot be copied."""
+        return {**vars(self), "_open": []}
+
     def begin(self) -> list[tuple[str, str]]:
         """Find the open loggers, and return the row of the start-up table; nothing without one."""
         if RANK not in {-1, 0}:
@@ -111,6 +115,7 @@ class _Harmless:
         if not isinstance(error, Exception):
             return False
         self.failed = True
+        LOGGER.info("")  # ends the line of the progress bar
         LOGGER.warning(
             f"{self._name} did not take what the guard logs: {type(error).__name__}: {one_line(error)}. It gets no more of it;"
             " training goes on."
