@@ -60,8 +60,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     """Return the lines that one types, without their comments."""
-    lines = [line for block in blocks(page, "bash") for line in block.splitlines() if line.strip()]
-    return [shlex.join(shlex.split(line, comments=True)) for line in lines]
+    lines = [shlex.split(line, comments=True) for block in blocks(page, "bash") for line in block.splitlines()]
+    return [shlex.join(words) for words in lines if words]
 
 
 def module(name: str) -> ModuleType:
@@ -210,6 +210,13 @@ def test_its_links_lead_somewhere_in_the_repository(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_its_blocks_fit_beside_the_menus(page: Path) -> None:
+    """The help of a command has examples of any length."""
+    for language in ("python", "text", *(["bash"] if page.stem != "cli" else [])):
+        assert [line for block in blocks(page, language) for line in block.splitlines() if len(line) > 98] == []
 
 
 def test_the_pages_of_reference_are_those_of_the_code() -> None:
