@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs, its commands parse, its links lead somewhere, its figures are those of kept results."""
+"""The documentation is true: its code runs, its commands parse, its links lead somewhere, its figures are kept results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import torch
 import typer
-from ultralytics import YOLO as StockYOLO
+import ultralytics
 from ultralytics.engine.model import Model
+from ultralytics.utils import LOGGER
 from verb import carried_out
 
 from benchmarks.preflight import PLANTED
@@ -82,13 +83,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str],
     """Return a folder with what the documentation names: ``data.yaml`` and ``yolo11n.pt``, both small."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "data.yaml").write_text(Path(shapes("detect", train=4, val=4, imgsz=32)).read_text())
-    network = StockYOLO(narrow("detect"))
+    network = ultralytics.YOLO(narrow("detect"))
     network.save(folder / "yolo11n.pt")
     return folder
 
 
 @pytest.fixture
-def tiny(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+def tiny(desk: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Return the trainings that were called, each run in small in the folder."""
     called: list[dict[str, Any]] = []
     train = Model.train
@@ -99,7 +100,7 @@ def tiny(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str,
 
     monkeypatch.setattr(Model, "train", small)
     monkeypatch.chdir(desk)
-    yield called
+    return called
 
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python")]
@@ -192,6 +193,46 @@ def test_what_it_names_is_there(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+TUTORIAL = DOCS / "tutorial.md"
+PROMISED = (
+    "guard of yolo-stable",
+    "steps applied",
+    "micro-batch rejected: loss nan",
+    "has NaN pixels: data",
+    "aten.convolution.default in model.0.conv (Conv2d), forward",
+    "bit for bit",
+    "No findings",
+)
+"""Parts of the output that the tutorial shows."""
+
+
+def test_the_tutorial_goes_as_it_says(
+    tmp_path: Path, narrow: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YOLO_STABLE_CACHE", str(tmp_path / "cache"))
+    (handler,) = (handler for handler in LOGGER.handlers if handler.name == "ultralytics.utils.set_logging")
+    small = [f"{key}={value}" for key, value in TINY.items() if key != "epochs"]
+    said, page = "", " ".join(TUTORIAL.read_text(encoding="utf-8").split())
+    for line in commands(TUTORIAL):
+        words = shlex.split(line.replace("yolo11n.yaml", narrow("detect")))[1:]
+        if not {"shapes", "runs/detect/nan", "runs/detect/nan/incidents/0001"} & set(words):
+            continue  # the installation, and what needs a data set of one's own
+        if words[0] == "train":
+            words += [*small, "batch=32", f"project={tmp_path / 'runs/detect'}"]
+        monkeypatch.setattr(handler, "stream", sys.stdout)
+        code, out, err = carried_out(capsys, monkeypatch, *words)
+        assert code == 0, err
+        said += out + err
+    said = " ".join(said.split())
+    for part in PROMISED:
+        assert part in said
+        assert part in page
+    for path in ("runs/detect/first", "runs/detect/nan/report.html", "runs/detect/nan/incidents/0001/preview.jpg"):
+        assert path in page
+        assert (tmp_path / path).exists()
+
+
 # ---- pages -----------------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +268,9 @@ def test_the_pages_of_reference_are_those_of_the_code() -> None:
 
 
 def test_every_setting_and_every_preset_has_its_row() -> None:
-    table = dict(re.findall(r"^\| `guard\.(\w+)` \| (\S+) \|", (DOCS / "reference/settings.md").read_text(), re.MULTILINE))
+    table = dict(
+        re.findall(r"^\| `guard\.(\w+)` \| (\S+) \|", (DOCS / "reference/settings.md").read_text(), re.MULTILINE)
+    )
     config = GuardSettings.of(None).to_dict()
     assert set(table) == set(config)
     for name, default in config.items():
@@ -249,7 +292,9 @@ def test_the_site_builds_strictly_and_needs_no_network(tmp_path: Path) -> None:
     assert len(pages) > len(PAGES)
     for page in pages:
         fetched = re.findall(r"<(?:script|img|iframe|source)[^>]+src=\"(https?:[^\"]+)", page.read_text())
-        fetched += re.findall(r"<link[^>]+rel=\"(?:stylesheet|preload|icon)\"[^>]+href=\"(https?:[^\"]+)", page.read_text())
+        fetched += re.findall(
+            r"<link[^>]+rel=\"(?:stylesheet|preload|icon)\"[^>]+href=\"(https?:[^\"]+)", page.read_text()
+        )
         assert fetched == [], page.name
 
 
@@ -354,5 +399,7 @@ def test_the_figures_of_the_device_faults_are_those_of_the_kept_result() -> None
     faults, clean = ([row for row in rows if row["table"] == table] for table in ("faults", "clean"))
     kinds = len({(row["family"], row["kind"]) for row in faults})
     page = of("explanation/device-validation")
-    assert f"Of {len(faults)} injected faults of {kinds} kinds, {sum(row['caught'] for row in faults)} are found" in page
+    assert (
+        f"Of {len(faults)} injected faults of {kinds} kinds, {sum(row['caught'] for row in faults)} are found" in page
+    )
     assert f"and {sum(not row['bad'] for row in clean)} of {len(clean)} runs with nothing wrong pass" in page
