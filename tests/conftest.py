@@ -85,6 +85,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_logfinish() -> None:
+    """Take the compiler of torch for permanent, too: the first training imports it, with 150,000 objects."""
+    if "torch._inductor" in sys.modules and not settled:
+        settled.append(True)
+        gc.collect()
+        gc.freeze()
+
+
+settled: list[bool] = []
+
+
 def pytest_sessionfinish() -> None:
     """Let other plugins see these objects again, who look for what refers to what."""
     gc.unfreeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -18,6 +19,9 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from equality import assert_same
+from ultralytics.cfg import TASK2MODEL
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 from verb import carried_out
 
@@ -386,9 +390,9 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing_behind(
     assert tree(here) == before
 
 
-def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], str]) -> None:
+def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], str], warm_python: str) -> None:
     words = ("train", "gone.yaml", f"model={narrow('detect')}", "epochs=1", "device=cpu")
-    answer = in_process_of_its_own(*MODULE, *words, cwd=here)
+    answer = in_process_of_its_own(warm_python, *MODULE[1:], *words, cwd=here)
     assert answer.code == 2
     assert answer.refusal().startswith("train: there is no data set 'gone.yaml' (seen from ")
     assert tree(here) == []
@@ -539,9 +543,9 @@ class Recorder:
 @pytest.mark.parametrize(
     ("task", "weights", "trainer"),
     [
-        ("detect", "yolo11n.pt", "StableDetectionTrainer"),
-        ("classify", "yolo11n-cls.pt", "StableClassificationTrainer"),
-        ("pose", "yolo11n-pose.pt", "StablePoseTrainer"),
+        ("detect", "yolo26n.pt", "StableDetectionTrainer"),
+        ("classify", "yolo26n-cls.pt", "StableClassificationTrainer"),
+        ("pose", "yolo26n-pose.pt", "StablePoseTrainer"),
     ],
 )
 @pytest.mark.parametrize("online", [True, False], ids=["online", "offline"])
@@ -566,6 +570,7 @@ def test_without_a_model_the_weights_are_taken_or_the_yaml_where_there_are_none(
     monkeypatch.setattr(train_model, "open_model", open_model)
     answer = command("train", shapes(task), f"task={task}", "device=cpu")
     assert (answer.code, answer.err) == (0, "")
+    assert weights == TASK2MODEL[task]  # of the installed Ultralytics
     description = weights.replace(".pt", ".yaml")
     assert opened == ([weights] if online else [weights, description])
     said = f"{weights} is not here and cannot be downloaded: training {description} from scratch."
@@ -639,7 +644,8 @@ def first_run(
 ) -> Run:
     """One epoch from a YAML, by the command as a user would give it."""
     folder = tmp_path_factory.mktemp("first")
-    words = ("train", shapes(), f"model={narrow('detect')}", "epochs=1", "guard.max_norm=5.0", *SMALL)
+    own = ("guard.max_norm=10.0", "guard.max_consecutive=15", "guard.step=reference")
+    words = ("train", shapes(), f"model={narrow('detect')}", "epochs=1", *own, *SMALL)
     answer = in_process_of_its_own(*MODULE, *words, f"project={folder / 'runs'}", "name=first", cwd=folder)
     assert tree(folder)[0] == "runs"
     return Run(answer, folder / "runs" / "first")
@@ -652,21 +658,44 @@ def test_a_training_ends_with_0_and_nothing_on_stderr(first_run: Run) -> None:
     assert first_run.summary()["counts"]["rejected_micro_batches"] == 0
 
 
-def test_a_model_from_a_yaml_is_trained_with_the_preset_guarded_and_told_why(first_run: Run) -> None:
-    assert (
-        "preset guarded (the model starts from a YAML; a conservative learning rate would starve it)"
-        in first_run.text()
+def rows_of(run: Path) -> list[dict[str, str]]:
+    """Return the rows of ``results.csv``."""
+    return list(csv.DictReader((run / "results.csv").read_text().splitlines()))
+
+
+def test_without_a_preset_a_training_is_that_of_ultralytics_to_the_bit(
+    first_run: Run, narrow: Callable[[str], str], shapes: Callable[..., str]
+) -> None:
+    folder = first_run.folder.parent
+    words = ("train", f"data={shapes()}", f"model={narrow('detect')}", "epochs=1", *SMALL)
+    stock = in_process_of_its_own(
+        sys.executable, "-m", "ultralytics.cfg.__init__", *words, f"project={folder}", "name=stock", cwd=folder.parent
     )
+    assert stock.code == 0, stock.err
+    guarded, plain = (load_checkpoint(run / "weights" / "best.pt")[0] for run in (first_run.folder, folder / "stock"))
+    assert_same(guarded.state_dict(), plain.state_dict())
+    guarded, plain = (rows_of(run) for run in (first_run.folder, folder / "stock"))
+    assert len(guarded) == len(plain) == 1
+    assert {key: guarded[0][key] for key in plain[0] if key != "time"} | {"time": plain[0]["time"]} == plain[0]
     args = first_run.args()
-    assert args["preset"] == "guarded"
-    assert (args["optimizer"], args["lr0"], args["momentum"]) == ("SGD", 0.01, 0.937)
+    ours = {key: args.pop(key) for key in ("guard", "preset")}
+    assert ours["preset"] is None
+    own = {"name": "first", "save_dir": str(first_run.folder)}
+    assert args == {**yaml.safe_load((folder / "stock" / "args.yaml").read_text()), **own}
+    shutil.rmtree(folder / "stock")
+
+
+def test_the_table_says_that_there_is_no_preset_and_where_to_look_after_trouble(first_run: Run) -> None:
+    assert (
+        "preset none: Ultralytics' own settings and yours; after trouble take 'stable' or another" in first_run.text()
+    )
+    assert "yolo-stable presets'" in first_run.text()
 
 
 def test_the_guard_s_settings_are_kept_with_the_run(first_run: Run) -> None:
     guard = first_run.args()["guard"]
-    assert guard["max_norm"] == 5.0
-    assert guard["max_consecutive"] == 20
-    assert "clipping global norm 5 rejection" in first_run.text()
+    assert (guard["step"], guard["max_norm"], guard["max_consecutive"]) == ("reference", 10.0, 15)
+    assert "clipping global norm 10 rejection" in first_run.text()
 
 
 def train(command: Command, here: Path, *words: object) -> Run:
@@ -689,10 +718,11 @@ def test_a_preset_lies_over_the_defaults_and_under_what_is_given(
     assert "preset stable lr0=0.003 (yours; the preset has 0.0005)" in run.text()
 
 
-def test_a_model_from_weights_is_trained_with_the_preset_stable(
+def test_the_model_chooses_the_preset_when_asked_to(
     command: Command, here: Path, shapes: Callable[..., str], first_run: Run
 ) -> None:
-    run = train(command, here, shapes(), f"model={first_run.folder / 'weights' / 'last.pt'}", "epochs=1")
+    last = first_run.folder / "weights" / "last.pt"
+    run = train(command, here, shapes(), f"model={last}", "epochs=1", "--preset", "auto")
     assert (run.answer.code, run.answer.err) == (0, "")
     assert "preset stable (the model starts from weights; a conservative learning rate protects them)" in run.text()
     assert (run.args()["preset"], run.args()["lr0"]) == ("stable", 0.0005)
@@ -798,7 +828,6 @@ def test_the_args_of_a_run_make_another_run_like_it(
     shutil.rmtree(folder)
     own = {"name": folder.name, "save_dir": str(folder), "exist_ok": False, "lr0": 0.002}
     assert again == {**args, **own, "guard": {**args["guard"], "max_total": 77}}
-    assert "preset guarded lr0=0.002 (yours; the preset has 0.01)" in " ".join(answer.out.split())
 
 
 def test_the_model_in_a_file_is_the_one_that_is_trained(
@@ -809,7 +838,7 @@ def test_the_model_in_a_file_is_the_one_that_is_trained(
     assert (answer.code, answer.err) == (0, "")
     args = Run(answer, here / "runs" / "run").args()
     assert (args["model"], args["data"]) == (narrow("classify"), shapes("classify"))
-    assert (args["task"], args["epochs"], args["lr0"], args["preset"]) == ("classify", 1, 0.003, "guarded")
+    assert (args["task"], args["epochs"], args["lr0"], args["preset"]) == ("classify", 1, 0.003, None)
 
 
 def test_a_resumed_run_takes_another_preset_and_says_what_changed(
@@ -899,10 +928,10 @@ def test_a_run_that_never_began_leaves_no_folder(
 
 
 def test_a_failure_is_one_line_or_a_traceback(
-    here: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
+    here: Path, narrow: Callable[[str], str], shapes: Callable[..., str], warm_python: str
 ) -> None:
     words = ("train", *failing(narrow, shapes, "layers"), "epochs=1", *SMALL, f"project={here / 'runs'}")
-    told = in_process_of_its_own(*MODULE, *words, "--traceback", cwd=here)
+    told = in_process_of_its_own(warm_python, *MODULE[1:], *words, "--traceback", cwd=here)
     assert told.code == 1
     assert "Traceback (most recent call last):" in told.err
     assert tree(here) == []

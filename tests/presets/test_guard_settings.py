@@ -11,7 +11,14 @@ import yaml
 
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import GuardConfig
-from yolo_stable.presets.guard_settings import GUARD_DEFAULTS, OF_GUARD, OF_TRAINER, GuardSettings, TrainerConfig
+from yolo_stable.presets.guard_settings import (
+    GUARD_DEFAULTS,
+    OF_GUARD,
+    OF_TRAINER,
+    STEP_VARIABLE,
+    GuardSettings,
+    TrainerConfig,
+)
 
 DEFAULTS: dict[str, Any] = {
     "collapse": 0.1,
@@ -140,3 +147,22 @@ def test_the_list_of_a_quarantine_is_a_path() -> None:
         InvalidCallError, match=r"guard\.quarantine_from=3 is not allowed\. It must be the path of a file"
     ):
         GuardSettings.of({"quarantine_from": 3})
+
+
+def test_the_environment_chooses_the_step_of_a_call_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STEP_VARIABLE, "reference")
+    assert GuardSettings.of(None).guard == GuardConfig(**{**GUARD_DEFAULTS, "step": "reference"})
+    assert GuardSettings.of({"max_norm": 5.0}).guard.step == "reference"
+    assert GuardSettings.of({"step": "fused"}).guard.step == "fused"
+    assert GuardSettings.of(GuardConfig()).guard.step == "auto"
+    monkeypatch.setenv(STEP_VARIABLE, "")
+    assert GuardSettings.of(None).guard == GuardConfig(**GUARD_DEFAULTS)
+
+
+def test_a_wrong_step_of_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STEP_VARIABLE, "refernce")
+    with pytest.raises(InvalidCallError) as caught:
+        GuardSettings.of(None)
+    assert str(caught.value) == (
+        "YOLO_STABLE_STEP='refernce' is not allowed. The environment variable must be one of auto, fused, reference."
+    )

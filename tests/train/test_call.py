@@ -167,10 +167,25 @@ def test_the_args_of_a_run_are_taken_without_where_it_wrote(cfg: Callable[[str],
 
 
 @pytest.mark.parametrize(
-    ("line", "preset"), [("preset: null", None), ("preset: auto", AUTO), ("box: 5", AUTO), ("guard: null", AUTO)]
+    ("line", "preset"),
+    [
+        ("preset: null", None),
+        ("preset: auto", AUTO),
+        ("preset: none", None),
+        ("box: 5", None),
+        ("preset: stable", "stable"),
+    ],
 )
-def test_a_run_without_a_preset_is_done_again_without(cfg: Callable[[str], str], line: str, preset: str | None) -> None:
+def test_a_run_is_done_again_with_its_preset_or_without(
+    cfg: Callable[[str], str], line: str, preset: str | None
+) -> None:
     assert TrainCall.parse("b.yaml", [cfg(line)]).preset == preset
+    assert TrainCall.parse("b.yaml", [cfg(line)], "none").preset is None
+
+
+def test_without_a_preset_there_is_none() -> None:
+    assert TrainCall.parse("data.yaml", []).preset is None
+    assert TrainCall.parse("data.yaml", [], AUTO).preset == AUTO
 
 
 @pytest.mark.parametrize(

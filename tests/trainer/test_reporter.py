@@ -158,13 +158,6 @@ def test_a_healthy_run_is_not_warned_and_its_loss_scale_is_told(
     assert "every step a line in guard.jsonl; warned of: norm above 100" in table
 
 
-def test_off_means_off(arguments: Arguments) -> None:
-    trainer = StableDetectionTrainer(overrides=arguments(epochs=1, guard={"telemetry_every": None}))
-    trainer.train()
-    assert trainer.services.reporter.steps is None
-    assert [event["event"] for event in read_events(trainer.save_dir / "guard.jsonl")] == ["start", "epoch", "end"]
-
-
 GOOD = Decision(verdict=GuardVerdict.BACKWARD)
 BAD = Decision(verdict=GuardVerdict.REJECT_MICRO_BATCH, reason="loss nan")
 APPLIED = Decision(verdict=GuardVerdict.APPLY, norm=1.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidCallError
-from ..presets.presets import AUTO, hyperparameters
+from ..presets.presets import values_of
 from ..presets.ultralytics_settings import default_hyp
 from ..train.call import TrainCall
 from .axes import WHERE, Axes, name_of
@@ -84,7 +84,13 @@ class CompareCall:
             )
             TrainCall.parse(trial.words[0], trial.words[1:], trial.preset)
             trials.append(trial)
-        return cls(train=train, axes=axes, epochs=number, trials=tuple(trials))
+        call = cls(train=train, axes=axes, epochs=number, trials=tuple(trials))
+        if axes.rates and call._ignoring_lr0() == call.trials:
+            raise InvalidCallError(
+                f"{WHERE}: --lr0 would change nothing: optimizer=auto chooses its own learning rate. Name an optimizer as well,"
+                " such as --optimizers SGD or optimizer=SGD."
+            )
+        return call
 
     def record(self) -> dict[str, Any]:
         """Return everything that decides the results, in plain values: two calls with equal records are the same."""
@@ -96,7 +102,7 @@ class CompareCall:
             **{key: value for key, value in settings.items() if key != "epochs"},
             **{f"guard.{key}": value for key, value in train.guard.items()},
             "epochs": self.epochs,
-            "preset": train.preset if train.preset in (None, AUTO) else _preset(train.preset),
+            "preset": None if train.preset is None else _preset(train.preset),
             "validate": train.validate,
             **({"--import": [_place(name) for name in train.imports]} if train.imports else {}),
         }
@@ -107,7 +113,7 @@ class CompareCall:
     def notes(self) -> list[str]:
         """Return notes on what limits the comparison."""
         found = []
-        longest = max(self._value(trial, "warmup_epochs") for trial in self.trials)
+        longest = max(float(self._value(trial, "warmup_epochs")) for trial in self.trials)
         warmup = min(longest, self.epochs - 1)  # as Ultralytics: the last epoch is never warm-up
         if warmup * 3 > self.epochs:
             found.append(
@@ -121,15 +127,18 @@ class CompareCall:
                 f"{names} have the same learning rate, though Adam and its kin usually need about a tenth of SGD's."
                 " --lr0 0.01,0.001 trains each of them with both."
             )
-        if "auto" in self.axes.optimizers and self.axes.rates:
+        if self.axes.rates and self._ignoring_lr0():
             found.append("optimizer=auto chooses its own learning rate: --lr0 changes nothing in its runs.")
         return found
 
-    def _value(self, trial: Trial, key: str) -> float:
+    def _ignoring_lr0(self) -> tuple[Trial, ...]:
+        """Return the runs whose optimizer chooses its own learning rate."""
+        return tuple(trial for trial in self.trials if str(self._value(trial, "optimizer")).lower() == "auto")
+
+    def _value(self, trial: Trial, key: str) -> Any:
         """Return a setting of a run; for a preset that the model chooses, Ultralytics' default."""
-        preset = trial.preset or self.train.preset
-        below = hyperparameters(preset) if preset not in (None, AUTO) else {}
-        return float({**default_hyp(), **below, **self.train.settings}[key])
+        below = values_of(trial.preset or self.train.preset)
+        return {**default_hyp(), **below, **self.train.settings, **trial.choice}[key]
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -164,7 +173,7 @@ def _place(name: str) -> str:
 
 def _preset(name: str) -> dict[str, Any]:
     """Return a preset with its values: an edited file counts as another preset."""
-    return {"preset": name, "values": hyperparameters(name)}
+    return {"preset": name, "values": values_of(name)}
 
 
 def _without_seed(choice: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
+from ..guard.config import STEPS
 from ..guard.setting_checks import (
     mapping_of,
     require_count,
@@ -26,6 +28,8 @@ GUARD_DEFAULTS = {
     "max_norm_rise": 10.0,
 }
 """Defaults of the guard in an Ultralytics trainer that differ from those in any other loop."""
+STEP_VARIABLE = "YOLO_STABLE_STEP"
+"""Environment variable with the default of ``guard.step``, for scripts that name no settings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +117,7 @@ class GuardSettings:
             given: Names and values of either kind, over the defaults of a trainer; a ``GuardConfig`` is used as it is.
 
         Raises:
-            InvalidCallError: It is not a mapping, or a name or value is not allowed.
+            InvalidCallError: It is not a mapping, or a name or value is not allowed; also that of the environment variable.
 
         Examples:
             >>> GuardSettings.of({"max_norm": 5.0, "report": False}).trainer.report
@@ -125,7 +129,11 @@ class GuardSettings:
             return cls(guard=given, trainer=TrainerConfig())
         settings = mapping_of(given)
         require_names(settings, (*OF_GUARD, *OF_TRAINER))
-        guard = {**GUARD_DEFAULTS, **{name: value for name, value in settings.items() if name in OF_GUARD}}
+        guard = {
+            **GUARD_DEFAULTS,
+            **_step_by_default(),
+            **{name: value for name, value in settings.items() if name in OF_GUARD},
+        }
         trainer = {name: value for name, value in settings.items() if name in OF_TRAINER}
         return cls(guard=GuardConfig(**guard), trainer=TrainerConfig(**trainer))
 
@@ -136,3 +144,15 @@ class GuardSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return all of them as plain values, for YAML, JSON and :meth:`of`."""
         return {**self.guard.to_dict(), **dataclasses.asdict(self.trainer)}
+
+
+def _step_by_default() -> dict[str, Any]:
+    """Return what the environment variable says."""
+    step = os.environ.get(STEP_VARIABLE)
+    if not step:
+        return {}
+    if step not in STEPS:
+        raise InvalidCallError(
+            f"{STEP_VARIABLE}={step!r} is not allowed. The environment variable must be one of {', '.join(STEPS)}."
+        )
+    return {"step": step}

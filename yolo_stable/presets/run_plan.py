@@ -14,7 +14,7 @@ import yaml
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
 from .guard_settings import GuardSettings, TrainerConfig
-from .presets import AUTO, hyperparameters
+from .presets import AUTO, NONE, hyperparameters
 
 INJECTED = "injected"
 """The key of ``args.yaml`` with the faults that were injected into a run; a record, no setting."""
@@ -28,7 +28,7 @@ class RunPlan:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     """What the trainer does around the guard."""
     preset: str | None = None
-    """Name or path of the preset below the explicit arguments; None: Ultralytics' defaults."""
+    """Name or path of the preset below the explicit arguments; None: Ultralytics' own settings."""
     why: str = ""
     """Why this preset, if the user did not name it."""
     overridden: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -69,8 +69,9 @@ def choose_preset(model: str | Path | object, pretrained: object = True) -> tupl
 def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, Any]]:
     """Take ``guard`` and ``preset`` out of a trainer's overrides, and put the preset below the rest.
 
-    Later ones win: Ultralytics' defaults, preset, explicit arguments. A resumed run keeps the guard settings of its ``args.yaml``
-    that are not given anew. Its hyperparameters come from its checkpoint; another preset overrides them.
+    Without a preset no argument of Ultralytics changes. Later ones win: Ultralytics' defaults, preset, explicit arguments. A
+    resumed run keeps the guard settings of its ``args.yaml`` that are not given anew. Its hyperparameters come from its
+    checkpoint; another preset overrides them.
 
     Args:
         overrides: What ``YOLO(...).train(...)`` passes to the trainer; not changed.
@@ -85,6 +86,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
     guard, preset = rest.pop("guard", None), rest.pop("preset", None)
     if not isinstance(preset, (str, os.PathLike, type(None))):
         raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
+    preset = None if preset == NONE else preset
     if rest.get("resume"):
         before = _settings_of_resumed_run(rest)
         settings = GuardSettings.of(guard)  # checked first: the message is about the call

@@ -14,7 +14,7 @@ from ..augment import NAMED
 from ..data.builtin import is_builtin, make
 from ..errors import InvalidCallError, nearest
 from ..presets.commented_yaml import CommentedYaml
-from ..presets.presets import AUTO, hyperparameters
+from ..presets.presets import NONE, values_of
 from ..presets.ultralytics_settings import check_setting, parse_value
 
 SUFFIX_OF_TASK = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
@@ -37,8 +37,8 @@ class TrainCall:
     """Settings of the guard."""
     model: str | None = None
     """As given; None: the task chooses."""
-    preset: str | None = AUTO
-    """As given; :data:`AUTO`: the model chooses; None: no preset, which only a run's ``args.yaml`` can say."""
+    preset: str | None = None
+    """As given; None: Ultralytics' own settings."""
     validate: str | None = None
     """One of :data:`VALIDATIONS`, or None."""
     imports: tuple[str, ...] = ()
@@ -61,7 +61,8 @@ class TrainCall:
             data: The word after ``train``; ``data=PATH`` may also come after other ``key=value``.
             words: ``key=value`` and ``guard.key=value``. ``cfg=FILE`` names a YAML file with more, which the words override;
                 it may be the ``args.yaml`` of an earlier run.
-            preset: Name or path of a preset, or None.
+            preset: Name or path of a preset; ``"auto"``: the model chooses one; ``"none"``: none, whatever the file says;
+                None: that of the ``cfg`` file, or none.
             imports: Of ``--import``.
 
         Raises:
@@ -109,8 +110,7 @@ class TrainCall:
         file = _read_cfg(settings.pop("cfg", None))
         settings, guard = {**file.settings, **settings}, {**file.guard, **guard}
         preset = file.preset if preset is None else preset
-        if preset not in (None, AUTO):
-            hyperparameters(preset)
+        values_of(preset)
         in_file = settings.pop("data", None)
         if not places and in_file is not None:
             places.append(in_file)
@@ -126,7 +126,7 @@ class TrainCall:
             settings=settings,
             guard=guard,
             model=_model(settings),
-            preset=preset,
+            preset=None if preset == NONE else preset,
             validate=validate,
             imports=tuple(imports or ()),
         )
@@ -161,7 +161,7 @@ class _CfgFile:
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     guard: Mapping[str, Any] = field(default_factory=dict)
-    preset: str | None = AUTO
+    preset: str | None = None
 
 
 def _read_cfg(name: Any) -> _CfgFile:
@@ -173,7 +173,7 @@ def _read_cfg(name: Any) -> _CfgFile:
     except InvalidCallError as error:
         raise InvalidCallError(f"{WHERE}: cfg={name} cannot be used: {error}") from error
     settings: dict[str, Any] = {}
-    ours: dict[str, Any] = {"guard": {}, "preset": AUTO}
+    ours: dict[str, Any] = {"guard": {}, "preset": None}
     for entry in entries:
         where = f"{WHERE}: cfg={name}, line {entry.line}"
         if entry.key not in ours:
@@ -202,7 +202,7 @@ def _model(settings: dict[str, Any]) -> str | None:
     what = "is empty" if not model else "is a folder" if Path(str(model)).is_dir() else ""
     if what:
         raise InvalidCallError(
-            f"{WHERE}: model={model} {what}. Give a checkpoint (.pt) or a YAML, or leave model out for yolo11n."
+            f"{WHERE}: model={model} {what}. Give a checkpoint (.pt) or a YAML, or leave model out for Ultralytics' default."
         )
     return str(model)
 

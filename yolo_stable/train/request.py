@@ -17,7 +17,7 @@ from ..checkpoints.reader import load_good
 from ..errors import InvalidCallError
 from ..incidents.own_layers import make_known
 from ..presets.guard_settings import GuardSettings
-from ..presets.presets import AUTO, hyperparameters
+from ..presets.presets import values_of
 from ..presets.run_plan import separate
 from ..trainer.trainers import TRAINERS, GuardedTrainerMixin
 from .call import WHERE, TrainCall
@@ -53,7 +53,7 @@ def resolve(call: TrainCall) -> TrainRequest:
         YoloStableError: The checkpoint to resume is damaged.
     """
     settings = dict(call.settings)
-    values = {**(hyperparameters(call.preset) if call.preset not in (None, AUTO) else {}), **settings}
+    values = {**values_of(call.preset), **settings}
     _check_values(call, values)
     resume = settings.get("resume")
     if not resume:

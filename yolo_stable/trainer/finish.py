@@ -47,9 +47,21 @@ class RunEnding:
     ) -> None:
         self._trainer, self._checkpoints, self._files, self._precision = trainer, checkpoints, files, precision
         self._injections, self._next_steps, self._undo_resume = injections, next_steps, undo_resume
+        self.error: YoloStableError | None = None
+        """What the training has raised, for whoever trains several in a row."""
 
     @contextlib.contextmanager
     def of_the_run(self) -> Iterator[None]:
+        """Record the end of the training in here, and keep its error; raises as :meth:`_recorded`."""
+        try:
+            with self._recorded():
+                yield
+        except YoloStableError as error:
+            self.error = error
+            raise
+
+    @contextlib.contextmanager
+    def _recorded(self) -> Iterator[None]:
         """Record the end of the training in here.
 
         Raises:
