@@ -26,6 +26,7 @@ from verb import carried_out
 from benchmarks.preflight import PLANTED
 from yolo_stable.chaos import CATALOGUE
 from yolo_stable.cli.main import app
+from yolo_stable.incidents import worker as autopsy_worker
 from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.presets import preset_names
 from yolo_stable.train.call import TrainCall
@@ -80,11 +81,11 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]) -> Path:
-    """Return a folder with what the documentation names: ``data.yaml`` and ``yolo11n.pt``, both small."""
+    """Return a folder with what the documentation names: ``data.yaml`` and ``yolo26n.pt``, both small."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "data.yaml").write_text(Path(shapes("detect", train=4, val=4, imgsz=32)).read_text())
     network = ultralytics.YOLO(narrow("detect"))
-    network.save(folder / "yolo11n.pt")
+    network.save(folder / "yolo26n.pt")
     return folder
 
 
@@ -207,9 +208,14 @@ PROMISED = (
 
 
 def test_the_tutorial_goes_as_it_says(
-    tmp_path: Path, narrow: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    narrow: Callable[[str], str],
+    warm_workers: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(autopsy_worker, "multiprocessing", warm_workers)
     monkeypatch.setenv("YOLO_STABLE_CACHE", str(tmp_path / "cache"))
     (handler,) = (handler for handler in LOGGER.handlers if handler.name == "ultralytics.utils.set_logging")
     small = [f"{key}={value}" for key, value in TINY.items() if key != "epochs"]
