@@ -34,7 +34,7 @@ from yolo_stable.train.call import TrainCall
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("[!_]*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND: Any = typer.main.get_command(app)
 TINY = {"epochs": 1, "imgsz": 32, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "val": False}
@@ -161,6 +161,8 @@ def known(line: str) -> None:
         name = words[1].partition("=")[0]
         files = [*(ROOT / "yolo_stable").rglob("*.py"), *(ROOT / "yolo_stable").rglob("*.yaml")]
         assert any(name in file.read_text(encoding="utf-8") for file in files), line
+    elif words[:2] == ["yolo", "settings"]:
+        assert {word.partition("=")[0] for word in words[2:]} <= set(ultralytics.settings), line
     elif words[:2] == ["jupyter", "execute"]:
         assert (ROOT / words[2]).is_file(), line
     else:
@@ -225,7 +227,7 @@ def test_the_tutorial_goes_as_it_says(
         if not {"shapes", "runs/detect/nan", "runs/detect/nan/incidents/0001"} & set(words):
             continue  # the installation, and what needs a data set of one's own
         if words[0] == "train":
-            words += [*small, "batch=32", f"project={tmp_path / 'runs/detect'}"]
+            words += [*small, "batch=8", "fraction=0.2", f"project={tmp_path / 'runs/detect'}"]
         monkeypatch.setattr(handler, "stream", sys.stdout)
         code, out, err = carried_out(capsys, monkeypatch, *words)
         assert code == 0, err
