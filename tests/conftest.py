@@ -27,6 +27,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, Phase, settings
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.utils import SETTINGS
 from warmed import Warmed
 
 # GNU readline, which something imports sooner or later, tells all programs that are started from then on how wide a terminal is
@@ -52,6 +53,9 @@ settings.register_profile("thorough", settings.get_profile("suite"), max_example
 settings.load_profile("suite")
 
 torch.set_num_threads(1)
+
+# Ultralytics imports MLflow for every training if it is there, which takes seconds; a test that logs has settings of its own.
+SETTINGS.update({"mlflow": False})
 
 
 TESTS = Path(__file__).parent
