@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._shared.numbers import megabytes
 from ..checkpoints.live_state import named_state
 from ..errors import UnhealthyStartError
 from ..guard import GuardConfig, StepGuard
@@ -86,6 +87,14 @@ def telemetry_row(config: TrainerConfig) -> tuple[str, str]:
     norm = "" if config.warn_norm is None else f"norm above {config.warn_norm:g}, "
     warned = f"{norm}norm rising, loss scale falling, one layer dominating"
     return "telemetry", f"{every} a line in guard.jsonl; warned of: {warned}"
+
+
+def incident_row(config: TrainerConfig) -> tuple[str, str]:
+    """Return the row of the start-up table about what a bad batch leaves on the disk."""
+    if config.incidents is None:
+        return "incidents", "off (guard.incidents=None): no bad batch is looked into"
+    each = "" if config.incident_bytes is None else f", of at most {megabytes(config.incident_bytes)} each"
+    return "incidents", f"up to {config.incidents} written in full{each} (guard.incidents, guard.incident_bytes)"
 
 
 def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int, collapse: float | None) -> list[tuple[str, str]]:

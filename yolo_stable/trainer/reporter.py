@@ -17,7 +17,7 @@ from ..presets.lr_schedule import schedule_warnings
 from ..presets.ultralytics_settings import default_hyp
 from ..runlog.step_metrics import StepMetrics
 from ..runlog.warning_rules import Caution
-from .banner import guard_rows, precision, preset_rows, telemetry_row
+from .banner import guard_rows, incident_row, precision, preset_rows, telemetry_row
 from .next_steps import NextSteps
 
 LONGEST_WARM_UP = 1000
@@ -59,7 +59,7 @@ class Reporter:
             self.steps = StepMetrics(*limits, trainer.device, proportional=isinstance(trainer.optimizer, SGD))
         numbers = precision(bool(trainer.amp), trainer.args.amp, scaler)
         does = guard_rows(trainer.guard, accumulate=trainer.accumulate, precisions=precisions, collapse=config.collapse)
-        rows = [*does, telemetry_row(config), ("precision", numbers), *preset_rows(trainer.plan)]
+        rows = [*does, incident_row(config), telemetry_row(config), ("precision", numbers), *preset_rows(trainer.plan)]
         LOGGER.info(render_table("guard of yolo-stable", rows))
         for warning in schedule_warnings(vars(trainer.args), len(trainer.train_loader), default_hyp()):
             LOGGER.warning(warning)
