@@ -189,6 +189,31 @@ def test_what_needs_no_torch_imports_none(here: Path, words: str) -> None:
     assert imported(answer) & HEAVY == set()
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("--help", 0, "Usage: yolo-stable"),
+        ("train --help", 0, "key=value"),
+        ("presets", 0, "guarded"),
+        ("presets show stable", 0, "not installed"),
+        ("presets diff stable default", 2, "Ultralytics is not installed in this Python. Install it"),
+        ("train data.yaml", 2, "Ultralytics is not installed in this Python. Install it"),
+        ("yolo train data=data.yaml", 2, "torch is not installed in this Python. Install it:\n    pip install torch"),
+    ],
+)
+def test_help_and_presets_need_neither_torch_nor_ultralytics(here: Path, words: str, code: int, said: str) -> None:
+    (here / "bare.py").write_text(
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({sorted(HEAVY)}))\n"  # not to be found any more
+        "from yolo_stable.cli.main import main\n"
+        "main()\n"
+    )
+    answer = in_process_of_its_own(sys.executable, "bare.py", *words.split(), cwd=here)
+    assert answer.code == code
+    assert said in answer.out + answer.err
+    assert "Traceback" not in answer.err
+
+
 def imported(answer: Answer) -> set[str]:
     """Return the packages that ``-X importtime`` has listed."""
     lines = [line for line in answer.err.splitlines() if line.startswith("import time:")]
