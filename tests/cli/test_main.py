@@ -189,6 +189,31 @@ def test_what_needs_no_torch_imports_none(here: Path, words: str) -> None:
     assert imported(answer) & HEAVY == set()
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("--help", 0, "Usage: yolo-stable"),
+        ("train --help", 0, "key=value"),
+        ("presets", 0, "guarded"),
+        ("presets show stable", 0, "not installed"),
+        ("presets diff stable default", 2, "Ultralytics is not installed in this Python. Install it"),
+        ("train data.yaml", 2, "Ultralytics is not installed in this Python. Install it"),
+        ("yolo train data=data.yaml", 2, "torch is not installed in this Python. Install it:\n    pip install torch"),
+    ],
+)
+def test_help_and_presets_need_neither_torch_nor_ultralytics(here: Path, words: str, code: int, said: str) -> None:
+    (here / "bare.py").write_text(
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({sorted(HEAVY)}))\n"  # not to be found any more
+        "from yolo_stable.cli.main import main\n"
+        "main()\n"
+    )
+    answer = in_process_of_its_own(sys.executable, "bare.py", *words.split(), cwd=here)
+    assert answer.code == code
+    assert said in answer.out + answer.err
+    assert "Traceback" not in answer.err
+
+
 def imported(answer: Answer) -> set[str]:
     """Return the packages that ``-X importtime`` has listed."""
     lines = [line for line in answer.err.splitlines() if line.startswith("import time:")]
@@ -308,6 +333,9 @@ FILES = {
     "nonames.yaml": "train: images/train\nval: images/val\n",
     "empty.yaml": "train: images/empty\nval: images/val\nnames: [a]\n",
     "emptyval.yaml": "train: images/train\nval: images/empty\nnames: [a]\n",
+    "boxes.yaml": "train: boxed/images\nval: images/val\nnames: [a]\n",
+    "boxed/images/1.png": "x",
+    "boxed/labels/1.txt": "0 0.5 0.5 0.2 0.2\n\n0 0.1 0.1 0.1 0.1\n",
     "nul.yaml": "lr0: 0.01\0\n",
     "bad.yaml": "lr0: 0.01\nlr_0: 0.01\n",
     "other.yaml": "model: yolo11n-seg.yaml\ntask: segment\n",
@@ -359,6 +387,10 @@ BAD = [
     pytest.param("ok.yaml project=/proc/runs", "the run's folder ", id="folder that cannot be made"),
     pytest.param("ok.yaml save_dir=ok.yaml", "the run's folder ", id="folder that is a file"),
     pytest.param("ok.yaml task=pose model=yolo11n-pose.yaml", "data set ok.yaml: 'kpt_shape' is missing", id="pose"),
+    pytest.param("boxes.yaml model=yolo26n-seg.pt", "data set boxes.yaml: its labels are boxes, and a", id="outlines"),
+    pytest.param(
+        "boxes.yaml task=obb", "data set boxes.yaml: its labels are boxes, and a model for task=obb", id="obb"
+    ),
     pytest.param("ok.yaml distill_model=gone.pt", "distill_model=gone.pt cannot be used: ", id="missing teacher"),
     pytest.param("ok.yaml distill_model=images", "distill_model=images is a folder. Give ", id="teacher is a folder"),
     pytest.param("ok.yaml pretrained=yolo11n.yaml", "pretrained=yolo11n.yaml holds no weights. ", id="no weights"),
@@ -413,11 +445,16 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing_behind(
     assert tree(here) == before
 
 
-def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], str], warm_python: str) -> None:
+def test_bad_input_is_one_line_also_where_ultralytics_has_never_run(
+    here: Path, narrow: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It makes a file of settings then, and says so."""
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "settings"))
     words = ("train", "gone.yaml", f"model={narrow('detect')}", "epochs=1", "device=cpu")
-    answer = in_process_of_its_own(warm_python, *MODULE[1:], *words, cwd=here)
-    assert answer.code == 2
+    answer = in_process_of_its_own(*MODULE, *words, cwd=here)
+    assert (answer.code, answer.out) == (2, "")
     assert answer.refusal().startswith("train: there is no data set 'gone.yaml' (seen from ")
+    assert list((tmp_path / "settings").rglob("settings.json"))
     assert tree(here) == []
 
 
@@ -935,20 +972,15 @@ def test_a_run_folder_that_cannot_be_made_is_a_wrong_call(
     assert tree(here) == ["file"]
 
 
-def failing(narrow: Callable[[str], str], shapes: Callable[..., str], how: str) -> tuple[str, ...]:
+def failing(narrow: Callable[[str], str], shapes: Callable[..., str]) -> tuple[str, ...]:
     """Return a call that is right as far as can be told without training."""
-    calls = {
-        "layers": (shapes(), f"model={narrow('detect')}", "freeze=1000"),
-        "labels of another task": (shapes(), f"model={narrow('segment')}"),
-    }
-    return calls[how]
+    return (shapes(), f"model={narrow('detect')}", "freeze=1000")
 
 
-@pytest.mark.parametrize("how", ["layers", "labels of another task"])
 def test_a_run_that_never_began_leaves_no_folder(
-    command: Command, here: Path, narrow: Callable[[str], str], shapes: Callable[..., str], how: str
+    command: Command, here: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
 ) -> None:
-    call = ("train", *failing(narrow, shapes, how), "epochs=1", *SMALL, "name=run")
+    call = ("train", *failing(narrow, shapes), "epochs=1", *SMALL, "name=run")
     answer = command(*call, f"project={here / 'deep' / 'runs'}")
     assert answer.code == 1
     assert answer.refusal().startswith("Training failed: ")
@@ -964,7 +996,7 @@ def test_a_run_that_never_began_leaves_no_folder(
 def test_a_failure_is_one_line_or_a_traceback(
     here: Path, narrow: Callable[[str], str], shapes: Callable[..., str], warm_python: str
 ) -> None:
-    words = ("train", *failing(narrow, shapes, "layers"), "epochs=1", *SMALL, f"project={here / 'runs'}")
+    words = ("train", *failing(narrow, shapes), "epochs=1", *SMALL, f"project={here / 'runs'}")
     told = in_process_of_its_own(warm_python, *MODULE[1:], *words, "--traceback", cwd=here)
     assert told.code == 1
     assert "Traceback (most recent call last):" in told.err

@@ -16,6 +16,7 @@ from yolo_stable.presets.guard_settings import TrainerConfig
 from yolo_stable.presets.run_plan import RunPlan
 from yolo_stable.trainer.banner import (
     guard_rows,
+    incident_row,
     named_state,
     precision,
     preset_rows,
@@ -219,6 +220,19 @@ CONFIG = GuardConfig()
 )
 def test_the_table_says_what_is_written_and_warned_of(settings: dict[str, Any], said: str) -> None:
     assert telemetry_row(TrainerConfig(**settings)) == ("telemetry", said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "up to 10 written in full, of at most 1000 MB each (guard.incidents, guard.incident_bytes)"),
+        ({"incidents": 3, "incident_bytes": None}, "up to 3 written in full (guard.incidents, guard.incident_bytes)"),
+        ({"incidents": None}, "off (guard.incidents=None): no bad batch is looked into"),
+    ],
+    ids=["default", "any size", "off"],
+)
+def test_the_table_says_what_bad_batches_leave_on_the_disk(settings: dict[str, Any], said: str) -> None:
+    assert incident_row(TrainerConfig(**settings)) == ("incidents", said)
 
 
 @pytest.mark.parametrize(

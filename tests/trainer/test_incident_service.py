@@ -118,7 +118,7 @@ class Bare:
     @property
     def incidents(self) -> list[Any]:
         """What the log was told: kind, report, epoch, folder, and what had been put in."""
-        return [call[1:] for call in self.calls if call[0] == "incident"]
+        return [call[1:6] for call in self.calls if call[0] == "incident"]
 
 
 @pytest.fixture
@@ -402,6 +402,40 @@ class TestOnTheDisk:
         assert "rng/torch" in more["state"]
         assert (more["plain"]["scale"], more["plain"]["model"]) == (1.0, {"yaml": "Linear"})
         assert more["extra_files"] == {"preview.jpg": b"picture"}
+
+    @pytest.mark.parametrize(
+        ("most", "gone", "replayed"),
+        [
+            (None, [], True),
+            (10_000, [], True),
+            (8, ["the optimizer's state"], True),
+            (7, ["the optimizer's state", "the weights"], False),
+            (3, ["the optimizer's state", "the weights", "the batch"], False),
+        ],
+    )
+    def test_what_is_too_large_is_left_out_beginning_with_what_no_replay_needs(
+        self, bare: Bare, bundles: Any, examined: Examined, most: int | None, gone: list[str], replayed: bool
+    ) -> None:
+        """Weights and batch have 4 bytes each."""
+        bare.trainer.plan.trainer = TrainerConfig(incident_bytes=most)
+        state = {"model/weight": torch.ones(1), "ema/weight": torch.ones(9), "optimizer/weight": torch.ones(2)}
+        bare.guard.state.live = lambda: state
+        examined.answer = AutopsyReport(next="Again:\nyolo-stable autopsy incidents/0001")
+        bare.keep()
+        bare.draw()
+        bare.service.look_into(MICRO)
+        ((_, record, more),) = bundles
+        names = {"optimizer/weight", "model/weight"} - {
+            "optimizer/weight" if gone else "",
+            "model/weight" if gone[1:] else "",
+        }
+        assert {name for name in more["state"] if not name.startswith("rng/")} == names
+        assert bool(more["batch"]) is (len(gone) < 3)
+        assert more["extra_files"], "its picture is always there"
+        assert record.get("not_kept", []) == gone
+        assert ("yolo-stable autopsy" in bare.incidents[0][1].next) is replayed
+        (told,) = (call[-1] for call in bare.calls if call[0] == "incident")
+        assert told == {"left_out": tuple(gone)}
 
     def test_the_next_one_has_the_next_number(self, bare: Bare, bundles: Any) -> None:
         bare.keep()

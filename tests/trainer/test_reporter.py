@@ -229,6 +229,7 @@ class TestTheBanner:
         monkeypatch.setattr(reporting, "guard_rows", calls.to("guard_rows", [("step", "fused")]))
         monkeypatch.setattr(reporting, "preset_rows", lambda plan: [("preset", "stable")])
         monkeypatch.setattr(reporting, "telemetry_row", lambda config: ("log", "every 10th step"))
+        monkeypatch.setattr(reporting, "incident_row", lambda config: ("incidents", "a few"))
         monkeypatch.setattr(reporting, "schedule_warnings", calls.to("schedule", ["lr0 is far too high."]))
         monkeypatch.setattr(reporting, "default_hyp", lambda: "defaults")
 
@@ -238,6 +239,7 @@ class TestTheBanner:
         assert [" ".join(line.split()) for line in table.splitlines() if line] == [
             "guard of yolo-stable",
             "step fused",
+            "incidents a few",
             "log every 10th step",
             "loggers One",
             "alerts https://a/***",

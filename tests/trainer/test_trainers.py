@@ -374,7 +374,7 @@ class TestBeforeTheFirstStep:
         for said in (
             "off (guard.max_norm=None)",
             "29 layers",
-            "every 16 steps, 3 kept",
+            "every 16 steps, 2 kept and the one of the best fitness",
             "after 20 rejections in a row",
             "float32",
             "stable",

@@ -75,6 +75,16 @@ def count(amount: int, one: str, many: str = "") -> str:
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
+def megabytes(size: int) -> str:
+    """Return a number of bytes in words.
+
+    Examples:
+        >>> megabytes(0), megabytes(123_400), megabytes(12_340_000), megabytes(1_000_000_000)
+        ('0 MB', '0.123 MB', '12.3 MB', '1000 MB')
+    """
+    return f"{size / 1e6:.0f} MB" if size >= 1e8 else f"{size / 1e6:.3g} MB"
+
+
 def duration(seconds: float) -> str:
     """Return a time in words.
 

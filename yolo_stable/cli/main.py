@@ -78,6 +78,10 @@ def main() -> None:
         code = app(prog_name=app.info.name, standalone_mode=False)
     except YoloStableError as error:
         _end(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "ultralytics"):
+            raise
+        _end(f"{error.name} is not installed in this Python. Install it:\npip install {error.name}", 2)
     except _UsageError as error:
         if hint := _hint(sys.argv[1:]):
             _end(hint, error.exit_code)

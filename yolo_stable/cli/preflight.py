@@ -52,8 +52,11 @@ def preflight(
         from ..train.device_gate import prepared
 
         call = prepared(call)  # before torch is imported, as for train
-    from ..preflight.command import run
-    from ..preflight.show import Show
+    from .._shared.held_messages import held
+
+    with held("ultralytics"):
+        from ..preflight.command import run
+        from ..preflight.show import Show
 
     found = run(
         call,

@@ -37,13 +37,15 @@ def list_presets() -> None:
 def show_preset(name: Annotated[str, typer.Argument(metavar="NAME", help="Name or path of a preset.")]) -> None:
     """Show a preset: each value, Ultralytics' default, and the reason for the change."""
     from ..presets.presets import load_preset
+    from ..presets.ultralytics_settings import is_installed
 
     found = load_preset(name)
     console().print(f"{found.name}: {found.purpose}\n{found.path}", soft_wrap=True)
     figures = (Column(title="value"), Column(title="Ultralytics"))
     sheet = Sheet(Column(title="key", kind="head"), *figures, Column(title="why", kind="text"))
     for setting in found.settings:
-        sheet.add(setting.key, _text(setting.value), _text(setting.default), setting.reason)
+        default = _text(setting.default) if is_installed() else "not installed"
+        sheet.add(setting.key, _text(setting.value), default, setting.reason)
     sheet.print(console())
 
 

@@ -54,6 +54,7 @@ def train(
 
     Example: yolo-stable train data.yaml model=yolo26n.pt epochs=50 guard.max_norm=5.0
     """
+    from .._shared.held_messages import held
     from .._shared.text import one_line
     from ..train.call import TrainCall
     from ..train.inject import parse as parse_faults
@@ -67,7 +68,8 @@ def train(
             from ..train.device_gate import prepared
 
             call = prepared(call)  # before torch is imported, which reads environment variables once
-        from ..train.run import run  # imports torch and ultralytics: only now that the words are right
+        with held("ultralytics"):
+            from ..train.run import run  # imports torch and ultralytics: only now that the words are right
 
         run(call, inject=faults)
     except TrainingInterruptedError:  # says what was saved, also after Ctrl-C

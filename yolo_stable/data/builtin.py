@@ -170,7 +170,7 @@ def make(name: str, *, task: str = "detect", cache: Path | str | None = None, se
     except OSError as error:
         raise InvalidCallError(
             f"The data set {name!r} could not be written to the cache folder {place}: {error}. "
-            f"Set the environment variable {CACHE_VARIABLE} to another folder, or pass cache=."
+            f"Set the environment variable {CACHE_VARIABLE} to another folder."
         ) from error
     return folder if task == "classify" else folder / "data.yaml"
 

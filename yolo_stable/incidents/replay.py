@@ -28,6 +28,7 @@ from ..autopsy.report import AutopsyReport
 from ..errors import InvalidCallError
 from ..guard.generators import restore_random_state
 from ..provenance.recipe import Provenance
+from . import budget
 from .forward import AMP, forward_of
 from .own_layers import chosen, imported
 from .rebuild import OwnLayersError, rebuild_model
@@ -93,6 +94,9 @@ def run(
             report, notes, replayable = recorded, [*_IN_THE_RUN, str(error)], False
         if recorded is not None and recorded.cause != report.cause:
             notes.append(f"During the run, which had its snapshots, the cause was: {recorded.cause}.")
+    gone = budget.recorded(bundle.incident)
+    if gone:
+        notes.append(f"The run left out {', '.join(gone)} to stay within guard.incident_bytes.")
     report = _named(report, bundle, replayable=replayable, imports=imports)
     if json_file is not None:
         _write(json_file, report)

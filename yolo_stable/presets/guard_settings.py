@@ -61,6 +61,10 @@ class TrainerConfig:
     """Incidents of a run that are written in full, with everything for a replay, >= 1; ten times as many are examined, and
     further ones are counted. None: none."""
 
+    incident_bytes: int | None = 1_000_000_000
+    """Bytes of batch and state that an incident may take on the disk, >= 1. Beyond that, first the optimizer's state is left out,
+    which no replay needs, then the weights, then the batch; the incident and the line about it say so. None: any size."""
+
     autopsy_seconds: float | None = 60.0
     """Time for the autopsy of an incident, > 0. None: no autopsies during the run."""
 
@@ -90,7 +94,7 @@ class TrainerConfig:
     environment variable ``YOLO_STABLE_ALERT``, if there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("save_every_steps", "incidents", "telemetry_every"):
+        for name in ("save_every_steps", "incidents", "incident_bytes", "telemetry_every"):
             require_count(name, getattr(self, name), 1, allow_none=True)
         for name in ("autopsy_seconds", "warn_norm"):
             require_positive(name, getattr(self, name), allow_none=True)

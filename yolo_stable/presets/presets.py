@@ -11,7 +11,7 @@ from typing import Any
 from .._shared.resources import resource_dir
 from ..errors import InvalidCallError, nearest
 from .commented_yaml import CommentedYaml
-from .ultralytics_settings import check_setting, default_hyp
+from .ultralytics_settings import check_setting, default_hyp, is_installed
 
 AUTO = "auto"
 """Instead of a preset's name: let the model decide."""
@@ -29,7 +29,7 @@ class PresetSetting:
     key: str
     value: Any
     default: Any
-    """Ultralytics' value; None also where it has none."""
+    """Ultralytics' value; None also where it has none, or is not installed."""
     reason: str
     """Why the preset sets it; may be empty in a user's own file."""
 
@@ -73,7 +73,7 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> Preset:
 
     Raises:
         InvalidCallError: There is no such preset or file, the file is no YAML mapping, or a line is no setting of Ultralytics
-            with a finite value of the right type; with file and line.
+            with a finite value of the right type; with file and line. Without Ultralytics its settings are not known.
 
     Examples:
         >>> load_preset("guarded").values
@@ -81,10 +81,12 @@ def load_preset(name_or_path: str | os.PathLike[str]) -> Preset:
     """
     path = _locate(name_or_path)
     file = CommentedYaml.read(path)
-    defaults = default_hyp()
+    installed = is_installed()
+    defaults = default_hyp() if installed else {}
     settings = []
     for entry in file.entries:
-        check_setting(entry.key, entry.value, f"{path}:{entry.line}")
+        if installed:
+            check_setting(entry.key, entry.value, f"{path}:{entry.line}")
         settings.append(PresetSetting(entry.key, entry.value, defaults.get(entry.key), entry.comment))
     purpose, *notes = file.head or ("",)
     return Preset(path.stem, path, purpose, tuple(settings), tuple(notes))

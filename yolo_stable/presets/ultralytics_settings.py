@@ -57,6 +57,11 @@ def _declared() -> dict[str, _Declared]:
     return declared
 
 
+def is_installed() -> bool:
+    """Say whether this Python has Ultralytics."""
+    return importlib.util.find_spec("ultralytics") is not None
+
+
 def default_hyp() -> dict[str, Any]:
     """Return all of Ultralytics' settings with their defaults, in its order.
 

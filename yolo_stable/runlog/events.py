@@ -26,9 +26,10 @@ events and their further keys:
   whole state; ``lower_precision``: that, and ``precision`` is computed in from here on; ``halt``), ``reason``, ``culprits``,
   ``step`` and ``to_step`` (optimizer steps applied then, and in the snapshot), ``lost`` (steps undone by this escalation, without
   those that earlier ones had undone), ``lr_factor`` (what the learning rate is multiplied by from here on).
-- ``incident``: the autopsy of a rejection or an escalation. ``kind``, ``folder`` (where it is in full, or null), and the
-  answer of the autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``, ``samples``, ``evidence``,
-  ``next``. ``injected`` here and in ``start``: faults that were put in on purpose, where there are any.
+- ``incident``: the autopsy of a rejection or an escalation. ``kind``, ``folder`` (where it is in full, or null), ``bytes`` (of
+  that folder), and the answer of the autopsy: ``reproduced``, ``bitwise``, ``cause``, ``phase``, ``module``, ``op``,
+  ``samples``, ``evidence``, ``next``. ``injected`` here and in ``start``: faults that were put in on purpose, where there are
+  any.
 - ``left_out``: ``path`` of an image that was found guilty twice and is left out of the rest of the run.
 - ``unreadable``: ``path`` of an image that could not be read any more and is left out from here on, ``why``, ``split``
   (``train``, others are drawn in its place, or ``val``), ``lost`` (files of that split so far) and ``images`` (that it has).

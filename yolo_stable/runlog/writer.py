@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .._shared.atomic_file import reason, write_whole
+from .._shared.numbers import megabytes
 from .._shared.strict_json import strict
 from .._shared.system import installed_versions
 from ..autopsy.report import AutopsyReport
@@ -153,7 +154,13 @@ class RunLog:
         return f"epoch {epoch}: {what_was_done(escalation)}. Reason: {escalation.reason}."
 
     def incident(
-        self, kind: str, report: AutopsyReport, epoch: int, folder: Path | None, injected: Sequence[str] = ()
+        self,
+        kind: str,
+        report: AutopsyReport,
+        epoch: int,
+        folder: Path | None,
+        injected: Sequence[str] = (),
+        left_out: Sequence[str] = (),
     ) -> str:
         """Record what was found out about an incident, and return a line for the terminal.
 
@@ -163,12 +170,15 @@ class RunLog:
             epoch: From 1.
             folder: Where it was written in full, or None.
             injected: Injected faults that have just fired.
+            left_out: Parts that were not written, to keep it small.
         """
         answer = {key: value for key, value in report.to_json().items() if key != "schema"}
         on_record = {"injected": list(injected)} if injected else {}
-        details = {"kind": kind, "folder": str(folder) if folder else None, **answer, **on_record}
+        size = _size_of(folder)
+        details = {"kind": kind, "folder": str(folder) if folder else None, "bytes": size, **answer, **on_record}
         self._write("incident", details, epoch)
-        where = f" Bundle: {folder}" if folder else ""
+        without = f", without {', '.join(left_out)}: guard.incident_bytes" if left_out else ""
+        where = f" Bundle: {folder} ({megabytes(size)}{without})" if folder else ""
         return f"{report.headline()}.{where} Next: " + "\n    ".join(report.next.split("\n"))
 
     def left_out(self, path: str) -> None:
@@ -259,6 +269,13 @@ class RunLog:
         self._summary.add({"event": event, "epoch": self._epoch, **details})
         if self._log is not None:
             self._log.write(Event(event=event, epoch=self._epoch, details=details))
+
+
+def _size_of(folder: Path | None) -> int:
+    """Return the bytes of the files in a folder; 0 where there is none."""
+    if folder is None or not folder.is_dir():
+        return 0
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _write_summary(path: Path, content: dict[str, Any]) -> str | None:

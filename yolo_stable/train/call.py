@@ -144,6 +144,11 @@ class TrainCall:
             )
         return call
 
+    @property
+    def data_is_a_path(self) -> bool:
+        """Whether the data set is named by a path, there or not."""
+        return self.data is not None and (os.sep in self.data or self.data.endswith((".yaml", ".yml")))
+
     def resolve_data(self, task: str | None = None) -> str:
         """Return the path, the address or Ultralytics' name of the data set; a built-in one is made on first use.
 
@@ -155,10 +160,9 @@ class TrainCall:
             return str(make(data, task=task))
         if is_address(data) or Path(data).exists() or is_shipped("datasets", data):
             return data
-        looks_like_a_path = os.sep in data or data.endswith((".yaml", ".yml"))
-        if task == "classify" and not looks_like_a_path and not nearest(data, BUILTIN):
+        if task == "classify" and not self.data_is_a_path and not nearest(data, BUILTIN):
             return data  # Ultralytics has some that no file lists, such as imagenet10
-        hint = "" if looks_like_a_path else nearest(data, BUILTIN)
+        hint = "" if self.data_is_a_path else nearest(data, BUILTIN)
         raise InvalidCallError(
             f"{WHERE}: there is no data set {data!r} (seen from {Path.cwd()}).{hint} Give the path of a data.yaml, one of"
             " Ultralytics' names such as coco8.yaml, or 'digits' or 'shapes', which are made on first use."

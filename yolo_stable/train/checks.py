@@ -132,6 +132,8 @@ def check_data(data: str, task: str, split: str = "val") -> None:
     """
     from ultralytics.data.utils import IMG_FORMATS, check_cls_dataset, check_det_dataset
 
+    from .label_form import require_fitting_labels
+
     if data.startswith("ul://") or data.endswith(".ndjson"):
         return  # a list of addresses: Ultralytics downloads the images when training is set up
     try:
@@ -147,6 +149,7 @@ def check_data(data: str, task: str, split: str = "val") -> None:
             raise InvalidCallError(
                 f"{WHERE}: data set {data}: no images for '{part}' (looked at: {looked}). Put images there{mend}."
             )
+    require_fitting_labels(data, found, task)
     shape = found.get("kpt_shape")
     if task == "pose" and not (isinstance(shape, (list, tuple)) and len(shape) == 2 and shape[1] in (2, 3)):
         given = "is missing" if shape is None else f"is {shape!r}"

@@ -61,6 +61,8 @@ def resolve(call: TrainCall) -> TrainRequest:
     settings = dict(call.settings)
     values = {**values_of(call.preset), **settings}
     _check_values(call, values)
+    if call.data_is_a_path:
+        call.resolve_data()  # before anything is loaded
     resume = settings.get("resume")
     if not resume:
         RunFolder(planned_folder({**values, "task": task_by_name(call)}), WHERE)

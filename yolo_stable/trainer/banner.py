@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._shared.numbers import megabytes
 from ..checkpoints.live_state import named_state
 from ..errors import UnhealthyStartError
 from ..guard import GuardConfig, StepGuard
@@ -88,6 +89,14 @@ def telemetry_row(config: TrainerConfig) -> tuple[str, str]:
     return "telemetry", f"{every} a line in guard.jsonl; warned of: {warned}"
 
 
+def incident_row(config: TrainerConfig) -> tuple[str, str]:
+    """Return the row of the start-up table about what a bad batch leaves on the disk."""
+    if config.incidents is None:
+        return "incidents", "off (guard.incidents=None): no bad batch is looked into"
+    each = "" if config.incident_bytes is None else f", of at most {megabytes(config.incident_bytes)} each"
+    return "incidents", f"up to {config.incidents} written in full{each} (guard.incidents, guard.incident_bytes)"
+
+
 def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int, collapse: float | None) -> list[tuple[str, str]]:
     config, recovery = guard.config, guard.recovery
     collapse = None if guard.ranks.shared else collapse
@@ -96,6 +105,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int, collapse:
         return [("snapshots", "off (guard.snapshot_every=None)"), row]
     place = "host" if recovery.ring.on_host else str(next(guard.state.model.parameters()).device)
     kept = recovery.ring.keep + (collapse is not None)
+    held = f"{recovery.ring.keep} kept" + ("" if collapse is None else " and the one of the best fitness")
     size = kept * full_size(guard) / 2**20
     anchor = f", and {weights_size(guard) / 2**20:.3g} MiB of weights on the host" if recovery.keeps_anchor else ""
     believed = "any finite number" if config.max_value is None else f"weights up to {config.max_value:g} believed"
@@ -110,7 +120,7 @@ def _recovery_rows(guard: StepGuard, accumulate: int, precisions: int, collapse:
     lower = ", then in the next safer precision" if precisions > 1 else ""
     most = most_micro_batches(config, precisions, accumulate)
     return [
-        ("snapshots", f"every {config.snapshot_every} steps, {kept} kept: up to {size:.3g} MiB on {place}{anchor}"),
+        ("snapshots", f"every {config.snapshot_every} steps, {held}: up to {size:.3g} MiB on {place}{anchor}"),
         ("audit", f"{believed}; at every snapshot, validation and save"),
         ("divergence", divergence),
         (

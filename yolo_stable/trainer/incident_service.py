@@ -30,6 +30,7 @@ from ..errors import InvalidCallError
 from ..guard import Decision, Escalation
 from ..guard.generators import GeneratorStates
 from ..guard.wrappers import unwrap
+from ..incidents.budget import BATCH, OPTIMIZER, WEIGHTS, is_of_optimizer, left_out, sizes_of
 from ..incidents.folder import IncidentFolder
 from ..incidents.forward import forward_of, precision_of
 from ..incidents.picture import PICTURE, pictures_of
@@ -255,21 +256,33 @@ class IncidentService:
         folder = self.folder.next_folder()
         unnamed = found.report
         kept = folder is not None and found.drawn is not None and found.drawn.generators is not None
-        described = _described(unwrap(found.validated or self._trainer.model)) if kept else None
+        gone = self._left_out(found) if kept else ()
+        may_replay = kept and not {WEIGHTS, BATCH} & set(gone)
+        described = _described(unwrap(found.validated or self._trainer.model)) if may_replay else None
         healed = self._trainer.guard is not None and self._trainer.guard.recovery is not None
         now = self._injections.just_now(found.kind)
         found = replace(found, healed=healed, injected=self._injections.over, injected_now=now)
         found = replace(found, report=self._named(found, folder, replayable=described is not None))
         try:
-            self._put_on_disk(found, folder, described)
+            self._put_on_disk(found, folder, described, gone)
         except (OSError, InvalidCallError, RuntimeError, MemoryError) as error:  # no room on the disk, or in memory
             LOGGER.warning(f"{folder} could not be written: {one_line(error)}")
-            folder = None
+            folder, gone = None, ()
             found = replace(found, report=self._named(replace(found, report=unnamed), None, replayable=False))
         epoch = found.where.epoch
-        line = self._trainer.run_log.incident(found.kind, found.report, epoch, folder, found.injected_now)
+        line = self._trainer.run_log.incident(
+            found.kind, found.report, epoch, folder, found.injected_now, left_out=gone
+        )
         picture = None if folder is None else folder / PICTURE
         self._reporter.tell_incident(found.kind, found.reason, line, picture if picture and picture.is_file() else None)
+
+    def _left_out(self, found: Incident) -> tuple[str, ...]:
+        """Return what the folder of an incident goes without, to be no larger than it may be."""
+        assert self._trainer.guard is not None
+        assert found.drawn is not None
+        live = self._trainer.guard.state.live() if found.validated is None else found.validated.state_dict()
+        state = {name: tensor for name, tensor in live.items() if not name.startswith("ema/")}
+        return left_out(sizes_of(state, found.drawn.nbytes), self._trainer.plan.trainer.incident_bytes)
 
     def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> AutopsyReport:
         """Fill the next step with the names of this run, so that it works when typed."""
@@ -283,7 +296,9 @@ class IncidentService:
         )
         return found.report.naming(names)
 
-    def _put_on_disk(self, found: Incident, folder: Path | None, described: dict[str, Any] | None) -> None:
+    def _put_on_disk(
+        self, found: Incident, folder: Path | None, described: dict[str, Any] | None, gone: tuple[str, ...]
+    ) -> None:
         if folder is None:
             return
         assert self.folder is not None
@@ -292,15 +307,18 @@ class IncidentService:
         tensors, plain, batch, pictures = {}, {}, {}, {}
         drawn = found.drawn
         if drawn is not None and drawn.generators is not None:
-            if found.validated is None:
+            if WEIGHTS not in gone and found.validated is None:
                 tensors, plain = state_before(self._trainer.guard.state, drawn.generators)
-            else:
+            elif WEIGHTS not in gone:
                 tensors, plain = state_validated(model, drawn.generators)
-            batch = drawn.as_drawn()
+            if OPTIMIZER in gone:
+                tensors = {name: tensor for name, tensor in tensors.items() if not is_of_optimizer(name)}
+            batch = {} if BATCH in gone else drawn.as_drawn()
             pictures = pictures_of(found, model)
         if tensors:
             plain["model"] = described
-        write_bundle(folder, found.to_json(), batch=batch, state=tensors, plain=plain, extra_files=pictures)
+        record = {**found.to_json(), **({"not_kept": list(gone)} if gone else {})}
+        write_bundle(folder, record, batch=batch, state=tensors, plain=plain, extra_files=pictures)
         self.folder.written()
 
     def _is_innocent(self, kind: str, report: AutopsyReport) -> bool:

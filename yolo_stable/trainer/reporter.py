@@ -19,7 +19,7 @@ from ..presets.ultralytics_settings import default_hyp
 from ..runlog.step_metrics import StepMetrics
 from ..runlog.warning_rules import Caution
 from .alert_service import AlertService
-from .banner import guard_rows, precision, preset_rows, telemetry_row
+from .banner import guard_rows, incident_row, precision, preset_rows, telemetry_row
 from .logger_relay import LoggerRelay
 from .next_steps import NextSteps
 
@@ -66,7 +66,7 @@ class Reporter:
             self.steps = StepMetrics(*limits, trainer.device, proportional=isinstance(trainer.optimizer, SGD))
         numbers = precision(bool(trainer.amp), trainer.args.amp, scaler)
         does = guard_rows(trainer.guard, accumulate=trainer.accumulate, precisions=precisions, collapse=config.collapse)
-        rows = [*does, telemetry_row(config), *self._loggers.begin(), *self._alerts.begin()]
+        rows = [*does, incident_row(config), telemetry_row(config), *self._loggers.begin(), *self._alerts.begin()]
         rows += [("precision", numbers), *preset_rows(trainer.plan)]
         LOGGER.info(render_table("guard of yolo-stable", rows))
         for warning in schedule_warnings(vars(trainer.args), len(trainer.train_loader), default_hyp()):
