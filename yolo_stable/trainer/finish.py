@@ -130,9 +130,10 @@ class RunEnding:
         undone = (
             f"{counts.applied} optimizer steps were taken, and all undone" if counts.applied else "no step was taken"
         )
+        windows = f", and {counts.rejected_windows} windows" if counts.rejected_windows else ""
         raise TrainingHaltedError(
-            f"Nothing was learned: of {counts.micro_batches} micro-batches {counts.rejected_micro_batches} were rejected, and"
-            f" {undone}.",
+            f"Nothing was learned: of {counts.micro_batches} micro-batches {counts.rejected_micro_batches} were rejected"
+            f"{windows}, and {undone}.",
             "Look at the reasons in guard.jsonl.",
             f"What is wrong with the data set:\n{CHECK}",
         )
