@@ -123,8 +123,10 @@ def test_its_checkpoints_have_nothing_of_ours(trained: YOLO) -> None:
         assert b"yolo_stable" not in path.read_bytes()
 
 
-def test_it_is_copied_after_a_training(trained: YOLO) -> None:
-    twin = copy.deepcopy(trained)
+def test_it_is_copied_after_a_training_without_its_trainer_as_stock_is(trained: YOLO) -> None:
+    twin = copy.copy(trained)
+    twin.trainer = None
+    twin = copy.deepcopy(twin)
     assert type(twin) is YOLO
     assert twin.model is not trained.model
     assert all(map(torch.equal, twin.model.state_dict().values(), trained.model.state_dict().values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import torch
 from ultralytics.engine import trainer as engine
 from ultralytics.models.yolo.detect import DetectionTrainer
 
-from yolo_stable import YOLO, TrainingHaltedError
+from yolo_stable import YOLO, StableDetectionTrainer, TrainingHaltedError
 from yolo_stable.errors import TrainingInterruptedError
 from yolo_stable.models.asked import Asked
 from yolo_stable.models.command import guarded_command
@@ -125,8 +126,13 @@ def test_data_sets_that_stock_trains_by_commands_are_trained_by_ours(
 
 
 def test_the_trainings_of_a_tuning_are_guarded_and_a_halt_is_a_failed_one(
-    narrow: Callable[[str], str], given: dict[str, Any], sets: list[str], commands: list[list[str]]
+    monkeypatch: pytest.MonkeyPatch,
+    narrow: Callable[[str], str],
+    given: dict[str, Any],
+    sets: list[str],
+    commands: list[list[str]],
 ) -> None:
+    monkeypatch.setattr("ultralytics.engine.tuner.plot_tune_results", lambda file: None)
     model = YOLO(narrow("detect"))
     model.tune(iterations=2, guard={"max_norm": 5.0}, **{**given, "data": sets[1]})
     model.tune(iterations=1, guard=False, **{**given, "data": sets[0]})
@@ -138,22 +144,17 @@ def test_the_trainings_of_a_tuning_are_guarded_and_a_halt_is_a_failed_one(
 def test_ray_trains_what_was_asked_of_the_tuning(
     monkeypatch: pytest.MonkeyPatch, narrow: Callable[[str], str], given: dict[str, Any]
 ) -> None:
-    import pickle
-
     seen: list[Any] = []
 
     def run_ray_tune(model: YOLO, *args: Any, iterations: int, **train_args: Any) -> None:
         assert not {"guard", "preset"} & set(train_args)  # Ultralytics looks at them before its workers do
         copied = pickle.loads(pickle.dumps(model))  # as a worker gets it
-        monkeypatch.setattr(Asked, "stock", True)
-        monkeypatch.setattr(
-            "ultralytics.YOLO.train", lambda self, **given: seen.append(self.__dict__["_asked_of_tune"])
-        )
+        monkeypatch.setattr("ultralytics.YOLO.train", lambda self, **given: seen.append(given))
         copied.train(lr0=0.1)
 
     monkeypatch.setattr("ultralytics.utils.tuner.run_ray_tune", run_ray_tune)
     YOLO(narrow("detect")).tune(use_ray=True, iterations=1, guard={"max_norm": 5.0}, **given)
-    assert seen == [Asked.of({"max_norm": 5.0}, None)]
+    assert seen == [{"trainer": StableDetectionTrainer, "guard": {"max_norm": 5.0}, "lr0": 0.1}]
 
 
 def test_the_command_is_stock_s_again_after_an_error() -> None:

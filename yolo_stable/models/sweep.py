@@ -29,6 +29,8 @@ class Sweep:
         """Make the next trainer, unless a signal has ended the one before."""
         self.look()
         if any(isinstance(error, TrainingInterruptedError) for error in self.ended.values()):
+            with suppress(OSError, KeyError):  # the folder that was just made for it
+                Path(arguments["overrides"]["save_dir"]).rmdir()
             raise _InterruptedError
         self._last = self._make(**arguments)
         return self._last
