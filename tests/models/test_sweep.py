@@ -22,7 +22,7 @@ from yolo_stable import YOLO, StableDetectionTrainer, TrainingHaltedError
 from yolo_stable.errors import TrainingInterruptedError
 from yolo_stable.models.asked import Asked
 from yolo_stable.models.command import guarded_command
-from yolo_stable.models.sweep import Sweep
+from yolo_stable.models.sweep import Sweep, of_processes
 
 
 class Spoilt(DetectionTrainer):
@@ -88,6 +88,18 @@ def test_an_error_of_another_kind_is_skipped_as_stock_skips_it() -> None:
     with sweep.until_interrupted():
         assert sweep(overrides={"a": 1}).overrides == {"a": 1}
     assert sweep.halts == {}
+
+
+def test_a_halt_of_an_earlier_run_in_the_folder_is_none_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    file = tmp_path / "bad" / "summary.json"
+    file.write_text(json.dumps({"status": "halted", "message": "Enough."}))
+    done = SimpleNamespace(save_dir=tmp_path, metrics={"bad": None, "missing": None})
+    written = file.stat().st_mtime
+    assert of_processes(done, written) == {"bad": "Enough."}
+    assert of_processes(done, written + 10.0) == {}
+    file.write_text(json.dumps({"status": "failed", "message": "No file."}))
+    assert of_processes(done, written) == {}
 
 
 @pytest.fixture
