@@ -17,6 +17,7 @@ from typing import Any
 
 # Before the first import of Ultralytics: its settings file goes to a folder of our own, and nothing asks the network.
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="yolo-stable-tests-")
+os.environ.pop("YOLO_STABLE_ALERT", None)  # no alert of a test reaches anybody
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", MPLBACKEND="Agg")
 # The tests run in parallel, a process for each core; what they start has one thread as well.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -83,6 +84,17 @@ def pytest_collection_finish() -> None:
     """Take what the libraries have made for permanent: each collection, of which a training has some, would look through it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Take the compiler of torch for permanent, too: the first training imports it, with 150,000 objects."""
+    if "torch._inductor" in sys.modules and not settled:
+        settled.append(True)
+        gc.collect()
+        gc.freeze()
+
+
+settled: list[bool] = []
 
 
 def pytest_sessionfinish() -> None:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 RANKS = (0, 1)
 
 
-def run_both(program: str, *words: object, seconds: float, ranks: bool = False) -> None:
+def run_both(program: str, *words: object, seconds: float, ranks: bool = False, python: str = sys.executable) -> None:
     """Run ``python PROGRAM RANK WORDS`` as two processes to their end, or kill them when they wait for each other.
 
     Args:
@@ -22,6 +22,7 @@ def run_both(program: str, *words: object, seconds: float, ranks: bool = False) 
         *words: What it is given behind the rank.
         seconds: That it may take, > 0.
         ranks: Tell them their rank by the environment as well, as ``torch.distributed.run`` does.
+        python: Runs them. A warm one has read its environment before: not together with ``ranks``.
     """
     loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}  # a host's name need not resolve
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}  # as pytest has set it up
@@ -30,7 +31,7 @@ def run_both(program: str, *words: object, seconds: float, ranks: bool = False) 
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(len(RANKS))} if ranks else {}
         processes.append(
             subprocess.Popen(
-                [sys.executable, program, rank, *map(str, words)],
+                [python, program, rank, *map(str, words)],
                 env={**os.environ, **loopback, **path, **told},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

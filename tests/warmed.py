@@ -22,6 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 IMPORTED = (
     *("torch", "torch.distributed", "torchvision", "cv2", "scipy", "typer", "rich.console", "jinja2", "yaml", "psutil"),
     *("ultralytics", "ultralytics.models", "ultralytics.engine.trainer", "ultralytics.utils.plotting"),
+    *("torch._inductor", "albumentations", "polars", "matplotlib.pyplot"),  # which Ultralytics imports when it trains
     *(
         "yolo_stable.cli.main",
         "yolo_stable.trainer.trainers",

@@ -1,9 +1,8 @@
 """Ultralytics YOLO training that no bad batch can kill.
 
-    from ultralytics import YOLO
-    from yolo_stable import StableDetectionTrainer, load_hyp
+    from yolo_stable import YOLO  # was: from ultralytics import YOLO
 
-    YOLO("yolo11n.yaml").train(data="data.yaml", trainer=StableDetectionTrainer, **load_hyp("guarded"))
+    YOLO("yolo26n.pt").train(data="data.yaml", epochs=50)
 
 Importing this package imports neither torch nor ultralytics; the names below do when they are first used.
 """
@@ -22,6 +21,11 @@ if TYPE_CHECKING:
     from .errors import YoloStableError as YoloStableError
     from .guard import GuardConfig as GuardConfig
     from .guard import StepGuard as StepGuard
+    from .models.drop_in import RTDETR as RTDETR
+    from .models.drop_in import YOLO as YOLO
+    from .models.drop_in import YOLOE as YOLOE
+    from .models.drop_in import YOLOWorld as YOLOWorld
+    from .models.stable_trainer import StableTrainer as StableTrainer
     from .presets.presets import load_hyp as load_hyp
     from .trainer.trainers import GuardedTrainerMixin as GuardedTrainerMixin
     from .trainer.trainers import StableClassificationTrainer as StableClassificationTrainer
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "errors": ("InvalidCallError", "TrainingHaltedError", "UnhealthyStartError", "YoloStableError"),
     "guard": ("GuardConfig", "StepGuard"),
+    "models.drop_in": ("RTDETR", "YOLO", "YOLOE", "YOLOWorld"),
+    "models.stable_trainer": ("StableTrainer",),
     "presets.presets": ("load_hyp",),
     "trainer.trainers": (
         "GuardedTrainerMixin",

@@ -90,6 +90,22 @@ def test_an_autopsy_is_not_told_to_run_itself_again() -> None:
     assert commands(given("undecided", asked)) == ["yolo-stable autopsy r/incidents/0001 --frames 5"]
 
 
+@pytest.mark.parametrize(
+    ("preset", "end"),
+    [
+        (None, ["yolo-stable train d.yaml model=m.pt --preset stable"]),
+        ("finetune", ["yolo-stable train d.yaml model=m.pt --preset stable"]),
+        ("stable", ["yolo-stable train d.yaml model=m.pt --preset cautious"]),
+        ("cautious", []),
+        ("recovery", []),
+    ],
+)
+def test_after_a_divergence_a_calmer_preset_is_advised_than_that_of_the_run(preset: str | None, end: list[str]) -> None:
+    step = given("optimisation", Names(data="d.yaml", model="m.pt", preset=preset))
+    assert commands(step) == end
+    assert end or step.endswith("lower the learning rate.\nSet lr0= below that of the preset.")
+
+
 def test_a_state_that_was_healed_is_no_reason_to_start_again() -> None:
     healed = given("weights", Names(data="d.yaml", run="r", healed=True))
     assert "Start again" not in healed
@@ -105,7 +121,7 @@ class TestOwnLayers:
     OWN = Names(folder="r/incidents/0001", data="d.yaml", model="own.yaml", own=("Gate",))
 
     @pytest.mark.parametrize(
-        ("cause", "options"), [("precision", 'preset="stable", amp=False'), ("optimisation", 'preset="cautious"')]
+        ("cause", "options"), [("precision", 'preset="stable", amp=False'), ("optimisation", 'preset="stable"')]
     )
     def test_a_training_is_told_how_the_class_becomes_known(self, cause: str, options: str) -> None:
         lines = given(cause, self.OWN).splitlines()
@@ -120,7 +136,7 @@ class TestOwnLayers:
             data="d.yaml", model="own.yaml", last="r/weights/last.pt", own=("Gate",), own_files=("/my blocks.py",)
         )
         assert commands(given("optimisation", names)) == [
-            "yolo-stable train d.yaml model=own.yaml --preset cautious --import '/my blocks.py'"
+            "yolo-stable train d.yaml model=own.yaml --preset stable --import '/my blocks.py'"
         ]
         assert named(GO_ON, "", names) == (
             "yolo-stable train d.yaml model=r/weights/last.pt resume=True --import '/my blocks.py'"

@@ -64,6 +64,16 @@ def unfinished(kind: type) -> type:
     return Unfinished
 
 
+def saved_once(kind: type) -> type:
+    """Return a class that saves behind its last epoch alone."""
+
+    class SavedOnce(kind):  # type: ignore[misc, valid-type]
+        def save_model(self) -> Any:
+            return self.epoch + 1 == self.epochs and super().save_model()
+
+    return SavedOnce
+
+
 def finish(trainer: Any) -> Any:
     trainer.train()
     return trainer
@@ -71,6 +81,14 @@ def finish(trainer: Any) -> Any:
 
 def resume(last: Path, kind: type = StableDetectionTrainer, **overrides: Any) -> Any:
     return finish(unfinished(kind)(overrides={"model": str(last), "resume": True, **overrides}))
+
+
+def begin(last: Path, **overrides: Any) -> Any:
+    """Resume, but leave before the first batch: what is resumed and told is known then."""
+    trainer = unfinished(StableDetectionTrainer)(overrides={"model": str(last), "resume": True, **overrides})
+    trainer._setup_train()
+    trainer.services.ending.close_books("interrupted", "that was all")
+    return trainer
 
 
 def rows(trainer: Any) -> list[dict[str, str]]:
@@ -122,7 +140,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(
     arguments: Arguments, task: str, overrides: dict[str, Any], after: int
 ) -> None:
     kind = TRAINERS["detect" if task == "end2end" else task]
-    twin = finish(unfinished(kind)(overrides=arguments(task, **overrides, name="twin")))
+    twin = finish(saved_once(unfinished(kind))(overrides=arguments(task, **overrides, name="twin")))
     stopped = stop_after(kind(overrides=arguments(task, **overrides, name="run")), after)
     assert len(rows(stopped)) == after + 1
     torch.manual_seed(999)  # whatever happens in between
@@ -199,6 +217,11 @@ def resumed_in(last: Path, kind: type = StableDetectionTrainer, **overrides: Any
     return resume(last, kind, save_dir=str(last.parent.parent), **overrides)
 
 
+def begin_in(last: Path, **overrides: Any) -> Any:
+    """Begin in the folder of the checkpoint, which was copied there."""
+    return begin(last, save_dir=str(last.parent.parent), **overrides)
+
+
 def poisoned(base: type, batches: set[int]) -> type:
     class Poisoned(base):  # type: ignore[misc, valid-type]
         seen = 0
@@ -260,17 +283,17 @@ class TestFolder:
         with pytest.raises(InvalidCallError, match="nothing left to resume"):
             resume(copied, epochs=1, lr0=0.5, guard={"max_norm": 0.001})
         assert arguments.read_text() == before
-        assert resume(copied).guard.config.max_norm == 10.0
+        assert begin(copied).guard.config.max_norm == 10.0
 
     def test_without_its_side_file_it_says_that_weights_are_rounded(
         self, copied: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         copied.with_name(NAME).unlink()
-        resume(copied)
+        begin(copied)
         assert any("rounded to float16" in record.getMessage() for record in caplog.records)
 
     def test_changed_settings_of_the_guard_are_named(self, copied: Path) -> None:
-        changed = resume(copied, guard={"max_norm": 3.0}).plan.changed
+        changed = begin(copied, guard={"max_norm": 3.0}).plan.changed
         assert changed["guard.max_norm"] == (10.0, 3.0)
 
 
@@ -338,7 +361,7 @@ class TestChanges:
         assert len(rows(trainer)) == 4
 
     def test_the_table_says_what_changed(self, copied: Path, caplog: pytest.LogCaptureFixture) -> None:
-        resumed_in(copied, patience=7)
+        begin_in(copied, patience=7)
         table = next(r.message for r in caplog.records if r.message.startswith("guard of yolo-stable\n"))
         assert "patience=7 (before: 100)" in table
         assert not [r for r in caplog.records if "Resume ignores" in r.message]
@@ -373,7 +396,7 @@ class TestChanges:
         self, copied: Path, shapes: Callable[..., str], caplog: pytest.LogCaptureFixture
     ) -> None:
         other = shapes("detect", train=8)
-        trainer = resumed_in(copied, data=other)
+        trainer = begin_in(copied, data=other)
         assert trainer.plan.changed["data"][1] == other
         assert any("the run was begun with other data: " in r.getMessage() for r in caplog.records)
 
@@ -540,7 +563,7 @@ class TestDamage:
             caught.value
         )
         side.unlink()
-        assert resumed_in(copied).start_epoch == 2
+        assert begin_in(copied).start_epoch == 2
 
     def test_a_side_file_of_another_run_is_refused(self, copied: Path) -> None:
         checkpoint = load(copied)
@@ -556,7 +579,7 @@ class TestDamage:
         checkpoint = load(copied)
         checkpoint["epoch"] = 2
         torch.save(checkpoint, copied)
-        assert resumed_in(copied, epochs=4).start_epoch == 3
+        assert begin_in(copied, epochs=4).start_epoch == 3
         assert any("is older than" in r.getMessage() for r in caplog.records)
 
     def test_a_state_of_another_network_changes_nothing(self, copied: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,12 +20,16 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from equality import assert_same
+from ultralytics.cfg import TASK2MODEL
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER
 from verb import carried_out
 
 from yolo_stable._shared.shell_text import beneath
 from yolo_stable.cli import main as cli
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
+from yolo_stable.presets.presets import load_hyp
 from yolo_stable.train import model as train_model
 from yolo_stable.train import run as train_run
 from yolo_stable.trainer.trainers import StableDetectionTrainer
@@ -32,6 +38,7 @@ HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib"}
 SURFACE = {
     "": ["--version"],
     "train": ["DATA", "[key=value ...]", "--preset", "--inject", "--import", "--traceback"],
+    "yolo": ["[WORD ...]", "--preset", "--traceback"],
     "compare": ["DATA", "[key=value ...]", "--optimizers", "--presets", "--lr0", "--seeds", "--stock", "--epochs", "--out",
                 "--json", "--import", "--ray", "--resources"],
     "preflight": ["DATA", "[key=value ...]", "--preset", "--precision", "--lr-range", "--seconds", "--json", "--import",
@@ -144,7 +151,7 @@ def test_every_verb_explains_itself(command: Command, verb: str) -> None:
 
 def test_a_paragraph_of_help_is_one_line_for_the_terminal_to_wrap() -> None:
     texts = [verb.help for verb in cli.app.registered_commands]
-    assert len(texts) == 7
+    assert len(texts) == 8
     for text in texts:
         assert text
         assert "\n" not in text.replace("\n\n", "")
@@ -171,6 +178,9 @@ def test_help_is_there_in_under_a_second_without_torch(here: Path) -> None:
         pytest.param("presets show stable", id="show"),
         pytest.param("presets diff stable default", id="diff"),
         pytest.param("train data.yaml lr_0=1", id="wrong key"),
+        pytest.param("train detect --epochs", id="option without a value"),
+        pytest.param("val data=data.yaml", id="command of Ultralytics"),
+        pytest.param("yolo val guard.max_norm=5", id="guard without a training"),
     ],
 )
 def test_what_needs_no_torch_imports_none(here: Path, words: str) -> None:
@@ -256,6 +266,7 @@ def test_an_unknown_preset_is_answered_with_the_list(command: Command, words: st
         pytest.param("train x --preset", "Option '--preset' requires an argument. See ", id="option without a value"),
         pytest.param("trian x", "No such command 'trian'. Did you mean 'train'? See 'yolo-stable --help'.", id="verb"),
         pytest.param("presets shwo", "No such command 'shwo'. Did you mean 'show'? See ", id="verb of presets"),
+        pytest.param("tune model=a.pt", "Ultralytics tunes in Python alone: from yolo_stable import YOLO", id="tune"),
         pytest.param("presets diff a b c", "Got unexpected extra argument", id="one argument too many"),
     ],
 )
@@ -263,6 +274,19 @@ def test_a_call_that_cannot_be_parsed_is_refused_in_one_line(command: Command, w
     answer = command(*words.split())
     assert answer.code == 2
     assert answer.refusal().startswith(line)
+
+
+@pytest.mark.parametrize(
+    "words", ["val model=a.pt data=d.yaml", "detect train data=d.yaml", "predict source='my file.jpg'", "checks"]
+)
+def test_a_command_of_ultralytics_is_answered_with_what_works(command: Command, words: str) -> None:
+    typed = shlex.split(words)
+    answer = command(*typed)
+    assert answer.code == 2
+    assert answer.refusal().startswith(
+        f"{typed[0]!r} is a command of Ultralytics. With the guard in every training it is"
+    )
+    assert answer.err.splitlines()[-1] == f"    yolo-stable yolo {shlex.join(typed)}"
 
 
 def test_the_exit_codes_are_in_the_help(command: Command) -> None:
@@ -362,9 +386,12 @@ BAD = [
         "ok.yaml model=yolo11n-cls.yaml", "data set ok.yaml: Classification datasets must be a dir", id="classify"
     ),
     pytest.param("ok.yaml data=ok.yaml", "the data set is named twice", id="two data sets"),
-    pytest.param("ok.yaml resume=True", "nothing to resume: ", id="resume a YAML"),
+    pytest.param("ok.yaml resume", "nothing to resume: /", id="resume a YAML"),
+    pytest.param("resume model=images", "model=images is a folder. Give a checkpoint (.pt)", id="resume a folder"),
+    pytest.param("resume model=gone/weights/last.pt", "nothing to resume: there is no checkpoint gone/we", id="no run"),
+    pytest.param("yolo11n.pt", "the data set is missing (yolo11n.pt is the model). Name one", id="a model alone"),
     pytest.param(
-        "ok.yaml resume=gone.pt", "nothing to resume: gone.pt is not the checkpoint of an ", id="resume nothing"
+        "ok.yaml resume=gone.pt", "nothing to resume: there is no checkpoint gone.pt (seen from ", id="resume nothing"
     ),
 ]
 
@@ -386,9 +413,9 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing_behind(
     assert tree(here) == before
 
 
-def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], str]) -> None:
+def test_bad_input_in_a_process_of_its_own(here: Path, narrow: Callable[[str], str], warm_python: str) -> None:
     words = ("train", "gone.yaml", f"model={narrow('detect')}", "epochs=1", "device=cpu")
-    answer = in_process_of_its_own(*MODULE, *words, cwd=here)
+    answer = in_process_of_its_own(warm_python, *MODULE[1:], *words, cwd=here)
     assert answer.code == 2
     assert answer.refusal().startswith("train: there is no data set 'gone.yaml' (seen from ")
     assert tree(here) == []
@@ -539,9 +566,9 @@ class Recorder:
 @pytest.mark.parametrize(
     ("task", "weights", "trainer"),
     [
-        ("detect", "yolo11n.pt", "StableDetectionTrainer"),
-        ("classify", "yolo11n-cls.pt", "StableClassificationTrainer"),
-        ("pose", "yolo11n-pose.pt", "StablePoseTrainer"),
+        ("detect", "yolo26n.pt", "StableDetectionTrainer"),
+        ("classify", "yolo26n-cls.pt", "StableClassificationTrainer"),
+        ("pose", "yolo26n-pose.pt", "StablePoseTrainer"),
     ],
 )
 @pytest.mark.parametrize("online", [True, False], ids=["online", "offline"])
@@ -566,6 +593,7 @@ def test_without_a_model_the_weights_are_taken_or_the_yaml_where_there_are_none(
     monkeypatch.setattr(train_model, "open_model", open_model)
     answer = command("train", shapes(task), f"task={task}", "device=cpu")
     assert (answer.code, answer.err) == (0, "")
+    assert weights == TASK2MODEL[task]  # of the installed Ultralytics
     description = weights.replace(".pt", ".yaml")
     assert opened == ([weights] if online else [weights, description])
     said = f"{weights} is not here and cannot be downloaded: training {description} from scratch."
@@ -573,6 +601,18 @@ def test_without_a_model_the_weights_are_taken_or_the_yaml_where_there_are_none(
     assert model.trained is not None
     assert model.trained["trainer"].__name__ == trainer
     assert model.trained["data"] == shapes(task)
+
+
+def test_without_the_guard_the_trainer_is_ultralytics_own(
+    command: Command, monkeypatch: pytest.MonkeyPatch, shapes: Callable[..., str]
+) -> None:
+    model = Recorder("detect")
+    monkeypatch.setattr(train_model, "open_model", lambda name: model)
+    answer = command("train", shapes(), "guard=False", "--preset", "stable", "--lr0", "0.003", "device=cpu")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines()[0].endswith("this training runs without the guard, by Ultralytics' own trainer.")
+    expected = {**load_hyp("stable"), "lr0": 0.003, "device": "cpu", "data": shapes(), "trainer": None}
+    assert model.trained == expected
 
 
 @pytest.mark.parametrize("data", ["pets", "shapes"])
@@ -639,7 +679,8 @@ def first_run(
 ) -> Run:
     """One epoch from a YAML, by the command as a user would give it."""
     folder = tmp_path_factory.mktemp("first")
-    words = ("train", shapes(), f"model={narrow('detect')}", "epochs=1", "guard.max_norm=5.0", *SMALL)
+    own = ("guard.max_norm=10.0", "guard.max_consecutive=15", "guard.step=reference")
+    words = ("train", shapes(), f"model={narrow('detect')}", "epochs=1", *own, *SMALL)
     answer = in_process_of_its_own(*MODULE, *words, f"project={folder / 'runs'}", "name=first", cwd=folder)
     assert tree(folder)[0] == "runs"
     return Run(answer, folder / "runs" / "first")
@@ -652,21 +693,44 @@ def test_a_training_ends_with_0_and_nothing_on_stderr(first_run: Run) -> None:
     assert first_run.summary()["counts"]["rejected_micro_batches"] == 0
 
 
-def test_a_model_from_a_yaml_is_trained_with_the_preset_guarded_and_told_why(first_run: Run) -> None:
-    assert (
-        "preset guarded (the model starts from a YAML; a conservative learning rate would starve it)"
-        in first_run.text()
+def rows_of(run: Path) -> list[dict[str, str]]:
+    """Return the rows of ``results.csv``."""
+    return list(csv.DictReader((run / "results.csv").read_text().splitlines()))
+
+
+def test_without_a_preset_a_training_is_that_of_ultralytics_to_the_bit(
+    first_run: Run, narrow: Callable[[str], str], shapes: Callable[..., str]
+) -> None:
+    folder = first_run.folder.parent
+    words = ("train", f"data={shapes()}", f"model={narrow('detect')}", "epochs=1", *SMALL)
+    stock = in_process_of_its_own(
+        sys.executable, "-m", "ultralytics.cfg.__init__", *words, f"project={folder}", "name=stock", cwd=folder.parent
     )
+    assert stock.code == 0, stock.err
+    guarded, plain = (load_checkpoint(run / "weights" / "best.pt")[0] for run in (first_run.folder, folder / "stock"))
+    assert_same(guarded.state_dict(), plain.state_dict())
+    guarded, plain = (rows_of(run) for run in (first_run.folder, folder / "stock"))
+    assert len(guarded) == len(plain) == 1
+    assert {key: guarded[0][key] for key in plain[0] if key != "time"} | {"time": plain[0]["time"]} == plain[0]
     args = first_run.args()
-    assert args["preset"] == "guarded"
-    assert (args["optimizer"], args["lr0"], args["momentum"]) == ("SGD", 0.01, 0.937)
+    ours = {key: args.pop(key) for key in ("guard", "preset")}
+    assert ours["preset"] is None
+    own = {"name": "first", "save_dir": str(first_run.folder)}
+    assert args == {**yaml.safe_load((folder / "stock" / "args.yaml").read_text()), **own}
+    shutil.rmtree(folder / "stock")
+
+
+def test_the_table_says_that_there_is_no_preset_and_where_to_look_after_trouble(first_run: Run) -> None:
+    assert (
+        "preset none: Ultralytics' own settings and yours; after trouble take 'stable' or another" in first_run.text()
+    )
+    assert "yolo-stable presets'" in first_run.text()
 
 
 def test_the_guard_s_settings_are_kept_with_the_run(first_run: Run) -> None:
     guard = first_run.args()["guard"]
-    assert guard["max_norm"] == 5.0
-    assert guard["max_consecutive"] == 20
-    assert "clipping global norm 5 rejection" in first_run.text()
+    assert (guard["step"], guard["max_norm"], guard["max_consecutive"]) == ("reference", 10.0, 15)
+    assert "clipping global norm 10 rejection" in first_run.text()
 
 
 def train(command: Command, here: Path, *words: object) -> Run:
@@ -689,10 +753,11 @@ def test_a_preset_lies_over_the_defaults_and_under_what_is_given(
     assert "preset stable lr0=0.003 (yours; the preset has 0.0005)" in run.text()
 
 
-def test_a_model_from_weights_is_trained_with_the_preset_stable(
+def test_the_model_chooses_the_preset_when_asked_to(
     command: Command, here: Path, shapes: Callable[..., str], first_run: Run
 ) -> None:
-    run = train(command, here, shapes(), f"model={first_run.folder / 'weights' / 'last.pt'}", "epochs=1")
+    last = first_run.folder / "weights" / "last.pt"
+    run = train(command, here, shapes(), f"model={last}", "epochs=1", "--preset", "auto")
     assert (run.answer.code, run.answer.err) == (0, "")
     assert "preset stable (the model starts from weights; a conservative learning rate protects them)" in run.text()
     assert (run.args()["preset"], run.args()["lr0"]) == ("stable", 0.0005)
@@ -753,7 +818,7 @@ def test_a_training_that_halts_exits_with_1_and_names_the_good_checkpoint(
     assert (summary["counts"]["rejected_micro_batches"], summary["counts"]["rollbacks"]) == (4, 1)
 
 
-@pytest.mark.parametrize("words", ["model={last} resume=True", "resume={last}"])
+@pytest.mark.parametrize("words", ["{data} resume={last}", "resume {last}"])
 def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guard(
     command: Command,
     here: Path,
@@ -768,7 +833,8 @@ def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guar
     assert halted.answer.code == 1
     poison(99)
     last = halted.folder / "weights" / "last.pt"
-    answer = command("train", shapes(), *words.format(last=last).split(), "device=cpu")
+    typed = words.format(data=shapes(), last=last).split()
+    answer = command("train", *typed, "device=cpu")
     assert (answer.code, answer.err) == (0, "")
     assert [path.name for path in (here / "runs").iterdir()] == ["run"]
     assert halted.summary()["status"] == "done"
@@ -776,11 +842,9 @@ def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guar
     assert halted.args()["guard"]["max_consecutive"] == 2
     assert "halt after 2 rejections in a row" in " ".join(answer.out.split())
 
-    finished = command("train", shapes(), *words.format(last=last).split(), "device=cpu")
+    finished = command("train", *typed, "device=cpu")
     assert finished.code == 2
-    assert finished.refusal().startswith(
-        f"train: nothing to resume: {last} is not the checkpoint of an interrupted run."
-    )
+    assert finished.refusal().startswith(f"train: nothing to resume: {last} is of a run that is finished.")
     assert [path.name for path in (here / "runs").iterdir()] == ["run"]
 
 
@@ -798,7 +862,6 @@ def test_the_args_of_a_run_make_another_run_like_it(
     shutil.rmtree(folder)
     own = {"name": folder.name, "save_dir": str(folder), "exist_ok": False, "lr0": 0.002}
     assert again == {**args, **own, "guard": {**args["guard"], "max_total": 77}}
-    assert "preset guarded lr0=0.002 (yours; the preset has 0.01)" in " ".join(answer.out.split())
 
 
 def test_the_model_in_a_file_is_the_one_that_is_trained(
@@ -809,7 +872,7 @@ def test_the_model_in_a_file_is_the_one_that_is_trained(
     assert (answer.code, answer.err) == (0, "")
     args = Run(answer, here / "runs" / "run").args()
     assert (args["model"], args["data"]) == (narrow("classify"), shapes("classify"))
-    assert (args["task"], args["epochs"], args["lr0"], args["preset"]) == ("classify", 1, 0.003, "guarded")
+    assert (args["task"], args["epochs"], args["lr0"], args["preset"]) == ("classify", 1, 0.003, None)
 
 
 def test_a_resumed_run_takes_another_preset_and_says_what_changed(
@@ -899,10 +962,10 @@ def test_a_run_that_never_began_leaves_no_folder(
 
 
 def test_a_failure_is_one_line_or_a_traceback(
-    here: Path, narrow: Callable[[str], str], shapes: Callable[..., str]
+    here: Path, narrow: Callable[[str], str], shapes: Callable[..., str], warm_python: str
 ) -> None:
     words = ("train", *failing(narrow, shapes, "layers"), "epochs=1", *SMALL, f"project={here / 'runs'}")
-    told = in_process_of_its_own(*MODULE, *words, "--traceback", cwd=here)
+    told = in_process_of_its_own(warm_python, *MODULE[1:], *words, "--traceback", cwd=here)
     assert told.code == 1
     assert "Traceback (most recent call last):" in told.err
     assert tree(here) == []

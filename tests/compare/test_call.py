@@ -30,7 +30,7 @@ def test_each_run_is_a_call_of_train_in_a_folder_of_its_own(tmp_path: Path) -> N
 
 
 def test_runs_of_one_group_differ_by_their_seed_only() -> None:
-    call = compare_call(lr0="0.01,0.02", seeds="3,4")
+    call = compare_call("optimizer=SGD", lr0="0.01,0.02", seeds="3,4")
     groups = {
         group: [t.choice["seed"] for t in call.trials if t.group == group] for t in call.trials for group in [t.group]
     }
@@ -67,7 +67,14 @@ def test_the_runs_are_short_unless_epochs_are_given(words: list[str], epochs: in
         pytest.param("lr0=1", {"lr0": "0.1,0.2"}, "lr0= and --lr0 set the same thing", id="lr0"),
         pytest.param("seed=1", {"seeds": "1,2"}, "seed= and --seeds set the same thing", id="seed"),
         pytest.param("project=x name=y", {"stock": True}, "project=, name= cannot be set: each run", id="folder"),
+        pytest.param(
+            "guard.alert=https://a/b", {"stock": True}, "guard.alert= cannot be set: it is a secret", id="alert"
+        ),
         pytest.param("resume=True", {"stock": True}, "resume= cannot be set: each run has", id="resume"),
+        pytest.param("", {"lr0": "0.1,0.2"}, "--lr0 would change nothing: optimizer=auto", id="auto"),
+        pytest.param(
+            "", {"lr0": "0.1,0.2", "presets": "none"}, "--lr0 would change nothing", id="auto without a preset"
+        ),
         pytest.param("epochs=0", {"stock": True}, "0 epochs are not allowed", id="epochs"),
         pytest.param(
             "lr_0=1", {"stock": True}, "train: 'lr_0' is not a setting of Ultralytics. Did you mean", id="key"
@@ -81,13 +88,20 @@ def test_a_wrong_word_is_refused(words: str, axes: dict[str, Any], line: str) ->
 
 
 def test_what_differs_between_two_calls_is_named() -> None:
-    one = compare_call("batch=8", lr0="0.01,0.02").record()
-    other = compare_call("imgsz=64", lr0="0.01,0.03", epochs=5).record()
+    one = compare_call("batch=8", "optimizer=SGD", lr0="0.01,0.02").record()
+    other = compare_call("imgsz=64", "optimizer=SGD", lr0="0.01,0.03", epochs=5).record()
     assert difference(one, one) == ""
     assert difference(one, other) == (
         "--lr0: 0.01,0.02 before, 0.01,0.03 now; batch: 8 before, not given now; epochs: 3 before, 5 now;"
         " imgsz: not given before, 64 now"
     )
+
+
+def test_a_preset_is_compared_with_ultralytics_own_settings() -> None:
+    call = compare_call(presets="none,stable", lr0="0.1,0.2")
+    assert [trial.name for trial in call.trials][::2] == ["preset=none,lr0=0.1", "preset=stable,lr0=0.1"]
+    assert any("--lr0 changes nothing" in note for note in call.notes())
+    assert call.record()["--presets"][0] == {"preset": "none", "values": {}}
 
 
 def test_a_preset_that_was_edited_is_another_call(tmp_path: Path) -> None:

@@ -50,9 +50,15 @@ def test_it_has_the_arguments_of_the_guarded_run_and_nothing_of_the_guard(
     assert json.loads((tmp_path / "run" / "stock.json").read_text()) == {"schema": 1, "status": "done"}
 
 
-@pytest.mark.parametrize(("model", "preset"), [("a.yaml", "guarded"), ("a.pt", "stable")])
-def test_without_a_preset_the_model_chooses_it_as_in_train(given: dict[str, Any], model: str, preset: str) -> None:
+@pytest.mark.parametrize("model", ["a.yaml", "a.pt"])
+def test_without_a_preset_nothing_is_changed_as_in_train(given: dict[str, Any], model: str) -> None:
     assert stock_run.main(["data.yaml", f"model={model}"]) == 0
+    assert given == {"data": "data.yaml", "model": model}
+
+
+@pytest.mark.parametrize(("model", "preset"), [("a.yaml", "guarded"), ("a.pt", "stable")])
+def test_the_model_chooses_the_preset_when_asked_to(given: dict[str, Any], model: str, preset: str) -> None:
+    assert stock_run.main(["data.yaml", f"model={model}", "--preset", "auto"]) == 0
     assert given["lr0"] == load_preset(preset).values["lr0"]
 
 

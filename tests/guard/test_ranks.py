@@ -212,10 +212,10 @@ def main(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Path:
     """Run both processes to their end and return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    run_both(__file__, folder, seconds=60)
+    run_both(__file__, folder, seconds=60, python=warm_python)
     return folder
 
 

@@ -161,10 +161,10 @@ def main(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Any]]:
+def seen(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Callable[[str], list[Any]]:
     """Run both processes to their end, or kill them when they wait for each other; return what each saw in a story."""
     folder = tmp_path_factory.mktemp("apart")
-    run_both(__file__, folder, seconds=90)
+    run_both(__file__, folder, seconds=90, python=warm_python)
     return lambda name: [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in RANKS]
 
 

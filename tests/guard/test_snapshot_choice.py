@@ -164,10 +164,10 @@ def main(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Path:
     """Run both processes to their end, or kill them when they wait for each other; return the folder with what they saw."""
     folder = tmp_path_factory.mktemp("choice")
-    run_both(__file__, folder, seconds=90)
+    run_both(__file__, folder, seconds=90, python=warm_python)
     return folder
 
 

@@ -14,7 +14,11 @@ from yolo_stable.presets.presets import load_hyp
 from yolo_stable.presets.run_plan import AUTO, RunPlan, checkpoint_to_resume, choose_preset, separate
 
 
-@pytest.mark.parametrize("overrides", [None, {}, {"guard": None, "preset": None}], ids=["none", "empty", "nones"])
+@pytest.mark.parametrize(
+    "overrides",
+    [None, {}, {"guard": None, "preset": None}, {"preset": "none"}],
+    ids=["none", "empty", "nones", "said"],
+)
 def test_nothing_asked_for_means_ultralytics_with_the_default_guard(overrides: dict[str, Any] | None) -> None:
     assert separate(overrides) == (RunPlan(guard=GuardSettings.of(None).guard), {})
 

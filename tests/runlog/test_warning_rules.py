@@ -40,8 +40,8 @@ def test_a_norm_that_stays_above_the_limit_is_told_with_what_to_do() -> None:
     assert (found.what, found.value, found.limit) == (NORM, 300.0, 100.0)
     assert found.message == (
         "the gradient norm was above guard.warn_norm=100 in 45 of the last 50 steps, 300 on average: clipped to 10, they all"
-        " move equally far. Lower lr0, or take --preset cautious; when the validation improves all the same, set"
-        " guard.warn_norm higher"
+        " move equally far. Lower lr0 (optimizer=auto ignores it), or take --preset stable; when the validation improves all"
+        " the same, set guard.warn_norm higher"
     )
 
 

@@ -224,7 +224,16 @@ def test_the_table_says_what_is_written_and_warned_of(settings: dict[str, Any], 
 @pytest.mark.parametrize(
     ("plan", "rows"),
     [
-        (RunPlan(guard=CONFIG), [("preset", "none (Ultralytics' defaults and your arguments)")]),
+        (
+            RunPlan(guard=CONFIG),
+            [
+                (
+                    "preset",
+                    "none: Ultralytics' own settings and yours; after trouble take 'stable' or another of"
+                    " 'yolo-stable presets'",
+                )
+            ],
+        ),
         (RunPlan(guard=CONFIG, preset="stable"), [("preset", "stable")]),
         (RunPlan(guard=CONFIG, preset="stable", why="because"), [("preset", "stable (because)")]),
         (

@@ -170,14 +170,6 @@ def test_an_image_found_guilty_twice_is_left_out_of_the_rest(arguments: Argument
     assert any("1 image is left out" in line for line in said)
 
 
-def test_without_quarantine_it_is_drawn_again_and_again(arguments: Arguments) -> None:
-    overrides = arguments(epochs=4, workers=0, mosaic=0.0, guard={"quarantine": False})
-    image = sorted((Path(overrides["data"]).parent / "images" / "train").iterdir())[5]
-    trainer = train(FileFault(image.name, "image", NAN), overrides)
-    assert trainer.chaos.fired == 4
-    assert not (trainer.save_dir / "quarantine.txt").exists()
-
-
 def test_batches_rejected_in_a_row_do_not_say_that_training_went_astray(arguments: Arguments) -> None:
     trainer = train(Fault("pixel", NAN, at=(5, 6)), arguments(guard={"max_consecutive": 1}))
     assert trainer.chaos.fired == 2
@@ -208,16 +200,6 @@ def test_ruined_weights_are_an_incident_that_says_which_number(arguments: Argume
     assert "No batch belongs to this incident" in autopsy(bundles(trainer)[1])
 
 
-def test_what_is_rejected_is_bounded(arguments: Arguments) -> None:
-    guard = {"incidents": 1, "max_consecutive": 100}
-    fault = Fault("pixel", NAN, since=1)
-    trainer = train(fault, arguments(epochs=4, guard=guard))
-    assert trainer.chaos.fired == 15
-    assert len(bundles(trainer)) == 1
-    assert len(answers(trainer)) == 10, "ten times as many are looked into"
-    assert trainer.services.incidents.folder.counted == 15
-
-
 def test_it_can_be_turned_off(arguments: Arguments) -> None:
     trainer = train(Fault("pixel", NAN, at=(2,)), arguments(epochs=1, guard={"incidents": None}))
     assert not (trainer.save_dir / "incidents").exists()
@@ -230,34 +212,6 @@ def test_without_an_autopsy_the_bundle_is_there_for_later(arguments: Arguments) 
     (answer,) = answers(trainer)
     assert answer["cause"] == "undecided"
     assert "NaN pixels: data" in autopsy(bundles(trainer)[0])
-
-
-def test_an_error_in_the_autopsy_harms_nothing(
-    arguments: Arguments, monkeypatch: pytest.MonkeyPatch, said: list[str]
-) -> None:
-    calls = []
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args)
-        raise ZeroDivisionError("in the autopsy")
-
-    monkeypatch.setattr("yolo_stable.trainer.incident_service.examine", broken)
-    trainer = train(Fault("pixel", NAN, at=(2,)), arguments(epochs=1))
-    assert calls
-    assert any("This could not be looked into: ZeroDivisionError: in the autopsy" in line for line in said)
-    assert trainer.guard.counts.applied == 3
-
-
-def test_a_full_disk_harms_nothing(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
-    def full(*args: Any, **kwargs: Any) -> Any:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("yolo_stable.trainer.incident_service.write_bundle", full)
-    trainer = train(Fault("pixel", NAN, at=(2,)), arguments(epochs=1))
-    assert trainer.guard.counts.applied == 3
-    (answer,) = answers(trainer)
-    assert (answer["cause"], answer["folder"]) == ("data", None), "what was found out is not lost"
-    assert any("No space left on device" in line for line in said)
 
 
 def test_looking_into_a_batch_changes_nothing_of_the_training(arguments: Arguments) -> None:

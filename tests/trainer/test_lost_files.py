@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -305,38 +304,3 @@ def test_the_files_are_counted_once(files: Callable[[int], LostFiles], monkeypat
         lost.states.set(f"/data/{n}.jpg", Problem.GONE)
         assert (len(lost.news()), lost.are_too_many(0.1), lost.images) == (1, False, 1000)
     assert len(counted) == 2, "once for their number, once for their names"
-
-
-def test_a_batch_without_news_asks_for_no_count(
-    own: Any, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, images, _ = own("detect")
-    asked = []
-    stock = LostFiles.are_too_many
-    monkeypatch.setattr(LostFiles, "are_too_many", lambda files, share: asked.append(share) or stock(files, share))
-    trainer = train("detect", arguments(data=str(data), epochs=3, batch=2), loses(images[3]))
-    assert len(summary(trainer)["unreadable"]) == 1
-    assert len(asked) == 1
-
-
-def test_a_disk_that_is_full_is_told_and_ends_no_run(
-    own: Any, arguments: Arguments, said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, images, _ = own("detect")
-
-    def full(path: Path, content: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def ruin(trainer: Any) -> None:
-        if trainer.epoch == 1:
-            images[3].unlink()
-            monkeypatch.setattr("yolo_stable.provenance.quarantine.write_whole", full)
-        elif trainer.epoch == 2:
-            images[6].unlink()
-            monkeypatch.undo()
-        forget_images(trainer)
-
-    trainer = train("detect", arguments(data=str(data), epochs=3, batch=2), ruin)
-    listed = trainer.save_dir / "quarantine.txt"
-    assert sum(f"{listed} could not be written: " in line for line in said) == 1
-    assert {line for line in listed.read_text().splitlines() if line[0] != "#"} == {str(images[3]), str(images[6])}

@@ -33,6 +33,7 @@ class Bare:
             device=torch.device("cpu"),
             ddp=False,
             run_log=SimpleNamespace(checkpoint=None),
+            plan=SimpleNamespace(preset="finetune"),
         )
         self.injections: Any = SimpleNamespace(over=())
         self.next_steps = NextSteps(self.trainer, self.injections)
@@ -54,7 +55,7 @@ def bare(tmp_path: Path) -> Bare:
 
 class TestCheckpoints:
     def test_before_the_first_save_there_is_none(self, bare: Bare) -> None:
-        assert bare.names == Names(data="coco8.yaml", model="yolo11n.pt", device="cpu")
+        assert bare.names == Names(data="coco8.yaml", model="yolo11n.pt", device="cpu", preset="finetune")
 
     def test_those_of_this_run_are_named(self, bare: Bare) -> None:
         bare.save("last.pt", "last_good.pt")

@@ -306,6 +306,10 @@ class TestWrite:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         bare.attach()
-        monkeypatch.setattr("yolo_stable.provenance.quarantine.write_whole", full)
-        bare.keeper.write()
+        bare.keeper.lose("/data/2.jpg", "is gone")
+        with monkeypatch.context() as patch:
+            patch.setattr("yolo_stable.provenance.quarantine.write_whole", full)
+            bare.keeper.write()
         assert said == ["", f"{bare.keeper.path} could not be written: No space left on device."]
+        bare.keeper.write()
+        assert "/data/2.jpg" in bare.keeper.path.read_text(), "the next one has what that one had"

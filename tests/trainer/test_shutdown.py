@@ -50,15 +50,14 @@ def raising(base: type, batch: int, event: str, wish: signal.Signals = signal.SI
 
 class TestOneProcess:
     @pytest.mark.parametrize(
-        ("batch", "event", "epoch", "steps"),
+        ("batch", "event", "epoch", "steps", "wish"),
         [
-            (2, "on_train_batch_start", -1, 2),
-            (6, "on_train_batch_start", 0, 6),
-            (4, "on_train_epoch_end", 0, 4),
+            (2, "on_train_batch_start", -1, 2, signal.SIGTERM),
+            (6, "on_train_batch_start", 0, 6, signal.SIGINT),
+            (4, "on_train_epoch_end", 0, 4, signal.SIGTERM),
         ],
         ids=["first epoch", "second epoch", "before the validation"],
     )
-    @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
     def test_the_step_is_finished_and_saved(
         self, arguments: Arguments, batch: int, event: str, epoch: int, steps: int, wish: signal.Signals
     ) -> None:
@@ -76,40 +75,11 @@ class TestOneProcess:
         assert (end["event"], end["status"]) == ("end", "interrupted")
         assert signal.getsignal(wish) is not trainer.services.shutdown.asked._handle
 
-    def test_an_open_window_is_finished_first(self, arguments: Arguments) -> None:
-        settings = arguments(epochs=3, nbs=8, warmup_epochs=0.0)
-        trainer = raising(StableDetectionTrainer, 5, "on_train_batch_start")(overrides=settings)
-        with pytest.raises(TrainingInterruptedError):
-            trainer.train()
-        assert trainer.fired == 1
-        assert trainer.seen > 5, "the window had room for more batches"
-        assert not trainer.services.window.is_open
-
+    @pytest.mark.usefixtures("without_final_evaluation")
     def test_a_run_at_its_end_is_finished(self, arguments: Arguments) -> None:
-        trainer = raising(StableDetectionTrainer, 8, "on_fit_epoch_end")(overrides=arguments(epochs=2))
+        trainer = raising(StableDetectionTrainer, 4, "on_fit_epoch_end")(overrides=arguments(epochs=1))
         trainer.train()
         assert trainer.fired == 1
-
-    def test_without_saving_it_says_so(self, arguments: Arguments) -> None:
-        trainer = raising(StableDetectionTrainer, 2, "on_train_batch_start")(overrides=arguments(epochs=2, save=False))
-        with pytest.raises(TrainingInterruptedError, match=r"Nothing could be saved \(save=False\)"):
-            trainer.train()
-        assert not trainer.last.exists()
-
-    def test_save_every_steps(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
-        saves = []
-        trainer = StableDetectionTrainer(overrides=arguments(epochs=2, guard={"save_every_steps": 3}))
-        writer = trainer.services.checkpoints
-        save_soon = writer.save_soon
-
-        def watched(epoch_completed: int) -> bool:
-            assert trainer.guard is not None
-            saves.append((epoch_completed, trainer.guard.counts.applied))
-            return save_soon(epoch_completed)
-
-        monkeypatch.setattr(writer, "save_soon", watched)
-        trainer.train()
-        assert saves == [(-1, 3), (0, 6)]
 
 
 class TestWorkers:
@@ -138,17 +108,6 @@ class TestWorkers:
         ):
             launch()
         assert left.value.exit_code == 143
-
-    def test_ctrl_c_is_not_sent_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[str] = []
-        monkeypatch.setattr(interrupting.psutil, "Process", lambda: asked.append("children"))
-        interrupting._pass_on(signal.SIGINT)
-        assert asked == []
-
-    def test_a_worker_that_fails_by_itself_is_no_interruption(self, arguments: Arguments) -> None:
-        trainer = StableDetectionTrainer(overrides=arguments())
-        with pytest.raises(subprocess.CalledProcessError), trainer.services.shutdown.pass_on_signals():
-            raise subprocess.CalledProcessError(1, "workers")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")

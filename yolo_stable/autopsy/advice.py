@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .._shared.shell_text import AGAIN, CHECK, is_command
@@ -15,6 +16,11 @@ EXAMPLE = "incidents/0001"
 checkpoint to resume, and the run."""
 SHIPPED = re.compile(r"(yolo|rtdetr)[\w-]{0,40}\.(yaml|pt)", re.ASCII)
 """Names of networks that Ultralytics ships or downloads."""
+STABLE = f"{AGAIN} --preset stable"
+CALMER = f"lower the learning rate.\nA calmer preset does that:\n{STABLE}"
+"""The end of an advice after a divergence."""
+CALMEST = ("cautious", "recovery")
+"""Presets without a calmer one."""
 CONSTANT = (
     "Look at how the loss is made: a part of it is detached or a new tensor, or all that it depends on is frozen. The loss of"
     " YOLOE's visual prompts is a constant 0 for a batch with as many prompts as there were classes when it was made."
@@ -51,6 +57,8 @@ class Names:
     """The user's own layers of the network."""
     own_files: tuple[str, ...] = ()
     """Python files that define them, for ``--import``; empty: not importable."""
+    preset: str | None = None
+    """Of the run."""
     injected: tuple[str, ...] = ()
     """Injected faults that had fired before."""
     injected_now: tuple[str, ...] = ()
@@ -97,9 +105,7 @@ def next_step(
         good = "yolo-stable train DATA model=RUN/weights/last_good.pt --preset recovery"
         return f"The weights were ruined before the batch came.\nStart again from good weights:\n{good}"
     if cause == OPTIMISATION:
-        return (
-            f"If it happens again, lower the learning rate (lr0=).\nOr use a calmer preset:\n{AGAIN} --preset cautious"
-        )
+        return f"If it happens again, {CALMER}"
     if cause == PRECISION:
         how = "amp=False" if half else "--preset stable amp=False"
         return f"Numbers left the range of the precision.\nTrain in float32:\n{AGAIN} {how}"
@@ -160,6 +166,10 @@ def _filled(command: str, names: Names) -> list[str]:
         return [command.replace(EXAMPLE, shlex.quote(names.folder)) + _imports(names)]
     if command.startswith("yolo-stable validate") and names.device:
         return [f"{command} --device {names.device}"]
+    if command == STABLE and names.preset in CALMEST:
+        return ["Set lr0= below that of the preset."]
+    if command == STABLE and names.preset == "stable":
+        command = f"{AGAIN} --preset cautious"
     good = names.run and f"{names.run}/weights/last_good.pt"
     files = {"MODEL": names.model, "LAST": names.last, "RUN/weights/last_good.pt": good}
     words = {"DATA": names.data} | {f"model={key}": file and f"model={file}" for key, file in files.items()}
@@ -186,7 +196,7 @@ def _known(own: tuple[str, ...]) -> list[str]:
     return [f'setattr(ultralytics.nn.tasks, "{name}", {name})' for name in own]
 
 
-def _as_arguments(typed: list[str]) -> str:
+def _as_arguments(typed: Sequence[str]) -> str:
     """Return the words after the model of a command, as arguments of ``train()``."""
     rest = re.sub(r"--preset (\S+)", r'preset="\1"', " ".join(typed[4:]))
     rest = re.sub(r"guard\.(\w+)=(\S+)", r'guard={"\1": \2}', rest)

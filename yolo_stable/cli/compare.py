@@ -20,7 +20,7 @@ def compare(
         str | None, typer.Option(metavar="A,B,...", help="Optimizers, such as SGD,AdamW,MuSGD.")
     ] = None,
     presets: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Presets, such as stable,guarded; see 'yolo-stable presets'.")
+        str | None, typer.Option(metavar="A,B,...", help="Presets, such as none,stable; see 'yolo-stable presets'.")
     ] = None,
     lr0: Annotated[str | None, typer.Option(metavar="X,Y,...", help="Learning rates, such as 0.01,0.001.")] = None,
     seeds: Annotated[
@@ -53,7 +53,7 @@ def compare(
 
     Exit codes: 0 all runs done, 1 a run failed or halted, 2 wrong call, 130 interrupted, 143 terminated.
 
-    Example: yolo-stable compare data.yaml model=yolo11n.pt --optimizers SGD,AdamW,MuSGD --lr0 0.01,0.001 --epochs 10
+    Example: yolo-stable compare data.yaml model=yolo26n.pt --optimizers SGD,AdamW,MuSGD --lr0 0.01,0.001 --epochs 10
     """
     from ..compare.axes import Axes
     from ..compare.call import CompareCall

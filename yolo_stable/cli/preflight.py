@@ -41,7 +41,7 @@ def preflight(
 
     Exit codes: 0 clean or warnings, 1 a stage failed, 2 wrong call.
 
-    Example: yolo-stable preflight data.yaml model=yolo11n.pt imgsz=640 batch=16
+    Example: yolo-stable preflight data.yaml model=yolo26n.pt imgsz=640 batch=16
     """
     began = time.monotonic()
     from ..train.call import TrainCall, said_by

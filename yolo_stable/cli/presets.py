@@ -9,7 +9,9 @@ import typer
 from .._shared.terminal import Column, Sheet, console
 
 app = typer.Typer(
-    invoke_without_command=True, no_args_is_help=False, help="Conservative hyperparameters: list, show, compare."
+    invoke_without_command=True,
+    no_args_is_help=False,
+    help="Hyperparameters for --preset: list, show, compare.",
 )
 
 

@@ -16,14 +16,15 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="[key=value ...]",
-            help="Any Ultralytics train argument (model=yolo11n.pt epochs=50 ...) and guard.key=value.",
+            help="Any Ultralytics train argument (model=yolo26n.pt epochs=50 ...) and guard.key=value. "
+            "Without model=: Ultralytics' default of the task.",
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Name or path of a preset; see 'yolo-stable presets'. "
-            "Default: 'stable' for a model that starts from weights, 'guarded' for one that starts from a YAML."
+            help="Name or path of a preset, see 'yolo-stable presets'; 'auto': the model chooses. "
+            "Default: none, so that no setting of Ultralytics changes."
         ),
     ] = None,
     inject: Annotated[
@@ -39,7 +40,9 @@ def train(
         bool, typer.Option("--traceback", help="Show Python's traceback of an unexpected error.")
     ] = False,
 ) -> None:
-    """Train with the guard on.
+    """Train with the guard on. Nothing else changes: without --preset all settings are Ultralytics' own.
+
+    After trouble, --preset stable trains with small steps; 'yolo-stable presets' lists the others.
 
     Later settings win: Ultralytics' defaults, the preset, the file of cfg=FILE, key=value. FILE may be the args.yaml of an
     earlier run, whose guard settings and preset then apply, but not its save_dir, exist_ok and resume.
@@ -49,7 +52,7 @@ def train(
 
     validate=quick checks the device before training; validate=heal also trains under a setting that heals it.
 
-    Example: yolo-stable train data.yaml model=yolo11n.pt epochs=50 guard.max_norm=5.0
+    Example: yolo-stable train data.yaml model=yolo26n.pt epochs=50 guard.max_norm=5.0
     """
     from .._shared.text import one_line
     from ..train.call import TrainCall

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidCallError
-from ..presets.presets import hyperparameters
+from ..presets.presets import values_of
 from ..train.checks import optimizer_named
 
 WHERE = "compare"
@@ -54,7 +54,7 @@ class Axes:
         """
         names = _words("--presets", presets)
         for name in names:
-            hyperparameters(name)
+            values_of(name)
         axes = cls(
             stock=stock,
             presets=names,
@@ -68,7 +68,7 @@ class Axes:
         if len(list(axes.combinations())) < 2:
             raise InvalidCallError(
                 f"{WHERE}: there is nothing to compare. Name two or more with --optimizers SGD,AdamW, --presets"
-                " stable,guarded, --lr0 0.01,0.001 or --seeds 0,1,2, or add a baseline with --stock."
+                " none,stable, --lr0 0.01,0.001 or --seeds 0,1,2, or add a baseline with --stock."
             )
         return axes
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidCallError
-from ..presets.presets import AUTO, hyperparameters
+from ..presets.presets import values_of
 from ..presets.ultralytics_settings import default_hyp
-from ..train.call import TrainCall
+from ..train.call import TrainCall, said_by
+from ..train.words import canonical
 from .axes import WHERE, Axes, name_of
 from .fingerprint import FINGERPRINT, fingerprint
 from .trial import Trial
@@ -45,27 +46,37 @@ class CompareCall:
         Raises:
             InvalidCallError: As :meth:`TrainCall.parse`; also when a word sets what varies, or where the runs are written.
         """
-        given = {word.partition("=")[0].strip() for word in [data, *words] if "=" in word}
+        with said_by(WHERE):
+            words = canonical([data, *words])
+        given = {word.partition("=")[0].strip() for word in words}
         for option, key, values in (
             ("--optimizers", "optimizer", axes.optimizers),
             ("--lr0", "lr0", axes.rates),
             ("--seeds", "seed", axes.seeds),
+            ("--presets", "preset", axes.presets),
             ("--epochs", "epochs", epochs),
         ):
             if values and key in given:
                 raise InvalidCallError(f"{WHERE}: {key}= and {option} set the same thing. Leave one of them out.")
+        if "guard" in given:
+            raise InvalidCallError(f"{WHERE}: guard= cannot be set: --stock adds runs without the guard. Leave it out.")
         ours = [key for key in OF_THE_FOLDER if key in given]
         if ours:
             raise InvalidCallError(
                 f"{WHERE}: {', '.join(f'{key}=' for key in ours)} cannot be set: each run has its own folder below the one"
                 " of --out, and an interrupted comparison continues with the same command. Leave it out."
             )
-        train = TrainCall.parse(data, words, imports=imports)
+        if "guard.alert" in given:
+            raise InvalidCallError(
+                f"{WHERE}: guard.alert= cannot be set: it is a secret, and a comparison writes down what its runs are started"
+                " with. Leave it out; the environment variable YOLO_STABLE_ALERT reaches all runs."
+            )
+        train = TrainCall.parse("", words, imports=imports)
         settings = train.settings
         number = epochs if epochs is not None else settings.get("epochs", EPOCHS)
         if number < 1:
             raise InvalidCallError(f"{WHERE}: {number} epochs are not allowed. It must be 1 or more.")
-        common = [data, *words, f"epochs={number}", *([] if "seed" in settings or axes.seeds else ["seed=0"])]
+        common = [*words, f"epochs={number}", *([] if "seed" in settings or axes.seeds else ["seed=0"])]
         trials: list[Trial] = []
         for choice in axes.combinations():
             name = _unused(name_of(choice), {trial.name for trial in trials})
@@ -76,7 +87,7 @@ class CompareCall:
                 group=_unused(group, {t.group for t in trials if _without_seed(t.choice) != _without_seed(choice)}),
                 choice=choice,
                 stock=choice.get("trainer") == "stock",
-                data=train.data,
+                data=str(train.data),
                 words=(*common, *mine),
                 preset=choice.get("preset"),
                 imports=train.imports,
@@ -84,30 +95,36 @@ class CompareCall:
             )
             TrainCall.parse(trial.words[0], trial.words[1:], trial.preset)
             trials.append(trial)
-        return cls(train=train, axes=axes, epochs=number, trials=tuple(trials))
+        call = cls(train=train, axes=axes, epochs=number, trials=tuple(trials))
+        if axes.rates and call._ignoring_lr0() == call.trials:
+            raise InvalidCallError(
+                f"{WHERE}: --lr0 would change nothing: optimizer=auto chooses its own learning rate. Name an optimizer as well,"
+                " such as --optimizers SGD or optimizer=SGD."
+            )
+        return call
 
     def record(self) -> dict[str, Any]:
         """Return everything that decides the results, in plain values: two calls with equal records are the same."""
         train = self.train
         settings = {key: value for key, value in train.settings.items() if key not in OF_THE_FOLDER}
         common = {
-            "data": _place(train.data),
+            "data": _place(str(train.data)),
             "model": None if train.model is None else _place(train.model),
             **{key: value for key, value in settings.items() if key != "epochs"},
             **{f"guard.{key}": value for key, value in train.guard.items()},
             "epochs": self.epochs,
-            "preset": train.preset if train.preset in (None, AUTO) else _preset(train.preset),
+            "preset": None if train.preset is None else _preset(train.preset),
             "validate": train.validate,
             **({"--import": [_place(name) for name in train.imports]} if train.imports else {}),
         }
         varied = dataclasses.asdict(self.axes) | {"presets": [_preset(name) for name in self.axes.presets]}
         options = {f"--{'lr0' if key == 'rates' else key}": value for key, value in varied.items()}
-        return {**common, **options, **fingerprint(train.data, train.model)}
+        return {**common, **options, **fingerprint(str(train.data), train.model)}
 
     def notes(self) -> list[str]:
         """Return notes on what limits the comparison."""
         found = []
-        longest = max(self._value(trial, "warmup_epochs") for trial in self.trials)
+        longest = max(float(self._value(trial, "warmup_epochs")) for trial in self.trials)
         warmup = min(longest, self.epochs - 1)  # as Ultralytics: the last epoch is never warm-up
         if warmup * 3 > self.epochs:
             found.append(
@@ -121,15 +138,18 @@ class CompareCall:
                 f"{names} have the same learning rate, though Adam and its kin usually need about a tenth of SGD's."
                 " --lr0 0.01,0.001 trains each of them with both."
             )
-        if "auto" in self.axes.optimizers and self.axes.rates:
+        if self.axes.rates and self._ignoring_lr0():
             found.append("optimizer=auto chooses its own learning rate: --lr0 changes nothing in its runs.")
         return found
 
-    def _value(self, trial: Trial, key: str) -> float:
+    def _ignoring_lr0(self) -> tuple[Trial, ...]:
+        """Return the runs whose optimizer chooses its own learning rate."""
+        return tuple(trial for trial in self.trials if str(self._value(trial, "optimizer")).lower() == "auto")
+
+    def _value(self, trial: Trial, key: str) -> Any:
         """Return a setting of a run; for a preset that the model chooses, Ultralytics' default."""
-        preset = trial.preset or self.train.preset
-        below = hyperparameters(preset) if preset not in (None, AUTO) else {}
-        return float({**default_hyp(), **below, **self.train.settings}[key])
+        below = values_of(trial.preset or self.train.preset)
+        return {**default_hyp(), **below, **self.train.settings, **trial.choice}[key]
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -164,7 +184,7 @@ def _place(name: str) -> str:
 
 def _preset(name: str) -> dict[str, Any]:
     """Return a preset with its values: an edited file counts as another preset."""
-    return {"preset": name, "values": hyperparameters(name)}
+    return {"preset": name, "values": values_of(name)}
 
 
 def _without_seed(choice: Mapping[str, Any]) -> dict[str, Any]:

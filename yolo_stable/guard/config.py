@@ -45,11 +45,11 @@ class GuardConfig:
     the optimizer's kernel; ``"auto"``: fused if a rehearsal shows that it can be trusted, else reference."""
 
     max_jump: float | None = None
-    """Reject a micro-batch after which a running statistic exceeds ``max_jump * (|before| + 1)``, > 1. One huge pixel does
+    """Reject a micro-batch after which a running statistic exceeds ``max_jump * (abs(before) + 1)``, > 1. One huge pixel does
     that: BatchNorm normalises it away, loss and gradients stay ordinary, and only the validation sees the ruined statistics.
     After three such rejections in a row the guard believes the next micro-batch: then it is the data. The guarded trainers use
-    10 (honest YOLO training, also with ten times the usual learning rate, stayed below 1.5); the default here is None, off,
-    since a network of one's own may get numbers of any size."""
+    10 (honest YOLO training, also with ten times the usual learning rate, stayed below 1.5). None, off, is the default of
+    ``StepGuard``, since a network of one's own may get numbers of any size."""
 
     max_consecutive: int = 50
     """Rejections in a row, with no applied step in between, after which training rolls back, or halts without snapshots, >= 1.
@@ -66,8 +66,8 @@ class GuardConfig:
     """Floor of a GradScaler's loss scale, > 0. Torch has none: at scale 0 the first clean step writes NaN."""
 
     snapshot_every: int | None = None
-    """Optimizer steps between two audits of the state, each with a copy in memory, >= 1: a rollback loses at most so many. None,
-    the default here: no audit, no copies, no rollback. The guarded trainers use 16."""
+    """Optimizer steps between two audits of the state, each with a copy in memory, >= 1: a rollback loses at most so many. None:
+    no audit, no copies, no rollback. The guarded trainers use 16."""
 
     snapshots: int = 2
     """Copies kept, >= 2: an older one remains when the newest leads astray again."""

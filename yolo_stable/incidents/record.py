@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .._shared.numbers import number
-from .._shared.shell_text import AGAIN
 from .._shared.system import installed_versions
+from ..autopsy.advice import CALMER
 from ..autopsy.flags import flags
 from ..autopsy.report import AutopsyReport, Sample
 from ..autopsy.symptom import Symptom
@@ -229,12 +229,11 @@ def report_of_escalation(escalation: Escalation) -> AutopsyReport:
         return AutopsyReport(
             phase="state", evidence={"what": what, "why": escalation.reason, "halted": halted}, next=ROW_NEXT
         )
-    lower = "Lower" if halted else "The guard has rolled back and goes on. If it comes again, lower"
     return AutopsyReport(
         cause="optimisation",
         phase="step",
         evidence={"what": "diverged", "why": escalation.reason, "halted": halted},
-        next=f"{lower} the learning rate (lr0=).\nOr take a calmer preset:\n{AGAIN} --preset cautious",
+        next=f"{'If' if halted else 'The guard has rolled back and goes on. If'} it comes again, {CALMER}",
     )
 
 

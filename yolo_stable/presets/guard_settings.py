@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._shared.secret_url import SecretURL
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
+from ..guard.config import STEPS
 from ..guard.setting_checks import (
     mapping_of,
     require_count,
@@ -26,6 +29,8 @@ GUARD_DEFAULTS = {
     "max_norm_rise": 10.0,
 }
 """Defaults of the guard in an Ultralytics trainer that differ from those in any other loop."""
+STEP_VARIABLE = "YOLO_STABLE_STEP"
+"""Environment variable with the default of ``guard.step``, for scripts that name no settings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +84,11 @@ class TrainerConfig:
     report: bool = True
     """Write ``report.html`` at the end of the run, however it ends."""
 
+    alert: SecretURL | str | None = None
+    """An ``http`` or ``https`` address that gets a line of JSON for a burst of rejections, a rollback, a lower precision, a halt
+    and the end of the run; Slack and Discord get theirs. It is a secret: all files have its host alone. None: that of the
+    environment variable ``YOLO_STABLE_ALERT``, if there is one."""
+
     def __post_init__(self) -> None:
         for name in ("save_every_steps", "incidents", "telemetry_every"):
             require_count(name, getattr(self, name), 1, allow_none=True)
@@ -92,6 +102,29 @@ class TrainerConfig:
             )
         for name in ("quarantine", "report", "stop_at_zero"):
             require_switch(name, getattr(self, name))
+        object.__setattr__(self, "alert", secret_url("guard.alert", self.alert))
+
+
+def secret_url(name: str, given: object) -> SecretURL | None:
+    """Return the address of a setting.
+
+    Args:
+        name: Of the setting, for the message.
+        given: As a user wrote it; None for none.
+
+    Raises:
+        InvalidCallError: It is none. The message does not repeat it, since it may hold a key.
+    """
+    if given is None or isinstance(given, SecretURL):
+        return given
+    try:
+        if not isinstance(given, str):
+            raise ValueError(f"it is no text, but {type(given).__name__}")
+        return SecretURL(given)
+    except ValueError as error:
+        raise InvalidCallError(
+            f"{name} is no address: {error}. It must be one such as https://hooks.slack.com/services/..., or None (off)."
+        ) from None
 
 
 OF_GUARD = tuple(field.name for field in dataclasses.fields(GuardConfig))
@@ -113,7 +146,7 @@ class GuardSettings:
             given: Names and values of either kind, over the defaults of a trainer; a ``GuardConfig`` is used as it is.
 
         Raises:
-            InvalidCallError: It is not a mapping, or a name or value is not allowed.
+            InvalidCallError: It is not a mapping, or a name or value is not allowed; also that of the environment variable.
 
         Examples:
             >>> GuardSettings.of({"max_norm": 5.0, "report": False}).trainer.report
@@ -125,14 +158,31 @@ class GuardSettings:
             return cls(guard=given, trainer=TrainerConfig())
         settings = mapping_of(given)
         require_names(settings, (*OF_GUARD, *OF_TRAINER))
-        guard = {**GUARD_DEFAULTS, **{name: value for name, value in settings.items() if name in OF_GUARD}}
+        guard = {
+            **GUARD_DEFAULTS,
+            **_step_by_default(),
+            **{name: value for name, value in settings.items() if name in OF_GUARD},
+        }
         trainer = {name: value for name, value in settings.items() if name in OF_TRAINER}
         return cls(guard=GuardConfig(**guard), trainer=TrainerConfig(**trainer))
 
     def changed(self, given: Mapping[str, Any]) -> GuardSettings:
         """Return the settings with some of them changed."""
-        return GuardSettings.of({**self.to_dict(), **given})
+        return GuardSettings.of({**self.to_dict(), "alert": self.trainer.alert, **given})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of them as plain values, for YAML, JSON and :meth:`of`."""
-        return {**self.guard.to_dict(), **dataclasses.asdict(self.trainer)}
+        """Return all of them as plain values, for YAML, JSON and :meth:`of`; of the secret ``alert`` the host alone."""
+        alert = None if self.trainer.alert is None else str(self.trainer.alert)
+        return {**self.guard.to_dict(), **dataclasses.asdict(self.trainer), "alert": alert}
+
+
+def _step_by_default() -> dict[str, Any]:
+    """Return what the environment variable says."""
+    step = os.environ.get(STEP_VARIABLE)
+    if not step:
+        return {}
+    if step not in STEPS:
+        raise InvalidCallError(
+            f"{STEP_VARIABLE}={step!r} is not allowed. The environment variable must be one of {', '.join(STEPS)}."
+        )
+    return {"step": step}

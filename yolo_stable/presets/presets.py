@@ -15,6 +15,8 @@ from .ultralytics_settings import check_setting, default_hyp
 
 AUTO = "auto"
 """Instead of a preset's name: let the model decide."""
+NONE = "none"
+"""Instead of a preset's name: Ultralytics' own settings, as without a preset."""
 OF_A_CALL = ("model", "data", "task", "mode", "resume", "pretrained", "cfg", "save_dir")
 """Settings that a preset must not have: a run takes them only from its call."""
 _DEFAULTS = ("default", "ultralytics")  # the names of a side of a comparison that has no file
@@ -124,6 +126,19 @@ def hyperparameters(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
             f" Give {'it' if len(wrong) == 1 else 'them'} as key=value, or use the file as cfg={preset.path}."
         )
     return preset.values
+
+
+def values_of(preset: str | None) -> dict[str, Any]:
+    """Return the settings of a preset that a call names; none where it names none, or lets the model decide.
+
+    Raises:
+        InvalidCallError: As :func:`hyperparameters`.
+
+    Examples:
+        >>> values_of(None), values_of("auto"), values_of("guarded")["optimizer"]
+        ({}, {}, 'SGD')
+    """
+    return {} if preset in (None, AUTO, NONE) else hyperparameters(preset)
 
 
 def diff_presets(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> list[tuple[str, Any, Any]]:

@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
+from .._shared.secret_url import SecretURL
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
-from .guard_settings import GuardSettings, TrainerConfig
-from .presets import AUTO, hyperparameters
+from .guard_settings import GuardSettings, TrainerConfig, secret_url
+from .presets import AUTO, NONE, hyperparameters
 
+ALERT = "YOLO_STABLE_ALERT"
+"""Environment variable with the address of ``guard.alert``; workers of a multi-GPU run get it here, and in no file."""
 INJECTED = "injected"
 """The key of ``args.yaml`` with the faults that were injected into a run; a record, no setting."""
 
@@ -28,7 +31,7 @@ class RunPlan:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     """What the trainer does around the guard."""
     preset: str | None = None
-    """Name or path of the preset below the explicit arguments; None: Ultralytics' defaults."""
+    """Name or path of the preset below the explicit arguments; None: Ultralytics' own settings."""
     why: str = ""
     """Why this preset, if the user did not name it."""
     overridden: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -39,13 +42,24 @@ class RunPlan:
     """Faults that were injected into the run, also into its earlier parts."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``args.yaml`` keeps and a multi-GPU worker gets."""
+        """Return what ``args.yaml`` keeps and a multi-GPU worker gets; no secret is in it."""
         settings = GuardSettings(guard=self.guard, trainer=self.trainer)
         return {"guard": settings.to_dict(), "preset": self.preset}
 
     def with_injected(self, names: Iterable[str]) -> RunPlan:
         """Return the plan with further injected faults."""
         return dataclasses.replace(self, injected=tuple(dict.fromkeys((*self.injected, *names))))
+
+    def with_alert(self) -> RunPlan:
+        """Return the plan with the address of the environment where the settings have none, or only what a file has kept.
+
+        Raises:
+            InvalidCallError: The environment's is no address.
+        """
+        given, kept = os.environ.get(ALERT, "").strip(), self.trainer.alert
+        if not given or (isinstance(kept, SecretURL) and not kept.masked):
+            return self
+        return dataclasses.replace(self, trainer=dataclasses.replace(self.trainer, alert=secret_url(ALERT, given)))
 
 
 def choose_preset(model: str | Path | object, pretrained: object = True) -> tuple[str, str]:
@@ -69,8 +83,9 @@ def choose_preset(model: str | Path | object, pretrained: object = True) -> tupl
 def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, Any]]:
     """Take ``guard`` and ``preset`` out of a trainer's overrides, and put the preset below the rest.
 
-    Later ones win: Ultralytics' defaults, preset, explicit arguments. A resumed run keeps the guard settings of its ``args.yaml``
-    that are not given anew. Its hyperparameters come from its checkpoint; another preset overrides them.
+    Without a preset no argument of Ultralytics changes. Later ones win: Ultralytics' defaults, preset, explicit arguments. A
+    resumed run keeps the guard settings of its ``args.yaml`` that are not given anew. Its hyperparameters come from its
+    checkpoint; another preset overrides them.
 
     Args:
         overrides: What ``YOLO(...).train(...)`` passes to the trainer; not changed.
@@ -79,12 +94,13 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         The plan, and overrides that Ultralytics understands.
 
     Raises:
-        InvalidCallError: Unknown guard setting, wrong value, unknown preset.
+        InvalidCallError: Unknown guard setting, wrong value, unknown preset; what stands in ``YOLO_STABLE_ALERT`` is no address.
     """
     rest = dict(overrides or {})
     guard, preset = rest.pop("guard", None), rest.pop("preset", None)
     if not isinstance(preset, (str, os.PathLike, type(None))):
         raise InvalidCallError(f"preset={preset!r} is not allowed. It must be the name or the path of a preset.")
+    preset = None if preset == NONE else preset
     if rest.get("resume"):
         before = _settings_of_resumed_run(rest)
         settings = GuardSettings.of(guard)  # checked first: the message is about the call
@@ -102,14 +118,15 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         else:
             plan, rest = _with_preset(settings, str(preset), rest)
         plan = dataclasses.replace(plan, changed=changed)
-        return plan.with_injected(map(str, injected) if isinstance(injected, list) else ()), rest
+        return plan.with_injected(map(str, injected) if isinstance(injected, list) else ()).with_alert(), rest
     settings = GuardSettings.of(guard)
     if preset is None:
-        return RunPlan(guard=settings.guard, trainer=settings.trainer), rest
+        return RunPlan(guard=settings.guard, trainer=settings.trainer).with_alert(), rest
     why = ""
     if preset == AUTO:
         preset, why = choose_preset(rest.get("model", ""), rest.get("pretrained", True))
-    return _with_preset(settings, str(preset), rest, why)
+    plan, rest = _with_preset(settings, str(preset), rest, why)
+    return plan.with_alert(), rest
 
 
 def checkpoint_to_resume(overrides: Mapping[str, Any]) -> Path | None:

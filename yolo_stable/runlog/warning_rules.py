@@ -113,8 +113,8 @@ def norm_over_limit(
     way = "Set guard.max_norm=10, or lower" if max_norm is None else "Lower"
     message = (
         f"the gradient norm was above guard.warn_norm={limit:g} in {seen.over} of the last {seen.steps} steps, {mean:.3g} on"
-        f" average: {after}. {way} lr0, or take --preset cautious; when the validation improves all the same, set"
-        " guard.warn_norm higher"
+        f" average: {after}. {way} lr0 (optimizer=auto ignores it), or take --preset stable; when the validation improves all"
+        " the same, set guard.warn_norm higher"
     )
     return Caution(what=NORM, message=message, value=mean, limit=limit)
 
@@ -162,7 +162,7 @@ def norm_rising(norms: Sequence[float]) -> Caution | None:
         return None
     message = (
         f"the gradient norm rises steadily: {before:.3g} to {now:.3g} over the last {TRENDS} records. A run that diverges begins"
-        " like that. Lower lr0 (a half is a good first try), or take --preset cautious; warmup_epochs higher when it is early"
+        " like that. Lower lr0 (a half is a good first try), or take --preset stable; warmup_epochs higher when it is early"
     )
     return Caution(what=TREND, message=message, value=now / before, limit=RISE)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 from ultralytics import RTDETR, YOLO
+from ultralytics.cfg import TASK2MODEL
 from ultralytics.utils import LOGGER
 
 from .._shared.text import one_line
@@ -45,16 +46,17 @@ def open_model(name: str, key: str = "model") -> Any:
 def load_model(call: TrainCall) -> tuple[Any, str]:
     """Return the model and its file.
 
-    Without ``model=``, the pretrained yolo11n of the task; where its weights can neither be found nor downloaded, its YAML.
+    Without ``model=``, Ultralytics' default for the task; where its weights can neither be found nor downloaded, its YAML.
     """
     if call.model is not None:
         return open_model(call.model), call.model
-    stem = f"yolo11n{SUFFIX_OF_TASK[call.task]}"
+    weights = TASK2MODEL[call.task]
     try:
-        return open_model(f"{stem}.pt"), f"{stem}.pt"
+        return open_model(weights), weights
     except InvalidCallError:
-        LOGGER.warning(f"{stem}.pt is not here and cannot be downloaded: training {stem}.yaml from scratch.")
-        return open_model(f"{stem}.yaml"), f"{stem}.yaml"
+        description = f"{Path(weights).stem}.yaml"
+        LOGGER.warning(f"{weights} is not here and cannot be downloaded: training {description} from scratch.")
+        return open_model(description), description
 
 
 def task_of(model: Any, call: TrainCall, name: str | None) -> str:
@@ -74,7 +76,7 @@ def task_of(model: Any, call: TrainCall, name: str | None) -> str:
 
 
 def task_by_name(call: TrainCall) -> str:
-    """Return the task that the call names, or that the name of its model tells, as in yolo11n-seg.pt."""
+    """Return the task that the call names, or that the name of its model tells, as in yolo26n-seg.pt."""
     if "task" in call.settings or call.model is None:
         return call.task
     stem = Path(call.model).stem.lower()

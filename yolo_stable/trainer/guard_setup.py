@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ultralytics import YOLO
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ..checkpoints.schedulers import schedules_of
@@ -45,6 +47,26 @@ def guard_of(services: Services, scaler: Any, switch_precision: Callable[[], str
     )
 
 
+def as_given(cfg: Any, **arguments: Any) -> dict[str, Any]:
+    """Return a trainer's arguments by name, as Ultralytics passes them: a class of the user's need not take ``cfg``."""
+    return arguments if cfg is DEFAULT_CFG else {"cfg": cfg, **arguments}
+
+
+def require_guardable(kind: type, mixin: type, overrides: Mapping[str, Any]) -> None:
+    """Refuse a trainer before it is made.
+
+    Args:
+        kind: Its class.
+        mixin: The guarded mixin in its bases.
+        overrides: As passed to it.
+
+    Raises:
+        InvalidCallError: See the two refusals.
+    """
+    refuse_a_step_that_would_be_lost(kind, mixin)
+    refuse_a_model_of_another_task(kind, overrides)
+
+
 def refuse_a_step_that_would_be_lost(kind: type, mixin: type) -> None:
     """Refuse a class that has an ``optimizer_step`` of its own behind the mixin, where nobody would call it.
 
@@ -80,6 +102,36 @@ def refuse_a_guard_behind_the_loop(kind: type, mixin: type) -> None:
             f"class {kind.__name__}: {mixin.__name__} stands behind {bases[0]}, where it guards nothing. Put it first:"
             f" class {kind.__name__}({', '.join([mixin.__name__, *bases])})."
         )
+
+
+def refuse_a_model_of_another_task(kind: type, overrides: Mapping[str, Any]) -> None:
+    """Refuse to train a model with the network and the loss of another task; Ultralytics fails somewhere within.
+
+    Args:
+        kind: The trainer's class. One with a ``get_model`` of its own may train anything.
+        overrides: As passed to the trainer; without a task, its own is meant.
+
+    Raises:
+        InvalidCallError: Names both tasks.
+    """
+    task, own = overrides.get("task"), _tasks().get(_stock_of(kind))
+    build: Any = getattr(kind, "get_model", None)
+    if task in _tasks().values() and own not in (None, task) and build.__module__.startswith("ultralytics."):
+        raise InvalidCallError(
+            f"{kind.__name__} trains models for {own}, but model={overrides.get('model')} is one for {task}. Pass"
+            " trainer=StableTrainer, which picks by the model."
+        )
+
+
+def _stock_of(kind: type) -> type | None:
+    """Return the trainer of a task that a class derives from; a segmentation trainer derives from that of detection."""
+    return next((base for base in kind.__mro__ if base in _tasks()), None)
+
+
+@functools.cache
+def _tasks() -> dict[type | None, str]:
+    """Return the task of each of Ultralytics' trainers of tasks."""
+    return {parts["trainer"]: task for task, parts in YOLO.__new__(YOLO).task_map.items()}
 
 
 def _say_nothing(what: str) -> None:

@@ -26,7 +26,7 @@ from ..guard import StepGuard
 from ..presets.run_plan import separate
 from ..runlog.epoch_metrics import DISPLAY, EpochMetrics
 from .early_stopping import follow
-from .guard_setup import guard_of, refuse_a_guard_behind_the_loop, refuse_a_step_that_would_be_lost
+from .guard_setup import as_given, guard_of, refuse_a_guard_behind_the_loop, require_guardable
 from .progress import labelled, write_row
 from .run_files import arguments_for_workers, open_run_files
 from .scaler_gate import ScalerGate
@@ -55,8 +55,8 @@ class GuardedTrainerMixin(_Base):
         super().__init_subclass__(**options)
         refuse_a_guard_behind_the_loop(cls, GuardedTrainerMixin)
 
-    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
-        refuse_a_step_that_would_be_lost(type(self), GuardedTrainerMixin)
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: Any = None, _callbacks: Any = None, **own: Any) -> None:
+        require_guardable(type(self), GuardedTrainerMixin, overrides or {})
         plan, overrides = separate(overrides)
         self.services = Services.of(self, self._make_checkpoint)
         self.plan = plan.with_injected(self.services.injections.names)
@@ -65,7 +65,7 @@ class GuardedTrainerMixin(_Base):
         self.batch_number = 0
         self._gate: ScalerGate | None = None
         try:
-            super().__init__(cfg, overrides, _callbacks)
+            super().__init__(**as_given(cfg, overrides=overrides, _callbacks=_callbacks, **own))
         except BaseException:
             self.services.resume.undo()
             raise
@@ -158,7 +158,7 @@ class GuardedTrainerMixin(_Base):
         services = self.services
         if self.ddp:  # this process only starts the workers
             self.args = arguments_for_workers(self.args, self.plan)
-            with services.shutdown.pass_on_signals():
+            with services.shutdown.pass_on_signals(), services.alerts.for_workers():
                 return super().train()
         with services.ending.of_the_run(), services.shutdown.listen():
             try:

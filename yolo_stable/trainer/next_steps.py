@@ -37,6 +37,7 @@ class NextSteps:
             last=str(trainer.last.absolute()) if self._is_kept(trainer.last) else None,
             run=os.path.abspath(trainer.save_dir) if self._is_kept(good) else None,
             device=str(trainer.device),
+            preset=trainer.plan.preset,
             own=tuple(own),
             own_files=files_of(own),
         )

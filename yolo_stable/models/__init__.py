@@ -1,0 +1,1 @@
+"""Drop-in models: Ultralytics' own classes, whose every training is guarded."""
