@@ -195,6 +195,30 @@ class TestTasks:
         assert next(e["reason"] for e in events if e["event"] == "rejection") == reason
 
 
+@pytest.mark.parametrize(
+    ("classes", "values", "says"),
+    [
+        (5, [0, 4, 255], ""),
+        (5, [0, 5, 255], "mask label of class 5 not in 0..4"),
+        (5, [0, 254, 1], "mask label of class 254 not in 0..4"),
+        (1, [0, 1, 255], ""),  # of one class there are 0 and 1
+        (1, [0, 2, 1], "mask label of class 2 not in 0..1"),
+        (200, [0, 199, 255], ""),
+        (200, [0, 200, 255], "mask label of class 200 not in 0..199"),
+    ],
+)
+def test_a_mask_is_looked_at_on_the_host(classes: int, values: list[int], says: str) -> None:
+    for dtype in (torch.uint8, torch.int32):
+        mask = torch.tensor(values, dtype=dtype).reshape(1, 1, 3)
+        batch = {"semantic_mask": mask.clone()}
+        assert disarm(batch, classes) == says
+        bad = [value for value in values if value not in batch["semantic_mask"].flatten().tolist()]
+        assert bool(bad) == bool(says)
+        ignored = (mask == 255) | torch.isin(mask, torch.tensor(bad, dtype=dtype))
+        assert torch.equal(batch["semantic_mask"] == 255, ignored)
+        assert disarm(batch, classes) == ""
+
+
 class TestUse:
     def test_a_batch_may_be_preprocessed_before_there_are_loaders(self, arguments: Arguments) -> None:
         """As Ultralytics does to calibrate a network that it quantizes."""
