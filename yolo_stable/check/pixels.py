@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,23 +59,35 @@ def look_into(path: str, header: Header, findings: list[DataFinding]) -> Appeara
         return None
     if header.trailing:
         findings.append(found("image-trailing", path, "has more bytes behind the end of the picture", image=path))
+    small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
+    if _range(small)[1] - _range(small)[0] <= FLAT:  # a mean of pixels lies between them: most need no closer look
+        low, high = _range(grey)
+        if high - low <= FLAT:
+            what = "black" if high <= 2 * FLAT else "of one colour"
+            findings.append(found("image-constant", path, f"is {what}: grey levels {low:g} to {high:g}", image=path))
+            return None
+    return look_at(grey, small)
+
+
+def _range(grey: Image.Image) -> tuple[float, float]:
     low, high = grey.getextrema()
     assert isinstance(low, (int, float))
     assert isinstance(high, (int, float))
-    if high - low <= FLAT:
-        what = "black" if high <= 2 * FLAT else "of one colour"
-        findings.append(found("image-constant", path, f"is {what}: grey levels {low:g} to {high:g}", image=path))
-        return None
-    return look_at(grey)
+    return low, high
 
 
 def _drop(findings: list[DataFinding], rule: str, path: str) -> None:
     findings[:] = [finding for finding in findings if (finding.rule.id, finding.path) != (rule, path)]
 
 
-def look_at(grey: Image.Image) -> Appearance:
-    """Return what a picture of one channel looks like."""
-    small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
+def look_at(grey: Image.Image, small: Image.Image | None = None) -> Appearance:
+    """Return what a picture of one channel looks like.
+
+    Args:
+        grey: The picture.
+        small: Its small copy, if there is one.
+    """
+    small = small or grey.resize((SIDE, SIDE), Image.Resampling.BOX)
     factor = 1
     while min(grey.size) >= 2 * factor * _DRAFT:
         factor *= 2
@@ -99,9 +112,12 @@ def _steps(lines: np.ndarray, apart: int) -> np.ndarray:
 
 
 def _exceeded(grey: np.ndarray, share: float) -> int:
-    """Return the highest of 0 to 255 that is reached by this share of the pixels."""
-    from_the_top = np.bincount(grey.ravel(), minlength=256)[::-1].cumsum()
-    return max(255 - int(np.searchsorted(from_the_top, share * grey.size)), 0)
+    """Return the highest grey level that is reached by this share of the pixels."""
+    wanted = math.ceil(share * grey.size)
+    rows = grey.max(axis=1)
+    if wanted < len(rows):  # as many rows reach this level, so as many pixels do: the others need not be put in order
+        grey = grey[grey >= np.partition(rows, -wanted)[-wanted]]
+    return int(np.partition(grey, -wanted, axis=None)[-wanted])
 
 
 def _grey(image: Image.Image) -> Image.Image:
