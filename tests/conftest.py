@@ -285,3 +285,9 @@ def arguments(tmp_path: Path, arguments_in: Callable[..., dict[str, Any]]) -> Ca
 def without_final_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what stock does behind the last epoch, a third of the time of a small run; for tests of what comes before it."""
     monkeypatch.setattr(BaseTrainer, "final_eval", lambda self: None)
+
+
+@pytest.fixture
+def without_epilogue(without_final_evaluation: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the report, too."""
+    monkeypatch.setattr("yolo_stable.trainer.finish.write_report", lambda folders: folders[0] / "report.html")

@@ -101,7 +101,7 @@ def with_nan(base: type, at: set[int]) -> type:
     return Faulty
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestHealthy:
     """Test number one: with nothing wrong, guarded training is stock training, bit for bit."""
 
@@ -129,7 +129,7 @@ class TestHealthy:
         assert faulty.model.criterion.o2m == stock.model.criterion.o2m
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestTasks:
     def test_every_named_class_can_be_pickled_by_reference(self) -> None:
         for trainer_class in TRAINERS.values():
@@ -362,7 +362,7 @@ class TestNothingLeaks:
         assert columns == ["val/box_loss", "val/cls_loss", "val/dfl_loss"]
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestBeforeTheFirstStep:
     @pytest.mark.parametrize("where", ["parameter", "buffer", "class weight"])
     def test_weights_that_are_not_finite_are_named(self, where: str, arguments: Arguments) -> None:
@@ -401,7 +401,7 @@ class TestBeforeTheFirstStep:
         assert "lr0=0.01 (yours; the preset has 0.0005)" in table
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestDuring:
     def test_one_line_for_a_rejection_and_columns_for_every_logger(
         self, arguments: Arguments, caplog: pytest.LogCaptureFixture
@@ -560,7 +560,7 @@ class TestAfter:
         assert {e["cause"] for e in events if e["event"] == "incident"} == {"data"}
         assert {e["schema"] for e in events} == {1}
 
-    @pytest.mark.usefixtures("without_final_evaluation")
+    @pytest.mark.usefixtures("without_epilogue")
     def test_a_run_in_which_nothing_was_learned_is_not_done(self, arguments: Arguments) -> None:
         trainer = with_nan(StableDetectionTrainer, set(range(4)))(overrides=arguments(epochs=1))
         with pytest.raises(TrainingHaltedError, match="Nothing was learned: of 4 micro-batches 4 were rejected"):
