@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from verb import carried_out
 from yolo_stable._shared.shell_text import beneath
 from yolo_stable.cli import main as cli
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError, TrainingInterruptedError
+from yolo_stable.presets.presets import load_hyp
 from yolo_stable.train import model as train_model
 from yolo_stable.train import run as train_run
 from yolo_stable.trainer.trainers import StableDetectionTrainer
@@ -36,6 +38,7 @@ HEAVY = {"torch", "ultralytics", "numpy", "cv2", "matplotlib"}
 SURFACE = {
     "": ["--version"],
     "train": ["DATA", "[key=value ...]", "--preset", "--inject", "--import", "--traceback"],
+    "yolo": ["[WORD ...]", "--preset", "--traceback"],
     "compare": ["DATA", "[key=value ...]", "--optimizers", "--presets", "--lr0", "--seeds", "--stock", "--epochs", "--out",
                 "--json", "--import", "--ray", "--resources"],
     "preflight": ["DATA", "[key=value ...]", "--preset", "--precision", "--lr-range", "--seconds", "--json", "--import",
@@ -148,7 +151,7 @@ def test_every_verb_explains_itself(command: Command, verb: str) -> None:
 
 def test_a_paragraph_of_help_is_one_line_for_the_terminal_to_wrap() -> None:
     texts = [verb.help for verb in cli.app.registered_commands]
-    assert len(texts) == 7
+    assert len(texts) == 8
     for text in texts:
         assert text
         assert "\n" not in text.replace("\n\n", "")
@@ -175,6 +178,9 @@ def test_help_is_there_in_under_a_second_without_torch(here: Path) -> None:
         pytest.param("presets show stable", id="show"),
         pytest.param("presets diff stable default", id="diff"),
         pytest.param("train data.yaml lr_0=1", id="wrong key"),
+        pytest.param("train detect --epochs", id="option without a value"),
+        pytest.param("val data=data.yaml", id="command of Ultralytics"),
+        pytest.param("yolo val guard.max_norm=5", id="guard without a training"),
     ],
 )
 def test_what_needs_no_torch_imports_none(here: Path, words: str) -> None:
@@ -260,6 +266,7 @@ def test_an_unknown_preset_is_answered_with_the_list(command: Command, words: st
         pytest.param("train x --preset", "Option '--preset' requires an argument. See ", id="option without a value"),
         pytest.param("trian x", "No such command 'trian'. Did you mean 'train'? See 'yolo-stable --help'.", id="verb"),
         pytest.param("presets shwo", "No such command 'shwo'. Did you mean 'show'? See ", id="verb of presets"),
+        pytest.param("tune model=a.pt", "Ultralytics tunes in Python alone: from yolo_stable import YOLO", id="tune"),
         pytest.param("presets diff a b c", "Got unexpected extra argument", id="one argument too many"),
     ],
 )
@@ -267,6 +274,19 @@ def test_a_call_that_cannot_be_parsed_is_refused_in_one_line(command: Command, w
     answer = command(*words.split())
     assert answer.code == 2
     assert answer.refusal().startswith(line)
+
+
+@pytest.mark.parametrize(
+    "words", ["val model=a.pt data=d.yaml", "detect train data=d.yaml", "predict source='my file.jpg'", "checks"]
+)
+def test_a_command_of_ultralytics_is_answered_with_what_works(command: Command, words: str) -> None:
+    typed = shlex.split(words)
+    answer = command(*typed)
+    assert answer.code == 2
+    assert answer.refusal().startswith(
+        f"{typed[0]!r} is a command of Ultralytics. With the guard in every training it is"
+    )
+    assert answer.err.splitlines()[-1] == f"    yolo-stable yolo {shlex.join(typed)}"
 
 
 def test_the_exit_codes_are_in_the_help(command: Command) -> None:
@@ -366,9 +386,12 @@ BAD = [
         "ok.yaml model=yolo11n-cls.yaml", "data set ok.yaml: Classification datasets must be a dir", id="classify"
     ),
     pytest.param("ok.yaml data=ok.yaml", "the data set is named twice", id="two data sets"),
-    pytest.param("ok.yaml resume=True", "nothing to resume: ", id="resume a YAML"),
+    pytest.param("ok.yaml resume", "nothing to resume: /", id="resume a YAML"),
+    pytest.param("resume model=images", "model=images is a folder. Give a checkpoint (.pt)", id="resume a folder"),
+    pytest.param("resume model=gone/weights/last.pt", "nothing to resume: there is no checkpoint gone/we", id="no run"),
+    pytest.param("yolo11n.pt", "the data set is missing (yolo11n.pt is the model). Name one", id="a model alone"),
     pytest.param(
-        "ok.yaml resume=gone.pt", "nothing to resume: gone.pt is not the checkpoint of an ", id="resume nothing"
+        "ok.yaml resume=gone.pt", "nothing to resume: there is no checkpoint gone.pt (seen from ", id="resume nothing"
     ),
 ]
 
@@ -580,6 +603,18 @@ def test_without_a_model_the_weights_are_taken_or_the_yaml_where_there_are_none(
     assert model.trained["data"] == shapes(task)
 
 
+def test_without_the_guard_the_trainer_is_ultralytics_own(
+    command: Command, monkeypatch: pytest.MonkeyPatch, shapes: Callable[..., str]
+) -> None:
+    model = Recorder("detect")
+    monkeypatch.setattr(train_model, "open_model", lambda name: model)
+    answer = command("train", shapes(), "guard=False", "--preset", "stable", "--lr0", "0.003", "device=cpu")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines()[0].endswith("this training runs without the guard, by Ultralytics' own trainer.")
+    expected = {**load_hyp("stable"), "lr0": 0.003, "device": "cpu", "data": shapes(), "trainer": None}
+    assert model.trained == expected
+
+
 @pytest.mark.parametrize("data", ["pets", "shapes"])
 @pytest.mark.parametrize("model", ["mine.yaml", "yolo11n-cls.yaml"])
 def test_the_model_decides_for_which_task_the_data_are(
@@ -783,7 +818,7 @@ def test_a_training_that_halts_exits_with_1_and_names_the_good_checkpoint(
     assert (summary["counts"]["rejected_micro_batches"], summary["counts"]["rollbacks"]) == (4, 1)
 
 
-@pytest.mark.parametrize("words", ["model={last} resume=True", "resume={last}"])
+@pytest.mark.parametrize("words", ["{data} resume={last}", "resume {last}"])
 def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guard(
     command: Command,
     here: Path,
@@ -798,7 +833,8 @@ def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guar
     assert halted.answer.code == 1
     poison(99)
     last = halted.folder / "weights" / "last.pt"
-    answer = command("train", shapes(), *words.format(last=last).split(), "device=cpu")
+    typed = words.format(data=shapes(), last=last).split()
+    answer = command("train", *typed, "device=cpu")
     assert (answer.code, answer.err) == (0, "")
     assert [path.name for path in (here / "runs").iterdir()] == ["run"]
     assert halted.summary()["status"] == "done"
@@ -806,11 +842,9 @@ def test_a_halted_training_is_resumed_in_its_folder_with_its_preset_and_its_guar
     assert halted.args()["guard"]["max_consecutive"] == 2
     assert "halt after 2 rejections in a row" in " ".join(answer.out.split())
 
-    finished = command("train", shapes(), *words.format(last=last).split(), "device=cpu")
+    finished = command("train", *typed, "device=cpu")
     assert finished.code == 2
-    assert finished.refusal().startswith(
-        f"train: nothing to resume: {last} is not the checkpoint of an interrupted run."
-    )
+    assert finished.refusal().startswith(f"train: nothing to resume: {last} is of a run that is finished.")
     assert [path.name for path in (here / "runs").iterdir()] == ["run"]
 
 

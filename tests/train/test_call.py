@@ -83,6 +83,7 @@ def test_the_task_is_detect_unless_another_is_asked_for() -> None:
     ("words", "match"),
     [
         pytest.param(["epochs"], r"'epochs' is not understood\. Write settings as key=value", id="no equals sign"),
+        pytest.param(["nonsense"], r"'nonsense' is not understood\. Write settings", id="strange word"),
         pytest.param(["=50"], r"'=50' is not understood", id="no key"),
         pytest.param(["lr_0=0.1"], r"'lr_0' is not a setting of Ultralytics\. Did you mean 'lr0'\?", id="unknown key"),
         pytest.param(["zzzzz=1"], r"'zzzzz' is not a setting of Ultralytics\. `yolo cfg` lists", id="nothing near"),
@@ -95,7 +96,11 @@ def test_the_task_is_detect_unless_another_is_asked_for() -> None:
             ["task=semantic"], r"task=semantic is not among the tasks that the guard supports", id="other task"
         ),
         pytest.param(["augmentations=[1]"], r"augmentations=\[1\] is not among conservative", id="augmentations"),
-        pytest.param(["model="], r"model= is empty\. Give a checkpoint \(\.pt\) or a YAML, or leave", id="empty model"),
+        pytest.param(
+            ["model="],
+            r"model= is empty\. Give a checkpoint \(\.pt\) or a YAML, or leave model out for Ultra",
+            id="empty model",
+        ),
         pytest.param(["model=/"], r"model=/ is a folder\. Give a checkpoint", id="model is a folder"),
         pytest.param(["data=b.yaml"], r"the data set is named twice: 'a\.yaml' and 'b\.yaml'", id="two data sets"),
     ],
@@ -106,7 +111,7 @@ def test_a_wrong_word_is_refused_with_what_would_be_right(words: list[str], matc
     assert one_line_of(error).startswith("train: ")
 
 
-@pytest.mark.parametrize("data", ["epochs=3", "data=", ""])
+@pytest.mark.parametrize("data", ["epochs=3", "data=", "", "train", "detect"])
 def test_a_call_without_a_data_set_is_refused(data: str) -> None:
     with pytest.raises(InvalidCallError, match=r"train: the data set is missing\. Name one"):
         TrainCall.parse(data, [])
@@ -200,7 +205,11 @@ def test_without_a_preset_there_is_none() -> None:
         pytest.param("guard: 5\n", r"line 1: guard is 5\. It must be a mapping of settings, or none\.", id="guard"),
         pytest.param("preset: 5\n", r"line 1: preset is 5\. It must be the name or path of a preset, or", id="preset"),
         pytest.param("preset: stabel\n", r"There is no preset 'stabel'\. Did you mean 'stable'\?", id="no such preset"),
-        pytest.param("data: [a.yaml, b.yaml]\n", r"the data set is \['a\.yaml', 'b\.yaml'\]\. Name one", id="two data"),
+        pytest.param(
+            "data: [a.yaml, b.yaml]\n",
+            r"the data set is \['a\.yaml', 'b\.yaml'\]\. Name one, .* takes several",
+            id="two data",
+        ),
         pytest.param("task: segmnt\ndata: a.yaml\n", r"task=segmnt is not among", id="task"),
         pytest.param("box: 5\n", r"the data set is missing", id="no data set"),
     ],

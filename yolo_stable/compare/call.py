@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import InvalidCallError
 from ..presets.presets import values_of
 from ..presets.ultralytics_settings import default_hyp
-from ..train.call import TrainCall
+from ..train.call import TrainCall, said_by
+from ..train.words import canonical
 from .axes import WHERE, Axes, name_of
 from .fingerprint import FINGERPRINT, fingerprint
 from .trial import Trial
@@ -45,27 +46,37 @@ class CompareCall:
         Raises:
             InvalidCallError: As :meth:`TrainCall.parse`; also when a word sets what varies, or where the runs are written.
         """
-        given = {word.partition("=")[0].strip() for word in [data, *words] if "=" in word}
+        with said_by(WHERE):
+            words = canonical([data, *words])
+        given = {word.partition("=")[0].strip() for word in words}
         for option, key, values in (
             ("--optimizers", "optimizer", axes.optimizers),
             ("--lr0", "lr0", axes.rates),
             ("--seeds", "seed", axes.seeds),
+            ("--presets", "preset", axes.presets),
             ("--epochs", "epochs", epochs),
         ):
             if values and key in given:
                 raise InvalidCallError(f"{WHERE}: {key}= and {option} set the same thing. Leave one of them out.")
+        if "guard" in given:
+            raise InvalidCallError(f"{WHERE}: guard= cannot be set: --stock adds runs without the guard. Leave it out.")
         ours = [key for key in OF_THE_FOLDER if key in given]
         if ours:
             raise InvalidCallError(
                 f"{WHERE}: {', '.join(f'{key}=' for key in ours)} cannot be set: each run has its own folder below the one"
                 " of --out, and an interrupted comparison continues with the same command. Leave it out."
             )
-        train = TrainCall.parse(data, words, imports=imports)
+        if "guard.alert" in given:
+            raise InvalidCallError(
+                f"{WHERE}: guard.alert= cannot be set: it is a secret, and a comparison writes down what its runs are started"
+                " with. Leave it out; the environment variable YOLO_STABLE_ALERT reaches all runs."
+            )
+        train = TrainCall.parse("", words, imports=imports)
         settings = train.settings
         number = epochs if epochs is not None else settings.get("epochs", EPOCHS)
         if number < 1:
             raise InvalidCallError(f"{WHERE}: {number} epochs are not allowed. It must be 1 or more.")
-        common = [data, *words, f"epochs={number}", *([] if "seed" in settings or axes.seeds else ["seed=0"])]
+        common = [*words, f"epochs={number}", *([] if "seed" in settings or axes.seeds else ["seed=0"])]
         trials: list[Trial] = []
         for choice in axes.combinations():
             name = _unused(name_of(choice), {trial.name for trial in trials})
@@ -76,7 +87,7 @@ class CompareCall:
                 group=_unused(group, {t.group for t in trials if _without_seed(t.choice) != _without_seed(choice)}),
                 choice=choice,
                 stock=choice.get("trainer") == "stock",
-                data=train.data,
+                data=str(train.data),
                 words=(*common, *mine),
                 preset=choice.get("preset"),
                 imports=train.imports,
@@ -97,7 +108,7 @@ class CompareCall:
         train = self.train
         settings = {key: value for key, value in train.settings.items() if key not in OF_THE_FOLDER}
         common = {
-            "data": _place(train.data),
+            "data": _place(str(train.data)),
             "model": None if train.model is None else _place(train.model),
             **{key: value for key, value in settings.items() if key != "epochs"},
             **{f"guard.{key}": value for key, value in train.guard.items()},
@@ -108,7 +119,7 @@ class CompareCall:
         }
         varied = dataclasses.asdict(self.axes) | {"presets": [_preset(name) for name in self.axes.presets]}
         options = {f"--{'lr0' if key == 'rates' else key}": value for key, value in varied.items()}
-        return {**common, **options, **fingerprint(train.data, train.model)}
+        return {**common, **options, **fingerprint(str(train.data), train.model)}
 
     def notes(self) -> list[str]:
         """Return notes on what limits the comparison."""

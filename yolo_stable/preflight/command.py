@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def run(
             f"{WHERE}: resume={call.settings['resume']} is not supported: a preflight looks at the start of a training."
             " Leave it out, and give the checkpoint as model=."
         )
+    call = replace(call, stock=False)
     show, clock = show or Show(), Clock(seconds, used)
     runner = StageRunner(clock, show.begin, show.stage)
     try:

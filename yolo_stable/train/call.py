@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..augment import NAMED
-from ..data.builtin import is_builtin, make
+from ..data.builtin import BUILTIN, is_builtin, make
 from ..errors import InvalidCallError, nearest
 from ..presets.commented_yaml import CommentedYaml
 from ..presets.presets import NONE, values_of
 from ..presets.ultralytics_settings import check_setting, parse_value
+from .words import WHERE as WHERE
+from .words import canonical, is_address, is_shipped
 
-SUFFIX_OF_TASK = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+SUFFIX_OF_TASK = {
+    "detect": "",
+    "segment": "-seg",
+    "semantic": "-sem",
+    "depth": "-depth",
+    "pose": "-pose",
+    "obb": "-obb",
+    "classify": "-cls",
+}
 """Tasks that the guard can train, with the suffix of their model files."""
-WHERE = "train"
-"""What the messages of this verb start with."""
 VALIDATIONS = ("quick", "heal")
 """Values of ``validate=``: check the device before training; also train under a setting that heals it."""
 
@@ -29,12 +36,14 @@ VALIDATIONS = ("quick", "heal")
 class TrainCall:
     """A call of ``yolo-stable train``, parsed; :meth:`parse` makes one."""
 
-    data: str
-    """Path or built-in name of the data set."""
+    data: str | None
+    """Path, name or address of the data set; None: that of the run to resume."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Ultralytics' arguments, with those of a ``cfg`` file, without ``data``, ``model`` and ``cfg``."""
     guard: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the guard."""
+    stock: bool = False
+    """Train without the guard."""
     model: str | None = None
     """As given; None: the task chooses."""
     preset: str | None = None
@@ -58,16 +67,17 @@ class TrainCall:
         """Parse and check what can be checked without torch.
 
         Args:
-            data: The word after ``train``; ``data=PATH`` may also come after other ``key=value``.
-            words: ``key=value`` and ``guard.key=value``. ``cfg=FILE`` names a YAML file with more, which the words override;
-                it may be the ``args.yaml`` of an earlier run.
+            data: The word after ``train``: the data set, or any other.
+            words: The others, as :func:`canonical` understands them; beside Ultralytics' keys ``guard.NAME``, ``guard=False`` and
+                ``preset``. ``cfg=FILE`` names a YAML file with more, which the words override; it may be the
+                ``args.yaml`` of an earlier run.
             preset: Name or path of a preset; ``"auto"``: the model chooses one; ``"none"``: none, whatever the file says;
                 None: that of the ``cfg`` file, or none.
             imports: Of ``--import``.
 
         Raises:
-            InvalidCallError: A word is not ``key=value``, a key is unknown, a value has the wrong type, the data set is named
-                twice or not at all, the model is a folder, the preset or the ``cfg`` file cannot be used.
+            InvalidCallError: A word is not understood, a key is unknown, a value has the wrong type, the data set is named twice
+                or, for a new run, not at all, the model is a folder, the preset or the ``cfg`` file cannot be used.
 
         Examples:
             >>> call = TrainCall.parse("data.yaml", ["lr0=1e-3", "guard.max_norm=none", "model=yolo11n.yaml"])
@@ -78,20 +88,18 @@ class TrainCall:
         guard: dict[str, Any] = {}
         places: list[str] = []
         validate: str | None = None
-        if re.match(r"[\w.]+=", data) and not Path(data).exists():
-            words = [data, *words]
-        else:
-            places.append(data)
-        for word in words:
-            key, equals, text = word.partition("=")
+        guarded: Any = None
+        for word in canonical([data, *words]):
+            key, _, text = word.partition("=")
             key = key.strip()
-            if not equals or not key:
-                raise InvalidCallError(
-                    f"{WHERE}: {word!r} is not understood. Write settings as key=value, such as epochs=50 or"
-                    " guard.max_norm=5.0; options start with --, see --help."
-                )
             if key.startswith("guard."):
                 guard[key.removeprefix("guard.")] = parse_value(text)
+                continue
+            if key == "guard":
+                guarded = switch(parse_value(text), WHERE)
+                continue
+            if key == "preset":
+                preset = text.strip() if preset is None else preset
                 continue
             if key == "data":
                 places.append(text.strip())
@@ -108,24 +116,23 @@ class TrainCall:
             check_setting(key, value, WHERE)
             settings[key] = value
         file = _read_cfg(settings.pop("cfg", None))
+        if guarded is False and guard:
+            raise InvalidCallError(
+                f"{WHERE}: guard=False trains without the guard, but guard.{next(iter(guard))} is set. Leave one of them out."
+            )
         settings, guard = {**file.settings, **settings}, {**file.guard, **guard}
         preset = file.preset if preset is None else preset
         values_of(preset)
         in_file = settings.pop("data", None)
         if not places and in_file is not None:
             places.append(in_file)
-        if len(places) != 1 or not places[0]:
-            given = f"is named twice: {' and '.join(map(repr, places))}" if len(places) > 1 else "is missing"
-            raise InvalidCallError(f"{WHERE}: the data set {given}. Name one, such as 'data.yaml' or 'digits'.")
-        if not isinstance(places[0], str):
-            raise InvalidCallError(
-                f"{WHERE}: the data set is {places[0]!r}. Name one, such as 'data.yaml' or 'digits'."
-            )
+        model = _model(settings)
         call = cls(
-            data=places[0],
+            data=_data(places, model, resumes=bool(settings.get("resume"))),
             settings=settings,
-            guard=guard,
-            model=_model(settings),
+            guard={} if guarded is False else guard,
+            stock=guarded is False,
+            model=model,
             preset=None if preset == NONE else preset,
             validate=validate,
             imports=tuple(imports or ()),
@@ -138,20 +145,23 @@ class TrainCall:
         return call
 
     def resolve_data(self, task: str | None = None) -> str:
-        """Return the path of the data set; a built-in one is made on first use.
+        """Return the path, the address or Ultralytics' name of the data set; a built-in one is made on first use.
 
         Raises:
-            InvalidCallError: It does not exist.
+            InvalidCallError: It does not exist, and Ultralytics has none of this name.
         """
-        if is_builtin(self.data):
-            return str(make(self.data, task=task or self.task))
-        if "://" in self.data or Path(self.data).exists():
-            return self.data
-        looks_like_a_path = os.sep in self.data or self.data.endswith((".yaml", ".yml"))
-        hint = "" if looks_like_a_path else nearest(self.data, ("digits", "shapes"))
+        data, task = self.data or "", task or self.task
+        if is_builtin(data):
+            return str(make(data, task=task))
+        if is_address(data) or Path(data).exists() or is_shipped("datasets", data):
+            return data
+        looks_like_a_path = os.sep in data or data.endswith((".yaml", ".yml"))
+        if task == "classify" and not looks_like_a_path and not nearest(data, BUILTIN):
+            return data  # Ultralytics has some that no file lists, such as imagenet10
+        hint = "" if looks_like_a_path else nearest(data, BUILTIN)
         raise InvalidCallError(
-            f"{WHERE}: there is no data set {self.data!r} (seen from {Path.cwd()}).{hint}"
-            " Give the path of a data.yaml, or 'digits' or 'shapes', which are made on first use."
+            f"{WHERE}: there is no data set {data!r} (seen from {Path.cwd()}).{hint} Give the path of a data.yaml, one of"
+            " Ultralytics' names such as coco8.yaml, or 'digits' or 'shapes', which are made on first use."
         )
 
 
@@ -194,6 +204,37 @@ def _read_cfg(name: Any) -> _CfgFile:
     return _CfgFile(settings=settings, guard=ours["guard"] or {}, preset=ours["preset"])
 
 
+def _data(places: Sequence[Any], model: str | None, *, resumes: bool) -> str | None:
+    """Return the one data set of a call; a run to resume has its own."""
+    if not places and resumes:
+        return None
+    if len(places) != 1 or not places[0]:
+        if len(places) > 1:
+            given = f"is named twice: {' and '.join(map(repr, places))}"
+        else:
+            given = "is missing" if model is None else f"is missing ({model} is the model)"
+        raise InvalidCallError(f"{WHERE}: the data set {given}. Name one, such as 'data.yaml' or 'digits'.")
+    if not isinstance(places[0], str) or places[0].startswith("["):
+        raise InvalidCallError(
+            f"{WHERE}: the data set is {places[0]!r}. Name one, such as 'data.yaml' or 'digits'; 'yolo-stable yolo train' takes"
+            " several."
+        )
+    return places[0]
+
+
+def switch(value: Any, where: str) -> bool:
+    """Return what ``guard=`` says.
+
+    Raises:
+        InvalidCallError: It is neither True nor False; the message starts with ``where``.
+    """
+    if value not in (True, False):
+        raise InvalidCallError(
+            f"{where}: guard={value} is not allowed. It must be True or False; settings are guard.NAME=VALUE."
+        )
+    return bool(value)
+
+
 def _model(settings: dict[str, Any]) -> str | None:
     """Take the model out of the settings."""
     model = settings.pop("model", None)
@@ -201,10 +242,17 @@ def _model(settings: dict[str, Any]) -> str | None:
         return None
     what = "is empty" if not model else "is a folder" if Path(str(model)).is_dir() else ""
     if what:
-        raise InvalidCallError(
-            f"{WHERE}: model={model} {what}. Give a checkpoint (.pt) or a YAML, or leave model out for Ultralytics' default."
-        )
+        raise InvalidCallError(f"{WHERE}: model={model} {what}. {_instead_of(str(model))}")
     return str(model)
+
+
+def _instead_of(folder: str) -> str:
+    """Say what to give instead of a folder."""
+    inside = (Path(folder, *path) for path in (("weights", "last.pt"), ("last.pt",)))
+    found = next((path for path in inside if path.is_file()), None) if folder else None
+    if found is not None:
+        return f"Give its checkpoint: model={found}."
+    return "Give a checkpoint (.pt) or a YAML, or leave model out for Ultralytics' default."
 
 
 def _validation(value: Any) -> str | None:

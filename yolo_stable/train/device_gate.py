@@ -27,7 +27,8 @@ def prepared(call: TrainCall) -> TrainCall:
         InvalidCallError: The data set or a device is not there.
         YoloStableError: A device computes wrongly, and nothing heals it or ``validate`` is not ``heal``.
     """
-    call.resolve_data()  # before a minute is spent
+    if call.data is not None:
+        call.resolve_data()  # before a minute is spent
     devices = devices_of(call.settings.get("device"))
     switches: dict[str, Any] = {}
     for device in devices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from ultralytics import RTDETR
 from ultralytics.utils import LOGGER
 
 from .._shared.shell_text import AGAIN, beneath
+from .._shared.text import listed
 from ..augment import named
 from ..autopsy.advice import Names
 from ..autopsy.advice import named as filled
@@ -25,6 +26,7 @@ from .checks import check_arguments, check_data, planned_folder
 from .device_gate import devices_of, set_switches, warn_of_device
 from .model import load_model, open_model, task_by_name, task_of
 from .run_folder import RunFolder
+from .words import is_address, is_shipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +40,14 @@ class TrainRequest:
     """For its ``train``, with the guard's settings and the preset."""
     folder: RunFolder | None
     """Of a new run; None: the run is resumed."""
+    stock: bool = False
+    """Train without the guard."""
 
     @property
-    def trainer(self) -> type[GuardedTrainerMixin]:
-        """The trainer's class."""
+    def trainer(self) -> type[GuardedTrainerMixin] | None:
+        """The trainer's class; None: Ultralytics' own of the task."""
+        if self.stock:
+            return None
         return TRAINERS["rtdetr" if isinstance(self.model, RTDETR) else self.task]
 
 
@@ -66,6 +72,8 @@ def resolve(call: TrainCall) -> TrainRequest:
     ours = {"guard": dict(call.guard) or None, "preset": call.preset}
     if resume:
         _require_resumable(model, name, call)
+        if call.data is None:
+            call = replace(call, data=_data_of_the_run(model, str(name)))
         separate({**settings, **ours, "model": name})
         settings["resume"] = name  # with True, Ultralytics begins a new run where no epoch was completed
     split = str(values.get("split", "val"))
@@ -81,7 +89,11 @@ def resolve(call: TrainCall) -> TrainRequest:
         settings["augmentations"] = named(settings["augmentations"])
     if call.switches:  # again, since Ultralytics has changed some of them meanwhile
         model.add_callback("on_train_start", lambda trainer: set_switches(call.switches))
-    return TrainRequest(model=model, task=task, arguments={"data": data, **ours, **settings}, folder=folder)
+    arguments = {"data": data, **ours, **settings}
+    if call.stock:
+        arguments = separate({**arguments, "model": name})[1]
+        del arguments["model"]
+    return TrainRequest(model=model, task=task, arguments=arguments, folder=folder, stock=call.stock)
 
 
 def _check_values(call: TrainCall, values: dict[str, Any]) -> None:
@@ -111,14 +123,41 @@ def _on_disk(name: str | None, *, resume: bool) -> Any:
 
 def _require_resumable(model: Any, name: str | None, call: TrainCall) -> None:
     """Refuse to resume a run that never began or has finished; Ultralytics would begin a new one instead."""
-    checkpoint = {} if model is None else model.ckpt
-    if checkpoint.get("optimizer") is None:  # the epoch does not tell: it is -1 in the middle of the first one, too
-        names = Names(data=call.data, model=None if model is None else name, own=call.imports, own_files=call.imports)
-        begin = filled(f"\nTo begin a new run from it:\n{AGAIN}", "", names)
+    checkpoint = {} if model is None else model.ckpt or {}
+    if checkpoint.get("optimizer") is not None:  # the epoch does not tell: it is -1 in the middle of the first one, too
+        return
+    names = Names(data=call.data, model=None if model is None else name, own=call.imports, own_files=call.imports)
+    begin = filled(f"\nTo begin a new run from it:\n{AGAIN}", "", names)
+    raise InvalidCallError(f"{WHERE}: nothing to resume: {_why_not(model, name)}{begin}")
+
+
+def _why_not(model: Any, name: str | None) -> str:
+    """Say what a file is that is no checkpoint of an interrupted run."""
+    if name is None:
+        return "no checkpoint is named. Give model=RUN/weights/last.pt of an interrupted run."
+    path = Path(name)
+    if model is None:
+        beside = sorted(file.name for file in path.parent.glob("*.pt"))
+        what = f"has {listed(beside)}" if beside else "has no checkpoint" if path.parent.is_dir() else "does not exist"
+        return f"there is no checkpoint {name} (seen from {Path.cwd()}); {path.parent.absolute()} {what}."
+    if not model.ckpt:
+        return f"{name} is the description of a network, not a checkpoint. Give model=RUN/weights/last.pt."
+    if path.parent.name == "weights" and (path.parent.parent / "args.yaml").is_file():
+        return f"{name} is of a run that is finished."
+    return f"{name} holds weights alone, not the state of an interrupted run. Give model=RUN/weights/last.pt of one."
+
+
+def _data_of_the_run(model: Any, name: str) -> str:
+    """Return the data set that a run to resume was trained on."""
+    data = (model.ckpt.get("train_args") or {}).get("data")
+    if not isinstance(data, str):
+        raise InvalidCallError(f"{WHERE}: {name} does not say on what data it was trained. Name the data set.")
+    if not (is_address(data) or Path(data).exists() or is_shipped("datasets", data)):
         raise InvalidCallError(
-            f"{WHERE}: nothing to resume: {name or 'the default model'} is not the checkpoint of an interrupted run."
-            f" Give model=RUN/weights/last.pt of such a run, or leave resume out.{begin}"
+            f"{WHERE}: {name} was trained on {data}, which is not there (seen from {Path.cwd()}). Name the data set, or"
+            " resume it in the folder where it was begun."
         )
+    return data
 
 
 def _resolve_data(call: TrainCall, task: str, split: str) -> str:

@@ -25,13 +25,14 @@ def run(call: TrainCall, inject: str | None = None) -> Path:
     """
     request = resolve(call)
     model, folder, trainer_class = request.model, request.folder, request.trainer
+    if request.stock:
+        LOGGER.info("guard=False: this training runs without the guard, by Ultralytics' own trainer.")
     made: list[Path] = []
     model.add_callback("on_pretrain_routine_start", lambda trainer: made.append(Path(trainer.save_dir)))
     try:
-        model.train(
-            trainer=faulty(trainer_class, inject, LOGGER.warning) if inject is not None else trainer_class,
-            **request.arguments,
-        )
+        if inject is not None:
+            trainer_class = faulty(trainer_class or model._smart_load("trainer"), inject, LOGGER.warning)
+        model.train(trainer=trainer_class, **request.arguments)
     except BaseException as error:
         trainer: Any = model.trainer
         if trainer is not None:  # with several GPUs only the workers get the callback

@@ -32,7 +32,7 @@ from ..guard.generators import GeneratorStates
 from ..guard.wrappers import unwrap
 from ..incidents.folder import IncidentFolder
 from ..incidents.forward import forward_of, precision_of
-from ..incidents.picture import pictures_of
+from ..incidents.picture import PICTURE, pictures_of
 from ..incidents.rebuild import describe_model
 from ..incidents.record import (
     Circumstances,
@@ -50,7 +50,7 @@ from ..runlog.injections import Injections
 from .next_steps import NextSteps
 from .open_window import OpenWindow
 from .quarantine_keeper import QuarantineKeeper
-from .reporter import Reporter, say
+from .reporter import Reporter
 
 USUAL_OVERFLOWS = 4
 """So many windows in a row may be lost to a loss scale that is looking for its place before it is worth a look."""
@@ -103,7 +103,7 @@ class IncidentService:
 
     def on_escalation(self, escalation: Escalation) -> None:
         """Report and record a rollback, a repair or a lower precision."""
-        say(self._trainer.run_log.escalation(escalation, self._trainer.epoch + 1))
+        self._reporter.tell_escalation(escalation)
         if self.folder is None or not self.folder.admit():
             return
         try:
@@ -267,7 +267,9 @@ class IncidentService:
             folder = None
             found = replace(found, report=self._named(replace(found, report=unnamed), None, replayable=False))
         epoch = found.where.epoch
-        LOGGER.warning(self._trainer.run_log.incident(found.kind, found.report, epoch, folder, found.injected_now))
+        line = self._trainer.run_log.incident(found.kind, found.report, epoch, folder, found.injected_now)
+        picture = None if folder is None else folder / PICTURE
+        self._reporter.tell_incident(found.kind, found.reason, line, picture if picture and picture.is_file() else None)
 
     def _named(self, found: Incident, folder: Path | None, *, replayable: bool) -> AutopsyReport:
         """Fill the next step with the names of this run, so that it works when typed."""
