@@ -34,7 +34,7 @@ from yolo_stable.train.call import TrainCall
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("[!_]*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND: Any = typer.main.get_command(app)
 TINY = {"epochs": 1, "imgsz": 32, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "val": False}
