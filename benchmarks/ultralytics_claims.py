@@ -322,7 +322,7 @@ def _scratch(door: Door) -> None:
     for image, suffix in zip(
         sorted((folder / "images" / "train").glob("*.png")), (".bmp", ".jpg", ".tif", ".webp"), strict=False
     ):
-        cv2.imwrite(str(image.with_suffix(suffix)), cv2.imread(str(image)))
+        cv2.imwrite(str(image.with_suffix(suffix)), np.asarray(cv2.imread(str(image))))
         image.unlink()
     model = door.yolo(door.network())
     given = {**door.settings, "batch": -1}

@@ -106,7 +106,7 @@ def trained(
 
 def test_a_training_leaves_what_stock_leaves_on_the_model(trained: YOLO) -> None:
     trainer: Any = trained.trainer
-    assert type(trainer) is yolo_stable.StableDetectionTrainer
+    assert trainer.__class__ is yolo_stable.StableDetectionTrainer
     assert trainer.seen
     assert trainer.guard.config.max_norm == 5.0
     assert trained.metrics is trainer.validator.metrics
@@ -124,12 +124,13 @@ def test_its_checkpoints_have_nothing_of_ours(trained: YOLO) -> None:
 
 
 def test_it_is_copied_after_a_training_without_its_trainer_as_stock_is(trained: YOLO) -> None:
-    twin = copy.copy(trained)
-    twin.trainer = None
-    twin = copy.deepcopy(twin)
-    assert type(twin) is YOLO
-    assert twin.model is not trained.model
-    assert all(map(torch.equal, twin.model.state_dict().values(), trained.model.state_dict().values()))
+    without = copy.copy(trained)
+    without.trainer = None
+    twin: Any = copy.deepcopy(without)
+    network: Any = trained.model
+    assert twin.__class__ is YOLO
+    assert twin.model is not network
+    assert all(map(torch.equal, twin.model.state_dict().values(), network.state_dict().values()))
 
 
 def test_without_the_guard_it_is_stock(

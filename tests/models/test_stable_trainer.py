@@ -29,7 +29,7 @@ def test_stock_s_own_classes_take_it(
     monkeypatch: pytest.MonkeyPatch, arguments: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     given = arguments("obb")
-    model = ultralytics.YOLO(given.pop("model"))
+    model: Any = ultralytics.YOLO(given.pop("model"))
     monkeypatch.setattr("yolo_stable.trainer.mixin.GuardedTrainerMixin.train", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         model.train(trainer=StableTrainer, guard={"max_norm": 5.0}, **given)

@@ -61,7 +61,7 @@ def given(arguments: Callable[..., dict[str, Any]], sets: list[str]) -> dict[str
 def test_all_data_sets_are_tried_and_then_the_first_halt_is_raised(
     narrow: Callable[[str], str], given: dict[str, Any], without_final_evaluation: None
 ) -> None:
-    model = YOLO(narrow("detect"))
+    model: Any = YOLO(narrow("detect"))
     with pytest.raises(TrainingHaltedError) as caught:
         model.train(Spoilt, guard={"max_consecutive": 2, "snapshot_every": None, "report": False}, **given)
     assert str(caught.value).startswith("1 of 2 data sets halted (bad); trained: good. bad: ")
@@ -75,7 +75,7 @@ def test_all_data_sets_are_tried_and_then_the_first_halt_is_raised(
 def test_a_signal_ends_all_of_it(
     narrow: Callable[[str], str], given: dict[str, Any], interruptible: None, without_final_evaluation: None
 ) -> None:
-    model = YOLO(narrow("detect"))
+    model: Any = YOLO(narrow("detect"))
     with pytest.raises(TrainingInterruptedError) as caught:
         model.train(Pressed, guard={"report": False}, **given)
     assert caught.value.exit_code == 130
@@ -125,7 +125,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_data_sets_that_stock_trains_by_commands_are_trained_by_ours(
     narrow: Callable[[str], str], given: dict[str, Any], commands: list[list[str]]
 ) -> None:
-    model = YOLO(narrow("detect"))
+    model: Any = YOLO(narrow("detect"))
     with pytest.raises(TrainingHaltedError, match=r"1 of 2 data sets halted \(bad\); trained: good. bad: Enough."):
         model.train(guard={"max_norm": 5.0}, preset="stable", **given)
     ours = [sys.executable, "-m", "yolo_stable", "yolo", "guard.max_norm=5.0", "preset=stable", "train"]
@@ -145,7 +145,7 @@ def test_the_trainings_of_a_tuning_are_guarded_and_a_halt_is_a_failed_one(
     commands: list[list[str]],
 ) -> None:
     monkeypatch.setattr("ultralytics.engine.tuner.plot_tune_results", lambda file: None)
-    model = YOLO(narrow("detect"))
+    model: Any = YOLO(narrow("detect"))
     model.tune(iterations=2, guard={"max_norm": 5.0}, **{**given, "data": sets[1]})
     model.tune(iterations=1, guard=False, **{**given, "data": sets[0]})
     assert [command[2] for command in commands] == ["yolo_stable", "yolo_stable", "ultralytics.cfg.__init__"]

@@ -63,8 +63,8 @@ def test_a_class_is_guarded(model: YOLO, warnings: list[str], given: Any, chosen
 
 
 def test_the_class_in_a_partial_is_guarded(model: YOLO) -> None:
-    chosen = choose(functools.partial(Mine, cfg={"lr0": 0.1}), model, DetectionTrainer, must=True)
-    assert (chosen.func, chosen.keywords) == (guarded(Mine), {"cfg": {"lr0": 0.1}})
+    chosen = choose(functools.partial(Mine, _callbacks={}), model, DetectionTrainer, must=True)
+    assert (chosen.func, chosen.keywords) == (guarded(Mine), {"_callbacks": {}})
 
 
 @pytest.mark.parametrize("given", [Fake, OwnStep], ids=["no trainer", "own step"])

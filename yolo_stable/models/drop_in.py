@@ -78,8 +78,9 @@ class GuardedModelMixin(_Base):
         sweep = Sweep(chosen)
         with sweep.until_interrupted():
             result = super().train(trainer=sweep, **settings)
-        self.trainer.trainer = chosen
-        raise_halts(self.trainer, sweep.halts)
+        done: Any = self.trainer
+        done.trainer = chosen
+        raise_halts(done, sweep.halts)
         return result
 
     def tune(
@@ -127,10 +128,12 @@ class YOLO(GuardedModelMixin, ultralytics.YOLO):
     As there, a model of another kind makes it one of the other classes.
     """
 
-    @functools.wraps(ultralytics.YOLO.__init__)
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.__class__ = _OURS.get(type(self), type(self))
+    if not TYPE_CHECKING:  # for a type checker it is stock's
+
+        @functools.wraps(ultralytics.YOLO.__init__)
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.__class__ = _OURS.get(type(self), type(self))
 
 
 class RTDETR(GuardedModelMixin, ultralytics.RTDETR):
