@@ -311,7 +311,7 @@ def is_called(model: str) -> bool:
 
 def test_nan_in_a_depth_map_makes_the_loss_nan_and_no_gradient(narrow: Any) -> None:
     """Nothing that looks at gradients alone would see it."""
-    model = tasks.DepthModel(narrow("depth"), ch=3, nc=1, verbose=False).train()
+    model: Any = tasks.DepthModel(narrow("depth"), ch=3, nc=1, verbose=False).train()
     model.args = get_cfg()
     depth = torch.rand(2, 32, 32) + 1
     depth[0, 5, 5] = NAN

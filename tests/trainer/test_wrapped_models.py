@@ -83,12 +83,14 @@ class DynamicModule:
 
 
 class QuantConv2d(DynamicModule, nn.Conv2d):
-    def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight_quantizer(self.weight), self.bias)
+    weight_quantizer: TensorQuantizer
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight_quantizer(self.weight), self.bias)
 
     def export(self) -> None:
         del self.weight_quantizer
-        self.__class__ = nn.Conv2d
+        object.__setattr__(self, "__class__", nn.Conv2d)
 
 
 def quantize(model: nn.Module, config: Any, forward_loop: Callable[[nn.Module], None]) -> nn.Module:
