@@ -4,14 +4,16 @@
 #   VENV    where the environment is
 #   TORCH   what is installed for torch first; e.g. TORCH="torch torchvision --index-url URL" with the URL that the
 #           selector of PyTorch's "Get Started" page shows for your CUDA or ROCm version
+#   MATRIX  what `make matrix` runs: bounds (resolves only), light (without torch) or full (everything; 12 GB for each Python)
 
 PYTHON ?= python3
 VENV   ?= .venv
+MATRIX ?= full
 TORCH  ?= torch==2.14.1 torchvision==0.29.1
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
 
-.PHONY: demo test lint docs mutants setup-demo setup-test clean
+.PHONY: demo test lint docs mutants dist matrix setup-demo setup-test setup-release clean
 
 demo: setup-demo
 	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 fliplr=0 plots=False \
@@ -26,6 +28,7 @@ lint: setup-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(RUN)
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile.*
 
 # The site, into site/; the pages of reference that follow from the code are written first. Nothing comes from the network.
 docs: setup-test
@@ -36,8 +39,20 @@ docs: setup-test
 mutants: setup-test
 	$(RUN) -m benchmarks.mutants --jobs 2 --trace $(VENV)/.trace.json
 
-setup-demo: $(VENV)/.demo
-setup-test: $(VENV)/.test
+# Wheel and source archive into dist/: built, checked, and each tried in an environment of its own
+dist: setup-release
+	rm -rf dist
+	$(RUN) -m build --no-isolation
+	$(RUN) -m twine check --strict dist/*
+	YOLO_STABLE_DIST=$(CURDIR)/dist $(RUN) -m pytest -q tests/test_wheel.py
+
+# Each Python with the lowest and the newest dependencies ([tool.tox] in pyproject.toml). MATRIX=light leaves torch out.
+matrix: setup-release
+	$(RUN) -m tox run -m $(MATRIX)
+
+setup-demo:    $(VENV)/.demo
+setup-test:    $(VENV)/.test
+setup-release: $(VENV)/.release
 
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
@@ -53,5 +68,9 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(RUN) -m pip install --quiet -e ".[test]"
 	touch $@
 
+$(VENV)/.release: $(VENV)/.test
+	$(RUN) -m pip install --quiet -e ".[release]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs site .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist runs site .pytest_cache .ruff_cache .tox

@@ -35,8 +35,14 @@ COPIED = (
     "hyp",
     "datasets",
     "notebooks",
+    "docs",
+    "mkdocs.yml",
     "pyproject.toml",
     "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
     "Makefile",
 )
 LIBRARIES = (

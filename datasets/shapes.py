@@ -2,7 +2,7 @@
 
 Coordinates are pixels of the continuous plane: pixel (column, row) covers [column, column + 1] x [row, row + 1]. A
 figure is a polygon, and every label comes from that polygon, never from the pixels. The image of a seed, a split and a
-number is the same for ``detect``, ``segment`` and ``obb``; only the label differs.
+number is the same for ``detect``, ``segment``, ``semantic``, ``depth`` and ``obb``; only the label differs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ Image = NDArray[np.uint8]
 
 DECLARED = declaration("shapes")
 SPLITS = ("train", "val")
+MAPS = {
+    "semantic": "masks",
+    "depth": "depth",
+}  # tasks with a label for each pixel, and the folder that Ultralytics reads
 CIRCLE_CORNERS = 64  # a regular polygon; its edge leaves the circle by at most 0.12 % of the radius
 HIDDEN_SHARE = 0.2  # of the pose figures have one keypoint under a disc
 DISC_RADIUS = 0.16  # of the figure's radius
 LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green, red (ITU-R BT.601)
 MIN_CONTRAST = 80.0  # difference in luma between a figure and the plain background, of 255
+FIGURE_SIZE = 1.0  # diameter of every figure in metres, by which the depth of one that looks smaller is larger
+BACKGROUND_DEPTH = 10.0  # metres; the smallest figures are nearer
 CLOUDS = 30.0  # standard deviation of the clouds in luma at texture=100; MIN_CONTRAST grows by as much
 
 
@@ -53,8 +59,9 @@ def generate(folder: Path, *, task: str, seed: int, **options: int) -> None:
     """Draw all images and labels of the data set.
 
     Args:
-        folder: An existing folder; ``images/`` and ``labels/``, or for ``classify`` ``train/`` and ``val/``, come here.
-        task: ``detect``, ``segment``, ``obb``, ``pose`` or ``classify``.
+        folder: An existing folder; ``images/`` and ``labels/`` (``masks/`` for ``semantic``, ``depth/`` for ``depth``), or for
+            ``classify`` ``train/`` and ``val/``, come here.
+        task: ``detect``, ``segment``, ``semantic``, ``depth``, ``obb``, ``pose`` or ``classify``.
         seed: 0 to 2**32 - 1.
         **options: See ``shapes.yaml``; what is missing takes its default.
 
@@ -65,7 +72,7 @@ def generate(folder: Path, *, task: str, seed: int, **options: int) -> None:
     settings = resolve("shapes", task=task, seed=seed, options=options)
     names = DECLARED["tasks"][task]["names"]
     for split in SPLITS:
-        images, labels = folder / "images" / split, folder / "labels" / split
+        images, labels = folder / "images" / split, folder / MAPS.get(task, "labels") / split
         # A class folder may stay empty in a small set; without it Ultralytics would number the others differently.
         for path in [folder / split / name for name in names] if task == "classify" else [images, labels]:
             path.mkdir(parents=True)
@@ -73,6 +80,9 @@ def generate(folder: Path, *, task: str, seed: int, **options: int) -> None:
             image, figures = scene(number, task=task, split=split, seed=seed, settings=settings)
             if task == "classify":
                 images = folder / split / names[figures[0].label]
+            elif task in MAPS:
+                values = label_map(task, figures, settings["imgsz"])
+                (labels / f"{number:06d}.png").write_bytes(cv2.imencode(".png", values)[1].tobytes())
             else:
                 lines = [label_line(task, figure, settings["imgsz"]) + "\n" for figure in figures]
                 (labels / f"{number:06d}.txt").write_bytes("".join(lines).encode())
@@ -93,7 +103,7 @@ def scene(number: int, *, task: str, split: str, seed: int, settings: dict[str, 
         The image, blue-green-red, shape [imgsz, imgsz, 3], and its figures; no two of them touch.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), number)))
-    size, names = settings["imgsz"], DECLARED["tasks"][task]["names"]
+    size, names = settings["imgsz"], DECLARED["tasks"]["detect" if task in MAPS else task]["names"]
     if task == "classify":
         labels = [number % len(names)]
     else:
@@ -249,6 +259,23 @@ def label_line(task: str, figure: Figure, size: int) -> str:
     if task == "pose":
         parts += [f"{x / size:.6f} {y / size:.6f} {seen:.0f}" for x, y, seen in figure.keypoints]
     return " ".join(parts)
+
+
+def label_map(task: str, figures: list[Figure], size: int) -> NDArray[np.uint8 | np.uint16]:
+    """Return the label of each pixel, shape [size, size]; a pixel is a figure's that covers half of it or more.
+
+    For ``semantic`` class ids, the last class being the background. For ``depth`` distances in units of ``depth_scale``: all
+    figures have one size, so one that looks half as large is twice as far away.
+    """
+    declared = DECLARED["tasks"][task]
+    metre = declared.get("depth_scale")
+    kind, ground = (np.uint8, len(declared["names"]) - 1) if metre is None else (np.uint16, BACKGROUND_DEPTH * metre)
+    values = np.full((size, size), ground, kind)
+    for figure in figures:
+        share, rows, columns = coverage(figure.corners, size)
+        looks = float(np.linalg.norm(figure.box[2] - figure.box[0])) / size
+        values[rows, columns][share >= 0.5] = figure.label if metre is None else round(FIGURE_SIZE / looks * metre)
+    return values
 
 
 if __name__ == "__main__":

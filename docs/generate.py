@@ -1,15 +1,17 @@
 """Generator of the reference pages: they say what the code says, and stand in the repository for those who read them there.
 
-python docs/generate.py
+    python docs/generate.py
 
-writes settings, command line, rules and presets into ``docs/reference/``. ``make docs`` does it first; ``tests/test_docs.py`` holds
-that the pages are those of the code.
+writes settings, command line, rules and presets into ``docs/reference/``. ``make docs`` does it first, and
+``tests/test_docs.py`` holds that the pages are those of the code.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,21 +22,21 @@ HINT = "\n<!-- Written by docs/generate.py: change the code, then `make docs`. -
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown.
+    r"""Return a table in Markdown.
 
     Examples:
         >>> table(["a", "b"], [["1", "x|y"]])
-        '| a | b |\\n|---|---|\\n| 1 | x\\\\|y |\\n'
+        '| a | b |\n|---|---|\n| 1 | x\\|y |\n'
     """
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]]) + "\n"
 
 
 def prose(text: str) -> str:
-    """Return a docstring's text as one line of Markdown.
+    r"""Return a docstring's text as one line of Markdown.
 
     Examples:
-        >>> prose(":class:`~a.B` has\\n    ``x``.")
+        >>> prose(":class:`~a.B` has\n    ``x``.")
         '`B` has `x`.'
     """
     one_line = " ".join(text.split())
@@ -46,11 +48,9 @@ def prose(text: str) -> str:
 
 def field_docs(of: type) -> dict[str, str]:
     """Return the docstrings under the fields of a class."""
-    import inspect
-
     (body,) = (node.body for node in ast.parse(inspect.getsource(of)).body if isinstance(node, ast.ClassDef))
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = prose(str(text.value.value))
     return found
@@ -83,8 +83,8 @@ def settings() -> str:
     of_trainer = [[f"`guard.{f.name}`", number(f.default), trainer[f.name]] for f in dataclasses.fields(TrainerConfig)]
     return (
         "# Guard settings\n\n"
-        "On the command line a setting is `guard.NAME=VALUE`, with `none` for off; in Python it is a key of `guard={...}`, with `None`.\n"
-        "They are kept in the run's `args.yaml`.\n\n"
+        "On the command line a setting is `guard.NAME=VALUE`, with `none` for off; in Python it is a key of `guard={...}`,\n"
+        "with `None`. They are kept in the run's `args.yaml`.\n\n"
         "```bash\nyolo-stable train data.yaml guard.max_norm=5.0 guard.max_share=none\n```\n\n"
         "## The guard\n\nThese are also the arguments of `StepGuard`, in [any loop](../how-to/any-loop.md).\n\n"
         + table(("setting", "default", "`StepGuard` alone", "meaning"), of_guard)
@@ -128,8 +128,8 @@ def cli() -> str:
     """Return the page of the command line."""
     parts = [
         "# Command line\n\n"
-        "`yolo-stable VERB --help` prints the same. A wrong call prints one line and exits with code 2 before anything is written;\n"
-        "[Exit codes](exit-codes.md) has the others.\n"
+        "`yolo-stable VERB --help` prints the same. A wrong call prints one line and exits with code 2 before anything\n"
+        "is written; [Exit codes](exit-codes.md) has the others.\n"
     ]
     for words, command in commands():
         level = "##" if " " not in words else "###"
@@ -145,11 +145,11 @@ def cli() -> str:
 
 
 def paragraph(text: str) -> str:
-    """Return a paragraph of a help text; an example becomes a block.
+    r"""Return a paragraph of a help text; an example becomes a block.
 
     Examples:
         >>> paragraph("Example: yolo-stable check data.yaml")
-        '```bash\\nyolo-stable check data.yaml\\n```'
+        '```bash\nyolo-stable check data.yaml\n```'
     """
     example = re.fullmatch(r"(?:Examples?: )?(yolo-stable .+)", text.strip())
     return f"```bash\n{example[1]}\n```" if example else prose(text)
@@ -166,8 +166,8 @@ def rules() -> str:
     groups = re.split(r"^# ---- (.+)$", text, flags=re.MULTILINE)[1:]
     parts = [
         "# Rules of check\n\n"
-        "[Check and fix a data set](../how-to/check.md) uses them. A finding may be milder or more severe than its rule. A limit is the\n"
-        "number from which a rule speaks: `--limit RULE=NUMBER` moves it.\n"
+        "[Check and fix a data set](../how-to/check.md) uses them. A finding may be milder or more severe than its rule. A\n"
+        "limit is the number from which a rule speaks: `--limit RULE=NUMBER` moves it.\n"
     ]
     for title, entries in zip(groups[::2], groups[1::2], strict=True):
         rows = []
@@ -186,7 +186,9 @@ def presets() -> str:
     """Return the page of the presets."""
     from yolo_stable.presets.presets import load_preset, preset_names
 
-    parts = ["# Presets\n\n[Set a preset](../how-to/presets.md) says when. An empty cell: Ultralytics has no value of its own.\n"]
+    parts = [
+        "# Presets\n\n[Set a preset](../how-to/presets.md) says when. An empty cell: Ultralytics has no value of its own.\n"
+    ]
     for name in preset_names():
         preset = load_preset(name)
         rows = [

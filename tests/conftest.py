@@ -17,6 +17,7 @@ from typing import Any
 
 # Before the first import of Ultralytics: its settings file goes to a folder of our own, and nothing asks the network.
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="yolo-stable-tests-")
+os.environ.pop("YOLO_STABLE_ALERT", None)  # no alert of a test reaches anybody
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", MPLBACKEND="Agg")
 # The tests run in parallel, a process for each core; what they start has one thread as well.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -118,6 +119,8 @@ NECK: list[list[Any]] = [
     [[-1, 6], 1, "Concat", [1]],
     [-1, 1, "Conv", [32, 3, 1]],
 ]
+THIRD: list[Any] = [-1, 1, "Conv", [32, 3, 2]]
+"""Of three levels: visual prompts need them."""
 HEADS: dict[str, list[Any]] = {
     "detect": [[9, 12], 1, "Detect", ["nc"]],
     "segment": [[9, 12], 1, "Segment", ["nc", 8, 16]],
@@ -127,6 +130,12 @@ HEADS: dict[str, list[Any]] = {
     # classes, width, queries, sampling points, heads, layers, width of the feed-forward part
     "rtdetr": [[9, 12], 1, "RTDETRDecoder", ["nc", 32, 20, 2, 2, 1, 64]],
     "end2end": [[9, 12], 1, "Detect", ["nc"]],
+    "semantic": [[9, 12], 1, "SemanticSegment", ["nc"]],
+    "depth": [[9, 12], 1, "Depth", [16]],
+    # classes, width of the texts' features, BatchNorm in the head
+    "world": [[9, 12], 1, "WorldDetect", ["nc", 512, True]],
+    "yoloe": [[9, 12, 13], 1, "YOLOEDetect", ["nc", 512, True]],
+    "yoloe-seg": [[9, 12, 13], 1, "YOLOESegment", ["nc", 8, 16, 512, True]],
 }
 
 
@@ -177,7 +186,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     def model(task: str) -> str:
         path = folder / f"narrow-{task}.yaml"
         if not path.exists():
-            neck = [] if task == "classify" else NECK
+            neck = [] if task == "classify" else [*NECK, THIRD] if task.startswith("yoloe") else NECK
             spec = {"nc": 4, "scales": {"n": [1.0, 1.0, 1024]}, "backbone": BACKBONE, "head": [*neck, HEADS[task]]}
             if task == "end2end":
                 spec.update(end2end=True, reg_max=1)
@@ -197,7 +206,13 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     cache = tmp_path_factory.mktemp("data")
 
     def data(task: str = "detect", **options: int) -> str:
-        task = "detect" if task in {"rtdetr", "end2end"} else task
+        task = {
+            "rtdetr": "detect",
+            "end2end": "detect",
+            "world": "detect",
+            "yoloe": "detect",
+            "yoloe-seg": "segment",
+        }.get(task, task)
         return str(make("shapes", task=task, cache=cache, **{"train": 16, "val": 8, "imgsz": 64, **options}))
 
     return data

@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs, its commands parse, its links lead somewhere, its figures are those of kept results."""
+"""The documentation is true: its code runs, its commands parse, its links lead somewhere, its figures are kept results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 import torch
 import typer
-from ultralytics import YOLO as StockYOLO
+import ultralytics
 from ultralytics.engine.model import Model
+from ultralytics.utils import LOGGER
 from verb import carried_out
 
 from benchmarks.preflight import PLANTED
 from yolo_stable.chaos import CATALOGUE
 from yolo_stable.cli.main import app
+from yolo_stable.incidents import worker as autopsy_worker
 from yolo_stable.presets.guard_settings import GuardSettings
 from yolo_stable.presets.presets import preset_names
 from yolo_stable.train.call import TrainCall
@@ -32,7 +34,7 @@ from yolo_stable.train.call import TrainCall
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("[!_]*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND: Any = typer.main.get_command(app)
 TINY = {"epochs": 1, "imgsz": 32, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "val": False}
@@ -60,8 +62,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     """Return the lines that one types, without their comments."""
-    lines = [line for block in blocks(page, "bash") for line in block.splitlines() if line.strip()]
-    return [shlex.join(shlex.split(line, comments=True)) for line in lines]
+    lines = [shlex.split(line, comments=True) for block in blocks(page, "bash") for line in block.splitlines()]
+    return [shlex.join(words) for words in lines if words]
 
 
 def module(name: str) -> ModuleType:
@@ -79,16 +81,16 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, narrow: Callable[[str], str], shapes: Callable[..., str]) -> Path:
-    """Return a folder with what the documentation names: ``data.yaml`` and ``yolo11n.pt``, both small."""
+    """Return a folder with what the documentation names: ``data.yaml`` and ``yolo26n.pt``, both small."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "data.yaml").write_text(Path(shapes("detect", train=4, val=4, imgsz=32)).read_text())
-    network = StockYOLO(narrow("detect"))
-    network.save(folder / "yolo11n.pt")
+    network = ultralytics.YOLO(narrow("detect"))
+    network.save(folder / "yolo26n.pt")
     return folder
 
 
 @pytest.fixture
-def tiny(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+def tiny(desk: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Return the trainings that were called, each run in small in the folder."""
     called: list[dict[str, Any]] = []
     train = Model.train
@@ -99,7 +101,7 @@ def tiny(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str,
 
     monkeypatch.setattr(Model, "train", small)
     monkeypatch.chdir(desk)
-    yield called
+    return called
 
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python")]
@@ -159,6 +161,8 @@ def known(line: str) -> None:
         name = words[1].partition("=")[0]
         files = [*(ROOT / "yolo_stable").rglob("*.py"), *(ROOT / "yolo_stable").rglob("*.yaml")]
         assert any(name in file.read_text(encoding="utf-8") for file in files), line
+    elif words[:2] == ["yolo", "settings"]:
+        assert {word.partition("=")[0] for word in words[2:]} <= set(ultralytics.settings), line
     elif words[:2] == ["jupyter", "execute"]:
         assert (ROOT / words[2]).is_file(), line
     else:
@@ -192,6 +196,51 @@ def test_what_it_names_is_there(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+TUTORIAL = DOCS / "tutorial.md"
+PROMISED = (
+    "guard of yolo-stable",
+    "steps applied",
+    "micro-batch rejected: loss nan",
+    "has NaN pixels: data",
+    "aten.convolution.default in model.0.conv (Conv2d), forward",
+    "bit for bit",
+    "0 errors, 0 warnings, 0 info",
+)
+"""Parts of the output that the tutorial shows."""
+
+
+def test_the_tutorial_goes_as_it_says(
+    tmp_path: Path,
+    narrow: Callable[[str], str],
+    warm_workers: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(autopsy_worker, "multiprocessing", warm_workers)
+    monkeypatch.setenv("YOLO_STABLE_CACHE", str(tmp_path / "cache"))
+    (handler,) = (handler for handler in LOGGER.handlers if handler.name == "ultralytics.utils.set_logging")
+    small = [f"{key}={value}" for key, value in TINY.items() if key != "epochs"]
+    said, page = "", " ".join(TUTORIAL.read_text(encoding="utf-8").split())
+    for line in commands(TUTORIAL):
+        words = shlex.split(line.replace("yolo11n.yaml", narrow("detect")))[1:]
+        if not {"shapes", "runs/detect/nan", "runs/detect/nan/incidents/0001"} & set(words):
+            continue  # the installation, and what needs a data set of one's own
+        if words[0] == "train":
+            words += [*small, "batch=8", "fraction=0.2", f"project={tmp_path / 'runs/detect'}"]
+        monkeypatch.setattr(handler, "stream", sys.stdout)
+        code, out, err = carried_out(capsys, monkeypatch, *words)
+        assert code == 0, err
+        said += out + err
+    said = " ".join(said.split())
+    for part in PROMISED:
+        assert part in said
+        assert part in page
+    for path in ("runs/detect/first", "runs/detect/nan/report.html", "runs/detect/nan/incidents/0001/preview.jpg"):
+        assert path in page
+        assert (tmp_path / path).exists()
+
+
 # ---- pages -----------------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +261,13 @@ def test_its_links_lead_somewhere_in_the_repository(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_its_blocks_fit_beside_the_menus(page: Path) -> None:
+    """The help of a command has examples of any length."""
+    for language in ("python", "text", *(["bash"] if page.stem != "cli" else [])):
+        assert [line for block in blocks(page, language) for line in block.splitlines() if len(line) > 98] == []
+
+
 def test_the_pages_of_reference_are_those_of_the_code() -> None:
     generate = module("generate")
     for name, page in generate.PAGES.items():
@@ -220,7 +276,9 @@ def test_the_pages_of_reference_are_those_of_the_code() -> None:
 
 
 def test_every_setting_and_every_preset_has_its_row() -> None:
-    table = dict(re.findall(r"^\| `guard\.(\w+)` \| (\S+) \|", (DOCS / "reference/settings.md").read_text(), re.MULTILINE))
+    table = dict(
+        re.findall(r"^\| `guard\.(\w+)` \| (\S+) \|", (DOCS / "reference/settings.md").read_text(), re.MULTILINE)
+    )
     config = GuardSettings.of(None).to_dict()
     assert set(table) == set(config)
     for name, default in config.items():
@@ -242,7 +300,9 @@ def test_the_site_builds_strictly_and_needs_no_network(tmp_path: Path) -> None:
     assert len(pages) > len(PAGES)
     for page in pages:
         fetched = re.findall(r"<(?:script|img|iframe|source)[^>]+src=\"(https?:[^\"]+)", page.read_text())
-        fetched += re.findall(r"<link[^>]+rel=\"(?:stylesheet|preload|icon)\"[^>]+href=\"(https?:[^\"]+)", page.read_text())
+        fetched += re.findall(
+            r"<link[^>]+rel=\"(?:stylesheet|preload|icon)\"[^>]+href=\"(https?:[^\"]+)", page.read_text()
+        )
         assert fetched == [], page.name
 
 
@@ -347,5 +407,7 @@ def test_the_figures_of_the_device_faults_are_those_of_the_kept_result() -> None
     faults, clean = ([row for row in rows if row["table"] == table] for table in ("faults", "clean"))
     kinds = len({(row["family"], row["kind"]) for row in faults})
     page = of("explanation/device-validation")
-    assert f"Of {len(faults)} injected faults of {kinds} kinds, {sum(row['caught'] for row in faults)} are found" in page
+    assert (
+        f"Of {len(faults)} injected faults of {kinds} kinds, {sum(row['caught'] for row in faults)} are found" in page
+    )
     assert f"and {sum(not row['bad'] for row in clean)} of {len(clean)} runs with nothing wrong pass" in page

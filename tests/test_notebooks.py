@@ -9,8 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -63,6 +66,67 @@ def test_it_runs(notebook: Path, tmp_path: Path, narrow: Callable[[str], str], k
     assert done.returncode == 0, done.stderr[-3000:]
     cells = json.loads(copy.read_text())["cells"]
     assert any("micro-batch rejected: loss nan" in json.dumps(cell.get("outputs", [])) for cell in cells)
+
+
+class Shell:
+    """What a notebook's magics are calls of: remembers them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def run_line_magic(self, name: str, line: str) -> None:
+        self.asked.append((name, line))
+
+
+class TestInstalling:
+    """The first cell of code, where the roots of Colab and Kaggle are folders of the test."""
+
+    @pytest.fixture
+    def cell(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[str, str]]]:
+        """Return a way to run the cell, which returns the magics that it asked for."""
+        monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
+        cells = [json.loads(notebook.read_text())["cells"] for notebook in NOTEBOOKS]
+        (source,) = {"".join(next(cell["source"] for cell in them if cell["cell_type"] == "code")) for them in cells}
+        for root in ("/content", "/kaggle/input"):
+            assert f'"{root}"' in source
+            source = source.replace(f'"{root}"', repr(f"{tmp_path}{root}"))
+
+        def run() -> list[tuple[str, str]]:
+            shell = Shell()
+            names: dict[str, Any] = {"get_ipython": lambda: shell}
+            exec(TransformerManager().transform_cell(source), names)
+            return [(name, line.format(package=names["package"])) for name, line in shell.asked]
+
+        return run
+
+    def test_elsewhere_it_does_nothing(self, cell: Callable[[], list[tuple[str, str]]]) -> None:
+        assert cell() == []
+
+    def test_on_colab_it_installs_the_wheel(
+        self, cell: Callable[[], list[tuple[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+        wheel = tmp_path / "content" / "yolo_stable-0.1.0-py3-none-any.whl"
+        wheel.parent.mkdir()
+        wheel.touch()
+        assert cell() == [("pip", f'install --quiet "{wheel}[demo]"')]
+
+    def test_on_kaggle_it_installs_the_checkout(
+        self, cell: Callable[[], list[tuple[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+        checkout = tmp_path / "kaggle" / "input" / "datasets" / "yolo-stable-main"
+        for project in (checkout, tmp_path / "kaggle" / "input" / "other"):
+            project.mkdir(parents=True)
+            (project / "pyproject.toml").touch()
+        assert cell() == [("pip", f'install --quiet "{checkout}[demo]"')]
+
+    def test_where_nothing_was_brought_it_says_so(
+        self, cell: Callable[[], list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+        with pytest.raises(FileNotFoundError, match="wheel nor a checkout"):
+            cell()
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

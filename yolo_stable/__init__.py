@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from .presets.presets import load_hyp as load_hyp
     from .trainer.trainers import GuardedTrainerMixin as GuardedTrainerMixin
     from .trainer.trainers import StableClassificationTrainer as StableClassificationTrainer
+    from .trainer.trainers import StableDepthTrainer as StableDepthTrainer
     from .trainer.trainers import StableDetectionTrainer as StableDetectionTrainer
     from .trainer.trainers import StableOBBTrainer as StableOBBTrainer
     from .trainer.trainers import StablePoseTrainer as StablePoseTrainer
     from .trainer.trainers import StableRTDETRTrainer as StableRTDETRTrainer
     from .trainer.trainers import StableSegmentationTrainer as StableSegmentationTrainer
+    from .trainer.trainers import StableSemanticSegmentationTrainer as StableSemanticSegmentationTrainer
     from .trainer.trainers import guarded as guarded
 
 _HOMES = {
@@ -45,11 +47,13 @@ _HOMES = {
     "trainer.trainers": (
         "GuardedTrainerMixin",
         "StableClassificationTrainer",
+        "StableDepthTrainer",
         "StableDetectionTrainer",
         "StableOBBTrainer",
         "StablePoseTrainer",
         "StableRTDETRTrainer",
         "StableSegmentationTrainer",
+        "StableSemanticSegmentationTrainer",
         "guarded",
     ),
 }

@@ -26,6 +26,10 @@ class InvalidCallError(YoloStableError, ValueError):
     exit_code = 2
 
 
+class FinishedRunError(InvalidCallError, AssertionError):
+    """The run to resume has finished; Ultralytics says so by an ``AssertionError``, which scripts catch."""
+
+
 class UnhealthyStartError(YoloStableError):
     """A parameter, buffer or class weight was not finite before the first step."""
 

@@ -25,7 +25,9 @@ from check.planted import (
 from PIL import Image
 
 from yolo_stable.check import RULES, Severity, check
+from yolo_stable.check.command import run_check
 from yolo_stable.check.files import label_path
+from yolo_stable.data.builtin import make
 from yolo_stable.errors import InvalidCallError
 
 
@@ -240,3 +242,27 @@ class TestRulesOfSplits:
     def test_what_is_said_of_a_rule_is_true_of_every_split(self) -> None:
         told = {key: f"{rule.why} {rule.fix}" for key, rule in RULES.items()}
         assert [key for key, text in told.items() if "out of training" in text] == []
+
+
+@pytest.mark.parametrize(("task", "folder", "what"), [("semantic", "masks", "masks"), ("depth", "depth", "depth maps")])
+def test_of_a_data_set_with_a_label_for_each_pixel_the_images_are_checked(
+    task: str, folder: str, what: str, tmp_path: Path
+) -> None:
+    data = make("shapes", task=task, train=6, val=3, imgsz=64, cache=tmp_path / "cache")
+    for asked in (None, task):
+        report = check(data, task=asked, near=False, workers=1)
+        assert (report.task, report.exit_code) == (task, 0)
+        assert {finding.rule.id for finding in report.findings} <= {"class-size"}
+        assert f"9 images (train 6, val 3), {task}, whose {what} are not looked at: 0 errors" in report.verdict
+    (data.parent / "images" / "train" / "000002.png").write_bytes(b"no picture")
+    assert check(data, near=False, workers=1).exit_code == 1
+    with pytest.raises(InvalidCallError, match=f"has {what}. Leave it out."):
+        run_check(str(data), fix=tmp_path / "clean")
+
+
+def test_the_polygons_of_a_semantic_data_set_are_checked_as_those_of_segments(tmp_path: Path) -> None:
+    data = make("shapes", task="segment", train=6, val=3, imgsz=64, cache=tmp_path / "cache")
+    (data.parent / "labels" / "train" / "000001.txt").write_text("9 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    report = check(data, task="semantic", near=False, workers=1)
+    assert report.task == "segment"
+    assert [finding.rule.id for finding in report.findings if finding.severity is Severity.ERROR] == ["class-range"]

@@ -23,7 +23,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from yolo_stable import InvalidCallError, StableDetectionTrainer, YoloStableError
+from yolo_stable import InvalidCallError, StableDepthTrainer, StableDetectionTrainer, YoloStableError
 from yolo_stable._shared import atomic_file as whole_file
 from yolo_stable.checkpoints import state_file
 from yolo_stable.checkpoints import writer as checkpoint
@@ -311,6 +311,34 @@ class TestDisk:
         assert fired == ["best.pt"]
         assert {"last.pt", "last_good.pt"} <= names(trainer)
         assert "best.pt" not in names(trainer)
+
+    def test_the_calibration_of_a_depth_model_replaces_files_whole(
+        self,
+        arguments: Arguments,
+        shapes: Callable[..., str],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Ultralytics writes into ``best.pt`` and ``last.pt`` once more after the strip; here the disk is full for the first."""
+        stock, fired = torch.save, []
+
+        def full(content: Any, f: Any, *args: Any, **options: Any) -> None:
+            if not str(f).endswith(f"best.pt.calibrated{whole_file.PART}"):
+                return stock(content, f, *args, **options)
+            Path(f).write_bytes(b"PK half of it")
+            fired.append(Path(f).name)
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+        monkeypatch.setattr(torch, "save", full)
+        with caplog.at_level(logging.INFO, logger="ultralytics"):
+            trainer = train(StableDepthTrainer, arguments("depth", epochs=1, data=shapes("depth", train=8, val=4)))
+        assert fired == [f"best.pt.calibrated{whole_file.PART}"]
+        assert not list(trainer.wdir.glob(f"*{whole_file.PART}"))
+        assert "depth_calibration" not in load(trainer.best)
+        assert load(trainer.last)["depth_calibration"]["status"] == "selected"
+        assert trainer.last.read_bytes() == (trainer.wdir / "last_good.pt").read_bytes()
+        assert "best.pt was not calibrated: " in caplog.text
+        assert "Auto-calibration written to last.pt: '" in caplog.text
 
     @pytest.mark.parametrize("how", ["replace", "open", "torch"])
     def test_stripping_that_fails_leaves_whole_checkpoints(

@@ -67,6 +67,9 @@ def test_the_runs_are_short_unless_epochs_are_given(words: list[str], epochs: in
         pytest.param("lr0=1", {"lr0": "0.1,0.2"}, "lr0= and --lr0 set the same thing", id="lr0"),
         pytest.param("seed=1", {"seeds": "1,2"}, "seed= and --seeds set the same thing", id="seed"),
         pytest.param("project=x name=y", {"stock": True}, "project=, name= cannot be set: each run", id="folder"),
+        pytest.param(
+            "guard.alert=https://a/b", {"stock": True}, "guard.alert= cannot be set: it is a secret", id="alert"
+        ),
         pytest.param("resume=True", {"stock": True}, "resume= cannot be set: each run has", id="resume"),
         pytest.param("", {"lr0": "0.1,0.2"}, "--lr0 would change nothing: optimizer=auto", id="auto"),
         pytest.param(

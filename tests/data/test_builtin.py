@@ -177,7 +177,39 @@ def test_keypoints_lie_on_the_figure_and_keep_their_side_in_a_mirror() -> None:
     assert hidden >= 3
 
 
-@each_case
+@pytest.mark.parametrize(("task", "folder"), [("semantic", "masks"), ("depth", "depth")])
+def test_the_maps_of_shapes_are_those_of_their_figures(task: str, folder: str) -> None:
+    """Their images are those of ``segment``, whose polygons tell which class, or which distance, each pixel has."""
+    wish = {"train": 12, "val": 1, "imgsz": 128, "texture": 0}
+    data, polygons = make("shapes", task=task, **wish), make("shapes", task="segment", **wish)
+    names = declaration("shapes")["tasks"][task]["names"]
+    seen: set[float] = set()
+    for number, (image, lines) in enumerate(rows(polygons)):
+        assert (root(data) / "images/train" / f"{number:06d}.png").read_bytes() == cv2.imencode(".png", image)[
+            1
+        ].tobytes()
+        found = cv2.imread(str(root(data) / folder / "train" / f"{number:06d}.png"), cv2.IMREAD_UNCHANGED)
+        assert found is not None
+        ground = names.index("background") if task == "semantic" else 10_000
+        assert found.dtype == (np.uint8 if task == "semantic" else np.uint16)
+        assert found[0, 0] == ground  # no figure reaches the corner
+        for line in lines:
+            corners = line[1:].reshape(-1, 2) * 128
+            x, y = corners.mean(axis=0).astype(int)
+            part = found == found[y, x]
+            assert part.sum() >= 0.9 * cv2.contourArea(corners.astype(np.float32))
+            if task == "semantic":
+                assert found[y, x] == line[0]
+            elif line[0] == 0:  # a circle fills its box, whose diagonal is 1 m across
+                assert found[y, x] == pytest.approx(1000 * 128 / (2**0.5 * np.ptp(corners[:, 0])), rel=0.01)
+            seen.add(float(found[y, x]))
+        inside = sum(cv2.contourArea((line[1:].reshape(-1, 2) * 128).astype(np.float32)) for line in lines)
+        assert (found != ground).sum() == pytest.approx(inside, rel=0.05, abs=4)
+    assert len(seen) >= 4
+    assert max(seen) < (4 if task == "semantic" else 10_000)
+
+
+@pytest.mark.parametrize(("name", "task"), [case for case in CASES if case[1] not in {"semantic", "depth"}])
 def test_every_label_line_can_be_read(name: str, task: str) -> None:
     data = tiny(name, task)
     classes = declaration(name)["tasks"][task]["names"]
@@ -200,7 +232,7 @@ def test_every_label_line_can_be_read(name: str, task: str) -> None:
 @each_case
 def test_ultralytics_accepts_it(name: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from ultralytics.data import utils
-    from ultralytics.data.dataset import ClassificationDataset, YOLODataset
+    from ultralytics.data.dataset import ClassificationDataset, DepthDataset, SemanticDataset, YOLODataset
     from ultralytics.utils import DEFAULT_CFG
 
     monkeypatch.setattr(utils, "check_font", lambda font: None)  # it would download one
@@ -213,10 +245,12 @@ def test_ultralytics_accepts_it(name: str, task: str, monkeypatch: pytest.Monkey
         assert sorted(sample[1] for sample in dataset.samples) == sorted(i % len(classes) for i in range(10))
     else:
         found = utils.check_det_dataset(str(data))
-        dataset = YOLODataset(img_path=found["train"], data=found, task=task, imgsz=64, augment=False)
+        kind = {"semantic": SemanticDataset, "depth": DepthDataset}.get(task, YOLODataset)
+        dataset = kind(img_path=found["train"], data=found, task=task, imgsz=64, augment=False)
         assert list(found["names"].values()) == classes
         assert len(dataset) == 10
-        table = utils.load_dataset_cache_file(root(data) / "labels" / "train.cache")
+        labels = {"semantic": "masks", "depth": "depth"}.get(task, "labels")
+        table = utils.load_dataset_cache_file(root(data) / labels / "train.cache")
         assert table["results"] == (10, 0, 0, 0, 10)  # found, missing, empty, corrupt, total
         assert dataset[0]["img"].shape == (3, 64, 64)
     before = root(data).stat().st_ino

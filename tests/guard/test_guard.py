@@ -16,6 +16,7 @@ import yolo_stable.guard
 from yolo_stable.errors import InvalidCallError, TrainingHaltedError
 from yolo_stable.guard import Counts, GuardConfig, GuardVerdict, StepGuard
 from yolo_stable.guard.baseline import Baseline
+from yolo_stable.guard.decision import NO_GRADIENT
 from yolo_stable.guard.divergence import Divergence
 from yolo_stable.guard.loss_scale import LossScale
 from yolo_stable.guard.recovery import Recovery
@@ -264,6 +265,52 @@ def test_an_abandoned_window_is_undone_and_not_counted() -> None:
     assert guard.backward(model.loss(4.0))
     assert guard.step()
     assert model.mean == 4.0
+
+
+@pytest.mark.parametrize("step", ["reference", "fused"])
+def test_a_loss_that_depends_on_nothing_trained_is_a_rejection_and_no_crash(step: str) -> None:
+    """A number without a graph, for which torch raises, and a new leaf, for which stock trains nothing and says nothing."""
+    model, told = Normed(), []
+    guard = StepGuard(model, torch.optim.SGD(model.parameters(), lr=1.0), step=step, on_reject=told.append)
+    assert guard.backward(model.loss(8.0))
+    assert guard.step()
+    before = model.mean, model.line.weight.item()
+
+    model.loss(0.0)
+    assert not guard.backward(torch.zeros(()))
+    assert guard.step().verdict is GuardVerdict.EMPTY
+    model.loss(0.0)
+    assert guard.backward(torch.zeros(3, requires_grad=True).sum()), "its graph would have to be walked"
+    assert guard.step().verdict is GuardVerdict.REJECT_WINDOW
+    assert (model.mean, model.line.weight.item()) == before
+    assert [decision.reason for decision in told] == [NO_GRADIENT] * 2
+    assert (guard.counts.rejected_micro_batches, guard.counts.rejected_windows) == (1, 1)
+
+    # A true 0 with a graph, as that of a batch without objects, is a step like any other; so is one beside a constant.
+    assert guard.backward(model.loss(8.0) * 0)
+    assert guard.step()
+    guard.backward(torch.zeros(3, requires_grad=True).sum())
+    assert guard.backward(model.loss(8.0))
+    assert guard.step()
+    assert len(told) == 2
+
+
+def test_a_loss_that_depends_on_nothing_trained_halts_a_run_in_the_end() -> None:
+    model, guard = guarded()
+
+    def train() -> None:
+        for _ in range(1000):
+            guard.backward(loss_of(model, 1.0).detach())
+            guard.step()
+
+    with pytest.raises(TrainingHaltedError, match=NO_GRADIENT):
+        train()
+
+
+def test_a_loss_of_frozen_parts_alone_is_a_rejection() -> None:
+    model, guard = guarded(1.0)
+    model.requires_grad_(False)
+    assert guard.backward(loss_of(model, 1.0)).reason == NO_GRADIENT
 
 
 def test_abandoning_nothing_changes_nothing() -> None:

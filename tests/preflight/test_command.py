@@ -48,7 +48,9 @@ def tree(folder: Path) -> set[str]:
 # ---- healthy -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["detect", "end2end", "segment", "pose", "obb", "classify", "rtdetr"])
+@pytest.mark.parametrize(
+    "task", ["detect", "end2end", "segment", "semantic", "depth", "pose", "obb", "classify", "rtdetr"]
+)
 def test_a_healthy_training_of_every_task_passes(
     task: str, narrow: Callable[[str], str], shapes: Callable[..., str], tmp_path: Path, here: Path
 ) -> None:

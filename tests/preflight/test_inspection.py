@@ -289,6 +289,8 @@ def test_gradients_that_are_zero_for_want_of_an_object_are_no_failure(x: Tensor)
         pytest.param(lambda out: (out * 0).sum(), "loss", id="weight of 0"),
         pytest.param(lambda out: (out - out.detach()).clamp(0, 0).sum(), "loss", id="clamped"),
         pytest.param(lambda out: (out * 0).sum() + 3.0, "gradients", id="constant"),
+        pytest.param(lambda out: torch.zeros(3, requires_grad=True).sum(), "loss", id="0 of its own"),
+        pytest.param(lambda out: torch.ones(3, requires_grad=True).sum(), "gradients", id="of its own"),
         pytest.param(lambda out: out.round().sum() + 0.25, "gradients", id="rounded"),
         pytest.param(lambda out: out.clamp(-1e-9, 1e-9).mean() + 2.0, "gradients", id="saturated"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from yolo_stable._shared.secret_url import SecretURL
 from yolo_stable.errors import InvalidCallError
 from yolo_stable.guard import GuardConfig
 from yolo_stable.presets.guard_settings import (
@@ -33,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "telemetry_every": 10,
     "warn_norm": 100.0,
     "report": True,
+    "alert": None,
 }
 OTHERS: dict[str, Any] = {
     "collapse": 0.2,
@@ -47,6 +49,7 @@ OTHERS: dict[str, Any] = {
     "telemetry_every": 1,
     "warn_norm": 50.0,
     "report": False,
+    "alert": SecretURL("https://hooks.slack.com/services/T0/B0/key"),
 }
 
 
@@ -84,10 +87,11 @@ def test_both_kinds_are_given_together_and_survive_yaml_and_json() -> None:
     settings = GuardSettings.of({"max_norm": 5.0, **OTHERS})
     plain = settings.to_dict()
     assert plain["max_norm"] == 5.0
-    assert {name: plain[name] for name in OTHERS} == OTHERS
-    assert GuardSettings.of(plain) == settings
-    assert GuardSettings.of(yaml.safe_load(yaml.safe_dump(plain))) == settings
-    assert GuardSettings.of(json.loads(json.dumps(plain, allow_nan=False))) == settings
+    assert {name: plain[name] for name in OTHERS} == {**OTHERS, "alert": "https://hooks.slack.com/***"}
+    kept = GuardSettings.of(plain)
+    assert kept.changed({"alert": OTHERS["alert"]}) == settings
+    assert GuardSettings.of(yaml.safe_load(yaml.safe_dump(plain))) == kept
+    assert GuardSettings.of(json.loads(json.dumps(plain, allow_nan=False))) == kept
 
 
 def test_some_are_changed_and_the_others_stay() -> None:
@@ -168,3 +172,46 @@ def test_a_wrong_step_of_the_environment_is_refused(monkeypatch: pytest.MonkeyPa
     assert str(caught.value) == (
         "YOLO_STABLE_STEP='refernce' is not allowed. The environment variable must be one of auto, fused, reference."
     )
+
+
+SECRET = "T0/B0/kEy"
+
+
+class TestTheAddressOfAlerts:
+    def test_no_file_and_no_message_has_more_than_its_host(self) -> None:
+        settings = GuardSettings.of({"alert": f"https://hooks.slack.com/services/{SECRET}"})
+        assert SECRET not in f"{settings!r} {settings.to_dict()} {settings.trainer.alert}"
+        assert isinstance(settings.trainer.alert, SecretURL)
+        assert settings.trainer.alert.address.endswith(SECRET)
+
+    def test_it_stays_when_others_are_changed(self) -> None:
+        settings = GuardSettings.of({"alert": f"https://hooks.slack.com/services/{SECRET}"})
+        assert settings.changed({"incidents": 3}).trainer.alert == settings.trainer.alert
+
+    @pytest.mark.parametrize(
+        ("value", "why"),
+        [
+            (SECRET, "it does not begin with https:// or http://"),
+            (f"hooks.slack.com/services/{SECRET}", "it does not begin with https:// or http://"),
+            (f"file:///{SECRET}", "it does not begin with https:// or http://"),
+            (f"ftp://host/{SECRET}", "it does not begin with https:// or http://"),
+            (f"https:///{SECRET}", "it must name a host"),
+            ("https://kEy@host/", "it must name a host"),
+            ("https://user:kEy@host/", "it must name a host"),
+            ("https://host:kEy/", "its host or its port cannot be read"),
+            (f"https://host/a b{SECRET}", "it has a space"),
+            (f"https://host/\n{SECRET}", "it has a space"),
+            (f"https://host:99999/{SECRET}", ""),
+            (f"https://[::1/{SECRET}", ""),
+            ("", "it does not begin"),
+            (3, "it is no text, but int"),
+            (True, "it is no text, but bool"),
+        ],
+    )
+    def test_one_that_is_none_is_refused_without_repeating_it(self, value: object, why: str) -> None:
+        with pytest.raises(InvalidCallError, match=r"^guard\.alert is no address: ") as refused:
+            GuardSettings.of({"alert": value})
+        assert why in str(refused.value)
+        assert "kEy" not in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert refused.value.__cause__ is None

@@ -23,10 +23,10 @@ GO_ON = "yolo-stable train DATA model=LAST resume=True"
 
 
 class Bare:
-    """The end of a trainer that is a stub."""
+    """The end of a trainer that is a stub; ``alerts`` has what was sent."""
 
     def __init__(self, calls: Calls, **trainer: Any) -> None:
-        self.calls, self.counts = calls, Counts()
+        self.calls, self.counts, self.alerts = calls, Counts(), Calls()
         self.snapshot: Any = SimpleNamespace(step=0)
         self.recovery: Any = SimpleNamespace(ring=SimpleNamespace(newest=self.snapshot), trained=7)
         self.trainer: Any = SimpleNamespace(
@@ -57,6 +57,7 @@ class Bare:
             precision=self.precision,
             injections=self.injections,
             next_steps=next_steps,
+            alerts=SimpleNamespace(**self.alerts.all_to("halted", "ended")),  # type: ignore[arg-type]
             undo_resume=calls.to("undo_resume"),
         )
 
@@ -83,6 +84,7 @@ class TestOfTheRun:
     def test_done(self, bare: Bare, calls: Calls) -> None:
         assert bare.end() == ("done", "")
         assert calls.names == ["finish"]
+        assert bare.alerts == [("ended", "done", "")]
 
     def test_halted(self, bare: Bare, calls: Calls) -> None:
         error = TrainingHaltedError("9 batches in a row were rejected.", "Look at the data.", f"Go on:\n{GO_ON}")
@@ -93,6 +95,7 @@ class TestOfTheRun:
         assert halted.value.__cause__ is error
         assert bare.closed == ("halted", message)
         assert calls.names == ["finish"], "a resumed run is not undone: it was trained"
+        assert bare.alerts == [("halted", str(error)), ("ended", "halted", message)]
 
     def test_halted_by_faults_that_were_put_in_it_says_how_to_go_on_without(self, bare: Bare) -> None:
         bare.injections.over = ("pixel nan",)

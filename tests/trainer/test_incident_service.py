@@ -14,6 +14,7 @@ import pytest
 import torch
 from calls import Calls
 from torch import nn
+from ultralytics.utils import LOGGER
 
 from yolo_stable.autopsy.advice import Names
 from yolo_stable.autopsy.bundle import BundleError
@@ -26,6 +27,7 @@ from yolo_stable.presets.guard_settings import TrainerConfig
 from yolo_stable.provenance.recipe import Provenance, Source
 from yolo_stable.trainer import incident_service as service
 from yolo_stable.trainer.incident_service import IncidentService
+from yolo_stable.trainer.reporter import say
 
 MICRO = Decision(
     verdict=GuardVerdict.REJECT_MICRO_BATCH, reason="loss nan", loss=math.nan, items={"box_loss": 1.0}, culprits=("bn",)
@@ -74,12 +76,23 @@ class Bare:
         self.service = IncidentService(
             self.trainer,
             window=self.window,
-            reporter=SimpleNamespace(tell_rejection=calls.to("tell_rejection"), untimed=self.untimed),  # type: ignore[arg-type]
+            reporter=SimpleNamespace(  # type: ignore[arg-type]
+                tell_rejection=calls.to("tell_rejection"),
+                untimed=self.untimed,
+                tell_escalation=lambda escalation: say(self.trainer.run_log.escalation(escalation, 2)),
+                tell_incident=self.tell_incident,
+            ),
             quarantine=SimpleNamespace(blame=calls.to("blame")),  # type: ignore[arg-type]
             injections=self.injections,
             next_steps=SimpleNamespace(names=lambda: Names(data="d.yaml", model="n.pt")),  # type: ignore[arg-type]
         )
         self.folder = folder / "incidents"
+        self.handed: list[tuple[str, str, Path | None]] = []
+        """What the reporter got of incidents: kind, reason and picture."""
+
+    def tell_incident(self, kind: str, reason: str, line: str, picture: Path | None) -> None:
+        LOGGER.warning(line)
+        self.handed.append((kind, reason, picture))
 
     @contextlib.contextmanager
     def untimed(self) -> Iterator[None]:

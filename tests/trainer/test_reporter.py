@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 from yolo_stable import StableDetectionTrainer, YoloStableError
 from yolo_stable.errors import TrainingHaltedError
-from yolo_stable.guard import Counts, Decision, GuardVerdict
+from yolo_stable.guard import Counts, Decision, Escalation, EscalationLevel, GuardVerdict
 from yolo_stable.presets.guard_settings import TrainerConfig
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.runlog.stopwatch import Stopwatch
@@ -164,7 +165,7 @@ APPLIED = Decision(verdict=GuardVerdict.APPLY, norm=1.0)
 
 
 class Bare:
-    """The reporter of a trainer that is a stub."""
+    """The reporter of a trainer that is a stub; ``handed`` has what loggers and alerts got."""
 
     def __init__(self, calls: Calls, **settings: Any) -> None:
         self.calls = calls
@@ -190,12 +191,18 @@ class Bare:
             telemetry=SimpleNamespace(accepted=1, rejected=0, add=calls.to("telemetry.add")),
             run_log=SimpleNamespace(
                 rejection=calls.to("rejection", "batch 3 rejected."),
+                escalation=calls.to("escalation", "epoch 2: rolled back."),
                 **calls.all_to("saved", "start", "window_closed", "steps", "warning"),
             ),
             is_warming_up=calls.to("is_warming_up", False),
         )
         next_steps: Any = SimpleNamespace(told=lambda text: text.replace("DATA", "d.yaml"))
-        self.reporter = Reporter(self.trainer, next_steps)
+        self.handed = Calls()
+        loggers: Any = SimpleNamespace(**self.handed.all_to("step", "tell", "follow"))
+        loggers.begin = lambda: [("loggers", "One")]
+        alerts: Any = SimpleNamespace(**self.handed.all_to("decided", "escalated"))
+        alerts.begin = lambda: [("alerts", "https://a/***")]
+        self.reporter = Reporter(self.trainer, next_steps, loggers=loggers, alerts=alerts)
 
     def measure(self, due: bool = True, made: Any = None) -> Any:
         """Let the numbers of the steps be kept, by a stub."""
@@ -234,6 +241,8 @@ class TestTheBanner:
             "step fused",
             "incidents a few",
             "log every 10th step",
+            "loggers One",
+            "alerts https://a/***",
             "precision bfloat16 autocast, no loss scale",
             "preset stable",
         ]
@@ -374,6 +383,38 @@ class TestAStep:
         with pytest.raises(TrainingHaltedError):
             bare.reporter.measured_step()
         assert calls.names == ["step"]
+
+
+class TestWhatIsHandedOn:
+    def test_each_decision_goes_to_the_alerts(self, bare: Bare) -> None:
+        bare.reporter.note(BAD)
+        assert bare.handed == [("decided", BAD)]
+
+    def test_the_numbers_of_a_step_go_to_the_loggers(self, bare: Bare) -> None:
+        record: Any = SimpleNamespace()
+        bare.measure(made=(record, []))
+        bare.reporter.measured_step()
+        assert ("step", record) in bare.handed
+
+    def test_an_escalation_goes_to_both(self, bare: Bare, calls: Calls, said: list[str]) -> None:
+        escalation = Escalation(level=EscalationLevel.ROLL_BACK, reason="9 in a row", step=12, to_step=4)
+        bare.reporter.tell_escalation(escalation)
+        assert calls == [("escalation", escalation, 2)]
+        assert said == ["", "epoch 2: rolled back."]
+        assert bare.handed == [
+            ("tell", "roll_back", "epoch 2: rolled back."),
+            ("escalated", EscalationLevel.ROLL_BACK, "epoch 2: rolled back."),
+        ]
+
+    def test_an_incident_goes_to_the_loggers_with_its_place_and_picture(self, bare: Bare, said: list[str]) -> None:
+        bare.reporter.tell_incident("window", "norm inf", "what it was", Path("preview.jpg"))
+        assert said == ["what it was"]
+        text = "epoch 2/5, batch 3: norm inf\nwhat it was"
+        assert bare.handed == [("tell", "window", text, Path("preview.jpg"))]
+
+    def test_every_event_goes_to_the_loggers_though_no_step_is_measured(self, bare: Bare) -> None:
+        bare.reporter.follow_epoch("on_train_end")
+        assert bare.handed == [("follow", "on_train_end")]
 
 
 class TestTheClock:

@@ -21,6 +21,10 @@ CALMER = f"lower the learning rate.\nA calmer preset does that:\n{STABLE}"
 """The end of an advice after a divergence."""
 CALMEST = ("cautious", "recovery")
 """Presets without a calmer one."""
+CONSTANT = (
+    "Look at how the loss is made: a part of it is detached or a new tensor, or all that it depends on is frozen. The loss of"
+    " YOLOE's visual prompts is a constant 0 for a batch with as many prompts as there were classes when it was made."
+)
 HEALED = (
     "Nothing: the guard restores the state from a snapshot.\n"
     "If it happens again, check whether the device computes correctly:\n"

@@ -14,6 +14,8 @@ from .case import GREY, Forward, Polygon, widened
 
 BY_LABEL = ("cls", "bboxes", "batch_idx", "keypoints", "segments", "obb")
 """Entries with a row per label; all others with as many rows as images have one per image."""
+IGNORED = 255
+"""Class of the pixels of a mask that no loss counts."""
 MAX_BOX = 1e3
 """A box coordinate beyond this magnitude is absurd: it is a share of the image's size, or radians."""
 
@@ -25,7 +27,8 @@ class BatchCase:
         model: The network, in the state before the batch.
         batch: ``img`` (B, C, H, W) float in [0, 1] (classification: normalised) and ``cls``; for boxes ``bboxes`` (N, 4 or 5)
             and ``batch_idx`` (N,); where the task has them ``masks`` ((B, H, W) of indices from 1, or (N, H, W)), ``keypoints``,
-            ``sem_masks``; lists such as ``im_file`` with one entry per image. It is never changed.
+            ``sem_masks``, or a value for each pixel: ``semantic_mask`` (B, H, W) of classes, ``depth`` (B, H, W); lists such as
+            ``im_file`` with one entry per image. It is never changed.
         forward: See :data:`~.case.Forward`.
         classes: Number of classes; None: no class is too high.
         overlap: Whether ``masks`` holds indices per image; None: as ``model.args.overlap_mask`` says, else by the shape.
@@ -51,8 +54,10 @@ class BatchCase:
                 "A batch needs 'img', a tensor (samples, channels, height, width) with samples in it."
             )
         self.model, self.batch, self.forward, self.limit, self.classes = model, dict(batch), forward, limit, classes
-        self.boxed = isinstance(batch.get("batch_idx"), Tensor)
-        """Whether labels are rows with the number of an image, rather than one class per image."""
+        self.maps = {key: batch[key] for key in ("semantic_mask", "depth") if isinstance(batch.get(key), Tensor)}
+        """Labels with a value for each pixel, which are all that the loss reads."""
+        self.boxed = isinstance(batch.get("batch_idx"), Tensor) and not self.maps
+        """Whether labels are rows with the number of an image, rather than one label per image."""
         self.overlap = self._overlap() if overlap is None else overlap
 
     @property
@@ -124,11 +129,13 @@ class BatchCase:
         return tuple((self.batch["batch_idx"].view(-1) == sample).nonzero().flatten().tolist())
 
     def label_faults(self) -> dict[int, str]:
-        """Return what is wrong with the labels themselves, by row; for a classification by image.
+        """Return what is wrong with the labels themselves, by row; for a classification, and for maps, by image.
 
         Syncs: a few reads.
         """
-        wrong: dict[int, str] = {}
+        wrong: dict[int, str] = {sample: what for sample, (what, _) in self.map_faults().items()}
+        if self.maps:
+            return wrong
         cls, boxes, points = (self.batch.get(key) for key in ("cls", "bboxes", "keypoints"))
         if isinstance(cls, Tensor) and cls.numel():
             values = cls.reshape(len(cls), -1)
@@ -148,6 +155,22 @@ class BatchCase:
                 if most is not None:
                     for row in _rows_with(value.abs() > most):
                         wrong.setdefault(row, f"{name} of {value[row].abs().max().item():.3g}")
+        return wrong
+
+    def map_faults(self) -> dict[int, tuple[str, Tensor]]:
+        """Return what is wrong with labels that have a value for each pixel, by image, and where: bool (height, width).
+
+        Syncs: one read for each kind if all is well.
+        """
+        wrong: dict[int, tuple[str, Tensor]] = {}
+        for key, values in self.maps.items():
+            good = values.isfinite() if key == "depth" else classes_of_mask(values, self.classes)
+            for sample in _rows_with(~good):
+                bad = ~good[sample]
+                what = f"mask label of class {values[sample][bad][0].item():g}"
+                if self.classes is not None:
+                    what += f" not in 0..{max(self.classes, 2) - 1}"
+                wrong[sample] = "depth label not finite" if key == "depth" else what, bad.reshape(bad.shape[-2:])
         return wrong
 
     def path(self, sample: int) -> str:
@@ -199,6 +222,16 @@ class BatchCase:
             table = torch.as_tensor(numbers, device=masks.device)
             masks[sample] = table[masks[sample].long().clamp(0, len(rows))].to(masks.dtype)
         return masks
+
+
+def classes_of_mask(mask: Tensor, classes: int | None) -> Tensor:
+    """Return which pixels have a class that a loss can use; of one class, a mask has 0 and 1.
+
+    Args:
+        mask: Class ids, (B, H, W).
+        classes: How many there are; None: any.
+    """
+    return ((mask >= 0) & (mask < (torch.inf if classes is None else max(classes, 2)))) | (mask == IGNORED)
 
 
 def _take(value: Any, rows: Sequence[int]) -> Any:

@@ -72,6 +72,10 @@ class AutopsyCase(Protocol):
         """Return what is wrong with the labels themselves, by row."""
         ...
 
+    def map_faults(self) -> dict[int, tuple[str, Tensor]]:
+        """Return what is wrong with labels that have a value for each pixel, by sample, and where: bool (height, width)."""
+        ...
+
     def path(self, sample: int) -> str:
         """Return the file that a sample came from; empty if unknown."""
         ...
@@ -139,6 +143,10 @@ class TensorCase:
             return {}
         bad = (~targets.isfinite()).reshape(len(targets), -1).any(1)
         return {int(row): "target not finite" for row in bad.nonzero().flatten().tolist()}
+
+    def map_faults(self) -> dict[int, tuple[str, Tensor]]:
+        """Return nothing: a target has no known layout."""
+        return {}
 
     def path(self, sample: int) -> str:
         """Return nothing: no file is known."""

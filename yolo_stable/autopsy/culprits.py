@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .case import AutopsyCase
-from .inspection import BadPixels
+from .inspection import BadPixels, bad_maps
 from .replay import Replayer
 from .report import Sample
 from .suspects import SearchResult, bisect, healing, search
@@ -55,6 +55,8 @@ class Culprits:
     def by_labels(self, rows: Iterable[int]) -> tuple[Culprit, ...]:
         """Return the samples of these label rows of the batch."""
         wanted = set(rows)
+        if maps := bad_maps(self.case):
+            return self.by_pixels(bad for bad in maps if bad.sample in wanted)
         boxed = [self.case.rows_of(sample) for sample in range(self.case.size)]
         if not any(boxed) and not getattr(self.case, "boxed", False):  # one target for each sample
             return tuple(Culprit(row, (), (0,)) for row in sorted(wanted) if row < self.case.size)

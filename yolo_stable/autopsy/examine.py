@@ -18,8 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from .._shared.strict_json import strict
+from ..guard.decision import NO_GRADIENT
 from ..guard.reductions import try_out
-from .advice import next_step
+from .advice import CONSTANT, next_step
 from .case import AutopsyCase
 from .cause import DATA, WEIGHTS, AutopsyEvidence, judge
 from .examination import Examination
@@ -65,6 +66,8 @@ def examine(
 
     Syncs: one read per operation in the traced replay, a few in each further one.
     """
+    if seen.reason == NO_GRADIENT:
+        return _of_a_constant()
     cases = list(case) if isinstance(case, Sequence) else [case]
     try:
         try_out(cases[0].model.parameters())  # before anything is traced
@@ -78,6 +81,13 @@ def examine(
         return report_of(examination)
     except Exception as error:  # noqa: BLE001 - an error in here must never harm the training
         return AutopsyReport(evidence={"error": error_in_words(error)}, next=next_step("undecided"))
+
+
+def _of_a_constant() -> AutopsyReport:
+    """Return the report of a loss that no parameter can change: a replay would find all numbers healthy."""
+    why = "all numbers are finite, and the loss is a constant for whatever is trained"
+    evidence = {"what": "had a loss that depends on no trained parameter", "why": why}
+    return AutopsyReport(phase="loss", evidence=evidence, next=CONSTANT)
 
 
 def report_of(e: Examination) -> AutopsyReport:

@@ -80,11 +80,30 @@ def bad_pixels(case: AutopsyCase) -> tuple[BadPixels, ...]:
         if image.ndim != 3:
             what = what.replace("pixels", "inputs")
         where = bad.nonzero()
-        spread = torch.linspace(0, len(where) - 1, min(len(where), MOST_PLACES)).round().long()
-        picture = image.ndim == 3
-        places = tuple(sorted({(y, x) for _, y, x in where[spread.to(where.device)].tolist()})) if picture else ()
+        places = tuple(sorted({(y, x) for _, y, x in _spread(where)})) if image.ndim == 3 else ()
         found.append(BadPixels(sample, what, len(where), places, tuple(where[0].tolist())))
     return tuple(found)
+
+
+@torch.no_grad()
+def bad_maps(case: AutopsyCase) -> tuple[BadPixels, ...]:
+    """Return the samples whose label has a value for each pixel and cannot be used, with places in pixels of the image.
+
+    Syncs: one read for each kind of label if all is well, a few per bad sample.
+    """
+    found = []
+    for sample, (what, bad) in case.map_faults().items():
+        where = bad.nonzero()
+        up, across = (image / label for image, label in zip(case.images.shape[-2:], bad.shape, strict=True))
+        places = tuple(sorted({(int((y + 0.5) * up), int((x + 0.5) * across)) for y, x in _spread(where)}))
+        found.append(BadPixels(sample, what, len(where), places, tuple(where[0].tolist())))
+    return tuple(found)
+
+
+def _spread(where: Tensor) -> list[list[int]]:
+    """Return at most :data:`MOST_PLACES` rows of many, evenly spread."""
+    spread = torch.linspace(0, len(where) - 1, min(len(where), MOST_PLACES)).round().long()
+    return where[spread.to(where.device)].tolist()
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from .breaking import FORWARD as FORWARD
 from .breaking import LOW_PRECISION_ONLY as LOW_PRECISION_ONLY
 from .breaking import WHOLE as WHOLE
 from .catalogue import CATALOGUE as CATALOGUE
+from .catalogue import OF_MAPS as OF_MAPS
 from .catalogue import PASSING as PASSING
 from .catalogue import Schedule as Schedule
 from .device import DeviceFault as DeviceFault

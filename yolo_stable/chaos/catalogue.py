@@ -65,6 +65,13 @@ CATALOGUE: dict[str, Schedule] = {
 }
 """The named faults; ``CATALOGUE[name](epochs, batches)`` is the :class:`Fault` for a run of that size (epochs from 1)."""
 
+OF_MAPS: dict[str, Schedule] = {
+    "nan in a depth map": _middle_of_run("depth", NAN),
+    "inf in a depth map": _middle_of_run("depth", INF),
+    "class out of range in a mask": _middle_of_run("mask", 99),
+}
+"""Named faults of the tasks with a label for each pixel, depth and semantic segmentation."""
+
 
 def _passing() -> dict[str, tuple[str, float]]:
     made = {name: schedule(3, 16) for name, schedule in CATALOGUE.items()}

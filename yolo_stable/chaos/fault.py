@@ -2,7 +2,8 @@
 
 The places:
 
-- in the data: ``pixel`` (after ``preprocess_batch``, in the normalised image) and ``label`` (a class, before it);
+- in the data: ``pixel`` (after ``preprocess_batch``, in the normalised image) and ``label`` (a class, before it); where each
+  pixel has a label, ``depth`` and ``mask`` (a class of a semantic mask), before it;
 - in one pass: ``loss`` (the sum and its first item are multiplied) and ``gradient`` (of the first parameter that has one);
 - in the state between two steps: ``weight`` (of the convolution in the middle), ``momentum`` and ``exp_avg_sq`` (the
   optimizer's state of that weight), ``ema`` (that weight in the average) and ``running_var`` (of the BatchNorm in the middle);
@@ -27,6 +28,8 @@ from .modules import find, middle_index
 
 STATE_PLACES = ("weight", "momentum", "exp_avg_sq", "ema", "running_var")
 PLACES = ("pixel", "label", "loss", "gradient", *STATE_PLACES, "lr", "overflow")
+IN_MAPS = {"depth": "depth", "mask": "semantic_mask"}
+"""The places of tasks with a label for each pixel, and their tensors."""
 MOMENTUM_KEYS = ("momentum_buffer", "exp_avg")
 """Names of the first moment: in SGD and MuSGD, in the Adam family."""
 ON_MODULES = {"weight": "weight", "running_var": "running_var"}
@@ -34,12 +37,21 @@ ON_MODULES = {"weight": "weight", "running_var": "running_var"}
 PHASES = {
     "pixel": "data",
     "label": "data",
+    "depth": "data",
+    "mask": "data",
     "loss": "loss",
     "gradient": "backward",
     "overflow": "backward",
     "lr": "step",
 }
-CAUSES = {"pixel": "data", "label": "data", "weight": "weights", "running_var": "weights"}
+CAUSES = {
+    "pixel": "data",
+    "label": "data",
+    "depth": "data",
+    "mask": "data",
+    "weight": "weights",
+    "running_var": "weights",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,7 @@ class Fault:
     """One fault: what, where and when. :class:`Armed` counts what happened.
 
     Args:
-        place: One of ``PLACES``.
+        place: One of ``PLACES`` or ``IN_MAPS``.
         value: What to write: NaN, an infinity or any number; for ``loss`` and ``lr`` a factor.
         at: Batches of the whole run at which it fires, from 0, each once; those of a repeated epoch count on.
         since: Also every batch from this one on, from 0; None: only those of ``at``.
@@ -68,9 +80,10 @@ class Fault:
     module: str = ""
 
     def __post_init__(self) -> None:
-        if self.place not in PLACES:
+        places = (*PLACES, *IN_MAPS)
+        if self.place not in places:
             raise InvalidCallError(
-                f"There is no place {self.place!r} for a fault: {', '.join(PLACES)}.{nearest(self.place, PLACES)}"
+                f"There is no place {self.place!r} for a fault: {', '.join(places)}.{nearest(self.place, places)}"
             )
         require_batches(self.at, self.since)
         if self.module and self.place not in ON_MODULES:
@@ -90,7 +103,7 @@ class Fault:
         """Return a subclass of a trainer's class with this fault in it, for one run; ``chaos`` is the :class:`Armed` fault.
 
         A fault without its place waits for the next batch that has one: ``momentum`` and ``exp_avg_sq`` before the first step,
-        ``label`` without labels, ``gradient`` in the middle of a window.
+        ``label`` without labels, ``depth`` and ``mask`` in another task, ``gradient`` in the middle of a window.
         """
         return _with_fault(base, Armed(self))
 
@@ -164,9 +177,12 @@ def _with_fault(base: Any, armed: Armed) -> Any:
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             armed.begin_batch()
-            if armed.is_due("label"):
+            if armed.is_due("label") and "cls" in batch:
                 batch = {**batch, "cls": batch["cls"].clone()}  # the loader may reuse its own
                 armed.fire(_middle(batch["cls"]))
+            if armed.is_due(*IN_MAPS) and isinstance(batch.get(key := IN_MAPS[armed.fault.place]), Tensor):
+                batch = {**batch, key: batch[key].clone()}
+                armed.fire(_middle(batch[key]))
             if armed.is_due(*STATE_PLACES):
                 armed.fire(_state_element(self, armed.fault))
             batch = super().preprocess_batch(batch)

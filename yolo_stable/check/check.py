@@ -25,7 +25,7 @@ from .finding import DataFinding, Severity
 from .folders import class_of, is_tools
 from .fullness import check_fullness
 from .label_file import MOST_BYTES, Format, guess_task, objects_of
-from .layout import SPLITS, WHERE, Layout
+from .layout import MAPS, SPLITS, WHERE, Layout
 from .limits import limits_with
 from .near import find_near, near_duplicates
 from .near_labels import check_near_labels
@@ -60,7 +60,8 @@ def check(
 
     Args:
         data: Path of a ``data.yaml`` or, for classification, of the folder with ``train`` and ``val``; or a built-in data set.
-        task: ``detect``, ``segment``, ``pose``, ``obb`` or ``classify``; None: told by the data.
+        task: ``detect``, ``segment``, ``semantic``, ``depth``, ``pose``, ``obb`` or ``classify``; None: told by the data. Of
+            ``semantic`` with masks, and of ``depth``, only the images are checked.
         split: One or more of ``train``, ``val`` and ``test``; None: all that exist.
         near: Decode every image and look for near duplicates. Without it, several times faster, only images with suspicious
             headers are decoded: damage inside a picture, or a picture nearly of one colour, can be missed.
@@ -80,6 +81,9 @@ def check(
     limit = limits_with(limits or {})
     layout = read_layout(str(data), task, only)
     findings = list(layout.findings)
+    if layout.task == "semantic" and layout.told_by_folders != "semantic":
+        layout.task = "segment"  # masks that Ultralytics draws from polygons
+    layout.task = layout.task or layout.told_by_folders
     images = _list(layout, findings)
     if layout.task is None:
         layout.task = _guess_task(layout, images, findings)
@@ -162,7 +166,7 @@ def _list(layout: Layout, findings: list[DataFinding]) -> dict[str, list[str]]:
             findings.append(
                 found("split-empty", layout.place, message, line=layout.lines.get(split), severity=severity)
             )
-    if not classify:
+    if not classify and layout.task not in MAPS:
         findings += orphans(image for paths in images.values() for image in paths)
         findings += elsewhere(image for paths in images.values() for image in paths)
     return images
@@ -207,8 +211,8 @@ def _guess_task(layout: Layout, images: dict[str, list[str]], findings: list[Dat
 
 
 def _form(layout: Layout) -> Format | None:
-    """Return what label rows have to hold; None where they are not judged: class folders, or keypoints of unknown shape."""
-    if layout.task in (None, "classify") or (layout.task == "pose" and not layout.keypoints[0]):
+    """Return what label rows have to hold; None where they are not judged: folders, masks, keypoints of unknown shape."""
+    if layout.task in (None, "classify", *MAPS) or (layout.task == "pose" and not layout.keypoints[0]):
         return None
     return Format(layout.task, tuple(sorted(layout.names)), layout.keypoints)
 
@@ -264,6 +268,8 @@ def _labels(layout: Layout) -> Callable[[str, str], object]:
     """Return what gives the labels of an image, by its path and split."""
     if layout.task == "classify":
         return lambda image, split: class_of(image, layout.splits[split][0])
+    if layout.task in MAPS:
+        return lambda image, split: ()
     return lambda image, split: objects_of(label_path(image))
 
 

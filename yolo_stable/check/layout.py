@@ -9,7 +9,9 @@ from typing import Any
 from .finding import DataFinding, Severity
 from .rules import found
 
-TASKS = ("detect", "segment", "pose", "obb", "classify")
+TASKS = ("detect", "segment", "semantic", "depth", "pose", "obb", "classify")
+MAPS = {"semantic": "masks", "depth": "depth maps"}
+"""Tasks with a label for each pixel, in files that are not read: only their images are checked."""
 SPLITS = ("train", "val", "test")
 WHERE = "check"
 """What the messages of this verb start with."""
@@ -37,6 +39,15 @@ class Layout:
     lines: dict[str, int] = field(default_factory=dict)
     """Lines of keys and, as ``names/ID``, of classes."""
     findings: list[DataFinding] = field(default_factory=list)
+
+    @property
+    def told_by_folders(self) -> str | None:
+        """The task with a label for each pixel whose folder lies where that of label rows is missing, if one does."""
+        if (self.root / "labels").is_dir():
+            return None
+        if self.description.get("masks_dir") or (self.root / "masks").is_dir():
+            return "semantic"
+        return "depth" if "depth_scale" in self.description or (self.root / "depth").is_dir() else None
 
     def listed(self, split: str) -> bool:
         """Say whether a split may list an image more than once: it has several sources, or a list."""

@@ -19,7 +19,7 @@ from .finding import Severity
 from .folders import NAMES_FILE, class_names, class_of
 from .label_copy import LabelCopy
 from .label_file import Format
-from .layout import WHERE, Layout
+from .layout import MAPS, WHERE, Layout
 from .opening import BROKEN
 from .picture import mended, new_ending
 from .report import DataReport
@@ -82,8 +82,12 @@ def check_target(out: Path, layout: Layout) -> None:
     """Refuse a folder for the copy that is in use or inside the data.
 
     Raises:
-        InvalidCallError: It is a file, is not empty, or lies inside the data set or around it.
+        InvalidCallError: It is a file, is not empty, or lies inside the data set or around it; or the data set has masks.
     """
+    if (task := layout.task or layout.told_by_folders) in MAPS:
+        raise InvalidCallError(
+            f"{WHERE}: fix={out} copies rows of labels, and {layout.place} has {MAPS[task]}. Leave it out."
+        )
     place = Path(os.path.realpath(out))
     if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
         what = "is not empty" if place.is_dir() else "is a file"

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .._shared.terminal import Column, Sheet, print_folded
 from .finding import DataFinding, Severity
+from .layout import MAPS
 
 SCHEMA = 1
 PLACES = 3
@@ -72,7 +73,8 @@ class DataReport:
         splits = ", ".join(f"{split} {len(images)}" for split, images in self.images.items()) or "none"
         counts = {severity: self.count(severity) for severity in Severity}
         said = [f"{n} {kind.value}{'s' if n != 1 and kind is not Severity.INFO else ''}" for kind, n in counts.items()]
-        return f"{self.total} images ({splits}), {self.task}: {', '.join(said)}."
+        unread = f", whose {MAPS[self.task]} are not looked at" if self.task in MAPS else ""
+        return f"{self.total} images ({splits}), {self.task}{unread}: {', '.join(said)}."
 
     def relative(self, path: str) -> str:
         """Return a path as the table shows it: relative to the data set where it lies in it."""

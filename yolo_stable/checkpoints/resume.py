@@ -20,7 +20,7 @@ from ultralytics.utils import LOGGER, RANK
 from .._shared.atomic_file import PART
 from .._shared.shell_text import AGAIN
 from .._shared.text import one_line
-from ..errors import InvalidCallError
+from ..errors import FinishedRunError, InvalidCallError
 from ..guard.wrappers import plainly_named, unwrap
 from ..presets.run_plan import checkpoint_to_resume
 from ..runlog.results_csv import keep_epochs
@@ -225,7 +225,7 @@ class ResumeSession:
             # Without the state of the optimizer no number of epochs makes it resumable.
             more = f"Go on with more epochs:\n{AGAIN} resume=True epochs={start + trainer.epochs}\n"
             way = f"{'' if ckpt.get('optimizer') is None else more}Begin a new run from it:\n{AGAIN}"
-            raise InvalidCallError(self._filled(f"{trainer.args.model} has nothing left to resume: {done}.\n{way}"))
+            raise FinishedRunError(self._filled(f"{trainer.args.model} has nothing left to resume: {done}.\n{way}"))
         if start > 0:
             resume(ckpt)
         else:

@@ -2,7 +2,7 @@
 
 Ultralytics' own ``save_model`` makes the content: while it runs, ``last``, ``best`` and ``wdir`` of the trainer, which it keeps
 here, are paths whose ``write_bytes`` keeps the bytes, so that its branches for quantization and distillation stay its own. Its
-final strip is replaced by one that calls its ``strip_optimizer`` on a temporary file.
+final strip, and the calibration of a depth model behind it, are replaced by ones that call its own on a temporary file.
 
 The thread that trains has the state audited, lets Ultralytics make the content and copies the state to the host; a thread of its
 own (``_shared/background.py``) does the rest with what was copied (``save.py``). Until that is done, one copy of model, EMA and
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 
 import torch
 import ultralytics.engine.trainer as stock
+import ultralytics.models.yolo.depth.calibrate as calibration
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
@@ -315,14 +317,14 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def stripping(self) -> Iterator[None]:
-        """Make Ultralytics' final strip replace files whole, in sufficient precision."""
+        """Make Ultralytics' final strip and calibration replace files whole, the strip in sufficient precision."""
         self.finish()
-        before = stock.strip_optimizer
+        before = stock.strip_optimizer, calibration.calibrate_checkpoint
         try:
-            stock.strip_optimizer = self._strip
+            stock.strip_optimizer, calibration.calibrate_checkpoint = self._strip, self._calibrate
             yield
         finally:
-            stock.strip_optimizer = before
+            stock.strip_optimizer, calibration.calibrate_checkpoint = before
 
     def _strip(self, path: Path, s: str = "", updates: dict[str, Any] | None = None) -> dict[str, Any]:
         """Strip as ``strip_optimizer`` does; the old file stays until the new one is whole."""
@@ -335,14 +337,12 @@ class CheckpointWriter:
         kept = beyond_half(getattr(network, "student_model", network).state_dict().items())
         part = path.with_name(f"{path.name}.stripped{PART}")
         try:
-            with _without_its_line():
+            with _without_its_line("Optimizer stripped"):
                 combined = strip_optimizer(path, str(part), updates)
             if kept:
                 put_back(combined["model"], kept)
                 torch.save(combined, part)
-            content = part.read_bytes()
-            require_whole(content)
-            write_whole(path, content)
+            size = self._replace(path, part)
         except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError when the disk is full
             LOGGER.warning(
                 f"{path} was not stripped of its optimizer: {_why(error)}. It stays whole as it is, only larger."
@@ -351,14 +351,50 @@ class CheckpointWriter:
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+        LOGGER.info(f"Optimizer stripped from {path}, {size / 1e6:.1f}MB")
+        return combined
+
+    def _calibrate(self, path: Path, *args: Any, **options: Any) -> dict[str, Any] | None:
+        """Calibrate as ``calibrate_checkpoint`` does; the old file stays until the new one is whole."""
+        path = Path(path)
+        part = path.with_name(f"{path.name}.calibrated{PART}")
+        try:
+            shutil.copyfile(path, part)
+            with _without_its_line("Auto-calibration written"):
+                chosen = _CALIBRATE(part, *args, **options)
+            if chosen is None:
+                return None
+            self._replace(path, part)
+        except (OSError, RuntimeError) as error:
+            LOGGER.warning(
+                f"{path} was not calibrated: {_why(error)}. It stays whole as it is, with depth uncalibrated."
+            )
+            return None
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        LOGGER.info(
+            f"Auto-calibration written to {path.name}: '{chosen['candidate']}' a={chosen['a']:.4f} b={chosen['b']:.4f}"
+        )
+        return chosen
+
+    def _replace(self, path: Path, part: Path) -> int:
+        """Replace a checkpoint, and ``last_good.pt`` with ``last.pt``, by a file beside it that is whole; return its bytes.
+
+        Raises:
+            InvalidCallError: The file beside it is damaged.
+            OSError: The checkpoint could not be written.
+        """
+        content = part.read_bytes()
+        require_whole(content)
+        write_whole(path, content)
         if path == self._trainer.last:
             good = path.with_name(LAST_GOOD)
             try:
                 write_whole(good, content)
             except OSError as error:
                 self._warn(good, error)
-        LOGGER.info(f"Optimizer stripped from {path}, {len(content) / 1e6:.1f}MB")
-        return combined
+        return len(content)
 
 
 def _unhealthy(guard: StepGuard) -> tuple[str, ...]:
@@ -370,12 +406,15 @@ def _why(error: Exception) -> str:
     return reason(error) if isinstance(error, OSError) else " ".join(str(error).split()) or type(error).__name__
 
 
+_CALIBRATE = calibration.calibrate_checkpoint
+
+
 @contextlib.contextmanager
-def _without_its_line() -> Iterator[None]:
-    """Suppress Ultralytics' log line about the temporary file."""
+def _without_its_line(start: str) -> Iterator[None]:
+    """Suppress Ultralytics' log line about the temporary file, which begins with ``start``."""
 
     def other(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Optimizer stripped")
+        return not record.getMessage().startswith(start)
 
     LOGGER.addFilter(other)
     try:

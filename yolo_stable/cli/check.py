@@ -15,7 +15,8 @@ def check(
         str, typer.Argument(metavar="DATA", help="Path of a data.yaml or of a folder, or 'digits' or 'shapes'.")
     ],
     task: Annotated[
-        str | None, typer.Option(help="detect, segment, pose, obb or classify. Default: what the data says.")
+        str | None,
+        typer.Option(help="detect, segment, semantic, depth, pose, obb or classify. Default: what the data says."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test, or several with commas. Default: all.")] = None,
     json_file: JsonFile = None,

@@ -66,6 +66,11 @@ class CompareCall:
                 f"{WHERE}: {', '.join(f'{key}=' for key in ours)} cannot be set: each run has its own folder below the one"
                 " of --out, and an interrupted comparison continues with the same command. Leave it out."
             )
+        if "guard.alert" in given:
+            raise InvalidCallError(
+                f"{WHERE}: guard.alert= cannot be set: it is a secret, and a comparison writes down what its runs are started"
+                " with. Leave it out; the environment variable YOLO_STABLE_ALERT reaches all runs."
+            )
         train = TrainCall.parse("", words, imports=imports)
         settings = train.settings
         number = epochs if epochs is not None else settings.get("epochs", EPOCHS)

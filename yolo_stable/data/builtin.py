@@ -146,7 +146,7 @@ def make(name: str, *, task: str = "detect", cache: Path | str | None = None, se
 
     Args:
         name: One of :data:`BUILTIN`.
-        task: ``detect`` or ``classify``; ``shapes`` also has ``segment``, ``obb`` and ``pose``.
+        task: ``detect`` or ``classify``; ``shapes`` also has ``segment``, ``semantic``, ``depth``, ``obb`` and ``pose``.
         cache: The folder to keep it in; ``None`` means :func:`cache_dir`.
         seed: 0 to 2**32 - 1; the same seed and options give the same bytes on the same machine.
         **options: Whole numbers, such as ``train`` and ``val`` (images) and ``imgsz`` (pixels); ranges and defaults

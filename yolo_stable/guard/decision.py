@@ -62,6 +62,10 @@ class Decision:
         return self.verdict in REJECTING
 
 
+NO_GRADIENT = "the loss depends on no trained parameter: no gradient reaches any"
+"""Reason of a rejection in which nothing can be learned, such as of a loss that is a constant."""
+
+
 def judge_micro_batch(
     loss: float, items: Mapping[str, float], buffers_finite: bool, fault: str = ""
 ) -> tuple[GuardVerdict, str]:

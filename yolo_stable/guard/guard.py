@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import InvalidCallError
 from .buffers import BufferShadow
 from .config import GuardConfig
-from .decision import Decision, GuardVerdict, judge_jump, judge_micro_batch
+from .decision import NO_GRADIENT, Decision, GuardVerdict, judge_jump, judge_micro_batch
 from .escalation import Escalation
 from .graph import free_graph
 from .health import non_finite_names
@@ -199,7 +199,7 @@ class StepGuard:
         """Check a micro-batch after its forward pass, then back-propagate it or undo it.
 
         Args:
-            loss: The loss, one element, not yet scaled.
+            loss: The loss, one element, not yet scaled. One that needs no gradient is rejected.
             items: Its parts by name; checked with it and returned as numbers, without a further read.
             fault: What the caller already knows to be wrong with the batch; rejects the micro-batch unless empty.
             of_one_scale: Tells whether all inputs of the batch have one scale. Asked when running statistics jump before any
@@ -233,6 +233,8 @@ class StepGuard:
             if verdict is not GuardVerdict.BACKWARD and nothing_known and of_one_scale is not None and of_one_scale():
                 verdict = GuardVerdict.BACKWARD
             jumped = verdict is not GuardVerdict.BACKWARD
+        if verdict is GuardVerdict.BACKWARD and not loss.requires_grad:
+            verdict, reason = GuardVerdict.REJECT_MICRO_BATCH, NO_GRADIENT
         if verdict is GuardVerdict.BACKWARD:
             self.counts.jumps = 0
             self._backward(loss, copy)
@@ -246,7 +248,10 @@ class StepGuard:
         decision = Decision(verdict=verdict, reason=reason, loss=value, items=read, culprits=culprits)
         all_reject = self.ranks.shared
         if all_reject:
-            backward_nan(self._scaled(loss), [p for _, p in self._step.named_parameters() if p.requires_grad])
+            trained = [p for _, p in self._step.named_parameters() if p.requires_grad]
+            if not loss.requires_grad:  # the others wait for all gradients of this one
+                loss = torch.stack([p.reshape(-1)[0].float() for p in trained]).sum()
+            backward_nan(self._scaled(loss), trained)
         else:
             free_graph([loss], self._step.parameters())
         if self.shadow is not None and copy is not None:
@@ -260,6 +265,8 @@ class StepGuard:
 
     def step(self, *, measure: bool = False) -> Decision:
         """Check the window's gradients, then clip and apply them or undo the window; either way, drop the gradients.
+
+        A window whose micro-batches were accepted, and gave no parameter a gradient, is rejected: nothing would be learned.
 
         Args:
             measure: Also return each module's share of the gradient, and the loss scale. The fused step reads them with the
@@ -278,6 +285,8 @@ class StepGuard:
             self._step.measure = measure
             decision = self._step.run()
         losses, self._losses = self._losses, []
+        if decision.verdict is GuardVerdict.EMPTY and losses:
+            decision = Decision(verdict=GuardVerdict.REJECT_WINDOW, reason=NO_GRADIENT, norm=0.0)
         for part in self._undoable():
             if decision.verdict is GuardVerdict.REJECT_WINDOW:
                 part.undo_window()

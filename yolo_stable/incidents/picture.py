@@ -9,6 +9,9 @@ from ..provenance.recipe import Provenance
 from .preview import preview
 from .record import Incident, boxes_of
 
+PICTURE = "preview.jpg"
+"""Its file in the folder of an incident."""
+
 
 def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
     """Return ``preview.jpg`` of the first guilty image, with the model's class names; empty without a guilty image."""
@@ -27,7 +30,7 @@ def pictures_of(found: Incident, model: Any) -> dict[str, bytes]:
         names=getattr(model, "names", None),
         title=report.headline(),
     )
-    return {"preview.jpg": picture}
+    return {PICTURE: picture}
 
 
 def _part_of(sample: Sample, provenance: Provenance | None) -> int | tuple[int, int, int, int] | None:

@@ -76,6 +76,7 @@ class GuardedModelMixin(_Base):
         sweep = Sweep(chosen)
         with sweep.until_interrupted():
             result = super().train(trainer=sweep, **settings)
+        self.trainer.trainer = chosen
         raise_halts(self.trainer, sweep)
         return result
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._shared.shell_text import CHECK
-from ..autopsy.batch_case import BatchCase
+from ..autopsy.batch_case import IGNORED, BatchCase
 from .stage import StageOutcome
 
 BATCHES = 3
@@ -72,7 +72,7 @@ class LoaderBatches:
         faults = [*self._faults, *self._label_faults(raw, "val")]
         wrong += self._image_faults(raw, "val")
         b, c, h, w = images.shape
-        boxes = "labels" if self.boxed else "images with a class"
+        boxes = self.kind
         figure = f"train {b} x {c} x {h} x {w}, {labels} {boxes}; val {len(raw['img'])} images, {_labels(raw)} {boxes}"
         low, high = float(images.min()), float(images.max())
         found = StageOutcome(
@@ -94,9 +94,10 @@ class LoaderBatches:
             return found.fail(f"{len(faults)} labels cannot be used: {faults[0]}", FIX)
         if not labels:
             images_drawn = sum(len(batch["img"]) for batch in self._drawn)
+            folder = "labels" if "cls" in batch else "depth" if "depth" in batch else "masks"
             return found.fail(
                 f"there is no label in {len(self._drawn)} training batches ({images_drawn} images)",
-                f"Put the labels into a folder 'labels' beside 'images', under the same names.\n{FIX}",
+                f"Put the labels into a folder '{folder}' beside 'images', under the same names.\n{FIX}",
             )
         if max(abs(low), abs(high)) > LARGEST:
             return found.warn(
@@ -106,13 +107,15 @@ class LoaderBatches:
         if low == high:
             return found.warn(f"every pixel of the batch is {low:.3g}", FIX)
         if not _labels(raw):
-            return found.warn("there is no label in the first validation batch: mAP counts only the others", FIX)
+            return found.warn("there is no label in the first validation batch: the score counts only the others", FIX)
         return found
 
     @property
-    def boxed(self) -> bool:
-        """Whether labels are boxes, rather than a class for each image."""
-        return "batch_idx" in self._drawn[0]
+    def kind(self) -> str:
+        """What is counted as labels, in words: rows, or images with a label."""
+        batch = self._drawn[0]
+        told = next((words for key, words in MAPS.items() if key in batch), "images with a class")
+        return "labels" if "batch_idx" in batch else told
 
     def _case(self, batch: dict[str, Any]) -> BatchCase:
         model: Any = self.trainer.model
@@ -133,7 +136,15 @@ class LoaderBatches:
         return [f"{split}: {_name(case, sample)}" for sample in torch.nonzero(bad).flatten().tolist()]
 
 
+MAPS = {"semantic_mask": "images with a mask", "depth": "images with depth"}
+
+
 def _labels(batch: dict[str, Any]) -> int:
+    """Return how many labels there are; of those for each pixel, how many images have one that counts."""
+    if "semantic_mask" in batch:
+        return int((batch["semantic_mask"] != IGNORED).flatten(1).any(1).sum())
+    if "depth" in batch:
+        return int((batch["depth"] > 0).flatten(1).any(1).sum())
     return len(batch["cls"])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._shared.secret_url import SecretURL
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
 from ..guard.config import STEPS
@@ -87,6 +88,11 @@ class TrainerConfig:
     report: bool = True
     """Write ``report.html`` at the end of the run, however it ends."""
 
+    alert: SecretURL | str | None = None
+    """An ``http`` or ``https`` address that gets a line of JSON for a burst of rejections, a rollback, a lower precision, a halt
+    and the end of the run; Slack and Discord get theirs. It is a secret: all files have its host alone. None: that of the
+    environment variable ``YOLO_STABLE_ALERT``, if there is one."""
+
     def __post_init__(self) -> None:
         for name in ("save_every_steps", "incidents", "incident_bytes", "telemetry_every"):
             require_count(name, getattr(self, name), 1, allow_none=True)
@@ -100,6 +106,29 @@ class TrainerConfig:
             )
         for name in ("quarantine", "report", "stop_at_zero"):
             require_switch(name, getattr(self, name))
+        object.__setattr__(self, "alert", secret_url("guard.alert", self.alert))
+
+
+def secret_url(name: str, given: object) -> SecretURL | None:
+    """Return the address of a setting.
+
+    Args:
+        name: Of the setting, for the message.
+        given: As a user wrote it; None for none.
+
+    Raises:
+        InvalidCallError: It is none. The message does not repeat it, since it may hold a key.
+    """
+    if given is None or isinstance(given, SecretURL):
+        return given
+    try:
+        if not isinstance(given, str):
+            raise ValueError(f"it is no text, but {type(given).__name__}")
+        return SecretURL(given)
+    except ValueError as error:
+        raise InvalidCallError(
+            f"{name} is no address: {error}. It must be one such as https://hooks.slack.com/services/..., or None (off)."
+        ) from None
 
 
 OF_GUARD = tuple(field.name for field in dataclasses.fields(GuardConfig))
@@ -143,11 +172,12 @@ class GuardSettings:
 
     def changed(self, given: Mapping[str, Any]) -> GuardSettings:
         """Return the settings with some of them changed."""
-        return GuardSettings.of({**self.to_dict(), **given})
+        return GuardSettings.of({**self.to_dict(), "alert": self.trainer.alert, **given})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of them as plain values, for YAML, JSON and :meth:`of`."""
-        return {**self.guard.to_dict(), **dataclasses.asdict(self.trainer)}
+        """Return all of them as plain values, for YAML, JSON and :meth:`of`; of the secret ``alert`` the host alone."""
+        alert = None if self.trainer.alert is None else str(self.trainer.alert)
+        return {**self.guard.to_dict(), **dataclasses.asdict(self.trainer), "alert": alert}
 
 
 def _step_by_default() -> dict[str, Any]:

@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
+from .._shared.secret_url import SecretURL
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
-from .guard_settings import GuardSettings, TrainerConfig
+from .guard_settings import GuardSettings, TrainerConfig, secret_url
 from .presets import AUTO, NONE, hyperparameters
 
+ALERT = "YOLO_STABLE_ALERT"
+"""Environment variable with the address of ``guard.alert``; workers of a multi-GPU run get it here, and in no file."""
 INJECTED = "injected"
 """The key of ``args.yaml`` with the faults that were injected into a run; a record, no setting."""
 
@@ -39,13 +42,24 @@ class RunPlan:
     """Faults that were injected into the run, also into its earlier parts."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``args.yaml`` keeps and a multi-GPU worker gets."""
+        """Return what ``args.yaml`` keeps and a multi-GPU worker gets; no secret is in it."""
         settings = GuardSettings(guard=self.guard, trainer=self.trainer)
         return {"guard": settings.to_dict(), "preset": self.preset}
 
     def with_injected(self, names: Iterable[str]) -> RunPlan:
         """Return the plan with further injected faults."""
         return dataclasses.replace(self, injected=tuple(dict.fromkeys((*self.injected, *names))))
+
+    def with_alert(self) -> RunPlan:
+        """Return the plan with the address of the environment where the settings have none, or only what a file has kept.
+
+        Raises:
+            InvalidCallError: The environment's is no address.
+        """
+        given, kept = os.environ.get(ALERT, "").strip(), self.trainer.alert
+        if not given or (isinstance(kept, SecretURL) and not kept.masked):
+            return self
+        return dataclasses.replace(self, trainer=dataclasses.replace(self.trainer, alert=secret_url(ALERT, given)))
 
 
 def choose_preset(model: str | Path | object, pretrained: object = True) -> tuple[str, str]:
@@ -80,7 +94,7 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         The plan, and overrides that Ultralytics understands.
 
     Raises:
-        InvalidCallError: Unknown guard setting, wrong value, unknown preset.
+        InvalidCallError: Unknown guard setting, wrong value, unknown preset; what stands in ``YOLO_STABLE_ALERT`` is no address.
     """
     rest = dict(overrides or {})
     guard, preset = rest.pop("guard", None), rest.pop("preset", None)
@@ -104,14 +118,15 @@ def separate(overrides: Mapping[str, Any] | None) -> tuple[RunPlan, dict[str, An
         else:
             plan, rest = _with_preset(settings, str(preset), rest)
         plan = dataclasses.replace(plan, changed=changed)
-        return plan.with_injected(map(str, injected) if isinstance(injected, list) else ()), rest
+        return plan.with_injected(map(str, injected) if isinstance(injected, list) else ()).with_alert(), rest
     settings = GuardSettings.of(guard)
     if preset is None:
-        return RunPlan(guard=settings.guard, trainer=settings.trainer), rest
+        return RunPlan(guard=settings.guard, trainer=settings.trainer).with_alert(), rest
     why = ""
     if preset == AUTO:
         preset, why = choose_preset(rest.get("model", ""), rest.get("pretrained", True))
-    return _with_preset(settings, str(preset), rest, why)
+    plan, rest = _with_preset(settings, str(preset), rest, why)
+    return plan.with_alert(), rest
 
 
 def checkpoint_to_resume(overrides: Mapping[str, Any]) -> Path | None:

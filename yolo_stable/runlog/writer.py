@@ -244,6 +244,16 @@ class RunLog:
             **self._summary.to_dict(),
             **({"injected": list(self._injected)} if self._injected else {}),
         }
+        rows = self.outcome(counts)
+        if self._log is not None:
+            self._log.close()
+            problems = [self._log.problem, _write_summary(self.folder / "summary.json", summary)]
+            lost = "; ".join(problem for problem in problems if problem)
+            rows.append(("details", lost or f"{self.folder / 'summary.json'}, guard.jsonl"))
+        return rows
+
+    def outcome(self, counts: Counts) -> list[tuple[str, str]]:
+        """Return the rows of the closing table that tell what has happened so far."""
         rows = [
             ("steps applied", f"{counts.applied}, of them clipped: {counts.clipped}"),
             ("rejected", f"micro-batches: {counts.rejected_micro_batches}, windows: {counts.rejected_windows}"),
@@ -251,13 +261,7 @@ class RunLog:
         ]
         if self._injected:
             rows.append(("injected", f"on purpose: {', '.join(self._injected)}"))
-        rows += self._summary.listed()
-        if self._log is not None:
-            self._log.close()
-            problems = [self._log.problem, _write_summary(self.folder / "summary.json", summary)]
-            lost = "; ".join(problem for problem in problems if problem)
-            rows.append(("details", lost or f"{self.folder / 'summary.json'}, guard.jsonl"))
-        return rows
+        return rows + self._summary.listed()
 
     def _write(self, event: str, details: dict[str, Any], epoch: int | None = None) -> None:
         """Record an event of an epoch (from 1); None: of the last one."""

@@ -18,7 +18,15 @@ from ..presets.ultralytics_settings import check_setting, parse_value
 from .words import WHERE as WHERE
 from .words import canonical, is_address, is_shipped
 
-SUFFIX_OF_TASK = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+SUFFIX_OF_TASK = {
+    "detect": "",
+    "segment": "-seg",
+    "semantic": "-sem",
+    "depth": "-depth",
+    "pose": "-pose",
+    "obb": "-obb",
+    "classify": "-cls",
+}
 """Tasks that the guard can train, with the suffix of their model files."""
 VALIDATIONS = ("quick", "heal")
 """Values of ``validate=``: check the device before training; also train under a setting that heals it."""

@@ -16,7 +16,9 @@ from ..errors import TrainingHaltedError, TrainingInterruptedError, YoloStableEr
 from ..provenance.substitution import NoImageLeftError
 from ..report import write_report
 from ..runlog.injections import Injections
+from .alert_service import AlertService
 from .file_watcher import FileWatcher
+from .logger_relay import nothing_learned
 from .next_steps import NextSteps
 from .precision import PrecisionPolicy
 
@@ -31,6 +33,7 @@ class RunEnding:
         precision: Knows whether it was lowered.
         injections: Tells what was put in on purpose.
         next_steps: Fills the commands of what is told.
+        alerts: Are sent of a halt and of the end.
         undo_resume: Undoes what a resume has written before its first batch.
     """
 
@@ -43,12 +46,14 @@ class RunEnding:
         precision: PrecisionPolicy,
         injections: Injections,
         next_steps: NextSteps,
+        alerts: AlertService,
         undo_resume: Callable[[], None],
     ) -> None:
         self._trainer, self._checkpoints, self._files, self._precision = trainer, checkpoints, files, precision
         self._injections, self._next_steps, self._undo_resume = injections, next_steps, undo_resume
         self.error: YoloStableError | None = None
         """What the training has raised, for whoever trains several in a row."""
+        self._alerts = alerts
 
     @contextlib.contextmanager
     def of_the_run(self) -> Iterator[None]:
@@ -93,6 +98,7 @@ class RunEnding:
 
     def halted(self, error: TrainingHaltedError) -> TrainingHaltedError:
         """Save the restored state, record the halt, and return the error that names the good checkpoint."""
+        self._alerts.halted(str(error))
         self._save_what_was_put_back()
         where = f"It was in epoch {self._trainer.epoch + 1}/{self._trainer.epochs}, batch {self._trainer.batch_number}."
         seen, next = str(error), error.next
@@ -122,17 +128,17 @@ class RunEnding:
         """
         if self._trainer.guard is None:
             return
-        counts, recovery = self._trainer.guard.counts, self._trainer.guard.recovery
-        learned = counts.applied if recovery is None else recovery.trained
-        if learned or not (counts.rejected or counts.rollbacks):
+        counts = self._trainer.guard.counts
+        if not nothing_learned(self._trainer.guard):
             return
         self._trainer.run_log.nothing_learned()
         undone = (
             f"{counts.applied} optimizer steps were taken, and all undone" if counts.applied else "no step was taken"
         )
+        windows = f", and {counts.rejected_windows} windows" if counts.rejected_windows else ""
         raise TrainingHaltedError(
-            f"Nothing was learned: of {counts.micro_batches} micro-batches {counts.rejected_micro_batches} were rejected, and"
-            f" {undone}.",
+            f"Nothing was learned: of {counts.micro_batches} micro-batches {counts.rejected_micro_batches} were rejected"
+            f"{windows}, and {undone}.",
             "Look at the reasons in guard.jsonl.",
             f"What is wrong with the data set:\n{CHECK}",
         )
@@ -165,6 +171,7 @@ class RunEnding:
             rows = [(key.removeprefix("metrics/"), f"{value:.4g}") for key, value in shown] + rows
         rows += self._report()
         LOGGER.info(render_table(f"guard of yolo-stable: {status}", rows))
+        self._alerts.ended(status, message)
 
     def _report(self) -> list[tuple[str, str]]:
         """Write ``report.html`` into the run's folder, and return its row of the closing table."""

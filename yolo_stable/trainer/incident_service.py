@@ -33,7 +33,7 @@ from ..guard.wrappers import unwrap
 from ..incidents.budget import BATCH, OPTIMIZER, WEIGHTS, is_of_optimizer, left_out, sizes_of
 from ..incidents.folder import IncidentFolder
 from ..incidents.forward import forward_of, precision_of
-from ..incidents.picture import pictures_of
+from ..incidents.picture import PICTURE, pictures_of
 from ..incidents.rebuild import describe_model
 from ..incidents.record import (
     Circumstances,
@@ -51,7 +51,7 @@ from ..runlog.injections import Injections
 from .next_steps import NextSteps
 from .open_window import OpenWindow
 from .quarantine_keeper import QuarantineKeeper
-from .reporter import Reporter, say
+from .reporter import Reporter
 
 USUAL_OVERFLOWS = 4
 """So many windows in a row may be lost to a loss scale that is looking for its place before it is worth a look."""
@@ -104,7 +104,7 @@ class IncidentService:
 
     def on_escalation(self, escalation: Escalation) -> None:
         """Report and record a rollback, a repair or a lower precision."""
-        say(self._trainer.run_log.escalation(escalation, self._trainer.epoch + 1))
+        self._reporter.tell_escalation(escalation)
         if self.folder is None or not self.folder.admit():
             return
         try:
@@ -271,7 +271,9 @@ class IncidentService:
             found = replace(found, report=self._named(replace(found, report=unnamed), None, replayable=False))
         epoch = found.where.epoch
         log = self._trainer.run_log
-        LOGGER.warning(log.incident(found.kind, found.report, epoch, folder, found.injected_now, left_out=gone))
+        line = log.incident(found.kind, found.report, epoch, folder, found.injected_now, left_out=gone)
+        picture = None if folder is None else folder / PICTURE
+        self._reporter.tell_incident(found.kind, found.reason, line, picture if picture and picture.is_file() else None)
 
     def _left_out(self, found: Incident) -> tuple[str, ...]:
         """Return what the folder of an incident goes without, to be no larger than it may be."""

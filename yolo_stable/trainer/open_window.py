@@ -65,7 +65,7 @@ class OpenWindow:
     def draw(self, batch: dict[str, Any]) -> DrawnBatch:
         """Take out of a loader's batch what the model does not need."""
         self.newest = {}  # its memory is free before the next one comes to the device
-        labels = {key: batch[key] for key in ("cls", "bboxes") if isinstance(batch.get(key), Tensor)}
+        labels = {key: batch[key] for key in ("cls", "bboxes", "semantic_mask") if isinstance(batch.get(key), Tensor)}
         names = ImageNames(take(batch), tuple(batch.get("im_file", ())))
         return DrawnBatch(number=self._trainer.batch_number, labels=labels, names=names)
 

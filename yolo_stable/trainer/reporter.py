@@ -1,9 +1,10 @@
-"""Reporter: the banner, rejections, step metrics and warnings of a run, on the terminal and in the log."""
+"""Reporter: the banner, rejections, step metrics and warnings of a run, on the terminal, in the log, to loggers and alerts."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 from torch.optim import SGD
 from ultralytics.utils import LOGGER, RANK
@@ -12,12 +13,14 @@ from .._shared.shell_text import beneath
 from .._shared.tables import render_table
 from ..checkpoints.trainer_view import TrainerView
 from ..errors import YoloStableError
-from ..guard import Decision
+from ..guard import Decision, Escalation
 from ..presets.lr_schedule import schedule_warnings
 from ..presets.ultralytics_settings import default_hyp
 from ..runlog.step_metrics import StepMetrics
 from ..runlog.warning_rules import Caution
+from .alert_service import AlertService
 from .banner import guard_rows, incident_row, precision, preset_rows, telemetry_row
+from .logger_relay import LoggerRelay
 from .next_steps import NextSteps
 
 LONGEST_WARM_UP = 1000
@@ -25,15 +28,19 @@ LONGEST_WARM_UP = 1000
 
 
 class Reporter:
-    """Prints to the terminal and writes to the log.
+    """Prints to the terminal, writes to the log, and hands on what others get of it.
 
     Args:
         trainer: Read for the place in the run, the plan, the log and the epoch's telemetry.
         next_steps: Fills the commands of what is told.
+        loggers: Get numbers and texts.
+        alerts: Are sent of trouble.
     """
 
-    def __init__(self, trainer: TrainerView, next_steps: NextSteps) -> None:
-        self._trainer, self._next_steps = trainer, next_steps
+    def __init__(
+        self, trainer: TrainerView, next_steps: NextSteps, *, loggers: LoggerRelay, alerts: AlertService
+    ) -> None:
+        self._trainer, self._next_steps, self._loggers, self._alerts = trainer, next_steps, loggers, alerts
         self.steps: StepMetrics | None = None
         """None on ranks that keep no files, and when it is off."""
         self._told: Decision | None = None
@@ -59,7 +66,8 @@ class Reporter:
             self.steps = StepMetrics(*limits, trainer.device, proportional=isinstance(trainer.optimizer, SGD))
         numbers = precision(bool(trainer.amp), trainer.args.amp, scaler)
         does = guard_rows(trainer.guard, accumulate=trainer.accumulate, precisions=precisions, collapse=config.collapse)
-        rows = [*does, incident_row(config), telemetry_row(config), ("precision", numbers), *preset_rows(trainer.plan)]
+        rows = [*does, incident_row(config), telemetry_row(config), *self._loggers.begin(), *self._alerts.begin()]
+        rows += [("precision", numbers), *preset_rows(trainer.plan)]
         LOGGER.info(render_table("guard of yolo-stable", rows))
         for warning in schedule_warnings(vars(trainer.args), len(trainer.train_loader), default_hyp()):
             LOGGER.warning(warning)
@@ -80,6 +88,7 @@ class Reporter:
             Whether it was one: that of one of several ranks, whose window all of them will reject.
         """
         self._trainer.telemetry.add(decision)
+        self._alerts.decided(decision)
         if self.steps is not None:
             self.steps.add(decision)
         is_news = decision.rejected and decision is not self._told
@@ -96,6 +105,27 @@ class Reporter:
         self._told = decision
         where = (trainer.epoch + 1, trainer.epochs, trainer.batch_number, len(trainer.train_loader))
         say(trainer.run_log.rejection(decision, where, trainer.guard.counts.applied))
+
+    def tell_escalation(self, escalation: Escalation) -> None:
+        """Report that more than a batch was undone."""
+        line = self._trainer.run_log.escalation(escalation, self._trainer.epoch + 1)
+        say(line)
+        self._loggers.tell(escalation.level.value, line)
+        self._alerts.escalated(escalation.level, line)
+
+    def tell_incident(self, kind: str, reason: str, line: str, picture: Path | None) -> None:
+        """Report what was found out about an incident.
+
+        Args:
+            kind: Of the incident.
+            reason: What was seen.
+            line: What the log says of it.
+            picture: Of the guilty image, if there is one.
+        """
+        LOGGER.warning(line)
+        trainer = self._trainer
+        where = f"epoch {trainer.epoch + 1}/{trainer.epochs}, batch {trainer.batch_number}"
+        self._loggers.tell(kind, f"{where}: {reason}\n{line}", picture)
 
     # ---- steps -----------------------------------------------------------------------------------------------------------
 
@@ -118,6 +148,8 @@ class Reporter:
             if made is not None:
                 record, cautions = made
                 trainer.run_log.steps(record, trainer.epoch + 1)
+                with self.untimed():
+                    self._loggers.step(record)
                 for caution in cautions:
                     self._caution(caution, step)
         return decision
@@ -132,6 +164,7 @@ class Reporter:
         Args:
             event: A callback event of the loop.
         """
+        self._loggers.follow(event)
         if self.steps is None:
             return
         if event == "on_train_epoch_start":

@@ -9,9 +9,11 @@ from ..checkpoints.resume import ResumeSession
 from ..checkpoints.trainer_view import TrainerView
 from ..checkpoints.writer import CheckpointWriter
 from ..runlog.injections import Injections
+from .alert_service import AlertService
 from .file_watcher import FileWatcher
 from .finish import RunEnding
 from .incident_service import IncidentService
+from .logger_relay import LoggerRelay
 from .loop import GuardedLoop
 from .loss_errors import LossWatcher
 from .next_steps import NextSteps
@@ -32,6 +34,8 @@ class Services:
     next_steps: NextSteps
     losses: LossWatcher
     window: OpenWindow
+    loggers: LoggerRelay
+    alerts: AlertService
     reporter: Reporter
     quarantine: QuarantineKeeper
     files: FileWatcher
@@ -55,7 +59,8 @@ class Services:
         view = TrainerView(trainer)
         injections = Injections(type(trainer))
         next_steps = NextSteps(view, injections)
-        reporter = Reporter(view, next_steps)
+        loggers, alerts = LoggerRelay(view), AlertService(view)
+        reporter = Reporter(view, next_steps, loggers=loggers, alerts=alerts)
         losses = LossWatcher(view)
         window = OpenWindow(view, losses)
         quarantine = QuarantineKeeper(view, injections, next_steps)
@@ -79,6 +84,8 @@ class Services:
             next_steps=next_steps,
             losses=losses,
             window=window,
+            loggers=loggers,
+            alerts=alerts,
             reporter=reporter,
             quarantine=quarantine,
             files=files,
@@ -106,6 +113,7 @@ class Services:
                 precision=precision,
                 injections=injections,
                 next_steps=next_steps,
+                alerts=alerts,
                 undo_resume=resume.undo,
             ),
         )

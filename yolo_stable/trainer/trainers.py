@@ -8,10 +8,12 @@ from typing import Any
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.models.yolo.depth import DepthTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer
 
 from ..errors import InvalidCallError
 from .mixin import GuardedTrainerMixin as GuardedTrainerMixin
@@ -23,6 +25,14 @@ class StableDetectionTrainer(GuardedTrainerMixin, DetectionTrainer):
 
 class StableSegmentationTrainer(GuardedTrainerMixin, SegmentationTrainer):
     """Ultralytics' ``SegmentationTrainer`` with the guard."""
+
+
+class StableSemanticSegmentationTrainer(GuardedTrainerMixin, SemanticSegmentationTrainer):
+    """Ultralytics' ``SemanticSegmentationTrainer`` with the guard."""
+
+
+class StableDepthTrainer(GuardedTrainerMixin, DepthTrainer):
+    """Ultralytics' ``DepthTrainer`` with the guard."""
 
 
 class StablePoseTrainer(GuardedTrainerMixin, PoseTrainer):
@@ -44,6 +54,8 @@ class StableRTDETRTrainer(GuardedTrainerMixin, RTDETRTrainer):
 TRAINERS: dict[str, type[GuardedTrainerMixin]] = {
     "detect": StableDetectionTrainer,
     "segment": StableSegmentationTrainer,
+    "semantic": StableSemanticSegmentationTrainer,
+    "depth": StableDepthTrainer,
     "pose": StablePoseTrainer,
     "obb": StableOBBTrainer,
     "classify": StableClassificationTrainer,

@@ -22,16 +22,18 @@ LIMITS = {
     "strict": (1e-5, 1e-3, 1e-2, 0.01, 1e-4),
     "configured": (2e-3, 0.25, 1.0, 0.1, 1e-2),
     "float16": (2e-2, None, None, 2.0, 2e-2),
-    "bfloat16": (2e-2, None, None, 2.0, 2e-2),
+    "bfloat16": (5e-2, None, None, 2.0, 2e-2),
 }
 """Largest errors relative to float64. A lower precision moves the gradient of a fresh network by 0.8 to 1.2 of its norm
-(measured), so there only its direction and size are judged."""
+(measured), so there only its direction and size are judged. With bfloat16 on a CPU the loss is off by up to 2.3e-2."""
 NOT_ON_CPU = "training in float16 is for accelerators"
 """A CPU takes minutes for such a step."""
-_COSINE, _HEAD_COSINE = 0.1, 0.45
+_COSINE, _HEAD_COSINE = 0.1, 0.2
 """Smallest cosine between the gradient in a lower precision and the reference: of the whole, and of the head's part alone. A
-fresh network amplifies rounding from layer to layer. With bfloat16 on a CPU, 20 seeds, the whole gave 0.32 to 0.85 (exactly 0.29
-to 0.82), and the head, where the gradient begins, 0.67 to 0.98. One that has nothing to do with the loss has 0, up to 0.15."""
+fresh network amplifies rounding from layer to layer, and rounding changes which box is assigned to which object. With bfloat16 on
+a CPU the whole gave 0.32 to 0.85 (20 seeds) and the head 0.67 to 0.98; without oneDNN (35 seeds, two layouts) 0.20 to 0.87 and
+0.34 to 0.98. A lost one has 0, an opposite one less, and one that has nothing to do with the loss 0, up to 0.36: sketches of few
+numbers are alike by chance, so this gate does not see all of those."""
 
 
 def step(machine: Machine, case: CheckCase, draw: HashedDraw, golden: Golden) -> CheckEvidence:

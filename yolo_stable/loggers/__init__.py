@@ -1,0 +1,1 @@
+"""Loggers: norms, incidents and the verdict, handed to the loggers that Ultralytics has opened for a run."""
