@@ -19,9 +19,15 @@ demo: setup-demo
 	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 fliplr=0 plots=False \
 	  warmup_epochs=1 project=$(CURDIR)/runs name=demo exist_ok=True
 
-# loadscope: what the tests of a file share is made once
-test: setup-test lint
-	$(RUN) -m pytest -n 2 --dist loadscope
+# loadscope: what the tests of a file share is made once. The linters run beside the tests, behind them in priority, and what they
+# say stands at the end; a failure of either fails.
+test: setup-test
+	@nice -n 19 $(MAKE) --no-print-directory lint >$(VENV)/.lint.log 2>&1 & linters=$$!; \
+	trap 'kill $$linters 2>/dev/null' EXIT; \
+	$(RUN) -m pytest -n 2 --dist loadscope; tests=$$?; \
+	wait $$linters; lint=$$?; \
+	cat $(VENV)/.lint.log; \
+	test $$tests = 0 && test $$lint = 0
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, Phase, settings
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.utils import SETTINGS
 from warmed import Warmed
 
 # GNU readline, which something imports sooner or later, tells all programs that are started from then on how wide a terminal is
@@ -52,6 +53,9 @@ settings.register_profile("thorough", settings.get_profile("suite"), max_example
 settings.load_profile("suite")
 
 torch.set_num_threads(1)
+
+# Ultralytics imports MLflow for every training if it is there, which takes seconds; a test that logs has settings of its own.
+SETTINGS.update({"mlflow": False})
 
 
 TESTS = Path(__file__).parent
@@ -281,3 +285,9 @@ def arguments(tmp_path: Path, arguments_in: Callable[..., dict[str, Any]]) -> Ca
 def without_final_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what stock does behind the last epoch, a third of the time of a small run; for tests of what comes before it."""
     monkeypatch.setattr(BaseTrainer, "final_eval", lambda self: None)
+
+
+@pytest.fixture
+def without_epilogue(without_final_evaluation: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the report, too."""
+    monkeypatch.setattr("yolo_stable.trainer.finish.write_report", lambda folders: folders[0] / "report.html")

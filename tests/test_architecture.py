@@ -16,7 +16,7 @@ PACKAGE = ROOT / "yolo_stable"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 BESIDE_THE_ROOMS = {"__init__.py", "__main__.py", "errors.py", "augment.py", "builtin_data.py", "py.typed"}
-"""What lies directly below the package: the door, the errors, and what the README imports from there."""
+"""What lies directly below the package: the door, the errors, and what the documentation imports from there."""
 
 
 def section(title: str) -> str:

@@ -16,6 +16,8 @@ from ultralytics.data.build import InfiniteDataLoader, build_dataloader
 from ultralytics.data.dataset import ClassificationDataset
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.engine.validator import BaseValidator
+from ultralytics.models.yolo.depth import DepthTrainer
+from ultralytics.models.yolo.depth.calibrate import calibrate_checkpoint
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.dist import generate_ddp_file
 from ultralytics.utils.loss import v8DetectionLoss
@@ -153,6 +155,18 @@ SEAMS = {
     "a detection loss is divided by the sum of the target scores, which is 1 at least": (
         v8DetectionLoss.get_assigned_targets_and_loss,
         ["target_scores_sum = target_scores.sum().clamp_(min=1)", "target_scores_sum,"],
+    ),
+    "the calibration of a depth model looks its function up, and writes to the path that it is given": (
+        DepthTrainer.final_eval,
+        [
+            "from .calibrate import calibrate_checkpoint",
+            "provenance = calibrate_checkpoint(",
+            "for ckpt in (self.best, self.last):",
+        ],
+    ),
+    "a calibration saves where it has read": (
+        calibrate_checkpoint,
+        ["ckpt = torch_load(ckpt_path", "torch.save(ckpt, ckpt_path)", "Auto-calibration written to"],
     ),
     "the EMA counts its updates": (ModelEMA.update, ["self.updates += 1"]),
     "the EMA is a linear interpolation between two lists": (

@@ -188,6 +188,17 @@ class TestASlowServer:
         assert len(events) == 1 + posting.WAITING
 
 
+def test_a_system_without_threads_to_give_is_told_once(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        post_all(f"http://127.0.0.1:9{KEY}", told, "rollback", "end")
+    (line,) = told
+    assert "gets no alerts: can't start new thread" in line
+
+
 def test_without_an_alert_there_is_no_thread(told: list[str]) -> None:
     before = threading.active_count()
     webhook = Webhook(SecretURL(f"http://127.0.0.1:9{KEY}"), told.append)

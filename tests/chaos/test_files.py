@@ -23,7 +23,7 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import INF, MARK, NAN, FileFault, LayerFault
 from yolo_stable.errors import InvalidCallError
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "none": {"mosaic": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0},

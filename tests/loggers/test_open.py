@@ -5,6 +5,7 @@ TensorBoard and MLflow are real. The other three have stubs with the signatures 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -42,7 +43,7 @@ class Logged:
         mlflow = {"MLFLOW_TRACKING_URI": self.tracking.as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"}
         words = [sys.executable, "-c", PROGRAM, json.dumps(arguments)]
         done = subprocess.run(
-            words, cwd=folder, env={**ours, **more, **mlflow}, capture_output=True, text=True, check=False, timeout=120
+            words, cwd=folder, env={**ours, **more, **mlflow}, capture_output=True, text=True, check=False, timeout=400
         )
         self.said = done.stdout + done.stderr
         assert done.returncode == 0, self.said
@@ -62,7 +63,6 @@ ArgumentsIn = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory, arguments_in: ArgumentsIn) -> Logged:
-    pytest.importorskip("mlflow")
     pytest.importorskip("tensorboard")
     folder = tmp_path_factory.mktemp("logged")
     return Logged(folder, arguments_in(folder, guard={"telemetry_every": 2}))
@@ -98,6 +98,7 @@ def test_tensorboard_has_numbers_texts_and_the_picture(logged: Logged) -> None:
 
 
 def test_mlflow_has_them_in_the_one_run_of_ultralytics(logged: Logged) -> None:
+    pytest.importorskip("mlflow")
     (run,) = (path.parent for path in logged.tracking.glob("*/*/artifacts"))
     for name in NAMES:
         rows = (run / "metrics" / "guard_steps" / name).read_text().splitlines()
@@ -145,5 +146,6 @@ def test_clearml_and_comet_have_them(logged: Logged) -> None:
 
 def test_the_start_up_table_names_them_and_no_logger_refused_anything(logged: Logged) -> None:
     (row,) = (line for line in logged.said.splitlines() if line.strip().startswith("loggers "))
-    assert row.split(maxsplit=1)[1] == "TensorBoard, W&B, MLflow, ClearML, Comet"
+    installed = ["MLflow"] if importlib.util.find_spec("mlflow") else []
+    assert row.split(maxsplit=1)[1] == ", ".join(["TensorBoard", "W&B", *installed, "ClearML", "Comet"])
     assert "did not take" not in logged.said

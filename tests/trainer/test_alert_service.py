@@ -101,6 +101,15 @@ class TestWhatIsPosted:
         bare.alerts.ended("halted", "again")
         assert calls[-1] == ("close", LAST_WAIT)
 
+    def test_a_run_that_fails_before_its_first_epoch(self, bare: Bare, calls: Calls) -> None:
+        del bare.trainer.epoch
+        bare.alerts.begin()
+        bare.alerts.ended("failed", "ValueError: a callback")
+        ((event, words),) = bare.posted
+        assert event == "end"
+        assert words.endswith(". Before the first epoch. ValueError: a callback")
+        assert calls[0][1].epoch == 0
+
     def test_without_an_address_nothing_is(self, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
         bare = Bare(calls, monkeypatch, None)
         assert bare.alerts.begin() == []

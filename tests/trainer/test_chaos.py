@@ -18,7 +18,7 @@ from yolo_stable import StableDetectionTrainer
 from yolo_stable.chaos import CATALOGUE, INF, NAN, PLACES, STATE_PLACES, Fault
 from yolo_stable.errors import InvalidCallError
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 
 EPOCHS, BATCHES = 4, 6
 

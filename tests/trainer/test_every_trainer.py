@@ -20,6 +20,7 @@ import torch
 import ultralytics
 import yaml
 from torch import Tensor
+from ultralytics.cfg import get_cfg
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.world.train_world import WorldTrainerFromScratch
 from ultralytics.nn import tasks
@@ -273,7 +274,7 @@ HEAD = (
     "`check`",
     "`preflight`",
 )
-TABLE = Path(__file__).parents[2] / "docs" / "tasks_table.md"
+TABLE = Path(__file__).parents[2] / "docs" / "reference" / "tasks.md"
 
 
 def test_the_table_of_the_documentation_is_what_is_seen(seen_of: Callable[[str], Seen], narrow: Any) -> None:
@@ -288,7 +289,8 @@ def test_the_table_of_the_documentation_is_what_is_seen(seen_of: Callable[[str],
         checked = "images" if task in MAPS else "images and labels" if task in TASKS else "no"
         row = [shown, ", ".join(f"`{name}`" for name in names), *cells.pop(), checked, yes(is_called(narrow(network)))]
         lines.append("| " + " | ".join(row) + " |")
-    text = "\n".join(lines) + "\n"
+    intro = TABLE.read_text(encoding="utf-8").partition("| ")[0]
+    text = intro + "\n".join(lines) + "\n"
     if os.environ.get("TASKS_TABLE") == "write":
         TABLE.write_text(text, encoding="utf-8")
     assert TABLE.read_text(encoding="utf-8") == text
@@ -307,11 +309,24 @@ def is_called(model: str) -> bool:
     return True
 
 
+def test_nan_in_a_depth_map_makes_the_loss_nan_and_no_gradient(narrow: Any) -> None:
+    """Nothing that looks at gradients alone would see it."""
+    model = tasks.DepthModel(narrow("depth"), ch=3, nc=1, verbose=False).train()
+    model.args = get_cfg()
+    depth = torch.rand(2, 32, 32) + 1
+    depth[0, 5, 5] = NAN
+    loss = model({"img": torch.rand(2, 3, 32, 32), "depth": depth})[0].sum()
+    loss.backward()
+    assert loss.isnan()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+
+
 @pytest.mark.parametrize("story", OF_MAPS)
 def test_a_bad_value_in_a_label_for_each_pixel_is_traced_to_its_file(
     story: str, call_of: Callable[..., dict[str, Any]]
 ) -> None:
-    """A depth that is not finite makes the loss so, but no gradient: nothing but the guard would see it."""
     fault = OF_MAPS[story](2, 2)
     base = TRAINERS["depth" if fault.place == "depth" else "semantic"]
     trainer = fault.on(base)(overrides=call_of(base.__bases__[1], mosaic=0.0))

@@ -98,7 +98,7 @@ def test_the_matrix_has_all_its_faults() -> None:
     assert len(REJECTED) == 16
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 @pytest.mark.parametrize("name", REJECTED)
 def test_a_fault_costs_its_batch_and_nothing_else(
     name: str,
@@ -143,7 +143,7 @@ def test_a_fault_costs_its_batch_and_nothing_else(
 PUT_BACK = sorted(name for name, make in CATALOGUE.items() if make(EPOCHS, BATCHES).place in STATE_PLACES)
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 @pytest.mark.parametrize("name", PUT_BACK)
 def test_a_ruined_state_is_put_back_and_costs_16_steps_at_most(
     name: str, go_on: Callable[..., Any], clean: dict[str, float]

@@ -10,11 +10,21 @@ import pytest
 import torch
 from calls import Calls
 from torch import nn
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.models.yolo.world import WorldTrainer
+from ultralytics.models.yolo.yoloe import YOLOESegTrainer
+from ultralytics.utils import DEFAULT_CFG
 
 from yolo_stable.errors import InvalidCallError, UnhealthyStartError
 from yolo_stable.guard import Decision, GuardConfig, GuardVerdict, StepGuard
 from yolo_stable.trainer import guard_setup
-from yolo_stable.trainer.guard_setup import guard_of, refuse_a_step_that_would_be_lost
+from yolo_stable.trainer.guard_setup import (
+    as_given,
+    guard_of,
+    refuse_a_model_of_another_task,
+    refuse_a_step_that_would_be_lost,
+)
 
 
 class Bare:
@@ -135,3 +145,44 @@ class TestAStepThatWouldBeLost:
         refuse_a_step_that_would_be_lost(
             type("Mine", (type("Front", (), {"optimizer_step": None}), Mixin, Stock), {}), Mixin
         )
+
+
+class Mask(SegmentationTrainer):
+    """With the network of its base."""
+
+
+class OwnNetwork(SegmentationTrainer):
+    def get_model(self, *args: Any, **kwargs: Any) -> Any:
+        """Return somebody's own network."""
+
+
+class TestAModelOfAnotherTask:
+    @pytest.mark.parametrize("kind", [SegmentationTrainer, Mask])
+    def test_it_is_refused_with_both_tasks(self, kind: type) -> None:
+        with pytest.raises(InvalidCallError) as refused:
+            refuse_a_model_of_another_task(kind, {"task": "pose", "model": "yolo11n-pose.yaml"})
+        assert str(refused.value) == (
+            f"{kind.__name__} trains models for segment, but model=yolo11n-pose.yaml is one for pose. Pass"
+            " trainer=StableTrainer, which picks by the model."
+        )
+
+    @pytest.mark.parametrize(
+        ("kind", "task"),
+        [
+            (Mask, "segment"),
+            (Mask, None),
+            (Mask, "a task of their own"),
+            (OwnNetwork, "pose"),
+            (RTDETRTrainer, "detect"),
+            (WorldTrainer, "detect"),
+            (YOLOESegTrainer, "segment"),
+            (Plain, "pose"),
+        ],
+    )
+    def test_all_else_is_welcome(self, kind: type, task: str | None) -> None:
+        refuse_a_model_of_another_task(kind, {"task": task})
+
+
+def test_a_trainer_is_called_with_the_names_that_ultralytics_uses() -> None:
+    assert as_given(DEFAULT_CFG, overrides={}, extra=1) == {"overrides": {}, "extra": 1}
+    assert as_given({"lr0": 0.1}, overrides={}) == {"cfg": {"lr0": 0.1}, "overrides": {}}

@@ -20,7 +20,7 @@ from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer import incident_service
 from yolo_stable.trainer.trainers import TRAINERS
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 Arguments = Callable[..., dict[str, Any]]
 
 
@@ -39,8 +39,9 @@ def bundles(trainer: Any) -> list[Path]:
     return sorted((trainer.save_dir / "incidents").glob("*"))
 
 
-@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "classify", "rtdetr"])
-def test_a_nan_pixel_is_traced_to_its_file_in_every_task(task: str, arguments: Arguments, said: list[str]) -> None:
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_a_nan_pixel_is_traced_to_its_file(task: str, arguments: Arguments, said: list[str]) -> None:
+    """Of every task and trainer in ``test_every_trainer.py``."""
     trainer = train(Fault("pixel", NAN, at=(2,)), arguments(task, epochs=1), task)
     (answer,) = answers(trainer)
     assert (answer["cause"], answer["phase"], answer["reproduced"], answer["bitwise"]) == ("data", "data", True, True)

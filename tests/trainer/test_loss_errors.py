@@ -19,7 +19,7 @@ from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.loss_errors import LossWatcher
 from yolo_stable.trainer.trainers import TRAINERS
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 Arguments = Callable[..., dict[str, Any]]
 
 

@@ -14,7 +14,7 @@ from ultralytics.utils.loss import v8DetectionLoss
 from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.trainers import TRAINERS
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 Arguments = Callable[..., dict[str, Any]]
 
 

@@ -19,7 +19,7 @@ from yolo_stable.runlog.reader import read_events
 from yolo_stable.trainer.lost_files import LostFiles
 from yolo_stable.trainer.trainers import TRAINERS
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 Arguments = Callable[..., dict[str, Any]]
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_goes_is_named_once_and_the_run_goes_on(
             forget_images(trainer)
 
     workers = 2 if task in {"pose", "classify"} else 0
-    trainer = train(task, arguments(task, data=str(data), epochs=3, batch=2, workers=workers), ruin)
+    trainer = train(task, arguments(task, data=str(data), epochs=3, batch=2, save=False, workers=workers), ruin)
     assert trainer.epoch == 2
     assert {(Path(lost["path"]).name, lost["split"]) for lost in summary(trainer)["unreadable"]} == {
         (gone.name, "train"), (cut.name, "train"), (seen_later.name, "val"),
@@ -107,7 +107,7 @@ def loses(path: Path) -> Callable[[Any], None]:
 @pytest.mark.parametrize("guard", [{"incidents": None}, {"quarantine": False}, {"max_unreadable": None}], ids=str)
 def test_no_setting_lets_one_file_end_a_run(guard: dict[str, Any], own: Any, arguments: Arguments) -> None:
     data, images, _ = own("detect")
-    trainer = train("detect", arguments(data=str(data), batch=2, guard=guard), loses(images[3]))
+    trainer = train("detect", arguments(data=str(data), batch=2, save=False, guard=guard), loses(images[3]))
     assert trainer.epoch == 1
     assert [Path(lost["path"]).name for lost in summary(trainer)["unreadable"]] == [images[3].name]
 

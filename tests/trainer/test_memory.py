@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.rejections import AUTOPSY, CLEAN, KINDS, LATER, REJECTED, trace
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 Arguments = Callable[..., dict[str, Any]]
 LIMIT = 1.05
 SHORT = {"epochs": 1, "val": False, "save": False, "mosaic": 0.0}

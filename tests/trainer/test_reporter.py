@@ -24,7 +24,7 @@ from yolo_stable.runlog.warning_rules import Caution
 from yolo_stable.trainer import reporter as reporting
 from yolo_stable.trainer.reporter import Reporter, say
 
-pytestmark = pytest.mark.usefixtures("without_final_evaluation")
+pytestmark = pytest.mark.usefixtures("without_epilogue")
 Arguments = Callable[..., dict[str, Any]]
 KEYS = ["batch", "step", "loss", "norm", "clip", "lr", "scale", "seconds", "memory", "layers"]
 

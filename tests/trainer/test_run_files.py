@@ -104,3 +104,12 @@ class TestLog:
         bare.trainer.resume = resume
         open_run_files(bare.services).finish("done", "", Counts())
         assert len((bare.trainer.save_dir / "guard.jsonl").read_text().splitlines()) == lines
+
+
+def test_the_address_of_alerts_is_in_no_file_not_even_that_of_the_workers(tmp_path: Path, calls: Calls) -> None:
+    """Ultralytics hands arguments to workers by a file; the address goes by the environment."""
+    bare = Bare(tmp_path, calls)
+    bare.trainer.plan = plan_of(alert="https://host/kEy")
+    open_run_files(bare.services)
+    assert bare.written["guard"]["alert"] == "https://host/***"
+    assert arguments_for_workers(bare.trainer.args, bare.trainer.plan).guard["alert"] == "https://host/***"

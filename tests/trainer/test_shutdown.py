@@ -75,7 +75,7 @@ class TestOneProcess:
         assert (end["event"], end["status"]) == ("end", "interrupted")
         assert signal.getsignal(wish) is not trainer.services.shutdown.asked._handle
 
-    @pytest.mark.usefixtures("without_final_evaluation")
+    @pytest.mark.usefixtures("without_epilogue")
     def test_a_run_at_its_end_is_finished(self, arguments: Arguments) -> None:
         trainer = raising(StableDetectionTrainer, 4, "on_fit_epoch_end")(overrides=arguments(epochs=1))
         trainer.train()

@@ -51,7 +51,7 @@ def healthy(trainer: Any) -> bool:
     return all(bool(v.isfinite().all()) for m in (trainer.model, trainer.ema.ema) for v in m.state_dict().values())
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestGoingBack:
     def test_a_ruined_weight_is_put_back_printed_and_recorded(
         self, arguments: Arguments, caplog: pytest.LogCaptureFixture
@@ -172,7 +172,7 @@ class TestValidation:
             (StableDetectionTrainer, 3, ends),
             (DetectionTrainer, 5, {}),
         ):
-            trainer = run(kind, arguments(epochs=5, patience=2, **settings))
+            trainer = run(kind, arguments(epochs=5, patience=2, save=False, **settings))
             assert len(rows(trainer)) == epochs
             assert isinstance(trainer.stopper, EarlyStopping)
         assert sum("guard.stop_at_zero=True ends such a run" in record.message for record in caplog.records) == 1
@@ -197,7 +197,7 @@ def collapsing(base: type, at: set[int]) -> type:
     return Collapsing
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestCollapse:
     def validations(self, monkeypatch: pytest.MonkeyPatch, fitness: list[float]) -> None:
         """Let the validations of a run have these results; the weights stay what they are."""
@@ -246,7 +246,7 @@ class TestCollapse:
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, fitness: list[float]
     ) -> None:
         self.validations(monkeypatch, fitness)
-        trainer = run(collapsing(StableDetectionTrainer, {3}), arguments(epochs=4))
+        trainer = run(collapsing(StableDetectionTrainer, {3}), arguments(epochs=4, save=False))
         assert trainer.fired == 1
         assert events(trainer, "climb") == []
 
@@ -255,7 +255,7 @@ class TestCollapse:
     ) -> None:
         looks: list[float | None] = []
         monkeypatch.setattr(recovering, "rise", lambda now, best: looks.append(rise(now, best)) or looks[-1])
-        same = arguments(epochs=5, mosaic=1.0)
+        same = arguments(epochs=5, mosaic=1.0, save=False)
         stock = run(DetectionTrainer, {**same, "name": "stock"})
         for name, fitness in {
             "forgotten": [0.4, 0.0, 0.0, 0.0, 0.0],
@@ -277,7 +277,7 @@ class TestCollapse:
     ) -> None:
         """A window that straddles epochs: three of four epochs end without a new step."""
         self.validations(monkeypatch, [0.4] + [0.0] * 6)
-        settings = arguments(epochs=7, nbs=64, warmup_epochs=0.0)
+        settings = arguments(epochs=7, nbs=64, warmup_epochs=0.0, save=False)
         trainer = run(collapsing(StableDetectionTrainer, {2}), settings)
         assert trainer.fired == 1
         assert trainer.guard.counts.applied == 1
@@ -287,7 +287,8 @@ class TestCollapse:
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.3])
-        trainer = run(collapsing(StableDetectionTrainer, {2, 4}), arguments(epochs=6, guard={"ramp_steps": 1}))
+        settings = arguments(epochs=6, save=False, guard={"ramp_steps": 1})
+        trainer = run(collapsing(StableDetectionTrainer, {2, 4}), settings)
         backoff = trainer.guard.recovery.lr_backoff
         assert [e["lr_factor"] for e in events(trainer, "climb")] == [0.5, 0.5]
         assert (backoff.ceiling, backoff.factor, backoff.rollbacks) == (0.5, 0.5, 2), (
@@ -297,14 +298,14 @@ class TestCollapse:
     def test_one_that_comes_back_each_time_halts(self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
         self.validations(monkeypatch, [0.4, 0.01, 0.01, 0.4, 0.01, 0.01, 0.4, 0.01, 0.01])
         kind = collapsing(StableDetectionTrainer, {2, 4, 6})
-        trainer = kind(overrides=arguments(epochs=9, guard={"max_rollbacks": 2}))
+        trainer = kind(overrides=arguments(epochs=9, save=False, guard={"max_rollbacks": 2}))
         with pytest.raises(TrainingHaltedError, match="the fitness collapsed"):
             trainer.train()
         assert [e["rung"] for e in events(trainer, "climb")] == ["roll_back", "roll_back", "halt"]
         assert trainer.epoch + 1 == 7
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestOptionsOfUltralytics:
     def test_close_mosaic(self, arguments: Arguments) -> None:
         trainer = run(StableDetectionTrainer, arguments(epochs=3, mosaic=1.0, close_mosaic=1))
@@ -386,7 +387,7 @@ def in_blocks(kind: type) -> type:
     return InBlocks
 
 
-@pytest.mark.usefixtures("without_final_evaluation")
+@pytest.mark.usefixtures("without_epilogue")
 class TestOrderOfTheData:
     def test_blocks_are_asked_about_and_harm_nothing(
         self, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
@@ -396,7 +397,7 @@ class TestOrderOfTheData:
         again = OpenWindow.loss_again
         monkeypatch.setattr(OpenWindow, "loss_again", lambda self: asked.append(1) or again(self))
         settings = {"step": "reference", "patience": 4, "max_loss_rise": 1.5, "snapshot_every": 2}
-        common = {"epochs": BLOCKS, "val": False, "dropout": 0.1, "lr0": 0.001}
+        common = {"epochs": BLOCKS, "val": False, "save": False, "dropout": 0.1, "lr0": 0.001}
         stock = run(in_blocks(DetectionTrainer), arguments(**common, name="stock"))
         generator = torch.get_rng_state()
         for incidents in (10, None):
@@ -415,7 +416,7 @@ class TestOrderOfTheData:
     ) -> None:
         fault = Fault("lr", 100.0, since=0)
         guard = {"patience": 8, "snapshot_every": 4, "max_jump": None}
-        settings = arguments(epochs=8, val=False, warmup_epochs=0.0, guard=guard)
+        settings = arguments(epochs=8, val=False, save=False, warmup_epochs=0.0, guard=guard)
         network = yaml.safe_load(Path(settings["model"]).read_text())
         assert [network["head"][layer][2] for layer in (2, 5)] == ["Conv", "Conv"]
         network["head"][2] = [-1, 1, "C3k2", [32, False]]  # of plain convolutions the loss falls at this rate as well

@@ -36,7 +36,7 @@ class Alert:
     run: str
     """Folder of the run."""
     epoch: int
-    """From 1."""
+    """From 1; 0 before the first."""
     step: int
     """Optimizer steps applied."""
     counts: Mapping[str, int] = field(default_factory=dict)

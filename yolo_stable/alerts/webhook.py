@@ -59,11 +59,17 @@ class Webhook:
             if self._closed:
                 return
             self._waiting.append(alert)
-            if self._thread is None:
-                # A daemon: the end of the process does not wait for a server. Workers that are forked have no such thread.
-                self._thread = threading.Thread(target=self._run, name="yolo-stable alerts", daemon=True)
-                self._thread.start()
             self._news.notify()
+        if self._thread is None:
+            # A daemon: the end of the process does not wait for a server. Workers that are forked have no such thread.
+            thread = threading.Thread(target=self._run, name="yolo-stable alerts", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no more threads
+                self._closed = True
+                self._say(f"gets no alerts: {error}")
+            else:
+                self._thread = thread
 
     def close(self, seconds: float) -> None:
         """Wait so long at most for what was handed over to be posted; then nothing more is."""

@@ -23,13 +23,15 @@ from .keypoints import check_keypoints
 from .label_file import Format, Rows, read_labels
 from .objects import Objects
 from .overlaps import check_overlaps
-from .pixels import SIDE, look_into
+from .pixels import SIDE, light_and_edges, look_into
 from .polygons import check_polygons
 
 CHUNK = 64
 """Images of a chunk: rules on boxes cost the same for one as for dozens."""
 MOST_NUMBERS = 1_000_000
 """Most numbers from label files that wait to be judged; a usual chunk has a hundredth."""
+MOST_PIXELS = 1 << 22
+"""Most pixels of decoded images that wait to be measured; a usual chunk has a tenth."""
 AHEAD = 4
 """Waiting chunks for each worker: memory does not grow with the data set."""
 
@@ -57,7 +59,7 @@ class Scan:
     small: bytearray = field(default_factory=bytearray)
     """SIDE * SIDE grey pixels for each image, if all are decoded; zeros for failures."""
     bright: array[float] = field(default_factory=lambda: array("f"))
-    """See :class:`Appearance`, if all are decoded; NaN for failures."""
+    """See :func:`light_and_edges`, if all are decoded; NaN for failures."""
     sharp: array[float] = field(default_factory=lambda: array("f"))
     taken: Objects = field(default_factory=Objects)
     """The objects, without those that no loader takes."""
@@ -128,6 +130,8 @@ def examine(images: Sequence[str], job: Job) -> Scan:
     """Look at a chunk of images and their labels."""
     part = Scan(images)
     rows = Rows()
+    pictures: list[np.ndarray | None] = []
+    waiting = 0
     for image in images:
         if rows.numbers > MOST_NUMBERS:
             _judge(rows, job, part)
@@ -146,13 +150,26 @@ def examine(images: Sequence[str], job: Job) -> Scan:
         header.picture = None
         if job.pixels:  # else a few were decoded, which say nothing of all
             part.small += look.small if look else bytes(SIDE * SIDE)
-            part.bright.append(look.bright if look else math.nan)
-            part.sharp.append(look.sharp if look else math.nan)
+            pictures.append(look.grey if look else None)
+            waiting += look.grey.size if look else 0
+            if waiting > MOST_PIXELS:
+                _measure(pictures, part)
+                pictures, waiting = [], 0
         if job.form:
             size = (header.width, header.height)
             part.labelled += read_labels(label_path(image), image, size, job.form, rows, part.findings)
+    _measure(pictures, part)
     _judge(rows, job, part)
     return part
+
+
+def _measure(pictures: Sequence[np.ndarray | None], part: Scan) -> None:
+    """Measure what was decoded."""
+    there = [place for place, picture in enumerate(pictures) if picture is not None]
+    measured = np.full((2, len(pictures)), math.nan, np.float32)
+    measured[:, there] = light_and_edges([picture for picture in pictures if picture is not None])
+    part.bright.frombytes(measured[0].tobytes())
+    part.sharp.frombytes(measured[1].tobytes())
 
 
 def _judge(rows: Rows, job: Job, part: Scan) -> None:

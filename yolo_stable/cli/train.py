@@ -48,7 +48,7 @@ def train(
     earlier run, whose guard settings and preset then apply, but not its save_dir, exist_ok and resume.
 
     Guard settings, as guard.NAME=VALUE: max_norm (10.0), max_consecutive (20), max_share (0.5), snapshot_every (16; none: no
-    rollback), max_loss_rise (4), collapse (0.1), max_rollbacks (8), save_every_steps (none). The README lists all of them.
+    rollback), max_loss_rise (4), collapse (0.1), max_rollbacks (8), save_every_steps (none). docs/reference/settings.md has all.
 
     validate=quick checks the device before training; validate=heal also trains under a setting that heals it.
 

@@ -7,6 +7,7 @@ network: what is saved, exported and copied is stock's.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ultralytics.utils.checks import check_yaml
 
 from .asked import Asked
 from .command import guarded_command
-from .sweep import Sweep, raise_halts
+from .sweep import Sweep, of_processes, raise_halts
 from .trainer_choice import choose
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ class GuardedModelMixin(_Base):
         several = isinstance(_data(kwargs), (list, tuple))
         if several and trainer is None and self.callbacks == get_default_callbacks():
             # Ultralytics trains each data set by a command of its own, from weights in float16.
+            began = time.time()
             with guarded_command(asked):
                 result = super().train(**kwargs)
-            raise_halts(self.trainer)
+            raise_halts(self.trainer, of_processes(self.trainer, began))
             return result
         chosen = choose(trainer, self, self._smart_load("trainer"), must=asked.by_name)
         settings = {**asked.settings, **kwargs}
@@ -77,7 +79,7 @@ class GuardedModelMixin(_Base):
         with sweep.until_interrupted():
             result = super().train(trainer=sweep, **settings)
         self.trainer.trainer = chosen
-        raise_halts(self.trainer, sweep)
+        raise_halts(self.trainer, sweep.halts)
         return result
 
     def tune(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Sweep:
         """Make the next trainer, unless a signal has ended the one before."""
         self.look()
         if any(isinstance(error, TrainingInterruptedError) for error in self.ended.values()):
+            with suppress(OSError, KeyError):  # the folder that was just made for it
+                Path(arguments["overrides"]["save_dir"]).rmdir()
             raise _InterruptedError
         self._last = self._make(**arguments)
         return self._last
@@ -64,17 +66,16 @@ class _InterruptedError(BaseException):
     """Ends Ultralytics' loop over data sets, which goes on after every ``Exception``."""
 
 
-def raise_halts(done: Any, sweep: Sweep | None = None) -> None:
+def raise_halts(done: Any, halts: Mapping[str, str]) -> None:
     """Raise the first halt of a sweep.
 
     Args:
         done: Ultralytics' ``MultiTrainer``, after its training.
-        sweep: Has the errors of trainings in this process; None: each was a process of its own.
+        halts: Why the guard gave up, by the name of the run.
 
     Raises:
         TrainingHaltedError: Names the data set, and says what was done.
     """
-    halts = _of_processes(done) if sweep is None else sweep.halts
     if halts:
         name, why = next(iter(halts.items()))
         trained = [run for run, metrics in done.metrics.items() if metrics]
@@ -84,12 +85,17 @@ def raise_halts(done: Any, sweep: Sweep | None = None) -> None:
         )
 
 
-def _of_processes(done: Any) -> dict[str, str]:
-    """Return what the runs of a sweep have written about their halts."""
+def of_processes(done: Any, since: float) -> dict[str, str]:
+    """Return why the guard gave up in runs that were processes of their own, by the name of the run, as they have written it.
+
+    Args:
+        done: Ultralytics' ``MultiTrainer``, after its training.
+        since: When that began, in seconds of :func:`time.time`: what is older is of an earlier run in the same folder.
+    """
     halts = {}
     for name, metrics in done.metrics.items():
         file = Path(done.save_dir, name, "summary.json")
-        if not metrics and file.is_file():
+        if not metrics and file.is_file() and file.stat().st_mtime >= since - 1.0:
             summary = json.loads(file.read_text(encoding="utf-8"))
             if summary.get("status") == "halted":
                 halts[name] = summary["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from ultralytics.utils import LOGGER
 from .._shared.text import one_line
 from ..errors import InvalidCallError
 from .call import SUFFIX_OF_TASK, WHERE, TrainCall
+
+WITHOUT_TRAINER = {
+    "SAM": re.compile(r"((mobile_)?sam|sam_[bhl]|sam2(\.1)?_[tsbl]|sam3(\.\d)?)\.pt"),
+    "FastSAM": re.compile(r"fastsam-[sx]\.pt"),
+    "NAS": re.compile(r"yolo_nas_[sml]\.pt"),
+}
+"""Models that Ultralytics cannot train, with the names of their files in lower case."""
 
 
 def open_model(name: str, key: str = "model") -> Any:
@@ -27,6 +35,9 @@ def open_model(name: str, key: str = "model") -> Any:
     """
     if not name or Path(name).is_dir():
         raise InvalidCallError(f"{WHERE}: {key}={name} is {'a folder' if name else 'empty'}. Give a checkpoint (.pt).")
+    for family, files in WITHOUT_TRAINER.items():
+        if files.fullmatch(Path(name).name.lower()):
+            raise InvalidCallError(f"{WHERE}: {key}={name} cannot be trained: Ultralytics has no trainer for {family}.")
     try:
         model = RTDETR(name) if "rtdetr" in Path(name).stem.lower() else YOLO(name)
     except Exception as error:

@@ -20,7 +20,7 @@ from ..presets.run_plan import ALERT
 LAST_WAIT = 5.0
 """Seconds that the end of a run waits for its last alert at most."""
 EVENTS = {EscalationLevel.ROLL_BACK: "rollback", EscalationLevel.LOWER_PRECISION: "lower_precision"}
-"""Escalations that are posted; of a halt the end tells, and a repair is of the EMA alone."""
+"""Escalations that are posted as such; a halt has a post of its own, and a repair is of the EMA alone."""
 
 
 class AlertService:
@@ -107,7 +107,14 @@ class AlertService:
 
     def _place(self) -> str:
         trainer = self._trainer
-        return f"Epoch {trainer.epoch + 1}/{trainer.epochs}, batch {trainer.batch_number}."
+        if not self._epoch:
+            return "Before the first epoch."
+        return f"Epoch {self._epoch}/{trainer.epochs}, batch {trainer.batch_number}."
+
+    @property
+    def _epoch(self) -> int:
+        """From 1; 0 in a run that failed before the first, which Ultralytics' trainer has no number for."""
+        return getattr(self._trainer, "epoch", -1) + 1
 
     def _post(self, event: str, words: str, status: str = "") -> None:
         if self._webhook is None or self._trainer.guard is None:
@@ -117,7 +124,7 @@ class AlertService:
             event=event,
             text=f"yolo-stable, {run}: {words}",
             run=run,
-            epoch=self._trainer.epoch + 1,
+            epoch=self._epoch,
             step=counts.applied,
             counts=counts.to_dict(),
             status=status,

@@ -270,8 +270,9 @@ class IncidentService:
             folder, gone = None, ()
             found = replace(found, report=self._named(replace(found, report=unnamed), None, replayable=False))
         epoch = found.where.epoch
-        log = self._trainer.run_log
-        line = log.incident(found.kind, found.report, epoch, folder, found.injected_now, left_out=gone)
+        line = self._trainer.run_log.incident(
+            found.kind, found.report, epoch, folder, found.injected_now, left_out=gone
+        )
         picture = None if folder is None else folder / PICTURE
         self._reporter.tell_incident(found.kind, found.reason, line, picture if picture and picture.is_file() else None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 from typing import Any
 
+from ultralytics import NAS, SAM, FastSAM
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.classify import ClassificationTrainer
@@ -88,6 +89,8 @@ def guarded(trainer: type) -> type[GuardedTrainerMixin]:
         >>> guarded(DetectionTrainer).__name__
         'StableDetectionTrainer'
     """
+    if isinstance(trainer, type) and issubclass(trainer, (FastSAM, NAS, SAM)):
+        raise InvalidCallError(f"guarded({trainer.__name__}) is not possible: Ultralytics has no trainer for it.")
     if not (isinstance(trainer, type) and issubclass(trainer, BaseTrainer)):
         raise InvalidCallError(
             f"guarded({trainer!r}) is not possible. Give a class of Ultralytics' trainers, such as DetectionTrainer."

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolo_stable.cli.yolo import taken_out
+from yolo_stable.guard import GuardConfig
+from yolo_stable.models.asked import Asked
+from yolo_stable.presets.guard_settings import GuardSettings
+
+
+def test_nothing_named_is_the_guard_with_its_defaults() -> None:
+    for guard in (None, True):
+        asked = Asked.of(guard, None)
+        assert (asked.settings, asked.words, asked.stock) == ({}, (), False)
+    assert not Asked.of(None, None).by_name
+    assert Asked.of(True, None).by_name
+
+
+def test_a_config_is_passed_on_as_plain_values() -> None:
+    for given in (GuardConfig(max_norm=5.0), GuardSettings.of({"max_norm": 5.0})):
+        assert Asked.of(given, None).settings["guard"]["max_norm"] == 5.0
+
+
+def test_the_words_mean_to_the_command_what_was_asked(tmp_path: Path) -> None:
+    guard = {"max_norm": None, "report": False, "incidents": 3, "quarantine_from": str(tmp_path / "a list.txt")}
+    words = Asked.of(guard, "stable").words
+    assert taken_out(["train", *words]) == (["train"], guard, "stable")
+    assert taken_out(list(Asked.of(GuardConfig(), None).words))[1] == GuardConfig().to_dict()
+
+
+def test_what_a_tuning_asks_for_counts_where_its_trainings_name_nothing() -> None:
+    tuning = Asked.of({"max_norm": 5.0}, None)
+    assert Asked.of(None, None, instead=tuning) is tuning
+    assert Asked.of({"max_norm": 3.0}, None, instead=tuning).settings == {"guard": {"max_norm": 3.0}}
