@@ -240,13 +240,7 @@ def test_the_table_says_what_bad_batches_leave_on_the_disk(settings: dict[str, A
     [
         (
             RunPlan(guard=CONFIG),
-            [
-                (
-                    "preset",
-                    "none: Ultralytics' own settings and yours; after trouble take 'stable' or another of"
-                    " 'yolo-stable presets'",
-                )
-            ],
+            [("preset", "none: Ultralytics' own settings and yours; after trouble, --preset stable")],
         ),
         (RunPlan(guard=CONFIG, preset="stable"), [("preset", "stable")]),
         (RunPlan(guard=CONFIG, preset="stable", why="because"), [("preset", "stable (because)")]),

@@ -184,8 +184,7 @@ def preset_rows(plan: RunPlan) -> list[tuple[str, str]]:
     """Return the rows of the start-up table about the preset and the arguments that override it."""
     changed = [("changed", f"{key}={new} (before: {old})") for key, (old, new) in plan.changed.items()]
     if plan.preset is None:
-        where = "after trouble take 'stable' or another of 'yolo-stable presets'"
-        return [("preset", f"none: Ultralytics' own settings and yours; {where}"), *changed]
+        return [("preset", "none: Ultralytics' own settings and yours; after trouble, --preset stable"), *changed]
     rows = [("preset", f"{plan.preset} ({plan.why})" if plan.why else plan.preset)]
     for key, (old, new) in plan.overridden.items():
         rows.append(("", f"{key}={new} (yours; the preset has {old})"))
