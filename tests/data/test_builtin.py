@@ -180,7 +180,7 @@ def test_keypoints_lie_on_the_figure_and_keep_their_side_in_a_mirror() -> None:
 @pytest.mark.parametrize(("task", "folder"), [("semantic", "masks"), ("depth", "depth")])
 def test_the_maps_of_shapes_are_those_of_their_figures(task: str, folder: str) -> None:
     """Their images are those of ``segment``, whose polygons tell which class, or which distance, each pixel has."""
-    wish = {"train": 12, "val": 1, "imgsz": 128, "texture": 0}
+    wish: dict[str, Any] = {"train": 12, "val": 1, "imgsz": 128, "texture": 0}
     data, polygons = make("shapes", task=task, **wish), make("shapes", task="segment", **wish)
     names = declaration("shapes")["tasks"][task]["names"]
     seen: set[float] = set()
