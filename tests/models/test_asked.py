@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
+from ultralytics.engine import trainer as engine
 
 from yolo_stable.cli.yolo import taken_out
 from yolo_stable.guard import GuardConfig
 from yolo_stable.models.asked import Asked
+from yolo_stable.models.command import guarded_command
 from yolo_stable.presets.guard_settings import GuardSettings
+from yolo_stable.presets.run_plan import ALERT
 
 
 def test_nothing_named_is_the_guard_with_its_defaults() -> None:
@@ -32,3 +38,20 @@ def test_what_a_tuning_asks_for_counts_where_its_trainings_name_nothing() -> Non
     tuning = Asked.of({"max_norm": 5.0}, None)
     assert Asked.of(None, None, instead=tuning) is tuning
     assert Asked.of({"max_norm": 3.0}, None, instead=tuning).settings == {"guard": {"max_norm": 3.0}}
+
+
+def test_the_secret_address_is_in_the_environment_of_a_command_and_not_in_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(ALERT, raising=False)
+    address = "https://hooks.slack.com/services/T0/B0/key"
+    settings = {"alert": address, "max_norm": 5.0}
+    for given in (settings, GuardSettings.of(settings)):
+        asked = Asked.of(given, None)
+        with guarded_command(asked):
+            command = engine._YOLO_CLI_COMMAND
+            assert os.environ[ALERT] == address
+        assert "guard.max_norm=5.0" in command
+        assert "hooks.slack.com" not in " ".join(command)
+        assert ALERT not in os.environ
+        assert GuardSettings.of(asked.settings["guard"]).trainer.alert == GuardSettings.of(settings).trainer.alert

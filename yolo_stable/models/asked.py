@@ -52,7 +52,9 @@ class Asked:
             return cls(stock=True)
         settings = None if guard is True else guard
         separate({"guard": settings, "preset": preset})
-        if isinstance(settings, (GuardConfig, GuardSettings)):
+        if isinstance(settings, GuardSettings):
+            settings = {**settings.to_dict(), "alert": settings.trainer.alert}
+        elif isinstance(settings, GuardConfig):
             settings = settings.to_dict()
         return cls(
             guard=None if settings is None else dict(settings),
@@ -67,7 +69,13 @@ class Asked:
         return {key: value for key, value in given.items() if value is not None}
 
     @property
+    def alert(self) -> str | None:
+        """Address of ``guard.alert`` in full, if the call has one."""
+        given = (self.guard or {}).get("alert")
+        return None if given is None else getattr(given, "address", str(given))
+
+    @property
     def words(self) -> tuple[str, ...]:
-        """The same as words of a command."""
-        guard = (f"guard.{name}={value}" for name, value in (self.guard or {}).items())
+        """The same as words of a command, but for the secret :attr:`alert`: everybody sees the commands of a machine."""
+        guard = (f"guard.{name}={value}" for name, value in (self.guard or {}).items() if name != "alert")
         return (*guard, *([f"preset={self.preset}"] if self.preset else []))

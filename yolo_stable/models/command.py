@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from ultralytics.engine import trainer as engine
 
+from .._shared.environment import variable
+from ..presets.run_plan import ALERT
 from .asked import Asked
 
 NAME = "_YOLO_CLI_COMMAND"
@@ -27,6 +29,7 @@ def guarded_command(asked: Asked) -> Iterator[None]:
         return
     setattr(engine, NAME, [sys.executable, "-m", "yolo_stable", "yolo", *asked.words])
     try:
-        yield
+        with variable(ALERT, asked.alert):
+            yield
     finally:
         setattr(engine, NAME, stock)

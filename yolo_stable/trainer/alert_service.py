@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ultralytics.utils import LOGGER, RANK
 
+from .._shared.environment import variable
 from .._shared.numbers import count
 from .._shared.secret_url import SecretURL
 from ..alerts.alert import Alert
@@ -94,16 +95,9 @@ class AlertService:
     @contextlib.contextmanager
     def for_workers(self) -> Iterator[None]:
         """Hand the address to the workers of a multi-GPU run that are started in here: by the environment, and in no file."""
-        url, before = self._trainer.plan.trainer.alert, os.environ.get(ALERT)
-        if isinstance(url, SecretURL) and not url.masked:
-            os.environ[ALERT] = url.address
-        try:
+        url = self._trainer.plan.trainer.alert
+        with variable(ALERT, url.address if isinstance(url, SecretURL) and not url.masked else None):
             yield
-        finally:
-            if before is None:
-                os.environ.pop(ALERT, None)
-            else:
-                os.environ[ALERT] = before
 
     def _place(self) -> str:
         trainer = self._trainer
