@@ -645,7 +645,7 @@ class TestInTheMiddle:
         assert train_run.run(TrainCall.parse(call["data"], words)) == trainer.save_dir
         assert [row["epoch"] for row in rows(trainer)] == ["1"]
         with pytest.raises(
-            InvalidCallError, match=r"^train: nothing to resume: .*last\.pt is not the checkpoint of an"
+            InvalidCallError, match=r"^train: nothing to resume: .*last\.pt is of a run that is finished"
         ):
             train_run.run(TrainCall.parse(call["data"], words))
 

@@ -408,9 +408,7 @@ BAD = [
     pytest.param(
         "ok.yaml model=yolov8s-world.yaml", "model=yolov8s-world.yaml is a YOLOWorld model, ", id="other trainer"
     ),
-    pytest.param(
-        "ok.yaml model=yolo26n-sem.yaml", "model=yolo26n-sem.yaml is a model for 'semantic', ", id="other task"
-    ),
+    pytest.param("ok.yaml model=yolo26n-depth.yaml", "data set ok.yaml: no image has a depth map; ", id="other task"),
     pytest.param(
         "ok.yaml task=obb model=yolo11n.yaml", "task=obb, but model=yolo11n.yaml is a model for ", id="two tasks"
     ),

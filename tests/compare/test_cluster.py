@@ -91,7 +91,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-CALL = ("model=yolo11n.yaml",)
+CALL = ("model=yolo11n.yaml", "optimizer=SGD")
 
 
 def test_runs_are_trained_side_by_side_and_it_is_said_that_times_are_not_comparable(

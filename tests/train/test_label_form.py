@@ -20,7 +20,7 @@ def data_set(folder: Path, *labels: str) -> dict[str, Any]:
     return {"train": str(folder / "images")}
 
 
-@pytest.mark.parametrize("task", ["segment", "obb"])
+@pytest.mark.parametrize("task", ["segment", "obb", "semantic"])
 def test_boxes_alone_are_refused(tmp_path: Path, task: str) -> None:
     found = data_set(tmp_path, f"{BOX}\n{BOX}\n", "", BOX)
     with pytest.raises(
@@ -56,3 +56,24 @@ def test_a_place_that_cannot_be_looked_at_is_let_through(tmp_path: Path) -> None
     (tmp_path / "list.txt").write_text("a.jpg\n")
     for train in (None, "nowhere", str(tmp_path / "list.txt")):
         require_fitting_labels("d.yaml", {"train": train}, "segment")
+
+
+@pytest.mark.parametrize(
+    ("task", "folder", "found"), [("semantic", "masks", {"masks_dir": "masks"}), ("depth", "depth", {})]
+)
+def test_images_without_any_map_are_refused_and_one_map_is_enough(
+    tmp_path: Path, task: str, folder: str, found: dict[str, Any]
+) -> None:
+    found = {**data_set(tmp_path, BOX, BOX), **found}
+    with pytest.raises(InvalidCallError, match=rf"d\.yaml: no image has a .*{folder}.\d\.png\. Put them there"):
+        require_fitting_labels("d.yaml", found, task)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "1.png").touch()
+    require_fitting_labels("d.yaml", found, task)
+
+
+def test_a_depth_map_may_be_an_array(tmp_path: Path) -> None:
+    found = data_set(tmp_path, BOX)
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth" / "0.npy").touch()
+    require_fitting_labels("d.yaml", found, "depth")

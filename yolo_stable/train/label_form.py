@@ -1,11 +1,11 @@
-"""Label form: whether the labels of a data set can be those of a task, told by a few of them."""
+"""Label form: whether the labels of a data set can be those of a task."""
 
 from __future__ import annotations
 
 import glob
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 from ..errors import InvalidCallError
 from .words import WHERE
 
-OUTLINED = {"segment": "outlines", "obb": "corners"}
+OUTLINED = {"segment": "outlines", "obb": "corners", "semantic": "outlines or masks"}
 """Tasks whose labels have more than a box, and what; where a row has none, Ultralytics trains on none of them."""
 OF_A_BOX = 5
 """Numbers in a row that is a box: class, centre, width and height."""
@@ -23,7 +23,7 @@ LOOKED_AT, IMAGES = 50, 1000
 
 
 def require_fitting_labels(data: str, found: Mapping[str, Any], task: str) -> None:
-    """Refuse labels that are boxes alone where the task needs more.
+    """Refuse labels that are boxes alone where the task needs more, and images of which none has a mask or a depth map.
 
     Args:
         data: As given, for the message.
@@ -31,8 +31,12 @@ def require_fitting_labels(data: str, found: Mapping[str, Any], task: str) -> No
         task: Of the model.
 
     Raises:
-        InvalidCallError: None of the first label files has what the task needs.
+        InvalidCallError: None of the first label files, or no image, has what the task needs.
     """
+    mapped = _MAPS.get(task)
+    if mapped is not None and (task == "depth" or found.get("masks_dir")):
+        _require_a_map(data, found, *mapped)
+        return
     if task not in OUTLINED:
         return
     files = list(itertools.islice(_with_rows(found.get("train")), LOOKED_AT))
@@ -40,6 +44,40 @@ def require_fitting_labels(data: str, found: Mapping[str, Any], task: str) -> No
         raise InvalidCallError(
             f"{WHERE}: data set {data}: its labels are boxes, and a model for task={task} needs {OUTLINED[task]} (looked at:"
             f" {len(files)} label files). Give a model for detection, such as yolo26n.pt, or other labels."
+        )
+
+
+def _masks_of(image: str, found: Mapping[str, Any]) -> list[str]:
+    """Return where the mask of an image is, as Ultralytics' ``SemanticDataset`` does."""
+    return img2label_paths([image], label_dir=found["masks_dir"], suffix=".png")
+
+
+def _depths_of(image: str, found: Mapping[str, Any]) -> list[str]:
+    """Return where the depth map of an image may be, as Ultralytics' ``DepthDataset`` does."""
+    return [img2label_paths([image], label_dir="depth", suffix=suffix)[0] for suffix in (".png", ".npy")]
+
+
+_MAPS: dict[str, tuple[str, Callable[[str, Mapping[str, Any]], list[str]]]] = {
+    "semantic": ("mask", _masks_of),
+    "depth": ("depth map", _depths_of),
+}
+"""What the labels of a task are, and where that of an image is."""
+
+
+def _require_a_map(
+    data: str, found: Mapping[str, Any], what: str, places_of: Callable[[str, Mapping[str, Any]], list[str]]
+) -> None:
+    places = found.get("train")
+    first = None
+    for image in _images(places if isinstance(places, list) else [places or ""]):
+        wanted = places_of(image, found)
+        if any(map(os.path.isfile, wanted)):
+            return
+        first = first or wanted[0]
+    if first is not None:
+        raise InvalidCallError(
+            f"{WHERE}: data set {data}: no image has a {what}; that of the first would be {first}. Put them there, or give a"
+            " model for another task."
         )
 
 
