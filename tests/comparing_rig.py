@@ -58,7 +58,7 @@ def main() -> int:
 
     sys.modules["yolo_stable.report"] = Pages()
     run_trial.POLL = 0.01
-    call = compare_call(lr0="0.01,0.02", seeds="0,1")
+    call = compare_call("optimizer=SGD", lr0="0.01,0.02", seeds="0,1")
     return run_comparison(call, out=Path(sys.argv[1]), json=Path(sys.argv[1] + ".json"), launch=stub)
 
 

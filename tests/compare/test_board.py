@@ -12,7 +12,7 @@ from rich.console import Console
 from yolo_stable.compare.board import Board
 from yolo_stable.compare.outcome import TrialOutcome
 
-CALL = compare_call(lr0="0.01,0.02,0.03")
+CALL = compare_call("optimizer=SGD", lr0="0.01,0.02,0.03")
 
 
 def shown(tmp_path: Path, *, terminal: bool) -> str:

@@ -15,7 +15,7 @@ from comparing_rig import compare_call
 
 from yolo_stable.compare.child import GONE, command, find_orphan, start
 
-CALL = compare_call(lr0="0.01,0.02", stock=True)
+CALL = compare_call("optimizer=SGD", lr0="0.01,0.02", stock=True)
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 
 

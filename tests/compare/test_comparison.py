@@ -22,7 +22,7 @@ from yolo_stable.compare.comparison import run_comparison
 from yolo_stable.errors import InvalidCallError, TrainingInterruptedError, YoloStableError
 
 Begin = Callable[[], "subprocess.Popen[str]"]
-CALL = compare_call(lr0="0.01,0.02", seeds="0,1")
+CALL = compare_call("optimizer=SGD", lr0="0.01,0.02", seeds="0,1")
 NAMES = [trial.name for trial in CALL.trials]
 TIMES = {"epoch_seconds", "folder", "log", "exit_code", "starts"}
 """What differs between a comparison and another one that was killed in between: the clock, the place, who saw it end."""

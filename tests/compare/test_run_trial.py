@@ -17,7 +17,7 @@ from yolo_stable.compare import run_trial as module
 from yolo_stable.compare.outcome import STOCK_END, TrialOutcome
 from yolo_stable.compare.run_trial import run_trial
 
-CALL = compare_call(lr0="0.01,0.02", stock=True)
+CALL = compare_call("optimizer=SGD", lr0="0.01,0.02", stock=True)
 RUN, STOCK = CALL.trials[0], CALL.trials[2]
 
 

@@ -18,7 +18,7 @@ from yolo_stable.compare.outcome import DONE, INTERRUPTED, TrialOutcome
 from yolo_stable.compare.state import LOCK, NAME, State, default_folder
 from yolo_stable.errors import InvalidCallError, YoloStableError
 
-CALL = compare_call(lr0="0.01,0.02")
+CALL = compare_call("optimizer=SGD", lr0="0.01,0.02")
 
 
 def state_of(folder: Path, call: CompareCall = CALL) -> State:
@@ -56,7 +56,7 @@ def test_a_run_whose_folder_was_deleted_is_wanted_again(tmp_path: Path) -> None:
 def test_the_folder_of_another_call_is_refused_with_what_differs(tmp_path: Path) -> None:
     with state_of(tmp_path) as state:
         state.begin(CALL.trials[0])
-    other = compare_call(lr0="0.01,0.03", epochs=9)
+    other = compare_call("optimizer=SGD", lr0="0.01,0.03", epochs=9)
     with pytest.raises(
         InvalidCallError, match=r"holds another comparison: --lr0: 0.01,0.02 before, 0.01,0.03 now; epochs: 3 "
     ):
@@ -95,7 +95,7 @@ def test_two_processes_never_work_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_the_same_call_finds_its_own_and_another_one_the_next(tmp_path: Path) -> None:
-    below, other = tmp_path / "runs" / "compare", compare_call(lr0="0.01,0.03")
+    below, other = tmp_path / "runs" / "compare", compare_call("optimizer=SGD", lr0="0.01,0.03")
     folders = []
     for call in (CALL, other, CALL, other):
         folder = default_folder(call.record(), below)

@@ -105,6 +105,7 @@ class Ended(ending.RunEnding):
             save_dir=folder,
             metrics={},
         )
+        self._alerts: Any = SimpleNamespace(ended=lambda status, message: None)
 
 
 @pytest.fixture

@@ -92,9 +92,7 @@ def test_the_task_is_detect_unless_another_is_asked_for() -> None:
         pytest.param(["amp=3"], r"amp is 3 \(int\), but takes bool", id="number for a flag"),
         pytest.param(["lr0=1e999"], r"lr0=inf is not finite", id="infinity"),
         pytest.param(["task=segmnt"], r"task=segmnt is not among .*: detect, segment, .* mean 'segment'\?", id="task"),
-        pytest.param(
-            ["task=semantic"], r"task=semantic is not among the tasks that the guard supports", id="other task"
-        ),
+        pytest.param(["task=caption"], r"task=caption is not among the tasks that the guard supports", id="other task"),
         pytest.param(["augmentations=[1]"], r"augmentations=\[1\] is not among conservative", id="augmentations"),
         pytest.param(
             ["model="],
