@@ -115,7 +115,7 @@ def test_wandb_has_them_before_its_run_is_finished(logged: Logged) -> None:
     assert len(logged.calls("wandb.init")) == 1
     assert [call["name"] for call in logged.calls("wandb.define_metric")][-2:] == ["guard_steps/step", "guard_steps/*"]
     ours = [call for call in logged.calls("wandb.log") if "guard_steps/step" in call["data"]]
-    assert all(call["commit"] is True and call["step"] is None for call in ours)
+    assert all(call["commit"] is False and call["step"] is None for call in ours)
     numbers = [call["data"] for call in ours if "guard_steps/grad_norm" in call["data"]]
     assert [row["guard_steps/step"] for row in numbers] == STEPS
     tables = [call["data"]["guard/incidents"] for call in ours if "guard/incidents" in call["data"]]

@@ -11,6 +11,7 @@ from yolo_stable.guard import GuardConfig
 from yolo_stable.models.asked import Asked
 from yolo_stable.models.command import guarded_command
 from yolo_stable.presets.guard_settings import GuardSettings
+from yolo_stable.presets.presets import load_hyp
 from yolo_stable.presets.run_plan import ALERT
 
 
@@ -55,3 +56,11 @@ def test_the_secret_address_is_in_the_environment_of_a_command_and_not_in_its_wo
         assert "hooks.slack.com" not in " ".join(command)
         assert ALERT not in os.environ
         assert GuardSettings.of(asked.settings["guard"]).trainer.alert == GuardSettings.of(settings).trainer.alert
+
+
+def test_the_values_of_a_preset_are_those_of_its_file() -> None:
+    assert Asked.of(None, "guarded").hyperparameters("yolo26n.pt", {}) == load_hyp("guarded")
+    assert Asked.of(None, "auto").hyperparameters("yolo26n.pt", {}) == load_hyp("stable")
+    assert Asked.of(None, "auto").hyperparameters("yolo26n.pt", {"pretrained": False}) == load_hyp("guarded")
+    for preset in (None, "none"):
+        assert Asked.of(None, preset).hyperparameters("yolo26n.pt", {}) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ from typing import Any
 import pytest
 import torch
 import ultralytics
+from ultralytics.engine import trainer as engine
+from ultralytics.engine.model import Model
 from ultralytics.nn.tasks import load_checkpoint
 
 import yolo_stable
-from yolo_stable import RTDETR, YOLO, YOLOE, InvalidCallError, YOLOWorld
+from yolo_stable import RTDETR, YOLO, YOLOE, InvalidCallError, YOLOWorld, load_hyp
+from yolo_stable.errors import TrainingInterruptedError
+from yolo_stable.models import drop_in
 
 
 @pytest.mark.parametrize("name", ["RTDETR", "YOLO", "YOLOE", "YOLOWorld"])
@@ -140,3 +145,34 @@ def test_without_the_guard_it_is_stock(
     monkeypatch.setattr(ultralytics.YOLO, "train", lambda self, **given: seen.update(given))
     YOLO(narrow("detect")).train(guard=False, data="a.yaml", epochs=1)
     assert seen == {"trainer": None, "data": "a.yaml", "epochs": 1}
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_ends_a_script_and_not_one_training_of_it(
+    number: signal.Signals, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(drop_in.LOGGER, "warning", said.append)
+    with pytest.raises(raised) as caught, drop_in.ending_as_stock_does():
+        raise TrainingInterruptedError("Saved last.pt.", number)
+    assert not isinstance(caught.value, Exception)
+    assert isinstance(caught.value.__cause__, TrainingInterruptedError)
+    if number == signal.SIGTERM:
+        assert caught.value.args == (143,)
+        assert said == ["Saved last.pt."]
+
+
+def test_a_tuning_starts_from_the_values_of_the_preset(
+    narrow: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def tune(self: Any, use_ray: bool, iterations: int, **kwargs: Any) -> None:
+        seen.update(kwargs, command=list(engine._YOLO_CLI_COMMAND))
+
+    monkeypatch.setattr(Model, "tune", tune)
+    YOLO(narrow("detect")).tune(data="d.yaml", preset="stable", momentum=0.5, guard={"max_norm": 5.0})
+    stable = load_hyp("stable")
+    assert {key: seen[key] for key in stable} == {**stable, "momentum": 0.5}
+    assert "guard.max_norm=5.0" in seen["command"]
+    assert not [word for word in seen["command"] if word.startswith("preset=")]

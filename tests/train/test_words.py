@@ -108,3 +108,8 @@ def test_the_folder_of_a_run_is_answered_with_its_checkpoint(here: Path) -> None
         with pytest.raises(InvalidCallError, match=rf"model={folder} is a folder\. {end}"):
             TrainCall.parse("resume", [f"model={folder}"])
         (here / "run" / "weights" / "last.pt").touch()
+
+
+def test_a_word_longer_than_the_name_of_a_file_may_be_is_a_word() -> None:
+    classes = ",".join(map(str, range(100)))
+    assert len(TrainCall.parse("d.yaml", [f"classes=[{classes}]"]).settings["classes"]) == 100

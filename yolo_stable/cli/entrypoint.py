@@ -40,6 +40,10 @@ def run(
     try:
         with guarded_models(guard, preset), typed(["yolo", *words]):
             cfg.entrypoint()
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error.__cause__, YoloStableError):  # says what was saved
+            raise error.__cause__ from None
+        raise
     except YoloStableError:
         raise
     except subprocess.CalledProcessError as error:  # the workers of a multi-GPU run have said why

@@ -14,8 +14,9 @@ COLUMNS = ("step", "title", "text")
 class WeightsAndBiases:
     """Logs into the open run.
 
-    Every call is a row of its own (``commit=True``): rows that are left open are written into one, the last value wins, and
-    Ultralytics closes its own once an epoch. Its charts go by ``epoch``, and ours by :data:`STEP`.
+    No call closes a row (``commit=False``): a closed one moves W&B's only step on, and what a script logs with a step of its own,
+    such as the epoch, would lie behind it and be dropped. Ultralytics closes a row once an epoch, with the newest of our numbers.
+    Its charts go by ``epoch``, and ours by :data:`STEP`.
     """
 
     name = "W&B"
@@ -33,16 +34,16 @@ class WeightsAndBiases:
         return None if library is None or library.run is None else cls(library)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log them as a row."""
-        self._run.log({**values, STEP: step}, commit=True)
+        """Put them into the open row."""
+        self._run.log({**values, STEP: step}, commit=False)
 
     def text(self, step: int, title: str, text: str) -> None:
         """Log the table of all texts so far: a logged table cannot be changed, and the newest is shown."""
         self._rows.append((step, title, text))
         table = self._library.Table(columns=list(COLUMNS), data=[list(row) for row in self._rows])
-        self._run.log({"guard/incidents": table, STEP: step}, commit=True)
+        self._run.log({"guard/incidents": table, STEP: step}, commit=False)
 
     def image(self, step: int, title: str, path: Path) -> None:
         """Log it beside the earlier ones, which a slider goes through."""
         picture = self._library.Image(str(path), caption=title)
-        self._run.log({"guard/incident": picture, STEP: step}, commit=True)
+        self._run.log({"guard/incident": picture, STEP: step}, commit=False)

@@ -10,7 +10,9 @@ from typing import Any
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
 from ..presets.guard_settings import GuardSettings
-from ..presets.run_plan import separate
+from ..presets.presets import AUTO, NONE
+from ..presets.presets import hyperparameters as values_of
+from ..presets.run_plan import choose_preset, separate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +69,16 @@ class Asked:
         """The arguments of a guarded trainer."""
         given = {"guard": self.guard, "preset": self.preset}
         return {key: value for key, value in given.items() if value is not None}
+
+    def hyperparameters(self, model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the preset.
+
+        Args:
+            model: As the call names it, for ``"auto"``.
+            arguments: The call's others, likewise.
+        """
+        name = choose_preset(model, arguments.get("pretrained", True))[0] if self.preset == AUTO else self.preset
+        return {} if name in (None, NONE) else values_of(name)
 
     @property
     def alert(self) -> str | None:

@@ -7,17 +7,20 @@ network: what is saved, exported and copied is stock's.
 from __future__ import annotations
 
 import functools
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ultralytics
 from ultralytics.engine.model import Model
-from ultralytics.utils import YAML
+from ultralytics.utils import LOGGER, YAML
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.checks import check_yaml
 
+from ..errors import TrainingInterruptedError
 from .asked import Asked
 from .command import guarded_command
 from .sweep import Sweep, of_processes, raise_halts
@@ -58,7 +61,13 @@ class GuardedModelMixin(_Base):
         Raises:
             InvalidCallError: A setting of the guard, the preset or the trainer cannot be used; nothing has been written.
             TrainingHaltedError: The guard gave up. With a list of data sets, after all of them were tried.
+            KeyboardInterrupt: Ctrl-C, as with Ultralytics; the message says what was saved.
+            SystemExit: SIGTERM, with code 143; a line says what was saved.
         """
+        with ending_as_stock_does():
+            return self._train(trainer, guard, preset, kwargs)
+
+    def _train(self, trainer: Any, guard: Any, preset: str | None, kwargs: dict[str, Any]) -> Any:
         asked = Asked.of(guard, preset, instead=self.__dict__.get(_TUNING))
         if asked.stock:
             return super().train(trainer=trainer, **kwargs)
@@ -75,12 +84,12 @@ class GuardedModelMixin(_Base):
         settings = {**asked.settings, **kwargs}
         if not several:
             return super().train(trainer=chosen, **settings)
-        sweep = Sweep(chosen)
+        sweep, began = Sweep(chosen), time.time()
         with sweep.until_interrupted():
             result = super().train(trainer=sweep, **settings)
         done: Any = self.trainer
         done.trainer = chosen
-        raise_halts(done, sweep.halts)
+        raise_halts(done, {**of_processes(done, began), **sweep.halts})
         return result
 
     def tune(
@@ -109,7 +118,12 @@ class GuardedModelMixin(_Base):
             InvalidCallError: A setting of the guard or the preset cannot be used.
         """
         asked = Asked.of(guard, preset)
-        with guarded_command(asked), self._tuning(asked):
+        if (
+            asked.preset is not None and not use_ray
+        ):  # Ultralytics hands every argument to its trainings, which would win
+            kwargs = {**asked.hyperparameters(self.overrides["model"], kwargs), **kwargs}
+            asked = replace(asked, preset=None)
+        with ending_as_stock_does(), guarded_command(asked), self._tuning(asked):
             return super().tune(use_ray, iterations, *args, **kwargs)
 
     @contextmanager
@@ -120,6 +134,18 @@ class GuardedModelMixin(_Base):
             yield
         finally:
             del self.__dict__[_TUNING]
+
+
+@contextmanager
+def ending_as_stock_does() -> Iterator[None]:
+    """Let a signal end a script as it does with Ultralytics: no ``except Exception`` goes on with the next training."""
+    try:
+        yield
+    except TrainingInterruptedError as error:
+        if error.signal == signal.SIGINT:
+            raise KeyboardInterrupt(str(error)) from error
+        LOGGER.warning(str(error))
+        raise SystemExit(error.exit_code) from error
 
 
 class YOLO(GuardedModelMixin, ultralytics.YOLO):

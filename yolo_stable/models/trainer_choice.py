@@ -12,7 +12,11 @@ from ultralytics.utils import LOGGER
 
 from .._shared.shell_text import beneath
 from ..errors import InvalidCallError
-from ..trainer.guard_setup import refuse_a_model_of_another_task, refuse_a_step_that_would_be_lost
+from ..trainer.guard_setup import (
+    refuse_a_loop_that_asks_nobody,
+    refuse_a_model_of_another_task,
+    refuse_a_step_that_would_be_lost,
+)
 from ..trainer.trainers import GuardedTrainerMixin, guarded
 from .stable_trainer import StableTrainer
 
@@ -38,13 +42,15 @@ def choose(trainer: Any, model: Any, expected: type, *, must: bool) -> Any:
     try:
         kind = guarded(trainer)  # type: ignore[arg-type] # what is no class of a trainer is refused there
         refuse_a_step_that_would_be_lost(kind, GuardedTrainerMixin)
+        refuse_a_loop_that_asks_nobody(kind)
     except InvalidCallError as error:
         why = f"trainer={_name(trainer)} cannot be guarded: {error}"
         if must:
             raise InvalidCallError(why) from error
         return trainer if isinstance(trainer, type) and _say(why) else _AsGiven(trainer, why)
     of_rtdetr = isinstance(model, ultralytics.RTDETR)
-    if issubclass(kind, RTDETRTrainer) != of_rtdetr:  # both are for detection
+    stock_network = kind.get_model.__module__.startswith("ultralytics.")  # type: ignore[attr-defined]
+    if issubclass(kind, RTDETRTrainer) != of_rtdetr and stock_network:  # both are for detection
         raise InvalidCallError(
             f"trainer={_name(trainer)} trains {'other models than' if of_rtdetr else 'only'} RT-DETR, and this model is"
             f" {'one' if of_rtdetr else 'none'}. Leave trainer= out."

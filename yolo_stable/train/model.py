@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,12 @@ def open_model(name: str, key: str = "model") -> Any:
         own = "" if known else ". If it is a layer of your own: --import FILE.py names the file that defines it"
         raise InvalidCallError(f"{WHERE}: {key}={name} cannot be used: {what}{own}.") from error
     if type(model) not in {RTDETR, YOLO} or not isinstance(model.model, nn.Module):
-        kind = "an exported model" if type(model) in {RTDETR, YOLO} else f"a {type(model).__name__} model"
-        raise InvalidCallError(f"{WHERE}: {key}={name} is {kind}, which the guarded trainers cannot train.")
+        if type(model) in {RTDETR, YOLO}:
+            raise InvalidCallError(f"{WHERE}: {key}={name} is an exported model, which cannot be trained.")
+        raise InvalidCallError(
+            f"{WHERE}: {key}={name} is a {type(model).__name__} model, which this command does not train. This one does, with the"
+            f" guard:\nyolo-stable yolo train model={shlex.quote(name)} data=data.yaml"
+        )
     if key != "model" and not model.ckpt:
         raise InvalidCallError(f"{WHERE}: {key}={name} holds no weights. Give a checkpoint (.pt).")
     return model

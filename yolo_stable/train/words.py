@@ -6,6 +6,7 @@ Nothing is imported, loaded or downloaded for that.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def canonical(words: Sequence[str]) -> list[str]:
     meant = {word: _meaning(word) for word in bare}
     data = [word for word in bare if meant[word] is None]
     if not data and not named:  # a folder may be called like a task or a mode
-        data = [word for word in bare if Path(word).exists() and not is_model(word)][:1]
+        data = [word for word in bare if os.path.exists(word) and not is_model(word)][:1]
     if len(data) + len(named) > 1:
         strange = next((word for word in data if not _is_data(word)), None)
         if strange is not None:
@@ -84,7 +85,7 @@ def is_model(word: str) -> bool:
     suffix = Path(word).suffix.lower()
     if suffix not in DESCRIPTIONS:
         return suffix == ".pt"
-    if Path(word).is_file():
+    if os.path.isfile(word):
         text = Path(word).read_text(encoding="utf-8", errors="replace")
         return re.search(r"^(backbone|head)\s*:", text, re.MULTILINE) is not None
     unscaled = re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", word)  # yolo26n.yaml is yolo26.yaml at the scale n
@@ -134,9 +135,9 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
         word = left.pop(0)
         if word.startswith("--"):
             pairs.append(_option(word, left))
-        elif re.match(r"\s*[\w.]+\s*=", word) and not Path(word).exists():
+        elif re.match(r"\s*[\w.]+\s*=", word) and not os.path.exists(word):
             pairs.append(word.strip())
-        elif "=" in word and not Path(word).exists():
+        elif "=" in word and not os.path.exists(word):
             raise not_understood(word)
         elif word:
             bare.append(word)
@@ -172,12 +173,12 @@ def _meaning(word: str) -> str | None:
     default = default_hyp().get(word, ...)
     if isinstance(default, bool):
         return f"{word}=True"
-    if default is not ... and not Path(word).exists():
+    if default is not ... and not os.path.exists(word):
         raise not_understood(word)
     return None
 
 
 def _is_data(word: str) -> bool:
     """Say whether a word names a data set, there or not."""
-    there = is_builtin(word) or is_address(word) or Path(word).exists() or is_shipped("datasets", word)
+    there = is_builtin(word) or is_address(word) or os.path.exists(word) or is_shipped("datasets", word)
     return there or Path(word).suffix.lower() in DESCRIPTIONS

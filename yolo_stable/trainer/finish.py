@@ -58,9 +58,14 @@ class RunEnding:
     @contextlib.contextmanager
     def of_the_run(self) -> Iterator[None]:
         """Record the end of the training in here, and keep its error; raises as :meth:`_recorded`."""
+        with self.error_kept(), self._recorded():
+            yield
+
+    @contextlib.contextmanager
+    def error_kept(self) -> Iterator[None]:
+        """Keep what is raised in here, such as by a signal while the workers of a multi-GPU run train."""
         try:
-            with self._recorded():
-                yield
+            yield
         except YoloStableError as error:
             self.error = error
             raise

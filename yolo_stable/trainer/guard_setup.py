@@ -85,6 +85,24 @@ def refuse_a_step_that_would_be_lost(kind: type, mixin: type) -> None:
             )
 
 
+def refuse_a_loop_that_asks_nobody(kind: type) -> None:
+    """Refuse a class with a training loop of its own, in which the guard might never be asked.
+
+    Args:
+        kind: The trainer's class. One whose ``_do_train`` calls that of Ultralytics keeps its loop.
+
+    Raises:
+        InvalidCallError: Names the class.
+    """
+    loop: Any = getattr(kind, "_do_train", None)
+    code = getattr(loop, "__code__", None)
+    if not loop.__module__.startswith("ultralytics.") and code is not None and "_do_train" not in code.co_names:
+        raise InvalidCallError(
+            f"{kind.__name__} has a training loop of its own ({loop.__qualname__}). Put StepGuard into it, as in any PyTorch"
+            " loop."
+        )
+
+
 def refuse_a_guard_behind_the_loop(kind: type, mixin: type) -> None:
     """Refuse a class in which Ultralytics' trainer stands before the mixin: the guard would never be asked.
 

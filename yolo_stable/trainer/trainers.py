@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import functools
 from typing import Any
 
 from ultralytics import NAS, SAM, FastSAM
@@ -99,13 +100,25 @@ def guarded(trainer: type) -> type[GuardedTrainerMixin]:
         return trainer
     if trainer not in _MADE:
         namespace = {"__doc__": f"``{trainer.__name__}`` with the guard.", "__module__": trainer.__module__}
-        _MADE[trainer] = _Made(f"Stable{trainer.__name__}", (GuardedTrainerMixin, trainer), namespace)
+        _MADE[trainer] = _made_like(type(trainer))(
+            f"Stable{trainer.__name__}", (GuardedTrainerMixin, trainer), namespace
+        )
     return _MADE[trainer]
+
+
+@functools.cache
+def _made_like(meta: type) -> type[_Made]:
+    """Return the class of a guarded class whose trainer has a metaclass, such as that of an abstract base."""
+    if meta is type:
+        return _Made
+    made = type(f"_Made{meta.__name__}", (_Made, meta), {})
+    copyreg.pickle(made, _reduce)  # type: ignore[arg-type] # the registry looks at the class of a class
+    return made
 
 
 def _reduce(kind: type) -> Any:
     """Pickle what was made as the call that makes it, and a subclass of it by its name."""
-    plain = kind.__bases__[1] if type(kind) is _Made and len(kind.__bases__) > 1 else None
+    plain = kind.__bases__[1] if isinstance(kind, _Made) and len(kind.__bases__) > 1 else None
     return (guarded, (plain,)) if plain is not None and _MADE.get(plain) is kind else kind.__qualname__
 
 
