@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from ultralytics.nn.tasks import WorldModel, YOLOEModel
 
 from yolo_stable._shared.shell_text import AGAIN, CHECK, GO_ON
 from yolo_stable.autopsy.advice import Names
@@ -164,3 +165,17 @@ class TestText:
 
     def test_without_any_both_say_the_same(self, bare: Bare) -> None:
         assert bare.next_steps.told(f"Again:\n{AGAIN}") == bare.next_steps.filled(f"Again:\n{AGAIN}")
+
+
+@pytest.mark.parametrize("kind", [WorldModel, YOLOEModel])
+def test_a_network_that_train_does_not_open_is_trained_by_the_command_that_does(bare: Bare, kind: Any) -> None:
+    bare.save("last.pt")
+    text = f"Go on with:\n{GO_ON}\nCheck the data:\n{CHECK}"
+    usual = bare.next_steps.filled(text)
+    assert usual.startswith("Go on with:\nyolo-stable train coco8.yaml model=")
+    bare.trainer.model = kind.__new__(kind)
+    nn.Module.__init__(bare.trainer.model)
+    told = bare.next_steps.filled(text)
+    assert told == usual.replace("yolo-stable train coco8.yaml", "yolo-stable yolo train data=coco8.yaml")
+    assert "yolo-stable check coco8.yaml" in told
+    assert "yolo train data=coco8.yaml" in bare.next_steps.told(f"Again:\n{GO_ON}")

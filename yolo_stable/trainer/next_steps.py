@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from ultralytics.nn.tasks import WorldModel, YOLOEModel
+from ultralytics.utils.torch_utils import unwrap_model
 
 from ..autopsy.advice import SHIPPED, Names, named
 from ..checkpoints.trainer_view import TrainerView
@@ -44,11 +47,17 @@ class NextSteps:
 
     def filled(self, text: str) -> str:
         """Return a text with this run filled into its commands, without commands that would do nothing."""
-        return named(text, "", self.names())
+        return self._of_the_network(named(text, "", self.names()))
 
     def told(self, advice: str) -> str:
         """Return advice about a fault, filled likewise, with the faults that were injected on purpose."""
-        return named(advice, "", replace(self.names(), injected=self._injections.over))
+        return self._of_the_network(named(advice, "", replace(self.names(), injected=self._injections.over)))
+
+    def _of_the_network(self, text: str) -> str:
+        """Return a text whose commands train this network: ``train`` opens no YOLO-World and no YOLOE, ``yolo train`` does."""
+        model = self._trainer.model
+        by_text = isinstance(model, nn.Module) and isinstance(unwrap_model(model), (WorldModel, YOLOEModel))
+        return re.sub(r"yolo-stable train (?=\S)", "yolo-stable yolo train data=", text) if by_text else text
 
     def _is_kept(self, checkpoint: Path) -> bool:
         """Return whether a checkpoint is one of this run; only the workers of a multi-GPU run know, not what starts them."""
