@@ -203,6 +203,7 @@ def test_what_it_names_is_there(page: Path) -> None:
         "--help",
         "--index-url",
         "--clean-seeds",
+        "--how",
         "--list",
         "--build-arg",
         "--ipc",
