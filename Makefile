@@ -17,7 +17,7 @@ RUN    := $(BIN)/python
 
 demo: setup-demo
 	$(BIN)/yolo-stable train digits model=yolo11n.yaml epochs=14 imgsz=160 batch=16 nbs=16 close_mosaic=4 fliplr=0 plots=False \
-	  warmup_epochs=1 project=$(CURDIR)/runs name=demo exist_ok=True
+	  warmup_epochs=1 --preset guarded project=$(CURDIR)/runs name=demo exist_ok=True
 
 # loadscope: what the tests of a file share is made once. The linters run beside the tests, behind them in priority, and what they
 # say stands at the end; a failure of either fails.
