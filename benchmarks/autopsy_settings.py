@@ -10,15 +10,8 @@ import yaml
 
 from yolo_stable.trainer.trainers import TRAINERS
 
-from .narrow import NETWORK
+from .narrow import HEADS, NETWORK
 
-HEADS: dict[str, list[Any]] = {
-    "segment": ["Segment", ["nc", 8, 16]],
-    "pose": ["Pose", ["nc", [4, 3]]],
-    "obb": ["OBB", ["nc", 1]],
-    # classes, width, queries, sampling points, heads, layers, width of the feed-forward part
-    "rtdetr": ["RTDETRDecoder", ["nc", 32, 20, 2, 2, 1, 64]],
-}
 ALWAYS = {"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "mosaic": 1.0}
 
 

@@ -36,6 +36,15 @@ NETWORK = {
         [[9, 12], 1, "Detect", ["nc"]],
     ],
 }
+HEADS: dict[str, list[Any]] = {
+    "detect": ["Detect", ["nc"]],
+    "segment": ["Segment", ["nc", 8, 16]],
+    "pose": ["Pose", ["nc", [4, 3]]],
+    "obb": ["OBB", ["nc", 1]],
+    # classes, width, queries, sampling points, heads, layers, width of the feed-forward part
+    "rtdetr": ["RTDETRDecoder", ["nc", 32, 20, 2, 2, 1, 64]],
+}
+"""Last layer of the network of each task, on layers 9 and 12."""
 """YOLO11's layers at an eighth of the smallest width, strides 8 and 16."""
 
 

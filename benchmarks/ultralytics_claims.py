@@ -35,17 +35,9 @@ from ultralytics.utils.torch_utils import unwrap_model
 import yolo_stable
 from yolo_stable.data.builtin import make
 
-from .narrow import NETWORK
+from .narrow import HEADS, NETWORK
 
 ROOMS = {"detect": detect, "segment": segment, "classify": classify, "obb": obb, "pose": pose}
-HEADS: dict[str, list[Any]] = {
-    "detect": [[9, 12], 1, "Detect", ["nc"]],
-    "segment": [[9, 12], 1, "Segment", ["nc", 8, 16]],
-    "pose": [[9, 12], 1, "Pose", ["nc", [4, 3]]],
-    "obb": [[9, 12], 1, "OBB", ["nc", 1]],
-    "classify": [-1, 1, "Classify", ["nc"]],
-    "end2end": [[9, 12], 1, "Detect", ["nc"]],
-}
 
 
 @dataclass(frozen=True)
@@ -76,8 +68,9 @@ class Door:
         """Return the path of a network's YAML."""
         path = self.folder / f"narrow-{task}.yaml"
         if not path.exists():
-            neck = [] if task == "classify" else NETWORK["head"][:-1]
-            spec = {**NETWORK, "head": [*neck, HEADS[task]]}
+            last = [[9, 12], 1, *HEADS["detect" if task == "end2end" else task]] if task != "classify" else None
+            head = [[-1, 1, "Classify", ["nc"]]] if last is None else [*NETWORK["head"][:-1], last]
+            spec = {**NETWORK, "head": head}
             spec.update({"kpt_shape": [4, 3]} if task == "pose" else {})
             spec.update({"end2end": True, "reg_max": 1} if task == "end2end" else {})
             path.write_text(yaml.safe_dump(spec))

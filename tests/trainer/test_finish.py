@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 from calls import Calls
+from ultralytics.engine.trainer import BaseTrainer
 
 from yolo_stable.errors import TrainingHaltedError, TrainingInterruptedError, YoloStableError
 from yolo_stable.guard import Counts
 from yolo_stable.presets.guard_settings import TrainerConfig
 from yolo_stable.provenance.substitution import NoImageLeftError
-from yolo_stable.trainer import finish
+from yolo_stable.trainer import finish, mixin
 from yolo_stable.trainer.finish import RunEnding
+from yolo_stable.trainer.trainers import StableDetectionTrainer
 
 WHERE = "It was in epoch 3/9, batch 4."
 GOOD = "The good checkpoint is last.pt (epoch 2)."
@@ -314,3 +317,29 @@ class TestTheReport:
         monkeypatch.setattr(finish, "write_report", calls.to("write_report", Path("run/report.html")))
         bare.ending.close_books("done", "")
         assert calls.names == ["finish"]
+
+
+def test_what_ends_the_workers_of_several_gpus_is_kept_for_whoever_trains_several_in_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ultralytics' loop over data sets logs the error, and goes on."""
+    raised = TrainingInterruptedError("The workers have ended.", signal.SIGINT)
+
+    def train(self: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(BaseTrainer, "train", train)
+    monkeypatch.setattr(mixin, "arguments_for_workers", lambda args, plan: args)
+    trainer: Any = StableDetectionTrainer.__new__(StableDetectionTrainer)
+    ending: Any = RunEnding.__new__(RunEnding)
+    ending.error = None
+    nothing = contextlib.nullcontext
+    trainer.ddp, trainer.args, trainer.plan = True, None, None
+    trainer.services = SimpleNamespace(
+        ending=ending,
+        shutdown=SimpleNamespace(pass_on_signals=nothing),
+        alerts=SimpleNamespace(for_workers=nothing),
+    )
+    with pytest.raises(TrainingInterruptedError):
+        trainer.train()
+    assert ending.error is raised

@@ -10,8 +10,7 @@ from typing import Any
 from ..errors import InvalidCallError
 from ..guard import GuardConfig
 from ..presets.guard_settings import GuardSettings
-from ..presets.presets import AUTO, NONE
-from ..presets.presets import hyperparameters as values_of
+from ..presets.presets import AUTO, values_of
 from ..presets.run_plan import choose_preset, separate
 
 
@@ -78,7 +77,7 @@ class Asked:
             arguments: The call's others, likewise.
         """
         name = choose_preset(model, arguments.get("pretrained", True))[0] if self.preset == AUTO else self.preset
-        return {} if name in (None, NONE) else values_of(name)
+        return values_of(name)
 
     @property
     def alert(self) -> str | None:

@@ -158,7 +158,7 @@ class GuardedTrainerMixin(_Base):
         services = self.services
         if self.ddp:  # this process only starts the workers
             self.args = arguments_for_workers(self.args, self.plan)
-            with services.shutdown.pass_on_signals(), services.alerts.for_workers():
+            with services.ending.error_kept(), services.shutdown.pass_on_signals(), services.alerts.for_workers():
                 return super().train()
         with services.ending.of_the_run(), services.shutdown.listen():
             try:
